@@ -1,0 +1,28 @@
+"""One file per architecture family; `adapter_for` finds the one that knows a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prunepolicy.pruning.adapters.base import ModelAdapter
+from prunepolicy.pruning.adapters.registry import adapters
+from prunepolicy.pruning.errors import UnsupportedModelError, did_you_mean
+
+__all__ = ["ModelAdapter", "adapter_for", "adapters"]
+
+
+def adapter_for(config: Mapping[str, Any]) -> ModelAdapter:
+    """Return the adapter whose family the configuration belongs to.
+
+    Raises:
+        UnsupportedModelError: when no adapter knows it; the sentence names the nearest type.
+    """
+    model_type = str(config.get("model_type", ""))
+    for adapter in adapters.values():
+        if model_type in adapter.model_types:
+            return adapter
+    known = [name for adapter in adapters.values() for name in adapter.model_types]
+    raise UnsupportedModelError(
+        f"No adapter knows model type {model_type!r}.{did_you_mean(model_type, known)}"
+    )

@@ -1,0 +1,86 @@
+"""What the rest of the project asks of an architecture; the only code that knows one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from prunepolicy.pruning.errors import BadCheckpointError
+from prunepolicy.pruning.plan import Plan
+from prunepolicy.pruning.units import UnitGraph
+
+Config = dict[str, Any]
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class ModelAdapter(ABC):
+    """Answers about one family of architectures.
+
+    Attributes:
+        model_types: the values of `model_type` in `config.json` that belong to the family.
+        task: `causal` (writes text), `encoder` (reads text) or `vision` (reads images).
+        auto_class: the transformers class that loads the model by its configuration.
+        bias_key: configuration key that gives the FFN's last projection a bias, where the family
+            has such a switch (bias compensation needs it).
+    """
+
+    model_types: tuple[str, ...]
+    task: str = "causal"
+    auto_class: str = "AutoModelForCausalLM"
+    bias_key: str | None = None
+
+    @abstractmethod
+    def units(self, config: Config, shapes: Shapes) -> UnitGraph:
+        """Build the unit graph from the configuration and the tensors' shapes."""
+
+    @abstractmethod
+    def edit_config(self, config: Config, graph: UnitGraph, plan: Plan) -> Config:
+        """Return a copy of `config` that describes the network after `plan`."""
+
+    @abstractmethod
+    def tiny(self) -> Config:
+        """Return the configuration of a tiny network of this family, for the contract tests."""
+
+    def shapes(self, config: Config) -> dict[str, tuple[int, ...]]:
+        """Return the checkpoint's tensor names and shapes, built without weights."""
+        return meta_shapes(config, self.auto_class)
+
+
+def meta_shapes(config: Config, auto_class: str) -> dict[str, tuple[int, ...]]:
+    """Return the parameter names and shapes of a transformers model, on the meta device.
+
+    Tied tensors are listed once.
+    """
+    import torch
+    import transformers
+
+    settings = transformers.AutoConfig.for_model(**config)
+    with torch.device("meta"):
+        model = getattr(transformers, auto_class).from_config(settings)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    tied = getattr(model, "all_tied_weights_keys", None) or {}
+    return {name: shape for name, shape in shapes.items() if name not in tied}
+
+
+def require(config: Config, key: str) -> int:
+    """Return the positive integer at `key`, or raise `BadCheckpointError` that names the key."""
+    value = config.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise BadCheckpointError(f"config.json: {key!r} must be a positive integer; found {value!r}.")
+    return value
+
+
+def layer_root(shapes: Shapes, marker: str) -> str:
+    """Return what stands before `marker` ("layers.") in the checkpoint's tensor names.
+
+    Checkpoints of base models lack the prefix that those of whole models have.
+
+    Raises:
+        BadCheckpointError: when no tensor belongs to a first layer.
+    """
+    first = f"{marker}0."
+    for name in shapes:
+        if name.startswith(first) or f".{first}" in name:
+            return name[: name.index(first)]
+    raise BadCheckpointError(f"No tensor of a first layer ({first}...) is in the checkpoint.")

@@ -1,0 +1,171 @@
+"""A model folder on disk: its configuration, and its tensors one at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prunepolicy.pruning.adapters import ModelAdapter, adapter_for
+from prunepolicy.pruning.errors import BadCheckpointError
+from prunepolicy.pruning.safetensors_file import DTYPES, FLOATS, TensorEntry, read_header
+from prunepolicy.pruning.units import UnitGraph
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened model folder; no weight is in memory until `read`.
+
+    Attributes:
+        folder: where it lies.
+        config: the content of `config.json`.
+        tensors: name to place on disk, shard by shard in file order.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    tensors: dict[str, TensorEntry]
+
+    @classmethod
+    def open(cls, folder: Path) -> Checkpoint:
+        """Open `folder`, checking names, headers and sizes of everything it lists.
+
+        Raises:
+            BadCheckpointError: when a file is missing, damaged, pickled, or outside the folder.
+        """
+        if not folder.is_dir():
+            raise BadCheckpointError(f"No model folder at {folder}.")
+        config = read_json(folder / CONFIG)
+        return cls(folder, config, _tensors(folder))
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Tensor names and shapes."""
+        return {name: entry.shape for name, entry in self.tensors.items()}
+
+    @cached_property
+    def adapter(self) -> ModelAdapter:
+        """The adapter that knows this architecture."""
+        return adapter_for(self.config)
+
+    @cached_property
+    def graph(self) -> UnitGraph:
+        """The unit graph, priced with the stored types of the tensors."""
+        graph = self.adapter.units(self.config, self.shapes)
+        specs = {
+            name: replace(spec, bytes_per_entry=DTYPES[self.tensors[name].dtype].itemsize)
+            for name, spec in graph.tensors.items()
+        }
+        return replace(graph, tensors=specs)
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """The shards, in the order of the index."""
+        return tuple(dict.fromkeys(entry.file for entry in self.tensors.values()))
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(entry.nbytes for entry in self.tensors.values())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of configuration, headers and a sample of every tensor's bytes.
+
+        A full hash would read a large model twice; 64 bytes from the middle of every tensor tell
+        two fine-tunes of one model apart.
+        """
+        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
+        for file in self.files:
+            with open(file, "rb") as stream:
+                for name, entry in self.tensors.items():
+                    if entry.file != file:
+                        continue
+                    digest.update(f"{name}{entry.dtype}{entry.shape}".encode())
+                    stream.seek(entry.start + entry.nbytes // 2)
+                    digest.update(stream.read(min(64, entry.nbytes - entry.nbytes // 2)))
+        return digest.hexdigest()
+
+    def read(self, name: str) -> torch.Tensor:
+        """Read one tensor, refusing values that are no numbers.
+
+        Raises:
+            BadCheckpointError: when the tensor holds NaN or infinity.
+        """
+        tensor = self.tensors[name].read()
+        check_finite(name, tensor)
+        return tensor
+
+
+def check_finite(name: str, tensor: torch.Tensor) -> None:
+    """Raise `BadCheckpointError` when a floating-point tensor holds NaN or infinity."""
+    if tensor.is_floating_point() and tensor.numel():
+        # Any NaN or infinity survives a sum, which is several times cheaper than isfinite.
+        total = tensor.float().sum() if tensor.dtype.itemsize == 1 else tensor.sum(dtype=torch.float32)
+        if not torch.isfinite(total) and not torch.isfinite(tensor.float()).all():
+            raise BadCheckpointError(f"The weights {name!r} hold NaN or infinity.")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object, or raise `BadCheckpointError` that names the file."""
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadCheckpointError(f"{file.parent} has no {file.name}.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadCheckpointError(f"Can't read {file}: {error}.") from error
+    if not isinstance(data, dict):
+        raise BadCheckpointError(f"{file} must hold a JSON object.")
+    return data
+
+
+def _tensors(folder: Path) -> dict[str, TensorEntry]:
+    if (folder / INDEX).is_file():
+        return _indexed_tensors(folder)
+    if (folder / WEIGHTS).is_file():
+        return {entry.name: entry for entry in read_header(folder / WEIGHTS)}
+    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
+        raise BadCheckpointError(
+            f"{folder} holds pickled weights, which can run code. Convert them first: load the model "
+            "where you trust it and call save_pretrained, which writes safetensors."
+        )
+    raise BadCheckpointError(f"{folder} has neither {WEIGHTS} nor {INDEX}.")
+
+
+def _indexed_tensors(folder: Path) -> dict[str, TensorEntry]:
+    weight_map = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise BadCheckpointError(f"{INDEX} has no weight_map.")
+    shards: dict[str, dict[str, TensorEntry]] = {}
+    tensors = {}
+    for shard in dict.fromkeys(weight_map.values()):
+        if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
+            raise BadCheckpointError(f"{INDEX} points at {shard!r}, which is no file of this folder.")
+        if not (folder / shard).is_file():
+            raise BadCheckpointError(f"The shard {shard} is missing from {folder}.")
+        shards[shard] = {entry.name: entry for entry in read_header(folder / shard)}
+        for name, entry in shards[shard].items():
+            if weight_map.get(name) == shard:
+                tensors[name] = entry
+    for name, shard in weight_map.items():
+        if name not in shards[shard]:
+            raise BadCheckpointError(f"{INDEX} says that {shard} holds {name!r}; it doesn't.")
+    return tensors
+
+
+def check_cuttable(entry: TensorEntry) -> None:
+    """Raise `BadCheckpointError` when a tensor that has to shrink is stored packed."""
+    if entry.dtype not in FLOATS:
+        raise BadCheckpointError(
+            f"{entry.name!r} is stored as {entry.dtype}, a quantised or packed type; "
+            "prune the model before it is quantised."
+        )

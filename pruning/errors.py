@@ -1,0 +1,43 @@
+"""What goes wrong, in sentences a user can act on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PrunePolicyError(Exception):
+    """A failure with one clear sentence; commands print it and exit with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(PrunePolicyError):
+    """The request itself is wrong (an impossible keep ratio, an unknown name)."""
+
+    exit_code = 2
+
+
+class BadCheckpointError(PrunePolicyError):
+    """A model folder is missing something, damaged, or tries to leave its folder."""
+
+
+class UnsupportedModelError(PrunePolicyError):
+    """No adapter knows this architecture."""
+
+
+class BudgetError(PrunePolicyError):
+    """No reachable network meets the budget; the sentence names the nearest one."""
+
+
+class NotEnoughSpaceError(PrunePolicyError):
+    """Disk or memory would not suffice; nothing was written."""
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Return a hint that names the closest of `choices`, and all of them when there are few."""
+    known = sorted(choices)
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    listing = f" Known: {', '.join(known)}." if len(known) <= 20 else ""
+    return hint + listing

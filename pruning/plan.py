@@ -1,0 +1,221 @@
+"""How much may stay (Budget) and what stays (Plan); both are plain data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from prunepolicy.pruning.atomic import write_text
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
+
+Of = Literal["params", "flops", "memory", "latency", "ffn", "heads", "layers", "experts", "channels"]
+KIND_OF = {
+    "ffn": ("ffn",),
+    "heads": ("kv_head", "query_head"),
+    "layers": ("layer",),
+    "experts": ("expert",),
+    "channels": ("channel",),
+}
+PLAN_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The share of something named that may stay.
+
+    Attributes:
+        keep: fraction in (0, 1].
+        of: `params`, `flops`, `memory`, `latency`, or a unit kind.
+        context: tokens in the KV-cache, for `of="memory"`.
+        uniform: keep equal widths in all layers, so that plain runtimes load the result.
+        units: kinds of unit that may go (`ffn`, `heads`, ...); empty leaves it to the policy.
+        multiple_of: widths are multiples of this; None picks the largest power of two up to 128
+            that still meets the budget within 1 %.
+
+    Raises:
+        UsageError: for a keep outside (0, 1] or an unknown `of`.
+    """
+
+    keep: float
+    of: Of = "params"
+    context: int = 4096
+    uniform: bool = True
+    units: tuple[str, ...] = ()
+    multiple_of: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.of not in get_args(Of):
+            raise UsageError(f"Can't keep a share of {self.of!r}.{did_you_mean(self.of, get_args(Of))}")
+        if not 0 < self.keep <= 1:
+            percent = 1 < self.keep < 100
+            hint = f" Did you mean {self.keep / 100:g}?" if percent and self.keep >= 2 else ""
+            raise UsageError(
+                f"keep is the fraction that stays, above 0 and at most 1; got {self.keep:g}.{hint}"
+            )
+        for unit in self.units:
+            if unit not in KIND_OF:
+                raise UsageError(f"Unknown unit kind {unit!r}.{did_you_mean(unit, KIND_OF)}")
+        if self.multiple_of is not None and self.multiple_of < 1:
+            raise UsageError(f"multiple-of must be at least 1; got {self.multiple_of}.")
+
+    def __str__(self) -> str:
+        return f"keep {self.keep:g} of {self.of}"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Unit kinds (of `UnitGroup.kind`) that this budget names; empty when it names none."""
+        named = (self.of,) if self.of in KIND_OF else self.units
+        return tuple(kind for unit in named for kind in KIND_OF[unit])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which units stay, per group; groups that are not named stay whole.
+
+    Attributes:
+        keep: group name to the sorted ids of the units that stay.
+        made_by: the policy that decided.
+        fingerprint: of the checkpoint it was made for.
+        repair: name of the repair that follows the cut, if any.
+        settings: what the repair and the policy need to run again (probe, seed).
+    """
+
+    keep: Mapping[str, tuple[int, ...]]
+    budget: Budget
+    made_by: str
+    fingerprint: str = ""
+    repair: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def counts(self, graph: UnitGraph) -> dict[str, int]:
+        """Return how many units of every group stay."""
+        return {group.name: len(self.kept(group)) for group in graph.groups}
+
+    def kept(self, group: UnitGroup) -> tuple[int, ...]:
+        """Return the ids of the units of `group` that stay."""
+        return self.keep.get(group.name, tuple(range(group.size)))
+
+    def is_uniform(self, graph: UnitGraph) -> bool:
+        """Return whether every tie keeps equal numbers, so that a stock configuration can say it."""
+        gone = self.dropped_layers(graph)
+        return all(
+            len({len(self.kept(group)) for group in groups if group.layer not in gone}) <= 1
+            for groups in graph.ties.values()
+        )
+
+    def dropped_layers(self, graph: UnitGraph) -> set[int]:
+        """Return the indices of layers that go as a whole."""
+        if "layers" not in graph:
+            return set()
+        return set(range(graph["layers"].size)) - set(self.kept(graph["layers"]))
+
+    def with_fingerprint(self, fingerprint: str) -> Plan:
+        """Return this plan, bound to a checkpoint."""
+        return replace(self, fingerprint=fingerprint)
+
+    def check(self, graph: UnitGraph) -> None:
+        """Raise `PrunePolicyError` unless this plan fits `graph` (names, ids, floors)."""
+        for name, units in self.keep.items():
+            if name not in graph:
+                raise PrunePolicyError(f"The plan names {name!r}, which this model doesn't have.")
+            group = graph[name]
+            if list(units) != sorted(set(units)) or not units or not 0 <= units[0] <= units[-1] < group.size:
+                raise PrunePolicyError(
+                    f"The plan's units for {name!r} must be sorted, distinct and below {group.size}."
+                )
+            if len(units) < group.floor:
+                raise PrunePolicyError(
+                    f"The plan keeps {len(units)} of {name!r}; at least {group.floor} must stay."
+                )
+
+    def to_json(self) -> str:
+        """Return the plan as JSON text, the same text for the same plan."""
+        data = {
+            "schema_version": PLAN_SCHEMA,
+            "made_by": self.made_by,
+            "fingerprint": self.fingerprint,
+            "budget": vars(self.budget),
+            "repair": self.repair,
+            "settings": dict(self.settings),
+            "keep": {name: to_ranges(units) for name, units in sorted(self.keep.items())},
+        }
+        return json.dumps(data, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Read a plan; unknown keys and malformed values raise `PrunePolicyError`."""
+        try:
+            file = _PlanFile.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "the file"
+            raise PrunePolicyError(f"Not a plan: {place}: {first['msg']}.") from error
+        keep = {name: from_ranges(ranges) for name, ranges in file.keep.items()}
+        return cls(
+            keep, Budget(**file.budget.model_dump()), file.made_by, file.fingerprint, file.repair, file.settings
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the plan to `path`, whole or not at all."""
+        write_text(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """Read the plan at `path`."""
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise PrunePolicyError(f"Can't read the plan {path}: {error}.") from error
+
+
+def to_ranges(units: Iterable[int]) -> str:
+    """Write sorted ids as ranges: (0, 1, 2, 5) becomes `0-2,5`."""
+    runs: list[list[int]] = []
+    for unit in units:
+        if runs and unit == runs[-1][1] + 1:
+            runs[-1][1] = unit
+        else:
+            runs.append([unit, unit])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def from_ranges(text: str) -> tuple[int, ...]:
+    """Read what `to_ranges` wrote; a malformed or absurdly long range raises `PrunePolicyError`."""
+    units: list[int] = []
+    try:
+        for run in filter(None, text.split(",")):
+            first, _, last = run.partition("-")
+            start, stop = int(first), int(last or first)
+            if stop - start > 10_000_000:
+                raise ValueError(run)
+            units.extend(range(start, stop + 1))
+    except ValueError as error:
+        raise PrunePolicyError(f"Not a list of units: {text[:40]!r}.") from error
+    return tuple(units)
+
+
+class _BudgetFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    keep: float
+    of: Of
+    context: int
+    uniform: bool
+    units: tuple[str, ...]
+    multiple_of: int | None
+
+
+class _PlanFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    schema_version: Literal[1]
+    made_by: str
+    fingerprint: str
+    budget: _BudgetFile
+    repair: str | None
+    settings: dict[str, Any]
+    keep: dict[str, str]

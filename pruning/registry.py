@@ -1,0 +1,67 @@
+"""A registry fills itself by importing every module of its package on first use."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+from prunepolicy.pruning.errors import UsageError, did_you_mean
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """Names to components; the name of a component is the name of the file that holds it.
+
+    Args:
+        what: the field's word for one component, used in error sentences.
+        package: the package whose modules register themselves.
+    """
+
+    def __init__(self, what: str, package: str) -> None:
+        self.what = what
+        self.package = package
+        self._items: dict[str, T] = {}
+        self._filled = False
+
+    def register(self, item: T) -> T:
+        """Add `item` under the name of the module that defines it (use as a decorator)."""
+        name = _module_of(item).rsplit(".", 1)[-1]
+        if self._items.get(name, item) is not item:
+            raise ValueError(f"{self.what} {name!r} is registered twice")
+        self._items[name] = item
+        return item
+
+    def __getitem__(self, name: str) -> T:
+        """Return the component called `name`, or raise `UsageError` with the nearest name."""
+        self._fill()
+        if name not in self._items:
+            raise UsageError(f"Unknown {self.what} {name!r}.{did_you_mean(name, self._items)}")
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._fill()
+        return iter(sorted(self._items))
+
+    def __len__(self) -> int:
+        self._fill()
+        return len(self._items)
+
+    def __contains__(self, name: object) -> bool:
+        self._fill()
+        return name in self._items
+
+    def _fill(self) -> None:
+        if self._filled:
+            return
+        self._filled = True
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self.package}.{module.name}")
+
+
+def _module_of(item: object) -> str:
+    owner: type | Callable[..., object] = item if callable(item) else type(item)  # type: ignore[assignment]
+    return owner.__module__
