@@ -1,1 +1,1 @@
-""""""
+"""What learns and what runs: algorithms, runners, jobs."""

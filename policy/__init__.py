@@ -1,1 +1,1 @@
-""""""
+"""What decides which units stay."""

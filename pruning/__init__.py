@@ -1,1 +1,1 @@
-""""""
+"""What pruning is, without any learning: units, plans, cutting, costs, proof."""

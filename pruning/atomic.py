@@ -75,9 +75,7 @@ def check_target(target: Path, overwrite: bool) -> None:
         raise UsageError(f"{target} is not empty. Choose another folder or add --overwrite.")
 
 
-def publish(
-    prepared: Path, target: Path, rename: Callable[[Path, Path], None] = os.rename
-) -> None:
+def publish(prepared: Path, target: Path, rename: Callable[[Path, Path], None] = os.rename) -> None:
     """Rename the finished folder `prepared` to `target`; what was there is replaced whole."""
     aside = target.with_name(target.name + REPLACED)
     try:

@@ -70,7 +70,8 @@ def prepare(
     edits = edits or Edits()
     if plan.fingerprint and plan.fingerprint != checkpoint.fingerprint:
         raise PrunePolicyError(
-            f"The plan was made for another checkpoint than {checkpoint.folder}; make it again with `prunepolicy plan`."
+            f"The plan was made for another checkpoint than {checkpoint.folder}; "
+            "make it again with `prunepolicy plan`."
         )
     plan.check(checkpoint.graph)
     shards = _layout(checkpoint, plan, edits)
@@ -86,10 +87,14 @@ def prepare(
                 with open(folder / JOURNAL, "a", encoding="utf-8") as journal:
                     journal.write(json.dumps({"done": name, "bytes": size}) + "\n")
             else:
-                progress(sum(checkpoint.tensors[j.source].nbytes for j in jobs if j.source in checkpoint.tensors))
+                progress(
+                    sum(checkpoint.tensors[j.source].nbytes for j in jobs if j.source in checkpoint.tensors)
+                )
         _write_index(folder, shards)
         _copy_side_files(checkpoint.folder, folder)
-        config = checkpoint.adapter.edit_config(checkpoint.config, checkpoint.graph, plan) | dict(edits.config)
+        config = checkpoint.adapter.edit_config(checkpoint.config, checkpoint.graph, plan) | dict(
+            edits.config
+        )
         config.pop("auto_map", None)
         config.pop("_name_or_path", None)
         write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
@@ -134,7 +139,9 @@ def _layout(checkpoint: Checkpoint, plan: Plan, edits: Edits) -> list[list[_Job]
     for name, tensor in sorted(edits.tensors.items()):
         if name not in checkpoint.tensors:
             new_name = renumbered(graph, removed, name)
-            filled[-1].append(_Job(TensorHeader(new_name, NAMES[tensor.dtype], tuple(tensor.shape)), name, {}))
+            filled[-1].append(
+                _Job(TensorHeader(new_name, NAMES[tensor.dtype], tuple(tensor.shape)), name, {})
+            )
     return filled
 
 
@@ -168,7 +175,9 @@ def _resume(folder: Path, key: str) -> set[str]:
     """Return the shards an earlier run finished for the same `key`; start afresh otherwise."""
     journal = folder / JOURNAL
     if journal.is_file():
-        first, *lines = [_journal_line(line) for line in journal.read_text(encoding="utf-8").splitlines()] or [{}]
+        first, *lines = [
+            _journal_line(line) for line in journal.read_text(encoding="utf-8").splitlines()
+        ] or [{}]
         if first.get("key") == key:
             names = {str(line["done"]) for line in lines if "done" in line}
             return {name for name in names if (folder / name).is_file()}
@@ -191,7 +200,8 @@ def _check_space(target: Path, nbytes: int) -> None:
     free = shutil.disk_usage(target.parent if target.parent.exists() else Path.cwd()).free
     if free < needed:
         raise NotEnoughSpaceError(
-            f"{target} needs {needed / 2**30:.2f} GiB and the disk has {free / 2**30:.2f} GiB; nothing was written."
+            f"{target} needs {needed / 2**30:.2f} GiB and the disk has {free / 2**30:.2f} GiB; "
+            "nothing was written."
         )
 
 
@@ -213,6 +223,11 @@ def _write_index(folder: Path, shards: list[list[_Job]]) -> None:
 def _copy_side_files(source: Path, folder: Path) -> None:
     """Copy tokenizer, chat template, generation settings and licences byte for byte."""
     for file in sorted(source.iterdir()):
-        is_side = file.suffix in SIDE_FILES and file.name not in (CONFIG, INDEX, "prune_report.json", "plan.json")
+        is_side = file.suffix in SIDE_FILES and file.name not in (
+            CONFIG,
+            INDEX,
+            "prune_report.json",
+            "plan.json",
+        )
         if file.is_file() and (is_side or file.stem.upper() in LICENCES):
             shutil.copyfile(file, folder / file.name)

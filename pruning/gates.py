@@ -62,7 +62,7 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
     Raises:
         UnsupportedModelError: when none or several modules answer to the name.
     """
-    found = dict(model.named_modules())
+    found: dict[str, nn.Module] = dict(model.named_modules())
     if name in found:
         return found[name]
     hits = [path for path in found if path and (path.endswith(f".{name}") or name.endswith(f".{path}"))]

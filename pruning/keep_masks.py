@@ -24,16 +24,10 @@ def removed_units(graph: UnitGraph, keep: Keep) -> dict[str, Indices]:
 
 def is_dropped(graph: UnitGraph, removed: Mapping[str, Indices], tensor: str) -> bool:
     """Return whether the whole tensor belongs to a removed layer or expert."""
-    return any(
-        unit in removed[group.name]
-        for group, unit in graph.owner_of(tensor)
-        if group.name in removed
-    )
+    return any(unit in removed[group.name] for group, unit in graph.owner_of(tensor) if group.name in removed)
 
 
-def kept_indices(
-    graph: UnitGraph, removed: Mapping[str, Indices], tensor: str
-) -> dict[int, Indices]:
+def kept_indices(graph: UnitGraph, removed: Mapping[str, Indices], tensor: str) -> dict[int, Indices]:
     """Return, for every axis of `tensor` that shrinks, the sorted indices that stay.
 
     Where two groups own parts of one axis (KV heads and query heads), an entry stays when both

@@ -158,7 +158,12 @@ class Plan:
             raise PrunePolicyError(f"Not a plan: {place}: {first['msg']}.") from error
         keep = {name: from_ranges(ranges) for name, ranges in file.keep.items()}
         return cls(
-            keep, Budget(**file.budget.model_dump()), file.made_by, file.fingerprint, file.repair, file.settings
+            keep,
+            Budget(**file.budget.model_dump()),
+            file.made_by,
+            file.fingerprint,
+            file.repair,
+            file.settings,
         )
 
     def save(self, path: Path) -> None:

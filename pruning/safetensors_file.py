@@ -196,4 +196,4 @@ def tensor_bytes(tensor: torch.Tensor) -> memoryview:
     """Return a tensor's bytes, in row-major order."""
     if tensor.numel() == 0:
         return memoryview(b"")
-    return memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return tensor.contiguous().view(-1).view(torch.uint8).numpy().data

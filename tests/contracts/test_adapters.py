@@ -69,7 +69,9 @@ def cut_to(checkpoint: Checkpoint, plan: Plan, target: Path) -> Path:
 
 def plans_for(graph: UnitGraph) -> list[Plan]:
     """One plan per unit kind, and one that cuts everything at once."""
-    return [random_plan(graph, seed, (kind,)) for seed, kind in enumerate(graph.kinds)] + [random_plan(graph, 9)]
+    return [random_plan(graph, seed, (kind,)) for seed, kind in enumerate(graph.kinds)] + [
+        random_plan(graph, 9)
+    ]
 
 
 @pytest.mark.parametrize(("family", "model_type"), MEMBERS)
@@ -97,7 +99,9 @@ def test_costs_add_up(family: str, model_type: str, tiny_checkpoint: Make, tmp_p
 
 
 @pytest.mark.parametrize(("family", "model_type"), MEMBERS)
-def test_shapes_without_weights_match_the_checkpoint(family: str, model_type: str, tiny_checkpoint: Make) -> None:
+def test_shapes_without_weights_match_the_checkpoint(
+    family: str, model_type: str, tiny_checkpoint: Make
+) -> None:
     checkpoint = tiny_checkpoint(model_type)
     adapter = checkpoint.adapter
     graph = adapter.units(checkpoint.config, adapter.shapes(checkpoint.config))
@@ -105,9 +109,7 @@ def test_shapes_without_weights_match_the_checkpoint(family: str, model_type: st
     assert cost_of(graph).params == cost_of(checkpoint.graph).params
 
 
-@pytest.mark.parametrize(
-    ("family", "model_type"), [m for m in MEMBERS if adapters[m[0]].task == "causal"]
-)
+@pytest.mark.parametrize(("family", "model_type"), [m for m in MEMBERS if adapters[m[0]].task == "causal"])
 def test_pruned_model_generates_with_cache(
     family: str, model_type: str, tiny_checkpoint: Make, tmp_path: Path
 ) -> None:
@@ -121,8 +123,13 @@ def test_pruned_model_generates_with_cache(
 
 
 @pytest.mark.parametrize(("family", "model_type"), MEMBERS)
-def test_bfloat16_and_shards_survive(family: str, model_type: str, tiny_checkpoint: Make, tmp_path: Path) -> None:
+def test_bfloat16_and_shards_survive(
+    family: str, model_type: str, tiny_checkpoint: Make, tmp_path: Path
+) -> None:
     checkpoint = tiny_checkpoint(model_type, max_shard_size="20KB", dtype="bfloat16")
     result = Checkpoint.open(cut_to(checkpoint, random_plan(checkpoint.graph, 3), tmp_path / "cut"))
     assert set(result.config) >= {"model_type", "architectures"}
-    assert cost_of(result.graph).params == cost_of(checkpoint.graph, random_plan(checkpoint.graph, 3).keep).params
+    assert (
+        cost_of(result.graph).params
+        == cost_of(checkpoint.graph, random_plan(checkpoint.graph, 3).keep).params
+    )
