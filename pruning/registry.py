@@ -28,11 +28,14 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def register(self, item: T) -> T:
         """Add `item` under the name of the module that defines it (use as a decorator)."""
-        name = _module_of(item).rsplit(".", 1)[-1]
+        self.add(_module_of(item).rsplit(".", 1)[-1], item)
+        return item
+
+    def add(self, name: str, item: T) -> None:
+        """Add `item` under `name`, which must be the name of the file that defines it."""
         if self._items.get(name, item) is not item:
             raise ValueError(f"{self.what} {name!r} is registered twice")
         self._items[name] = item
-        return item
 
     def __getitem__(self, name: str) -> T:
         """Return the component called `name`, or raise `UsageError` with the nearest name."""
@@ -63,5 +66,5 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 def _module_of(item: object) -> str:
-    owner: type | Callable[..., object] = item if callable(item) else type(item)  # type: ignore[assignment]
+    owner: type | Callable[..., object] = item if callable(item) else type(item)
     return owner.__module__

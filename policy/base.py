@@ -1,0 +1,130 @@
+"""What every policy is: from a unit graph, statistics and a budget to a plan; saved as data."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from prunepolicy.pruning.atomic import write_text
+from prunepolicy.pruning.budget_meter import Meter
+from prunepolicy.pruning.criteria import Need
+from prunepolicy.pruning.errors import PrunePolicyError, did_you_mean
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.probe import Probe
+from prunepolicy.pruning.registry import Registry
+from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.units import UnitGraph
+
+POLICY_FILE = "policy.json"
+POLICY_SCHEMA = 1
+
+
+class PolicyConfig(BaseModel):
+    """Settings of a policy kind; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What a policy may ask for while it plans; it never sees the model itself.
+
+    Attributes:
+        refresh: statistics of the network as a plan would leave it, for removal in rounds.
+        seconds: measured latency of a keep choice, for latency budgets.
+    """
+
+    refresh: Callable[[Plan], Stats] | None = None
+    seconds: Meter | None = None
+
+
+class Policy(ABC):
+    """Decides what stays.
+
+    Attributes:
+        name: what plans and reports call it.
+        config: everything needed to build it again.
+        probe: the inputs it wants the model to be watched on.
+        repair: name of the repair that follows its cuts.
+    """
+
+    config_type: ClassVar[type[PolicyConfig]]
+    name: str
+    config: PolicyConfig
+
+    @property
+    def probe(self) -> Probe:
+        """The inputs on which the model is to be watched."""
+        return Probe()
+
+    @property
+    def repair(self) -> str | None:
+        """The repair that follows the cut."""
+        return None
+
+    @abstractmethod
+    def needs(self, graph: UnitGraph, budget: Budget) -> set[Need]:
+        """Return the statistics that have to be collected before `plan`."""
+
+    @abstractmethod
+    def plan(
+        self, graph: UnitGraph, stats: Stats, budget: Budget, instruments: Instruments | None = None
+    ) -> Plan:
+        """Decide which units stay; the budget is met from below."""
+
+    @property
+    def kind(self) -> str:
+        """Registered name of the policy's kind: that of its file."""
+        return type(self).__module__.rsplit(".", 1)[-1]
+
+    def save(self, folder: Path) -> None:
+        """Write the policy to `folder` as data that can't run code."""
+        data = {
+            "schema_version": POLICY_SCHEMA,
+            "kind": self.kind,
+            "name": self.name,
+            "config": self.config.model_dump(mode="json"),
+        }
+        write_text(folder / POLICY_FILE, json.dumps(data, indent=2, sort_keys=True) + "\n")
+
+
+class PolicyFile(BaseModel):
+    """The content of `policy.json`."""
+
+    model_config = ConfigDict(extra="forbid")
+    schema_version: Literal[1]
+    kind: str
+    name: str
+    config: dict[str, Any]
+
+
+policies: Registry[type[Policy]] = Registry("policy kind", "prunepolicy.policy.kinds")
+
+
+def read_policy_file(folder: Path) -> PolicyFile:
+    """Read and check the `policy.json` of a folder.
+
+    Raises:
+        PrunePolicyError: when it is missing, damaged, or of another schema.
+    """
+    file = folder / POLICY_FILE
+    try:
+        return PolicyFile.model_validate_json(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PrunePolicyError(f"Can't read the policy {file}: {error}.") from error
+    except ValidationError as error:
+        raise PrunePolicyError(f"{file} is not a policy: {sentence_of(error, PolicyFile)}.") from error
+
+
+def sentence_of(error: ValidationError, model: type[BaseModel]) -> str:
+    """Return the first validation error as text, with the nearest known key for an unknown one."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"])) or "the file"
+    hint = did_you_mean(place, model.model_fields) if first["type"] == "extra_forbidden" else ""
+    return f"{place}: {first['msg']}{'.' + hint.rstrip('.') if hint else ''}"

@@ -1,0 +1,142 @@
+"""A criterion and an allocator: the policy that learned ones have to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies
+from prunepolicy.pruning.allocators import Task, allocate, allocators
+from prunepolicy.pruning.budget_meter import meter_for
+from prunepolicy.pruning.criteria import Need, criteria
+from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.probe import Probe
+from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
+
+FREE_KINDS = ("ffn", "kv_head", "query_head", "expert", "channel")
+MAIN_KINDS = ("ffn", "expert", "channel", "layer")
+
+
+class HeuristicConfig(PolicyConfig):
+    """Settings of a heuristic policy.
+
+    Attributes:
+        criterion: name of the score.
+        allocator: name of the allocator for per-layer budgets; uniform budgets use `uniform`.
+        rounds: removal rounds; statistics are measured anew after each.
+        repair: name of the repair after the cut, None for none.
+    """
+
+    criterion: str = "fisher"
+    allocator: str = "global_rank"
+    rounds: int = Field(default=1, ge=1, le=64)
+    repair: str | None = None
+    samples: int = Field(default=64, ge=1)
+    length: int = Field(default=128, ge=2)
+    probe: str = "self"
+    seed: int = 0
+
+
+class Heuristic(Policy):
+    """Scores units with a criterion and lets an allocator spend the budget."""
+
+    config_type: ClassVar[type[PolicyConfig]] = HeuristicConfig
+
+    def __init__(self, config: HeuristicConfig, name: str = "") -> None:
+        self.config: HeuristicConfig = config
+        self.name = name or config.criterion
+        self.criterion = criteria[config.criterion]
+        if config.allocator not in allocators:
+            allocators[config.allocator]
+
+    @property
+    def probe(self) -> Probe:
+        """The inputs on which the model is to be watched."""
+        return Probe(self.config.probe, self.config.samples, self.config.length, self.config.seed)
+
+    @property
+    def repair(self) -> str | None:
+        """The repair that follows the cut."""
+        return self.config.repair
+
+    def needs(self, graph: UnitGraph, budget: Budget) -> set[Need]:
+        """Return what the criterion reads."""
+        return set(self.criterion.needs)
+
+    def plan(
+        self, graph: UnitGraph, stats: Stats, budget: Budget, instruments: Instruments | None = None
+    ) -> Plan:
+        """Score, allocate, and repeat for as many rounds as configured.
+
+        Raises:
+            BudgetError: when the budget can't be met.
+        """
+        instruments = instruments or Instruments()
+        groups = self.groups(graph, budget)
+        rounds = self.config.rounds if instruments.refresh else 1
+        plan = Plan({}, budget, self.name, settings={"seed": self.config.seed})
+        for number in range(1, rounds + 1):
+            step = replace(budget, keep=budget.keep ** (number / rounds))
+            scores = self.criterion(graph, groups, replace(stats, seed=self.config.seed))
+            task = Task(
+                graph,
+                groups,
+                _without_removed(scores, plan, graph),
+                step,
+                meter_for(graph, step, instruments.seconds),
+                self.criterion.comparable,
+            )
+            keep = allocate("uniform" if budget.uniform else self.config.allocator, task)
+            keep = {name: units for name, units in keep.items() if len(units) < graph[name].size}
+            plan = replace(plan, keep=keep)
+            if number < rounds and instruments.refresh:
+                stats = stats.merged(instruments.refresh(plan))
+        return plan
+
+    def groups(self, graph: UnitGraph, budget: Budget) -> tuple[UnitGroup, ...]:
+        """Return the groups that may lose units under `budget`.
+
+        Raises:
+            UsageError: when the network has none of the named kinds, or the criterion can't score
+                them.
+        """
+        kinds = budget.kinds or self._default_kinds(graph)
+        groups = graph.of_kind(*kinds)
+        if not groups:
+            raise UsageError(f"This {graph.family} network has no {budget.of} to prune.")
+        allowed = self.criterion.kinds
+        if allowed and any(group.kind not in allowed for group in groups):
+            raise UsageError(
+                f"The criterion {self.config.criterion!r} scores {', '.join(allowed)} only; "
+                f"add --units {allowed[0]}s or --of {allowed[0]}s."
+            )
+        return groups
+
+    def _default_kinds(self, graph: UnitGraph) -> tuple[str, ...]:
+        if self.criterion.kinds:
+            return self.criterion.kinds
+        if self.criterion.comparable:
+            free = tuple(kind for kind in FREE_KINDS if kind in graph.kinds)
+            return free or ("layer",)
+        return next(((kind,) for kind in MAIN_KINDS if kind in graph.kinds), ())
+
+
+def _without_removed(scores: Mapping[str, Tensor], plan: Plan, graph: UnitGraph) -> dict[str, Tensor]:
+    """Give units that earlier rounds removed the score minus infinity."""
+    remaining = {}
+    for name, score in scores.items():
+        masked = torch.full_like(score, -torch.inf)
+        kept = list(plan.kept(graph[name]))
+        masked[kept] = score[kept]
+        remaining[name] = masked
+    return remaining
+
+
+policies.add("heuristic", Heuristic)

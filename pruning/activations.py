@@ -1,0 +1,167 @@
+"""Activation statistics: what every unit's gate sees while the model reads probe inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from prunepolicy.pruning.gates import find_module, masked, units_of_entries
+from prunepolicy.pruning.plan import Plan
+from prunepolicy.pruning.probe import Inputs, Tick, batches_of
+from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
+
+@dataclass
+class _Record:
+    """Running sums of what one group's gate sees; entries are those of the gated module."""
+
+    group: UnitGroup
+    module: nn.Module
+    entries: dict[str, Tensor] = field(default_factory=dict)
+    rows: int = 0
+    first_rows: int = 0
+
+    def add(self, hidden: Tensor) -> None:
+        """Take in activations of shape (batch, positions, entries) or (rows, entries)."""
+        flat = hidden.detach().reshape(-1, hidden.shape[-1]).float()
+        self._sum("sum", flat.sum(0))
+        self._sum("squares", flat.square().sum(0))
+        largest = flat.abs().amax(0)
+        self.entries["max"] = torch.maximum(self.entries.get("max", largest), largest)
+        self.rows += len(flat)
+        if hidden.dim() == 3:
+            self._sum("first_squares", hidden[:, 0].detach().float().square().sum(0))
+            self.first_rows += len(hidden)
+
+    def _sum(self, name: str, value: Tensor) -> None:
+        self.entries[name] = self.entries[name] + value if name in self.entries else value
+
+
+def activation_stats(
+    model: nn.Module,
+    graph: UnitGraph,
+    groups: Iterable[UnitGroup],
+    inputs: Inputs,
+    plan: Plan | None = None,
+    tick: Tick = lambda done: None,
+) -> Stats:
+    """Return activation statistics of `groups`, on the model as `plan` would leave it."""
+    chosen = [group for group in groups if group.gate is not None]
+    records: dict[str, _Record] = {}
+    layers: dict[str, Tensor] = {}
+    mass: dict[str, Tensor] = {}
+    with ExitStack() as stack:
+        stack.enter_context(masked(model, graph, plan) if plan else nullcontext())
+        for group in chosen:
+            assert group.gate is not None
+            if group.gate.how == "residual":
+                layers[group.name] = torch.zeros(group.size)
+                _watch_turning(stack, model, group, layers[group.name])
+            elif group.gate.how == "router":
+                mass[group.name] = torch.zeros(group.size)
+                _watch_routing(stack, model, group, mass[group.name])
+            elif group.gate.how in ("input", "output"):
+                records[group.name] = _watch_entries(stack, model, group)
+        batches = 0
+        for batch in batches_of(inputs):
+            with torch.no_grad():
+                model(**batch)
+            batches += 1
+            tick(len(next(iter(batch.values()))))
+    stats = _unit_statistics(records)
+    stats["angular"] = {name: total / batches for name, total in layers.items()}
+    stats["output"] |= {name: total / batches for name, total in mass.items()}
+    stats["output"] |= stats["angular"]
+    return Stats(stats)
+
+
+def _watch_entries(stack: ExitStack, model: nn.Module, group: UnitGroup) -> _Record:
+    assert group.gate is not None
+    module = find_module(model, group.gate.module)
+    record = _Record(group, module)
+    if group.gate.how == "input":
+        handle = module.register_forward_pre_hook(lambda _, inputs: record.add(inputs[0]))
+    else:
+        handle = module.register_forward_hook(lambda _, inputs, output: record.add(output.movedim(1, -1)))
+    stack.callback(handle.remove)
+    return record
+
+
+def _watch_turning(stack: ExitStack, model: nn.Module, group: UnitGroup, angles: Tensor) -> None:
+    assert group.gate is not None
+    layers = find_module(model, group.gate.module)
+
+    def hook_for(layer: int) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+            before = inputs[0] if inputs else named["hidden_states"]
+            after = output[0] if isinstance(output, tuple) else output
+            cosine = F.cosine_similarity(before.float(), after.float(), dim=-1).clamp(-1, 1)
+            angles[layer] += (cosine.acos() / math.pi).mean().cpu()
+
+        return hook
+
+    for layer in range(group.size):
+        handle = layers.get_submodule(str(layer)).register_forward_hook(hook_for(layer), with_kwargs=True)
+        stack.callback(handle.remove)
+
+
+def _watch_routing(stack: ExitStack, model: nn.Module, group: UnitGroup, mass: Tensor) -> None:
+    """Add up the share of every token's routing weight that an expert gets."""
+    assert group.gate is not None
+
+    def hook(module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor, Tensor]) -> None:
+        _, scores, experts = output
+        per_token = torch.zeros(len(experts), len(mass)).scatter_(1, experts.cpu(), scores.float().cpu())
+        mass.add_(per_token.mean(0))
+
+    handle = find_module(model, group.gate.module).register_forward_hook(hook)
+    stack.callback(handle.remove)
+
+
+def _unit_statistics(records: Mapping[str, _Record]) -> dict[str, dict[str, Tensor]]:
+    stats: dict[str, dict[str, Tensor]] = {
+        name: {} for name in ("mean", "rms", "max", "first_rms", "output")
+    }
+    for name, record in records.items():
+        entries = {key: value.cpu() for key, value in record.entries.items()}
+        size, owners = record.group.size, _owners(record, len(entries["sum"]))
+        mean_square = entries["squares"] / record.rows
+        stats["mean"][name] = entries["sum"] / record.rows
+        stats["rms"][name] = _gather(mean_square, owners, size).sqrt()
+        stats["max"][name] = torch.zeros(size).scatter_reduce(
+            0, owners[owners >= 0], entries["max"][owners >= 0], "amax"
+        )
+        stats["output"][name] = _gather(mean_square * _column_squares(record), owners, size).sqrt()
+        if record.first_rows:
+            stats["first_rms"][name] = _gather(entries["first_squares"] / record.first_rows, owners, size).sqrt()
+    return stats
+
+
+def _owners(record: _Record, length: int) -> Tensor:
+    if record.group.gate is not None and record.group.gate.how == "output":
+        return torch.arange(length)
+    owners = torch.full((length,), -1, dtype=torch.long)
+    found = units_of_entries(record.group)
+    owners[: len(found)] = found
+    return owners
+
+
+def _gather(entries: Tensor, owners: Tensor, size: int) -> Tensor:
+    mine = owners >= 0
+    return torch.zeros(size).scatter_add(0, owners[mine], entries[mine])
+
+
+def _column_squares(record: _Record) -> Tensor | float:
+    """Return the squared norms of the weights that read each entry."""
+    weight = getattr(record.module, "weight", None)
+    if not isinstance(weight, Tensor) or weight.dim() != 2:
+        return 1.0
+    part = next(part for part in record.group.slices if part.consumer and part.tensor.endswith("weight"))
+    return weight.detach().float().square().sum(1 - part.axis).cpu()

@@ -1,0 +1,50 @@
+"""One ranking over all layers: units go in order of score per parameter, widths differ by layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from prunepolicy.pruning.allocators.registry import Task, alive, allocator, count_grid, kept_by_score
+from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.stats import group_costs
+
+
+@allocator
+def global_rank(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
+    """Remove the cheapest units, score per parameter, until the budget is met.
+
+    Raises:
+        UsageError: when the scores can't be compared across layers.
+    """
+    if not task.comparable and len(task.groups) > 1:
+        raise UsageError(
+            "This criterion's scores can't be compared across layers; use --allocator uniform, or "
+            "the criterion fisher or taylor."
+        )
+    density = {g.name: task.scores[g.name] / group_costs(task.graph, g) for g in task.groups}
+    thresholds = torch.cat(list(density.values()))
+    thresholds = thresholds[thresholds > -torch.inf].unique(sorted=True)
+    low, high = 0, len(thresholds)  # number of thresholds below which units go
+    while low < high:
+        middle = (low + high) // 2
+        if task.meter(_above(task, density, thresholds, middle, multiple)) <= task.budget.keep + 1e-12:
+            high = middle
+        else:
+            low = middle + 1
+    return _above(task, density, thresholds, low, multiple)
+
+
+def _above(
+    task: Task, density: dict[str, Tensor], thresholds: Tensor, index: int, multiple: int
+) -> dict[str, tuple[int, ...]]:
+    """Keep what reaches the `index`-th threshold, counts rounded up to the allowed grid."""
+    keep = {}
+    for group in task.groups:
+        scores = density[group.name]
+        bar = thresholds[index] if index < len(thresholds) else torch.inf
+        wanted = int((scores >= bar).sum())
+        grid = count_grid(group, alive(scores), multiple)
+        count = next(count for count in grid if count >= wanted)
+        keep[group.name] = kept_by_score(group, scores, count)
+    return keep

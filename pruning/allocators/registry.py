@@ -1,0 +1,101 @@
+"""The registry of allocators: from scores and a budget to what stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prunepolicy.pruning.budget_meter import Meter
+from prunepolicy.pruning.errors import BudgetError
+from prunepolicy.pruning.plan import Budget
+from prunepolicy.pruning.registry import Registry
+from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
+
+TOLERANCE = 0.01
+ALIGNED_KINDS = ("ffn", "channel")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an allocator decides about.
+
+    Attributes:
+        groups: the groups that may lose units.
+        scores: per group one number per unit, higher means keep. Units that earlier rounds
+            removed have a score of minus infinity.
+        meter: share of the budget that a keep choice uses.
+        comparable: scores may be added and compared across groups.
+    """
+
+    graph: UnitGraph
+    groups: tuple[UnitGroup, ...]
+    scores: Mapping[str, Tensor]
+    budget: Budget
+    meter: Meter
+    comparable: bool
+
+
+Allocator = Callable[[Task, int], dict[str, tuple[int, ...]]]
+"""From a task and a width multiple to the units that stay, using at most the budget."""
+
+allocators: Registry[Allocator] = Registry("allocator", "prunepolicy.pruning.allocators")
+
+
+def allocator(function: Allocator) -> Allocator:
+    """Register the decorated function under the name of its file."""
+    allocators.add(function.__module__.rsplit(".", 1)[-1], function)
+    return function
+
+
+def allocate(name: str, task: Task) -> dict[str, tuple[int, ...]]:
+    """Run an allocator with the widest alignment that meets the budget within 1 %.
+
+    Raises:
+        BudgetError: when nothing reachable is within 1 %; the sentence names the nearest point.
+    """
+    wanted = task.budget.multiple_of
+    multiples = [wanted] if wanted else [128, 64, 32, 16, 8, 4, 2, 1]
+    nearest = 0.0
+    for multiple in multiples:
+        keep = allocators[name](task, multiple)
+        used = task.meter(keep)
+        if used <= task.budget.keep + 1e-12 and used >= task.budget.keep - TOLERANCE:
+            return keep
+        if abs(used - task.budget.keep) < abs(nearest - task.budget.keep):
+            nearest = used
+    raise BudgetError(
+        f"{task.budget} can't be met within 1 %; the nearest reachable point is keep {nearest:.4f}. "
+        "Ask for that, or let more kinds of unit go (--units ffn,heads,layers)."
+    )
+
+
+def kept_by_score(group: UnitGroup, scores: Tensor, count: int) -> tuple[int, ...]:
+    """Return the sorted ids of the `count` best units; ties go to the lower id."""
+    order = torch.argsort(scores, descending=True, stable=True)
+    return tuple(sorted(order[:count].tolist()))
+
+
+def alive(scores: Tensor) -> int:
+    """Return how many units earlier rounds have left."""
+    return int((scores > -torch.inf).sum())
+
+
+def count_grid(group: UnitGroup, most: int, multiple: int) -> list[int]:
+    """Return the numbers of units that may stay, rising: multiples (where widths matter), and `most`."""
+    step = max(group.multiple_of, multiple if group.kind in ALIGNED_KINDS else 1)
+    first = -(-group.floor // step) * step
+    grid = list(range(first, most + 1, step))
+    return grid if grid and grid[-1] == most else [*grid, most]
+
+
+def removed_score(task: Task, keep: Keep) -> float:
+    """Return the sum of scores of what goes, not counting what earlier rounds removed."""
+    total = 0.0
+    for name, units in keep.items():
+        scores = task.scores[name].clone()
+        scores[list(units)] = 0
+        total += float(scores[scores > -torch.inf].sum())
+    return total

@@ -1,0 +1,15 @@
+"""Sum of absolute weights: units with small weights go first."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from prunepolicy.pruning.criteria.registry import criterion
+from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
+
+
+@criterion("weights")
+def magnitude_l1(graph: UnitGraph, group: UnitGroup, stats: Stats) -> Tensor:
+    """Return the sum of absolute values of all entries a unit owns."""
+    return stats.get("weight_l1", group.name)

@@ -1,0 +1,15 @@
+"""Largest weight: units without any large weight go first."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from prunepolicy.pruning.criteria.registry import criterion
+from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
+
+
+@criterion("weights")
+def magnitude_linf(graph: UnitGraph, group: UnitGroup, stats: Stats) -> Tensor:
+    """Return the largest absolute value of all entries a unit owns."""
+    return stats.get("weight_linf", group.name)

@@ -1,0 +1,87 @@
+"""Gate gradients: how every sample's loss would change if a unit's gate moved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.gates import gates, masked
+from prunepolicy.pruning.plan import Plan
+from prunepolicy.pruning.probe import Inputs, Tick, batches_of
+from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
+
+
+def gate_gradients(
+    model: nn.Module,
+    graph: UnitGraph,
+    groups: Iterable[UnitGroup],
+    inputs: Inputs,
+    plan: Plan | None = None,
+    seed: int = 0,
+    tick: Tick = lambda done: None,
+) -> Stats:
+    """Return, per group, the gradient of every sample's loss with respect to every gate.
+
+    One backward pass serves a whole batch: each sample has gates of its own. The loss is that of
+    predicting the model's own output: the next token for text it wrote, a label drawn from its
+    own distribution for a classifier, and a random projection of hidden states otherwise.
+
+    Raises:
+        PrunePolicyError: when a gradient is no number.
+    """
+    chosen = [g for g in groups if g.gate and g.gate.how in ("input", "output", "residual")]
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    rows: dict[str, list[Tensor]] = {group.name: [] for group in chosen}
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        with masked(model, graph, plan) if plan else nullcontext():
+            for batch in batches_of(inputs):
+                count = len(next(iter(batch.values())))
+                values = {
+                    g.name: torch.ones(count, g.size, device=device, requires_grad=True) for g in chosen
+                }
+                with gates(model, graph, values):
+                    sample_losses(model, batch, generator).sum().backward()
+                for name, value in values.items():
+                    rows[name].append(_gradient_of(name, value))
+                tick(count)
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+    return Stats({"gradients": {name: torch.cat(parts) for name, parts in rows.items()}})
+
+
+def sample_losses(model: nn.Module, batch: Inputs, generator: torch.Generator) -> Tensor:
+    """Return one loss per sample, shape (batch,), in nats summed over the sample's tokens."""
+    output: Any = model(**batch)
+    logits = getattr(output, "logits", None)
+    if logits is None:
+        hidden = output.last_hidden_state.float()
+        noise = torch.randn(hidden.shape, generator=generator).to(hidden.device)
+        return (hidden * noise).flatten(1).sum(1)
+    logits = logits.float()
+    tokens = batch.get("input_ids")
+    if tokens is not None and getattr(output, "past_key_values", None) is not None:
+        logits, labels = logits[:, :-1], tokens[:, 1:]
+    else:
+        chances = logits.detach().softmax(-1).cpu().flatten(0, -2)
+        labels = torch.multinomial(chances, 1, generator=generator).to(logits.device)
+        labels = labels.reshape(logits.shape[:-1])
+    losses = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), reduction="none")
+    return losses.reshape(len(labels), -1).sum(1)
+
+
+def _gradient_of(name: str, value: Tensor) -> Tensor:
+    if value.grad is None or not torch.isfinite(value.grad).all():
+        raise PrunePolicyError(f"The gate gradients of {name!r} are no numbers; the model is damaged.")
+    return value.grad.float().cpu()

@@ -1,0 +1,162 @@
+"""Inputs on which a model is watched: text it writes itself, its start token, or the user's text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunepolicy.pruning.adapters import ModelAdapter
+from prunepolicy.pruning.atomic import write_bytes
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.safetensors_file import NAMES, TensorHeader, header_bytes, read_header, tensor_bytes
+
+WRITE_BATCH = 32
+READ_BATCH = 8
+Inputs = Mapping[str, Tensor]
+Tick = Callable[[int], None]
+"""Called with the number of samples just done."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Which inputs a model is watched on.
+
+    Attributes:
+        source: `self` (text the model samples from its start token at temperature 1), `start`
+            (the start token alone), or the path of a text file. Models that don't write text are
+            watched on seeded noise.
+        samples: number of sequences (or images).
+        length: tokens per sequence.
+        seed: of the sampling.
+    """
+
+    source: str = "self"
+    samples: int = 64
+    length: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.length < 2:
+            raise UsageError("A probe needs at least one sample of at least two tokens.")
+
+
+def probe_inputs(
+    probe: Probe, model: nn.Module, adapter: ModelAdapter, tokenizer: Any, fingerprint: str
+) -> dict[str, Tensor]:
+    """Return the model's keyword inputs for `probe`; self-written text is cached by fingerprint.
+
+    Raises:
+        PrunePolicyError: when a probe text is missing or too short.
+    """
+    if adapter.task == "vision":
+        return {"pixel_values": _noise_images(probe, model)}
+    if adapter.task == "encoder" and probe.source in ("self", "start"):
+        return {"input_ids": _noise_tokens(probe, model)}
+    if probe.source == "start":
+        return {"input_ids": torch.full((1, 1), start_token(model, tokenizer))}
+    if probe.source == "self":
+        return {"input_ids": _cached_writing(probe, model, tokenizer, fingerprint)}
+    return {"input_ids": text_windows(Path(probe.source), tokenizer, probe)}
+
+
+def start_token(model: nn.Module, tokenizer: Any) -> int:
+    """Return the id of the token with which the model starts a text."""
+    config: Any = model.config
+    candidates = (
+        getattr(tokenizer, "bos_token_id", None),
+        getattr(config, "bos_token_id", None),
+        getattr(tokenizer, "eos_token_id", None),
+        getattr(config, "eos_token_id", None),
+    )
+    return next((int(token) for token in candidates if isinstance(token, int)), 0)
+
+
+def write_text(model: nn.Module, start: int, probe: Probe) -> Tensor:
+    """Sample (samples, length) tokens from the model's own distribution, temperature 1.
+
+    End-of-text tokens don't stop a sequence: the model goes on with its next document.
+    """
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(probe.seed)
+    rows = []
+    for first in range(0, probe.samples, WRITE_BATCH):
+        count = min(WRITE_BATCH, probe.samples - first)
+        tokens = torch.full((count, 1), start, device=device)
+        cache = None
+        while tokens.shape[1] < probe.length:
+            with torch.no_grad():
+                output = model(input_ids=tokens[:, -1:], past_key_values=cache, use_cache=True)
+            cache = output.past_key_values
+            chances = output.logits[:, -1].float().softmax(-1).cpu()
+            drawn = torch.multinomial(chances, 1, generator=generator)
+            tokens = torch.cat([tokens, drawn.to(device)], dim=1)
+        rows.append(tokens.cpu())
+    return torch.cat(rows)
+
+
+def text_windows(file: Path, tokenizer: Any, probe: Probe) -> Tensor:
+    """Return evenly spaced windows of a text file, shape (samples, length)."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PrunePolicyError(f"Can't read the probe text {file}: {error}.") from error
+    tokens = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"], dtype=torch.long)
+    windows = len(tokens) // probe.length
+    if windows == 0:
+        raise PrunePolicyError(
+            f"The probe text {file} has {len(tokens)} tokens; at least {probe.length} are needed."
+        )
+    count = min(probe.samples, windows)
+    starts = torch.arange(count) * (windows // count) * probe.length
+    return tokens[starts[:, None] + torch.arange(probe.length)]
+
+
+def batches_of(inputs: Inputs) -> Iterator[dict[str, Tensor]]:
+    """Yield slices of a few samples."""
+    count = len(next(iter(inputs.values())))
+    for first in range(0, count, READ_BATCH):
+        yield {name: tensor[first : first + READ_BATCH] for name, tensor in inputs.items()}
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be computed again (`XDG_CACHE_HOME` is respected)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prunepolicy"
+
+
+def _cached_writing(probe: Probe, model: nn.Module, tokenizer: Any, fingerprint: str) -> Tensor:
+    dtype = str(next(model.parameters()).dtype)
+    key = json.dumps([fingerprint, asdict(probe), dtype], sort_keys=True)
+    file = cache_folder() / "probes" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+    if fingerprint and file.is_file():
+        try:
+            return read_header(file)[0].read()
+        except (PrunePolicyError, IndexError):
+            file.unlink(missing_ok=True)  # A damaged cache entry is written again.
+    tokens = write_text(model, start_token(model, tokenizer), probe)
+    if fingerprint:
+        header = header_bytes([TensorHeader("tokens", NAMES[tokens.dtype], tuple(tokens.shape))])
+        write_bytes(file, header + bytes(tensor_bytes(tokens)))
+    return tokens
+
+
+def _noise_tokens(probe: Probe, model: nn.Module) -> Tensor:
+    generator = torch.Generator().manual_seed(probe.seed)
+    config: Any = model.config
+    length = min(probe.length, int(config.max_position_embeddings))
+    return torch.randint(0, int(config.vocab_size), (probe.samples, length), generator=generator)
+
+
+def _noise_images(probe: Probe, model: nn.Module) -> Tensor:
+    generator = torch.Generator().manual_seed(probe.seed)
+    config: Any = model.config
+    side = int(getattr(config, "image_size", 224))
+    channels = int(getattr(config, "num_channels", 3))
+    return torch.randn(probe.samples, channels, side, side, generator=generator)
