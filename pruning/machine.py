@@ -1,0 +1,94 @@
+"""What this machine is and has: names for reports, free and peak memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+GIB = 2**30
+
+
+def available_memory() -> int | None:
+    """Return the bytes a new process may use without swapping, or None where nobody can tell."""
+    amounts = [amount for amount in (_system_memory(), _container_memory()) if amount is not None]
+    return min(amounts, default=None)
+
+
+def _system_memory() -> int | None:
+    for line in _lines(Path("/proc/meminfo")):
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _container_memory() -> int | None:
+    """Return what a version-2 control group leaves, when it sets a limit."""
+    limit = "".join(_lines(Path("/sys/fs/cgroup/memory.max")))
+    if not limit.isdigit():
+        return None
+    # Only anonymous pages count: the rest of what the group holds is file cache, given up on demand.
+    held = [
+        int(line.split()[1])
+        for line in _lines(Path("/sys/fs/cgroup/memory.stat"))
+        if line.startswith("anon ")
+    ]
+    return int(limit) - sum(held)
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Return the most bytes held so far: by tensors on a GPU, by this whole process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows has no such module.
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of the processor behind `device`, as its maker calls it."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    for line in _lines(Path("/proc/cpuinfo")):
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def cpu_flags() -> frozenset[str]:
+    """Return the instruction sets the CPU announces; empty where the system doesn't list them."""
+    for line in _lines(Path("/proc/cpuinfo")):
+        if line.startswith("flags"):
+            return frozenset(line.split(":", 1)[1].split())
+    return frozenset()
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions of Python and of those `packages` that are installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be measured or fetched again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prunepolicy"
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,148 @@
+"""How well a model still predicts text, and how close its outputs stay to another model's."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+
+
+@dataclass(frozen=True)
+class TextScore:
+    """How well a causal model predicts a text.
+
+    Attributes:
+        nll: mean negative log-likelihood per scored token, in nats.
+        perplexity: its exponential.
+        tokens: how many tokens were scored.
+        window: tokens the model saw at once, the start token included.
+    """
+
+    nll: float
+    perplexity: float
+    tokens: int
+    window: int
+
+    def to_json(self) -> str:
+        """Return the score as JSON text."""
+        return json.dumps(vars(self), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How close one model's outputs are to another's, averaged over positions.
+
+    Attributes:
+        cosine: cosine of the two output vectors.
+        kl: divergence of the second model's distribution from the first's, in nats; None without
+            logits.
+        agreement: share of positions where both name the same class or token; None without logits.
+    """
+
+    cosine: float
+    kl: float | None
+    agreement: float | None
+
+
+def score_text(
+    model: nn.Module,
+    tokenizer: Any,
+    text: str,
+    window: int = 512,
+    batch: int = 4,
+    limit: int | None = None,
+) -> TextScore:
+    """Tokenise `text` and return its perplexity; see `perplexity` for the protocol.
+
+    Args:
+        limit: score this many tokens at most, from the beginning.
+    """
+    tokens = torch.tensor(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    return perplexity(model, tokens[:limit], window, batch, tokenizer.bos_token_id)
+
+
+def perplexity(
+    model: nn.Module, tokens: Tensor, window: int = 512, batch: int = 4, bos: int | None = None
+) -> TextScore:
+    """Score `tokens`, shape (length,), in windows that don't overlap.
+
+    Every window starts with the start token `bos` where the tokenizer has one, so that each token
+    is scored exactly once; without one, the first token of a window is context only. A shorter last
+    window is scored too. Log-likelihoods are summed in float32 whatever the model computes in.
+
+    Args:
+        window: tokens the model sees at once, `bos` included.
+        batch: windows in one forward pass.
+
+    Raises:
+        UsageError: when there is nothing to score or the window is longer than the model's context.
+        PrunePolicyError: when the model's output is not finite.
+    """
+    _check_window(model, window)
+    fresh = window - (bos is not None)
+    if len(tokens) + (bos is not None) < 2:
+        raise UsageError(f"The text has {len(tokens)} tokens; there is nothing to predict in it.")
+    total, count = 0.0, 0
+    for rows in _batches(tokens, fresh, batch):
+        if bos is not None:
+            rows = functional.pad(rows, (1, 0), value=bos)
+        if rows.shape[1] > 1:
+            total += _summed_nll(model, rows)
+            count += rows.shape[0] * (rows.shape[1] - 1)
+    nll = total / count
+    if not math.isfinite(nll):
+        raise PrunePolicyError("The model's output is not finite on this text; its weights are damaged.")
+    return TextScore(nll, math.exp(nll) if nll < 700 else math.inf, count, window)
+
+
+def _check_window(model: nn.Module, window: int) -> None:
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if window < 2 or (isinstance(longest, int) and window > longest):
+        raise UsageError(
+            f"The window must be between 2 and the model's context of {longest} tokens; got {window}."
+        )
+
+
+def _batches(tokens: Tensor, length: int, batch: int) -> list[Tensor]:
+    """Split into batches of full windows, then the rest as a batch of one."""
+    full = len(tokens) // length * length
+    batches = list(torch.split(tokens[:full].view(-1, length), batch)) if full else []
+    return [*batches, tokens[None, full:]] if full < len(tokens) else batches
+
+
+@torch.inference_mode()
+def _summed_nll(model: nn.Module, rows: Tensor) -> float:
+    rows = rows.to(next(model.parameters()).device)
+    logits = model(input_ids=rows).logits
+    # Row by row: a float32 copy of a whole batch's logits would be the largest tensor of the run.
+    losses = [
+        functional.cross_entropy(row[:-1].float(), target[1:], reduction="sum")
+        for row, target in zip(logits, rows, strict=True)
+    ]
+    return float(torch.stack(losses).sum(dtype=torch.float64))
+
+
+def fidelity(dense: Mapping[str, Tensor], pruned: Mapping[str, Tensor]) -> Fidelity:
+    """Compare two models' outputs on the same inputs, for models that don't write text.
+
+    Uses `logits` where both have them, the last hidden state otherwise.
+    """
+    if "logits" not in dense or "logits" not in pruned:
+        return Fidelity(_cosine(dense["last_hidden_state"], pruned["last_hidden_state"]), None, None)
+    first, second = (outputs["logits"].float() for outputs in (dense, pruned))
+    log_p, log_q = first.log_softmax(-1), second.log_softmax(-1)
+    divergence = functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1).mean()
+    agreement = (first.argmax(-1) == second.argmax(-1)).float().mean()
+    return Fidelity(_cosine(first, second), float(divergence), float(agreement))
+
+
+def _cosine(first: Tensor, second: Tensor) -> float:
+    return float(functional.cosine_similarity(first.float(), second.float(), dim=-1).mean())

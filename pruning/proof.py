@@ -1,0 +1,159 @@
+"""Proof of loading: a clean process without this package opens a folder and gets the right numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from prunepolicy.pruning.adapters import ModelAdapter
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.errors import BadCheckpointError
+from prunepolicy.pruning.loading import carries_code
+from prunepolicy.pruning.machine import GIB, available_memory
+
+SCRIPT = Path(__file__).with_name("proof_script.py")
+LIBRARIES = GIB // 2
+"""Bytes that Python, torch and transformers take before any weight."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the clean process saw.
+
+    Attributes:
+        ok: it loaded, computed what was expected, and generates the same with and without cache.
+        ran: the process gave an answer; False when it couldn't be started or didn't finish.
+        sentence: the outcome in words.
+        difference: largest absolute difference of the outputs, in float32.
+        relative: `difference` over the standard deviation of the expected outputs.
+        tolerance: the largest `relative` that passes.
+        cache_agrees: None for models that don't generate.
+        own_code: the folder's own modelling file was run, with trust_remote_code.
+        seconds: time from loading to the last comparison.
+        peak_memory: bytes the process held at most.
+        versions: of what it ran with.
+    """
+
+    ok: bool
+    ran: bool
+    sentence: str
+    difference: float | None = None
+    relative: float | None = None
+    tolerance: float | None = None
+    cache_agrees: bool | None = None
+    own_code: bool = False
+    seconds: float | None = None
+    peak_memory: int | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the receipt as JSON text."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
+
+
+def prove(
+    folder: Path,
+    adapter: ModelAdapter,
+    inputs: Mapping[str, Tensor],
+    expected: Tensor,
+    tolerance: float = 1e-3,
+    timeout: float = 1800.0,
+) -> Receipt:
+    """Load `folder` in a clean process with plain transformers and compare what it computes.
+
+    The process never imports this package. Everything is computed in float32 on the CPU.
+
+    Args:
+        inputs: the model's keyword arguments (`input_ids` or `pixel_values`), rows of equal length.
+        expected: the outputs it must reproduce: logits, or the last hidden state without a head.
+        tolerance: largest difference that passes, in standard deviations of `expected`.
+        timeout: seconds after which the process is stopped.
+    """
+    try:
+        needed = memory_to_load(Checkpoint.open(folder))
+        own_code = carries_code(folder)
+    except BadCheckpointError as error:
+        return Receipt(False, False, str(error))
+    available = available_memory()
+    if available is not None and needed > available:
+        sentence = f"Not run: needs {needed / GIB:.1f} GiB of memory, {available / GIB:.1f} GiB are free."
+        return Receipt(False, False, sentence, own_code=own_code)
+    request = {
+        "folder": str(folder.resolve()),
+        "auto_class": adapter.auto_class,
+        "own_code": own_code,
+        "generates": adapter.task == "causal",
+    }
+    try:
+        reply = _ask(request, {**inputs, "expected": expected.float()}, timeout)
+    except subprocess.TimeoutExpired:
+        return Receipt(False, False, f"Stopped after {timeout:g} s without an answer.", own_code=own_code)
+    return _judge(reply, tolerance, own_code)
+
+
+def memory_to_load(checkpoint: Checkpoint) -> int:
+    """Return the bytes a process needs to load and run a checkpoint in float32."""
+    entries = sum(math.prod(shape) for shape in checkpoint.shapes.values())
+    return int(4.2 * entries) + LIBRARIES
+
+
+def _ask(request: dict[str, Any], tensors: Mapping[str, Tensor], timeout: float) -> dict[str, Any]:
+    from safetensors.torch import save_file
+
+    with tempfile.TemporaryDirectory(prefix="prunepolicy-proof-") as scratch:
+        reply = Path(scratch) / "reply.json"
+        request |= {"tensors": f"{scratch}/tensors.safetensors", "reply": str(reply)}
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, request["tensors"]
+        )
+        # Code that a folder carries is copied before it runs; the copy goes with the scratch folder.
+        offline = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": scratch, "CUDA_VISIBLE_DEVICES": ""}
+        process = subprocess.run(
+            [sys.executable, "-I", "-c", SCRIPT.read_text(encoding="utf-8")],
+            input=json.dumps(request),
+            env=os.environ | offline,
+            cwd=scratch,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if reply.is_file():
+            answer: dict[str, Any] = json.loads(reply.read_text(encoding="utf-8"))
+            return answer
+        last = process.stderr.strip().splitlines()[-1:] or ["no message"]
+        return {"error": f"the process ended with code {process.returncode}: {last[0]}"}
+
+
+def _judge(reply: dict[str, Any], tolerance: float, own_code: bool) -> Receipt:
+    if "error" in reply:
+        return Receipt(
+            False, True, f"The folder doesn't load: {reply['error'].rstrip('.:')}.", own_code=own_code
+        )
+    spread = reply.pop("spread")
+    relative = reply["difference"] / spread if spread else math.inf
+    sentence = _sentence(relative, tolerance, reply)
+    ok = relative <= tolerance and reply["cache_agrees"] is not False
+    return Receipt(ok, True, sentence, relative=relative, tolerance=tolerance, own_code=own_code, **reply)
+
+
+def _sentence(relative: float, tolerance: float, reply: dict[str, Any]) -> str:
+    if not relative <= tolerance:  # Also when the outputs are not finite.
+        return (
+            f"The folder loads, but its outputs differ by {reply['difference']:.3g}, "
+            f"{relative:.2g} of their spread; {tolerance:g} is allowed."
+        )
+    if reply["cache_agrees"] is False:
+        return "The folder loads and computes well, but generates other tokens with a cache than without."
+    version = reply["versions"]["transformers"]
+    return f"A clean process with transformers {version} loads it and gets the same outputs."
