@@ -45,15 +45,25 @@ def load_model(
             output_loading_info=True,
             local_files_only=True,
             trust_remote_code=trust_remote_code,
+            ignore_mismatched_sizes=True,  # They are refused below, by name.
         )
         model = model.to(device).eval()
     except LOADING_ERRORS as error:
         raise BadCheckpointError(f"{folder} doesn't load with transformers: {first_line(error)}") from error
+    _check_complete(folder, info)
+    loaded: nn.Module = model
+    return loaded
+
+
+def _check_complete(folder: Path, info: dict[str, Any]) -> None:
+    """Refuse what transformers would fill with random numbers."""
+    for name, stored, implied in sorted(info["mismatched_keys"]):
+        raise BadCheckpointError(
+            f"{folder} stores {name!r} as {tuple(stored)}, but its config.json implies {tuple(implied)}."
+        )
     missing = sorted(info["missing_keys"])
     if missing:
         raise BadCheckpointError(f"{folder} lacks {len(missing)} weights, the first is {missing[0]!r}.")
-    loaded: nn.Module = model
-    return loaded
 
 
 def load_tokenizer(folder: Path) -> Any:

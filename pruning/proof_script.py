@@ -29,9 +29,12 @@ def load(request: dict[str, Any]) -> torch.nn.Module:
         output_loading_info=True,
         local_files_only=True,
         trust_remote_code=request["own_code"],
+        ignore_mismatched_sizes=True,  # They are refused below, by name.
     )
-    for state in ("missing", "unexpected", "mismatched"):
-        names = sorted(map(str, info.get(f"{state}_keys") or ()))
+    for name, stored, implied in sorted(info["mismatched_keys"]):
+        raise ValueError(f"{name} is stored as {tuple(stored)}, the configuration implies {tuple(implied)}")
+    for state in ("missing", "unexpected"):
+        names = sorted(info[f"{state}_keys"])
         if names:
             raise ValueError(f"{len(names)} weights are {state}, the first is {names[0]}")
     loaded: torch.nn.Module = model.eval()
@@ -103,7 +106,7 @@ def main() -> None:
         reply = answer(request)
     except Exception as error:  # Whatever transformers raises here is the answer.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reply = {"error": f"{type(error).__name__}: {lines[0] if lines else 'no message'}"}
+        reply = {"error": lines[0] if lines else type(error).__name__}
     Path(request["reply"]).write_text(json.dumps(reply), encoding="utf-8")
 
 
