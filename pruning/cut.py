@@ -16,6 +16,7 @@ from prunepolicy.pruning.atomic import as_sentence, partial_folder, sync_folder,
 from prunepolicy.pruning.checkpoint import CONFIG, INDEX, WEIGHTS, Checkpoint, check_cuttable
 from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError
 from prunepolicy.pruning.keep_masks import is_dropped, kept_indices, removed_units, renumbered
+from prunepolicy.pruning.per_layer import carry, check_equal_widths
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.safetensors_file import NAMES, TensorHeader, header_bytes, tensor_bytes, write_file
 
@@ -74,10 +75,13 @@ def prepare(
             "make it again with `prunepolicy plan`."
         )
     plan.check(checkpoint.graph)
+    check_equal_widths(checkpoint.config)
     shards = _layout(checkpoint, plan, edits)
     folder = partial_folder(target)
     try:
         done = _resume(folder, _key(checkpoint, plan, edits))
+        uniform = plan.is_uniform(checkpoint.graph)
+        own_widths = {} if uniform else carry(checkpoint.config, checkpoint.graph, plan, folder)
         _check_space(target, sum(job.header.nbytes for jobs in shards for job in jobs))
         for number, jobs in enumerate(shards, start=1):
             name = shard_name(number, len(shards))
@@ -97,7 +101,7 @@ def prepare(
         )
         config.pop("auto_map", None)
         config.pop("_name_or_path", None)
-        write_text(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+        write_text(folder / CONFIG, json.dumps(config | own_widths, indent=2) + "\n")
         sync_folder(folder)
     except OSError as error:
         raise as_sentence(error, folder) from error

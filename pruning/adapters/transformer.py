@@ -75,8 +75,10 @@ class TransformerAdapter(ModelAdapter):
                 f"config.json says {depth} layers, but layer {missing[0]} has no tensors."
             )
         groups: list[UnitGroup] = []
+        own_sizes = config.get("per_layer_sizes") or [{}] * depth
         for index in range(depth):
-            groups.extend(self.layer_groups(config, shapes, f"{prefix}{index}.", index))
+            own = {**config, **own_sizes[index]}
+            groups.extend(self.layer_groups(own, shapes, f"{prefix}{index}.", index))
         groups.append(
             UnitGroup(
                 LAYERS, "layer", depth, self.layers_key, prefix=prefix, gate=Gate(prefix.rstrip("."), "residual")
