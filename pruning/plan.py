@@ -23,6 +23,8 @@ KIND_OF = {
     "channels": ("channel",),
 }
 PLAN_SCHEMA = 1
+MOST_UNITS = 10_000_000
+"""No layer is wider; a plan file that says so would only fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,20 @@ class Plan:
 
     def is_uniform(self, graph: UnitGraph) -> bool:
         """Return whether every tie keeps equal numbers, so that a stock configuration can say it."""
-        gone = self.dropped_layers(graph)
         return all(
-            len({len(self.kept(group)) for group in groups if group.layer not in gone}) <= 1
+            len({len(self.kept(group)) for group in self.staying(graph, groups)}) <= 1
             for groups in graph.ties.values()
         )
+
+    def staying(self, graph: UnitGraph, groups: Iterable[UnitGroup]) -> list[UnitGroup]:
+        """Return those of `groups` that no layer or expert takes along when it goes."""
+        gone = self.dropped_layers(graph)
+        return [
+            group
+            for group in groups
+            if group.layer not in gone
+            and (group.within is None or group.within[1] in self.kept(graph[group.within[0]]))
+        ]
 
     def dropped_layers(self, graph: UnitGraph) -> set[int]:
         """Return the indices of layers that go as a whole."""
@@ -191,13 +202,13 @@ def to_ranges(units: Iterable[int]) -> str:
 
 
 def from_ranges(text: str) -> tuple[int, ...]:
-    """Read what `to_ranges` wrote; a malformed or absurdly long range raises `PrunePolicyError`."""
+    """Read what `to_ranges` wrote; a malformed or absurdly long list raises `PrunePolicyError`."""
     units: list[int] = []
     try:
-        for run in filter(None, text.split(",")):
-            first, _, last = run.partition("-")
-            start, stop = int(first), int(last or first)
-            if stop - start > 10_000_000:
+        for run in text.split(",") if text else ():
+            first, dash, last = run.partition("-")
+            start, stop = int(first), int(last if dash else first)
+            if stop < start or len(units) + stop - start >= MOST_UNITS:
                 raise ValueError(run)
             units.extend(range(start, stop + 1))
     except ValueError as error:
