@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
 import transformers
 
+from prunepolicy.pruning import convnets
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.checkpoint import Checkpoint
 
@@ -34,10 +36,13 @@ def build_model(config: dict[str, Any]) -> torch.nn.Module:
     """Return a random model in which every unit matters (no zero biases, no tiny weights)."""
     adapter = adapter_for(config)
     torch.manual_seed(0)
-    model = getattr(transformers, adapter.auto_class).from_config(transformers.AutoConfig.for_model(**config))
+    model = adapter.build(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.15 + (parameter.dim() == 1) * 0.8)
+        for name, buffer in model.named_buffers():
+            if "running" in name:
+                buffer.copy_(torch.rand_like(buffer) + 0.5)
     return model.eval()
 
 
@@ -48,7 +53,22 @@ def tiny_checkpoint(tmp_path: Path) -> Callable[..., Checkpoint]:
     def make(model_type: str = "llama", max_shard_size: str = "1GB", **changes: Any) -> Checkpoint:
         config = {**adapter_for({"model_type": model_type}).tiny(), "model_type": model_type, **changes}
         folder = tmp_path / f"model-{model_type}"
-        build_model(config).save_pretrained(folder, max_shard_size=max_shard_size)
+        model = build_model(config)
+        if isinstance(model, transformers.PreTrainedModel):
+            model.save_pretrained(folder, max_shard_size=max_shard_size)
+        else:
+            convnets.save(model.to(getattr(torch, config.get("dtype", "float32"))), config, folder)
         return Checkpoint.open(folder)
 
     return make
+
+
+@pytest.fixture
+def byte_tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """A tokenizer with one token per byte, a start token and an end token: 258 in all."""
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate(["</s>", "<s>", *alphabet])}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
