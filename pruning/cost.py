@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from prunepolicy.pruning.keep_masks import is_dropped, kept_indices, removed_units
+from prunepolicy.pruning.keep_masks import is_dropped, kept_shape, removed_units
 from prunepolicy.pruning.units import Keep, UnitGraph
 
 
@@ -14,7 +14,7 @@ class Cost:
     """Price of one network.
 
     Attributes:
-        params: entries of all tensors (tied tensors once).
+        params: entries of all tensors that can be trained (tied tensors once).
         flops: floating-point operations of all weights for one token (one image for convolution
             networks); attention scores, which grow with the context, are not counted.
         weight_bytes: bytes of all tensors as stored.
@@ -38,11 +38,8 @@ def cost_of(graph: UnitGraph, keep: Keep | None = None) -> Cost:
     for name, spec in graph.tensors.items():
         if is_dropped(graph, removed, name):
             continue
-        shape = list(spec.shape)
-        for axis, indices in kept_indices(graph, removed, name).items():
-            shape[axis] = len(indices)
-        entries = math.prod(shape)
-        params += entries
+        entries = math.prod(kept_shape(graph, removed, name))
+        params += entries if spec.is_parameter else 0
         weight_bytes += entries * spec.bytes_per_entry
         share = graph[spec.average_over].size if spec.average_over else 1
         if spec.average_over and spec.average_over in removed:

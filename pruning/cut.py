@@ -96,6 +96,8 @@ def prepare(
                 )
         _write_index(folder, shards)
         _copy_side_files(checkpoint.folder, folder)
+        for file, origin in checkpoint.adapter.carries.items():
+            shutil.copyfile(origin, folder / file)
         config = checkpoint.adapter.edit_config(checkpoint.config, checkpoint.graph, plan) | dict(
             edits.config
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from prunepolicy.pruning.errors import UnsupportedModelError
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.units import UnitGraph, UnitGroup
+from prunepolicy.pruning.units import Slice, UnitGraph, UnitGroup
 
 Values = Mapping[str, Tensor]
 """Group name to multipliers, shape (units,) or (batch, units)."""
@@ -73,12 +73,15 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
     return found[longest[0]]
 
 
-def units_of_entries(group: UnitGroup) -> Tensor:
+def units_of_entries(group: UnitGroup, part: Slice | None = None) -> Tensor:
     """Return, for every entry that the group's gate module reads, its unit (or -1).
 
     The result's length is one more than the last owned entry.
+
+    Args:
+        part: whose entries are meant; the first that reads the units, when None.
     """
-    part = next(part for part in group.slices if part.consumer)
+    part = part or next(part for part in group.slices if part.consumer)
     entries = part.indices(torch.arange(group.size).numpy())
     owners = torch.full((int(entries.max()) + 1,), -1, dtype=torch.long)
     blocks, units, width = entries.shape
@@ -87,10 +90,10 @@ def units_of_entries(group: UnitGroup) -> Tensor:
     return owners
 
 
-def spread(group: UnitGroup, multipliers: Tensor, features: int) -> Tensor:
+def spread(group: UnitGroup, multipliers: Tensor, features: int, part: Slice | None = None) -> Tensor:
     """Repeat (…, units) multipliers to (…, features) entries; entries nobody owns get 1."""
     owners = torch.full((features,), -1, dtype=torch.long)
-    found = units_of_entries(group)
+    found = units_of_entries(group, part)
     owners[: len(found)] = found
     ones = torch.ones_like(multipliers[..., :1])
     return torch.cat([multipliers, ones], dim=-1)[..., owners.to(multipliers.device)]
@@ -120,13 +123,18 @@ def _input_gate(stack: ExitStack, model: nn.Module, group: UnitGroup, multiplier
 def _output_gate(stack: ExitStack, model: nn.Module, group: UnitGroup, multipliers: Tensor) -> None:
     assert group.gate is not None
 
-    def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        factors = multipliers.to(output.dtype)
-        factors = factors if factors.dim() == 2 else factors[None]
-        return output * factors.view(*factors.shape, *[1] * (output.dim() - 2))
+    def hook_for(part: Slice) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+            factors = spread(group, multipliers, output.shape[1], part).to(output.dtype)
+            factors = factors if factors.dim() == 2 else factors[None]
+            return output * factors.view(*factors.shape, *[1] * (output.dim() - 2))
 
-    handle = find_module(model, group.gate.module).register_forward_hook(hook)
-    stack.callback(handle.remove)
+        return hook
+
+    for name in (group.gate.module, *group.gate.also):
+        part = next(part for part in group.slices if part.tensor.startswith(f"{name}."))
+        handle = find_module(model, name).register_forward_hook(hook_for(part))
+        stack.callback(handle.remove)
 
 
 def _residual_gate(stack: ExitStack, model: nn.Module, group: UnitGroup, multipliers: Tensor) -> None:

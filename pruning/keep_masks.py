@@ -43,6 +43,14 @@ def kept_indices(graph: UnitGraph, removed: Mapping[str, Indices], tensor: str) 
     return {axis: np.flatnonzero(mask) for axis, mask in masks.items()}
 
 
+def kept_shape(graph: UnitGraph, removed: Mapping[str, Indices], tensor: str) -> tuple[int, ...]:
+    """Return the shape of what stays of `tensor`."""
+    shape = list(graph.tensors[tensor].shape)
+    for axis, indices in kept_indices(graph, removed, tensor).items():
+        shape[axis] = len(indices)
+    return tuple(shape)
+
+
 def renumbered(graph: UnitGraph, removed: Mapping[str, Indices], tensor: str) -> str:
     """Return the tensor's name after the layers or experts before it have gone."""
     owners = [(group, unit) for group, unit in graph.owner_of(tensor) if group.name in removed]

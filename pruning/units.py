@@ -51,11 +51,14 @@ class Gate:
             its output (axis 1), `residual` scales what a layer adds to its input, `router`
             forbids experts, `fused_experts` scales one expert's columns inside a stacked tensor.
         expert: index of the expert, for `fused_experts`.
+        also: further modules that write the same units (all batch norms that add to one residual
+            stream), for `output`.
     """
 
     module: str
     how: str = "input"
     expert: int | None = None
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class UnitGroup:
             numbers of units in any checkpoint that plain runtimes load.
         cache: numbers that one unit keeps in the KV-cache, per token.
         layer: index of the layer the group lives in, None for whole-network groups.
+        within: group name and unit (an expert) that takes this group along when it goes.
         floor: fewest units that may stay.
         multiple_of: the number of units that stays is a multiple of this.
     """
@@ -83,9 +87,15 @@ class UnitGroup:
     prefix: str = ""
     gate: Gate | None = None
     layer: int | None = None
+    within: tuple[str, int] | None = None
     cache: int = 0
     floor: int = 1
     multiple_of: int = 1
+
+
+def consumer_of(group: UnitGroup) -> Slice:
+    """Return the weight that reads what the group's units write."""
+    return next(part for part in group.slices if part.consumer)
 
 
 @dataclass(frozen=True)
@@ -98,12 +108,14 @@ class TensorSpec:
         average_over: name of the expert group of which `flops` is shared: whatever number of
             experts stays, the tokens are spread over them.
         bytes_per_entry: bytes of one stored entry.
+        is_parameter: False for buffers (running statistics), which are stored but not trained.
     """
 
     shape: tuple[int, ...]
     flops: float = 0.0
     average_over: str | None = None
     bytes_per_entry: int = 2
+    is_parameter: bool = True
 
 
 @dataclass(frozen=True)

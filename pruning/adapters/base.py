@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
 
 from prunepolicy.pruning.errors import BadCheckpointError
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.units import UnitGraph
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 Config = dict[str, Any]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -23,12 +29,21 @@ class ModelAdapter(ABC):
         auto_class: the transformers class that loads the model by its configuration.
         bias_key: configuration key that gives the FFN's last projection a bias, where the family
             has such a switch (bias compensation needs it).
+        carries: what every folder of the family carries, file name to source: the code that runs it,
+            where transformers has none.
+        notice: a sentence to print before pruning, where little is known about the architecture.
     """
 
     model_types: tuple[str, ...]
     task: str = "causal"
     auto_class: str = "AutoModelForCausalLM"
     bias_key: str | None = None
+    carries: Mapping[str, Path] = MappingProxyType({})
+    notice: str | None = None
+
+    def for_config(self, config: Config) -> Self:
+        """Return this adapter, fit to load what `config` describes (some families have several heads)."""
+        return self
 
     @abstractmethod
     def units(self, config: Config, shapes: Shapes) -> UnitGraph:
@@ -42,25 +57,46 @@ class ModelAdapter(ABC):
     def tiny(self) -> Config:
         """Return the configuration of a tiny network of this family, for the contract tests."""
 
+    def build(self, config: Config) -> nn.Module:
+        """Return a network of this family with random weights."""
+        import transformers
+
+        settings = transformers.AutoConfig.for_model(**config)
+        model: nn.Module = getattr(transformers, self.auto_class).from_config(settings)
+        return model
+
+    def build_on_meta(self, config: Config) -> nn.Module:
+        """Return a network of this family that has shapes, but no weights."""
+        import torch
+
+        with torch.device("meta"):
+            return self.build(config)
+
+    def load(self, folder: Path, dtype: torch.dtype) -> nn.Module:
+        """Load `folder` as its users will, in evaluation mode.
+
+        Raises:
+            BadCheckpointError: when a weight is missing, left over, or of another shape.
+        """
+        import transformers
+
+        loader = getattr(transformers, self.auto_class)
+        loaded = loader.from_pretrained(folder, dtype=dtype, output_loading_info=True, local_files_only=True)
+        model: nn.Module = loaded[0]
+        for state in ("missing", "unexpected", "mismatched"):
+            if names := sorted(map(str, loaded[1][f"{state}_keys"])):
+                raise BadCheckpointError(f"{folder}: {len(names)} weights are {state}, first {names[0]!r}.")
+        return model.eval()
+
     def shapes(self, config: Config) -> dict[str, tuple[int, ...]]:
-        """Return the checkpoint's tensor names and shapes, built without weights."""
-        return meta_shapes(config, self.auto_class)
+        """Return the checkpoint's tensor names and shapes, built without weights.
 
-
-def meta_shapes(config: Config, auto_class: str) -> dict[str, tuple[int, ...]]:
-    """Return the parameter names and shapes of a transformers model, on the meta device.
-
-    Tied tensors are listed once.
-    """
-    import torch
-    import transformers
-
-    settings = transformers.AutoConfig.for_model(**config)
-    with torch.device("meta"):
-        model = getattr(transformers, auto_class).from_config(settings)
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    tied = getattr(model, "all_tied_weights_keys", None) or {}
-    return {name: shape for name, shape in shapes.items() if name not in tied}
+        Tied tensors are listed once.
+        """
+        model = self.build_on_meta(config)
+        shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        tied = getattr(model, "all_tied_weights_keys", None) or {}
+        return {name: shape for name, shape in shapes.items() if name not in tied}
 
 
 def require(config: Config, key: str) -> int:
