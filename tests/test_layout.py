@@ -1,0 +1,127 @@
+"""The shape of the project: links, wheel, layers, sizes, names, what start-up imports."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).resolve().parent.parent
+LINKED = ("agents", "configs", "envs", "metanet", "policy", "pruning")
+MODULES = sorted(
+    file.relative_to(ROOT).as_posix()
+    for folder in ("prunepolicy", *LINKED)
+    for file in (ROOT / folder).rglob("*.py")
+)
+BANNED_NAMES = {"utils", "common", "helpers", "misc", "manager"}
+HEAVY = {"torch", "transformers", "torch_geometric", "stable_baselines3", "ray", "matplotlib"}
+RUNS_CODE = {"eval", "exec", "pickle.load", "pickle.loads", "torch.load"}
+MAY_TRUST = {"pruning/loading.py", "pruning/proof_script.py"}
+"""Where `trust_remote_code` passes on what the user decided."""
+
+
+def parsed(module: str) -> ast.Module:
+    return ast.parse((ROOT / module).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_links_lead_to_the_sibling_folders(name: str) -> None:
+    link = ROOT / "prunepolicy" / name
+    assert link.is_symlink(), f"{link} is no link: clone with `git config core.symlinks true`"
+    assert os.readlink(link) == f"../{name}"
+    assert link.resolve() == ROOT / name
+    assert (ROOT / name).is_dir()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The names of the files in a wheel, built from a copy so that nothing is left in the repository."""
+    source = tmp_path_factory.mktemp("source")
+    for folder in ("prunepolicy", *LINKED):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=ignored)
+    for file in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / file, source)
+    build = "from setuptools.build_meta import build_wheel; build_wheel('dist')"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    (path,) = (source / "dist").glob("*.whl")
+    return set(zipfile.ZipFile(path).namelist())
+
+
+def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: set[str]) -> None:
+    expected = {"prunepolicy/__init__.py", "prunepolicy/py.typed"}
+    expected |= {module for module in MODULES if module.startswith("prunepolicy/")}
+    for folder in LINKED:
+        files = (file for file in (ROOT / folder).rglob("*") if file.is_file() and file.suffix != ".pyc")
+        expected |= {f"prunepolicy/{file.relative_to(ROOT).as_posix()}" for file in files}
+    assert {name for name in wheel if ".dist-info/" not in name} == expected
+    assert any(name.endswith("LICENSE") for name in wheel)
+
+
+def test_layers_import_downwards_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(config_filename="pyproject.toml", no_cache=True, no_logo=True) == 0
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_are_short_and_named_for_what_they_do(module: str) -> None:
+    path = ROOT / module
+    assert not BANNED_NAMES & {*path.relative_to(ROOT).parent.parts, path.stem}
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+    for node in ast.walk(parsed(module)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert lines <= 60, f"{node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_runs_code_that_came_as_data(module: str) -> None:
+    for node in ast.walk(parsed(module)):
+        if not isinstance(node, ast.Call):
+            continue
+        assert ast.unparse(node.func) not in RUNS_CODE
+        for keyword in node.keywords:
+            if keyword.arg == "trust_remote_code" and ast.unparse(keyword.value) != "False":
+                assert module in MAY_TRUST
+                assert not isinstance(keyword.value, ast.Constant), "only the user decides to trust"
+
+
+def modules_after(statements: str) -> set[str]:
+    """The top-level packages that a fresh process holds after running `statements`."""
+    report = "; import json, sys; print(json.dumps(list(sys.modules)), file=sys.stderr)"
+    run = subprocess.run(
+        [sys.executable, "-c", statements + report], check=True, capture_output=True, text=True
+    )
+    return {name.split(".")[0] for name in json.loads(run.stderr.splitlines()[-1])}
+
+
+def start_ups() -> Iterator[str]:
+    """Programs that have to start quickly."""
+    yield "import prunepolicy"
+    if (ROOT / "prunepolicy" / "cli.py").exists():
+        ignoring_exit = "import sys, contextlib; sys.argv[1:] = ['--help']; import prunepolicy.cli as cli\n"
+        for main in ("main", "prune_main"):
+            yield f"{ignoring_exit}with contextlib.suppress(SystemExit): cli.{main}()\npass"
+
+
+@pytest.mark.parametrize("program", list(start_ups()))
+def test_start_up_imports_nothing_heavy(program: str) -> None:
+    loaded = modules_after(program)
+    assert "prunepolicy" in loaded
+    assert not loaded & HEAVY
+
+
+def test_unit_graphs_and_plans_need_no_transformers() -> None:
+    names = ("units", "plan", "keep_masks", "cost", "adapters", "checkpoint", "cut")
+    loaded = modules_after("; ".join(f"import prunepolicy.pruning.{name}" for name in names))
+    assert "transformers" not in loaded
+    assert "numpy" in loaded
