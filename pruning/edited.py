@@ -1,0 +1,44 @@
+"""Run a dense model as plan and repair would leave it, without writing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from prunepolicy.pruning.cut import Edits
+from prunepolicy.pruning.gates import find_module, masked
+from prunepolicy.pruning.keep_masks import kept_indices, removed_units
+from prunepolicy.pruning.plan import Plan
+from prunepolicy.pruning.units import UnitGraph
+
+
+@contextmanager
+def edited(model: nn.Module, graph: UnitGraph, plan: Plan, edits: Edits) -> Iterator[None]:
+    """Mask what `plan` removes and put the repaired values in place while the context lasts."""
+    removed = removed_units(graph, plan.keep)
+    with ExitStack() as stack:
+        for name, value in edits.tensors.items():
+            module_name, _, attribute = name.rpartition(".")
+            module = find_module(model, module_name)
+            old = getattr(module, attribute)
+            if name not in graph.tensors and not value.any():
+                continue  # A bias of zeros that only the configuration's switch asks for.
+            new = value if old is None else _scattered(old, value, kept_indices(graph, removed, name))
+            setattr(module, attribute, nn.Parameter(new.to(next(model.parameters())), requires_grad=False))
+            stack.callback(setattr, module, attribute, old)
+        stack.enter_context(masked(model, graph, plan))
+        yield
+
+
+def _scattered(dense: Tensor, kept: Tensor, indices: dict[int, object]) -> Tensor:
+    """Return `dense` with the entries that stay replaced by the values of `kept`."""
+    axes = [
+        torch.as_tensor(indices[axis]) if axis in indices else torch.arange(dense.shape[axis])
+        for axis in range(dense.dim())
+    ]
+    result = dense.detach().clone()
+    result[torch.meshgrid(*axes, indexing="ij")] = kept.to(result)
+    return result

@@ -1,0 +1,111 @@
+"""Re-fit the projection that read the cut channels on the channels that stay.
+
+The kept columns take over what they can predict of the removed ones: with C the second moments
+of the activations, K kept and R removed, W' = W_K + W_R C_RK (C_KK + lambda I)^-1, the minimiser of
+the squared output error plus a ridge towards the old weights. A weak ridge over-fits, so lambda is
+chosen per layer on probe samples that were not fitted, and a fit that doesn't lower the error
+there is dropped.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor
+
+from prunepolicy.pruning.cut import Edits
+from prunepolicy.pruning.gates import find_module
+from prunepolicy.pruning.keep_masks import removed_units
+from prunepolicy.pruning.probe import Inputs, batches_of
+from prunepolicy.pruning.repair.registry import Patient, repair
+from prunepolicy.pruning.units import UnitGroup, consumer_of
+
+RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""Candidates for lambda, in units of the mean diagonal of C."""
+LAYERS_AT_ONCE = 8
+"""Second moments of this many layers are in memory together."""
+
+
+@repair
+def ridge(patient: Patient) -> Edits:
+    """Return re-fitted projections for every FFN block that lost channels."""
+    graph, plan = patient.checkpoint.graph, patient.plan
+    removed = removed_units(graph, plan.keep)
+    gone = plan.dropped_layers(graph)
+    groups = [
+        g for g in graph.of_kind("ffn")
+        if g.name in removed and g.layer not in gone and g.gate and g.gate.how == "input"
+    ]  # fmt: skip
+    tensors: dict[str, Tensor] = {}
+    for first in range(0, len(groups), LAYERS_AT_ONCE):
+        chunk = groups[first : first + LAYERS_AT_ONCE]
+        fitted, held_out = _second_moments(patient, chunk)
+        for group in chunk:
+            part = consumer_of(group)
+            weight = patient.checkpoint.read(part.tensor)
+            columns = weight.float().movedim(part.axis, 1)
+            kept = torch.tensor(plan.kept(group))
+            cut = torch.from_numpy(removed[group.name])
+            new = refit(columns, kept, cut, fitted[group.name], held_out[group.name])
+            tensors[part.tensor] = new.movedim(1, part.axis).to(weight.dtype).contiguous()
+    return Edits(tensors)
+
+
+def refit(weight: Tensor, kept: Tensor, cut: Tensor, fitted: Tensor, held_out: Tensor) -> Tensor:
+    """Return the kept columns, re-fitted with the ridge that serves held-out samples best.
+
+    Args:
+        weight: (outputs, channels).
+        kept: ids of the channels that stay.
+        cut: ids of the channels that go.
+        fitted: second moments (channels, channels) of the samples to fit.
+        held_out: second moments of other samples.
+    """
+    values, vectors = torch.linalg.eigh(fitted[kept][:, kept].double())
+    cross = (weight[:, cut].double() @ fitted[cut][:, kept].double()) @ vectors
+    best, lowest = weight[:, kept], _error(weight, weight[:, kept], kept, held_out)
+    for share in RIDGES:
+        change = (cross / (values.clamp(min=0) + share * values.mean())) @ vectors.T
+        candidate = weight[:, kept] + change.float()
+        error = _error(weight, candidate, kept, held_out)
+        if error < lowest:
+            best, lowest = candidate, error
+    return best
+
+
+def _error(weight: Tensor, candidate: Tensor, kept: Tensor, moments: Tensor) -> float:
+    """Mean squared output error of the candidate columns."""
+    lost = weight.clone()
+    lost[:, kept] -= candidate
+    return float(((lost @ moments) * lost).sum())
+
+
+def _second_moments(patient: Patient, groups: list[UnitGroup]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return second moments of the channels on three quarters of the probe, and on the rest."""
+    count = len(next(iter(patient.inputs.values())))
+    border = max(1, count * 3 // 4)
+    first = {name: tensor[:border] for name, tensor in patient.inputs.items()}
+    rest = {name: tensor[border:] for name, tensor in patient.inputs.items()}
+    fitted = _moments(patient, groups, first)
+    return fitted, _moments(patient, groups, rest) if count > border else fitted
+
+
+def _moments(patient: Patient, groups: list[UnitGroup], inputs: Inputs) -> dict[str, Tensor]:
+    sums = {group.name: torch.zeros(group.size, group.size) for group in groups}
+    rows = 0
+    with ExitStack() as stack:
+        for group in groups:
+            assert group.gate is not None
+
+            def hook(module: object, seen: tuple[Tensor, ...], total: Tensor = sums[group.name]) -> None:
+                flat = seen[0].detach().reshape(-1, seen[0].shape[-1]).float()
+                total += (flat.T @ flat).cpu()
+
+            handle = find_module(patient.model, group.gate.module).register_forward_pre_hook(hook)
+            stack.callback(handle.remove)
+        for batch in batches_of(inputs):
+            with torch.no_grad():
+                patient.model(**batch)
+            rows += next(iter(batch.values())).numel()
+    return {name: total / rows for name, total in sums.items()}
