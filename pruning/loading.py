@@ -1,4 +1,4 @@
-"""Load a model folder with transformers: local files only, weights complete, ready to run."""
+"""Open a model folder to run it: the model on its device, and its tokenizer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from torch import nn
 
 from prunepolicy.pruning.adapters import ModelAdapter
 from prunepolicy.pruning.checkpoint import CONFIG, read_json
-from prunepolicy.pruning.errors import BadCheckpointError, PrunePolicyError
-
-LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError)
-"""What transformers, tokenizers and safetensors raise on damaged folders."""
+from prunepolicy.pruning.errors import BadCheckpointError, NotEnoughSpaceError, PrunePolicyError
 
 
 def load_model(
@@ -26,44 +23,25 @@ def load_model(
     """Load the model in `folder` onto `device`, in evaluation mode.
 
     Args:
-        trust_remote_code: run the modelling file that the folder carries, when it carries one.
+        trust_remote_code: run the modelling file that the configuration names, when it names one.
 
     Raises:
         BadCheckpointError: when it doesn't load, or when weights are missing.
+        NotEnoughSpaceError: when it doesn't fit the device.
         PrunePolicyError: when the folder carries code that nobody has agreed to run.
     """
-    import transformers
+    from prunepolicy.pruning.transformers_loading import load_folder
 
-    if carries_code(folder) and not trust_remote_code:
+    own_code = carries_code(folder)
+    if own_code and not trust_remote_code:
         raise PrunePolicyError(
             f"{folder} carries its own modelling code. Read it, then add --trust-remote-code to run it."
         )
+    model = load_folder(folder, adapter.auto_class, dtype, True) if own_code else adapter.load(folder, dtype)
     try:
-        model, info = getattr(transformers, adapter.auto_class).from_pretrained(
-            folder,
-            dtype=dtype,
-            output_loading_info=True,
-            local_files_only=True,
-            trust_remote_code=trust_remote_code,
-            ignore_mismatched_sizes=True,  # They are refused below, by name.
-        )
-        model = model.to(device).eval()
-    except LOADING_ERRORS as error:
-        raise BadCheckpointError(f"{folder} doesn't load with transformers: {first_line(error)}") from error
-    _check_complete(folder, info)
-    loaded: nn.Module = model
-    return loaded
-
-
-def _check_complete(folder: Path, info: dict[str, Any]) -> None:
-    """Refuse what transformers would fill with random numbers."""
-    for name, stored, implied in sorted(info["mismatched_keys"]):
-        raise BadCheckpointError(
-            f"{folder} stores {name!r} as {tuple(stored)}, but its config.json implies {tuple(implied)}."
-        )
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise BadCheckpointError(f"{folder} lacks {len(missing)} weights, the first is {missing[0]!r}.")
+        return model.to(device)
+    except torch.OutOfMemoryError as error:
+        raise NotEnoughSpaceError(f"{folder} doesn't fit the memory of {device}.") from error
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -74,6 +52,8 @@ def load_tokenizer(folder: Path) -> Any:
     """
     import transformers
 
+    from prunepolicy.pruning.transformers_loading import LOADING_ERRORS, first_line
+
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except LOADING_ERRORS as error:
@@ -83,9 +63,3 @@ def load_tokenizer(folder: Path) -> Any:
 def carries_code(folder: Path) -> bool:
     """Return whether the configuration names a modelling file inside the folder."""
     return bool(read_json(folder / CONFIG).get("auto_map"))
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text that says something, ended by a full stop."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".:") + "."

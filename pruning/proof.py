@@ -38,7 +38,7 @@ class Receipt:
         relative: `difference` over the standard deviation of the expected outputs.
         tolerance: the largest `relative` that passes.
         cache_agrees: None for models that don't generate.
-        own_code: the folder's own modelling file was run, with trust_remote_code.
+        own_code: the folder's own modelling file was run (with trust_remote_code, where transformers does).
         seconds: time from loading to the last comparison.
         peak_memory: bytes the process held at most.
         versions: of what it ran with.
@@ -81,7 +81,8 @@ def prove(
     """
     try:
         needed = memory_to_load(Checkpoint.open(folder))
-        own_code = carries_code(folder)
+        modelling_file = next(iter(adapter.carries), None)
+        own_code = bool(modelling_file) or carries_code(folder)
     except BadCheckpointError as error:
         return Receipt(False, False, str(error))
     available = available_memory()
@@ -92,6 +93,7 @@ def prove(
         "folder": str(folder.resolve()),
         "auto_class": adapter.auto_class,
         "own_code": own_code,
+        "modelling_file": modelling_file,
         "generates": adapter.task == "causal",
     }
     try:

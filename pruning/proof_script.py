@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+import runpy
 import sys
 import time
 from pathlib import Path
@@ -22,8 +23,17 @@ PROMPT_TOKENS = 16
 
 
 def load(request: dict[str, Any]) -> torch.nn.Module:
-    """Load the folder in float32 and refuse it when a weight is missing or left over."""
-    model, info = getattr(transformers, request["auto_class"]).from_pretrained(
+    """Load the folder in float32: with the file it carries, where it needs one, or with transformers."""
+    if request["modelling_file"]:
+        namespace = runpy.run_path(str(Path(request["folder"]) / request["modelling_file"]))
+        model: torch.nn.Module = namespace["load"](request["folder"])
+        return model.float().eval()
+    return load_with_transformers(request)
+
+
+def load_with_transformers(request: dict[str, Any]) -> torch.nn.Module:
+    """Load the folder and refuse it when a weight is missing, left over or of another shape."""
+    loaded, info = getattr(transformers, request["auto_class"]).from_pretrained(
         request["folder"],
         dtype=torch.float32,
         output_loading_info=True,
@@ -37,14 +47,16 @@ def load(request: dict[str, Any]) -> torch.nn.Module:
         names = sorted(info[f"{state}_keys"])
         if names:
             raise ValueError(f"{len(names)} weights are {state}, the first is {names[0]}")
-    loaded: torch.nn.Module = model.eval()
-    return loaded
+    model: torch.nn.Module = loaded
+    return model.eval()
 
 
 def logits_of(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     """Return the model's logits, or its last hidden state."""
     with torch.inference_mode():
-        outputs: dict[str, torch.Tensor] = model(**inputs)
+        outputs: torch.Tensor | dict[str, torch.Tensor] = model(**inputs)
+    if isinstance(outputs, torch.Tensor):
+        return outputs
     return outputs["logits"] if "logits" in outputs else outputs["last_hidden_state"]
 
 

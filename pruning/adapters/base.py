@@ -76,17 +76,11 @@ class ModelAdapter(ABC):
         """Load `folder` as its users will, in evaluation mode.
 
         Raises:
-            BadCheckpointError: when a weight is missing, left over, or of another shape.
+            BadCheckpointError: when it doesn't load, or a weight is missing or of another shape.
         """
-        import transformers
+        from prunepolicy.pruning.transformers_loading import load_folder
 
-        loader = getattr(transformers, self.auto_class)
-        loaded = loader.from_pretrained(folder, dtype=dtype, output_loading_info=True, local_files_only=True)
-        model: nn.Module = loaded[0]
-        for state in ("missing", "unexpected", "mismatched"):
-            if names := sorted(map(str, loaded[1][f"{state}_keys"])):
-                raise BadCheckpointError(f"{folder}: {len(names)} weights are {state}, first {names[0]!r}.")
-        return model.eval()
+        return load_folder(folder, self.auto_class, dtype)
 
     def shapes(self, config: Config) -> dict[str, tuple[int, ...]]:
         """Return the checkpoint's tensor names and shapes, built without weights.

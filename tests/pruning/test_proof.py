@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -40,7 +41,12 @@ class Case:
 
     @property
     def request(self) -> dict[str, object]:
-        return {"folder": self.checkpoint.folder, "auto_class": "AutoModelForCausalLM", "own_code": False}
+        return {
+            "folder": self.checkpoint.folder,
+            "auto_class": "AutoModelForCausalLM",
+            "own_code": False,
+            "modelling_file": None,
+        }
 
     def prove(self, timeout: float = 120.0) -> Receipt:
         folder, adapter = self.checkpoint.folder, self.checkpoint.adapter
@@ -119,3 +125,16 @@ def test_code_that_the_folder_carries_runs_only_there(case: Case) -> None:
     receipt = case.prove()
     assert receipt.ok, receipt.sentence
     assert receipt.own_code
+
+
+def test_a_network_that_transformers_lacks_loads_with_the_file_it_carries(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint("cifar_resnet")
+    for name, source in checkpoint.adapter.carries.items():
+        shutil.copyfile(source, checkpoint.folder / name)
+    inputs = {"pixel_values": torch.randn(2, 3, 32, 32)}
+    with torch.no_grad():
+        expected = checkpoint.adapter.load(checkpoint.folder, torch.float32)(**inputs)
+    receipt = prove(checkpoint.folder, checkpoint.adapter, inputs, expected)
+    assert receipt.ok, receipt.sentence
+    assert receipt.own_code
+    assert receipt.cache_agrees is None

@@ -1,0 +1,50 @@
+"""The one call of `from_pretrained`: local files only, and no weight left to chance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import transformers
+from torch import nn
+
+from prunepolicy.pruning.errors import BadCheckpointError
+
+LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError)
+"""What transformers, tokenizers and safetensors raise on damaged folders."""
+
+
+def load_folder(
+    folder: Path, auto_class: str, dtype: torch.dtype, trust_remote_code: bool = False
+) -> nn.Module:
+    """Load `folder` with a transformers class, in evaluation mode on the CPU.
+
+    Raises:
+        BadCheckpointError: when it doesn't load, or a weight is missing or of another shape.
+    """
+    try:
+        model, info = getattr(transformers, auto_class).from_pretrained(
+            folder,
+            dtype=dtype,
+            output_loading_info=True,
+            local_files_only=True,
+            trust_remote_code=trust_remote_code,
+            ignore_mismatched_sizes=True,  # They are refused below, by name.
+        )
+    except LOADING_ERRORS as error:
+        raise BadCheckpointError(f"{folder} doesn't load with transformers: {first_line(error)}") from error
+    for name, stored, implied in sorted(info["mismatched_keys"]):
+        raise BadCheckpointError(
+            f"{folder} stores {name!r} as {tuple(stored)}, but its config.json implies {tuple(implied)}."
+        )
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise BadCheckpointError(f"{folder} lacks {len(missing)} weights, the first is {missing[0]!r}.")
+    loaded: nn.Module = model.eval()
+    return loaded
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text that says something, ended by a full stop."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".:") + "."
