@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor, nn
@@ -58,6 +59,7 @@ class CifarResNet(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
+        self.config = SimpleNamespace(**config)
         residual, inner = config["widths"]["residual"], config["widths"]["inner"]
         self.conv1 = nn.Conv2d(config["num_channels"], residual[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(residual[0])
@@ -88,6 +90,7 @@ class CifarVgg(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
+        self.config = SimpleNamespace(**config)
         layers: list[nn.Module] = []
         channels, widths = config["num_channels"], iter(config["widths"]["features"])
         for depth in VGG_STAGES[config["arch"]]:
@@ -111,7 +114,7 @@ def build(config: Config) -> nn.Module:
     `arch` alone is enough; what else is missing has the published value.
     """
     arch = config["arch"]
-    whole = {"widths": standard_widths(arch), "num_labels": 10, "image_size": 32, "num_channels": 3} | config
+    whole = _described(arch, standard_widths(arch)) | config
     model = CifarVgg(whole) if arch in VGG_STAGES else CifarResNet(whole)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
@@ -129,14 +132,16 @@ def load(folder: str | Path) -> nn.Module:
     return model.eval()
 
 
-def save(model: nn.Module, config: Config, folder: str | Path) -> None:
-    """Write weights and configuration into `folder`."""
+def save(model: nn.Module, folder: str | Path) -> None:
+    """Write weights and configuration of a network that `build` made into `folder`."""
     from safetensors.torch import save_file
 
     Path(folder).mkdir(parents=True, exist_ok=True)
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(state, Path(folder) / "model.safetensors", metadata={"format": "pt"})
-    (Path(folder) / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (Path(folder) / "config.json").write_text(
+        json.dumps(vars(model.config), indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def config_for(arch: str, shapes: Shapes) -> Config:
@@ -176,18 +181,12 @@ def resnet_blocks(arch: str) -> int:
 def _resnet_config(arch: str, shapes: Shapes) -> Config:
     blocks = range(resnet_blocks(arch))
     stages = [f"layer{stage + 1}" for stage in range(STAGES)]
-    return {
-        "model_type": "cifar_resnet",
-        "architectures": ["CifarResNet"],
-        "arch": arch,
-        "widths": {
-            "residual": [shapes[f"{stage}.0.conv2.weight"][0] for stage in stages],
-            "inner": [[shapes[f"{stage}.{block}.conv1.weight"][0] for block in blocks] for stage in stages],
-        },
-        "num_labels": shapes["fc.weight"][0],
-        "image_size": 32,
-        "num_channels": shapes["conv1.weight"][1],
+    widths = {
+        "residual": [shapes[f"{stage}.0.conv2.weight"][0] for stage in stages],
+        "inner": [[shapes[f"{stage}.{block}.conv1.weight"][0] for block in blocks] for stage in stages],
     }
+    sizes = {"num_labels": shapes["fc.weight"][0], "num_channels": shapes["conv1.weight"][1]}
+    return _described(arch, widths) | sizes
 
 
 def _vgg_config(arch: str, shapes: Shapes) -> Config:
@@ -196,12 +195,21 @@ def _vgg_config(arch: str, shapes: Shapes) -> Config:
         widths += [shapes[f"features.{index + 3 * layer}.weight"][0] for layer in range(depth)]
         index += 3 * depth + 1  # convolution, norm and activation each, then one pooling
     labels, inputs = shapes["classifier.weight"]
-    return {
-        "model_type": "cifar_vgg",
-        "architectures": ["CifarVgg"],
-        "arch": arch,
-        "widths": {"features": widths},
+    return _described(arch, {"features": widths}) | {
         "num_labels": labels,
-        "image_size": VGG_SHRINKS * math.isqrt(inputs // widths[-1]),
         "num_channels": shapes["features.0.weight"][1],
+        "image_size": VGG_SHRINKS * math.isqrt(inputs // widths[-1]),
+    }
+
+
+def _described(arch: str, widths: Widths) -> Config:
+    is_vgg = arch in VGG_STAGES
+    return {
+        "model_type": "cifar_vgg" if is_vgg else "cifar_resnet",
+        "architectures": ["CifarVgg" if is_vgg else "CifarResNet"],
+        "arch": arch,
+        "widths": widths,
+        "num_labels": 10,
+        "num_channels": 3,
+        "image_size": 32,
     }

@@ -57,7 +57,7 @@ def tiny_checkpoint(tmp_path: Path) -> Callable[..., Checkpoint]:
         if isinstance(model, transformers.PreTrainedModel):
             model.save_pretrained(folder, max_shard_size=max_shard_size)
         else:
-            convnets.save(model.to(getattr(torch, config.get("dtype", "float32"))), config, folder)
+            convnets.save(model.to(getattr(torch, config.get("dtype", "float32"))), folder)
         return Checkpoint.open(folder)
 
     return make
