@@ -18,6 +18,7 @@ from prunepolicy.pruning.probe import Inputs, Tick, batches_of
 from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
+
 @dataclass
 class _Record:
     """Running sums of what one group's gate sees; entries are those of the gated module."""
@@ -126,9 +127,7 @@ def _watch_routing(stack: ExitStack, model: nn.Module, group: UnitGroup, mass: T
 
 
 def _unit_statistics(records: Mapping[str, _Record]) -> dict[str, dict[str, Tensor]]:
-    stats: dict[str, dict[str, Tensor]] = {
-        name: {} for name in ("mean", "rms", "max", "first_rms", "output")
-    }
+    stats: dict[str, dict[str, Tensor]] = {name: {} for name in ("mean", "rms", "max", "first_rms", "output")}
     for name, record in records.items():
         entries = {key: value.cpu() for key, value in record.entries.items()}
         size, owners = record.group.size, _owners(record, len(entries["sum"]))
@@ -140,7 +139,9 @@ def _unit_statistics(records: Mapping[str, _Record]) -> dict[str, dict[str, Tens
         )
         stats["output"][name] = _gather(mean_square * _column_squares(record), owners, size).sqrt()
         if record.first_rows:
-            stats["first_rms"][name] = _gather(entries["first_squares"] / record.first_rows, owners, size).sqrt()
+            stats["first_rms"][name] = _gather(
+                entries["first_squares"] / record.first_rows, owners, size
+            ).sqrt()
     return stats
 
 

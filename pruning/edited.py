@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from prunepolicy.pruning.cut import Edits
 from prunepolicy.pruning.gates import find_module, masked
-from prunepolicy.pruning.keep_masks import kept_indices, removed_units
+from prunepolicy.pruning.keep_masks import Indices, kept_indices, removed_units
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.units import UnitGraph
 
@@ -33,7 +33,7 @@ def edited(model: nn.Module, graph: UnitGraph, plan: Plan, edits: Edits) -> Iter
         yield
 
 
-def _scattered(dense: Tensor, kept: Tensor, indices: dict[int, object]) -> Tensor:
+def _scattered(dense: Tensor, kept: Tensor, indices: Mapping[int, Indices]) -> Tensor:
     """Return `dense` with the entries that stay replaced by the values of `kept`."""
     axes = [
         torch.as_tensor(indices[axis]) if axis in indices else torch.arange(dense.shape[axis])

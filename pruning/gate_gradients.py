@@ -66,7 +66,7 @@ def sample_losses(model: nn.Module, batch: Inputs, generator: torch.Generator) -
     output: Any = model(**batch)
     logits = getattr(output, "logits", None)
     if logits is None:
-        hidden = output.last_hidden_state.float()
+        hidden: Tensor = output.last_hidden_state.float()
         noise = torch.randn(hidden.shape, generator=generator).to(hidden.device)
         return (hidden * noise).flatten(1).sum(1)
     logits = logits.float()

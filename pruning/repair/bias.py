@@ -29,7 +29,7 @@ def bias(patient: Patient) -> Edits:
     graph, key = checkpoint.graph, checkpoint.adapter.bias_key
     gone = plan.dropped_layers(graph)
     groups = [g for g in graph.of_kind("ffn") if g.layer not in gone]
-    if not groups or key is None and _bias_name(groups[0]) not in checkpoint.tensors:
+    if not groups or (key is None and _bias_name(groups[0]) not in checkpoint.tensors):
         raise UsageError(f"{graph.family} networks can't carry the bias that this repair needs.")
     removed = removed_units(graph, plan.keep)
     means = activation_stats(patient.model, graph, groups, patient.inputs).values["mean"]
