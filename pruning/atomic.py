@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from prunepolicy.pruning.claim import claim, claiming, real_place, release
 from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError, UsageError
 
 PARTIAL = ".partial"
 REPLACED = ".replaced"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+# From Linux's <fcntl.h> and <linux/fs.h>.
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
 
 
 def write_text(path: Path, text: str) -> None:
@@ -36,14 +43,16 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(beside, path)
         sync_folder(path.parent)
     except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise as_sentence(error, path) from error
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise as_sentence(error, path, len(data)) from error
 
 
-def as_sentence(error: OSError, path: Path) -> PrunePolicyError:
-    """Turn an operating-system error about `path` into one of ours."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return NotEnoughSpaceError(f"The disk is full: {path} was not written.")
+def as_sentence(error: OSError, path: Path, nbytes: int | None = None) -> PrunePolicyError:
+    """Turn an operating-system error about `path`, of `nbytes`, into one of ours."""
+    if error.errno in FULL:
+        need = "" if nbytes is None else f", which needs {nbytes:,} bytes"
+        return NotEnoughSpaceError(f"The disk is full: can't write {path}{need}; free space and run again.")
     return PrunePolicyError(f"Can't write {path}: {error.strerror or error}.")
 
 
@@ -58,37 +67,79 @@ def sync_folder(folder: Path) -> None:
 
 def partial_folder(target: Path) -> Path:
     """Return the folder beside `target` in which its content is prepared."""
-    return target.with_name(target.name + PARTIAL)
+    place = real_place(target)
+    return place.with_name(place.name + PARTIAL)
 
 
 def check_target(target: Path, overwrite: bool) -> None:
-    """Raise `UsageError` when publishing to `target` would destroy something unasked.
+    """Claim `target` for this process, or raise `UsageError` when that would destroy something unasked.
 
-    A folder that an interrupted replacement moved aside is put back first.
+    A folder that an interrupted replacement moved aside is put back first. The claim ends with
+    `publish`, and with the process.
     """
-    aside = target.with_name(target.name + REPLACED)
-    if aside.exists() and not target.exists():
-        os.rename(aside, target)
-    if target.is_file():
+    place = real_place(target)
+    if place.exists() and not place.is_dir():
         raise UsageError(f"{target} is a file; give a folder.")
-    if target.is_dir() and any(target.iterdir()) and not overwrite:
-        raise UsageError(f"{target} is not empty. Choose another folder or add --overwrite.")
-
-
-def publish(prepared: Path, target: Path, rename: Callable[[Path, Path], None] = os.rename) -> None:
-    """Rename the finished folder `prepared` to `target`; what was there is replaced whole."""
-    aside = target.with_name(target.name + REPLACED)
     try:
-        if target.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-            rename(target, aside)
-        try:
-            rename(prepared, target)
-        except BaseException:
-            if aside.exists():
-                os.rename(aside, target)
-            raise
-        sync_folder(target.parent)
+        with claiming(place):
+            _recover(place)
+            if place.is_dir() and any(place.iterdir()) and not overwrite:
+                raise UsageError(f"{target} is not empty. Choose another folder or add --overwrite.")
     except OSError as error:
         raise as_sentence(error, target) from error
+
+
+def publish(prepared: Path, target: Path) -> None:
+    """Put the finished folder `prepared` in the place of `target`; what was there is replaced whole.
+
+    Where the system can swap two folders in one step, a reader finds the old or the new at every
+    moment. Elsewhere there is a moment without either, and a kill in it is repaired by the next run.
+    """
+    place = real_place(target)
+    try:
+        claim(place)
+        _recover(place)
+        sync_folder(prepared)
+        leftover = _replace(prepared, place)
+        sync_folder(place.parent)
+        shutil.rmtree(leftover, ignore_errors=True)
+    except OSError as error:
+        raise as_sentence(error, target) from error
+    finally:
+        release(place)
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f".{place.name}{REPLACED}")
+
+
+def _recover(place: Path) -> None:
+    """Put back, or clear away, what a killed replacement left beside `place`."""
+    aside = _aside(place)
+    if aside.exists() and not place.exists():
+        os.rename(aside, place)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _replace(prepared: Path, place: Path) -> Path:
+    """Put `prepared` at `place` and return the path at which the old content, if any, lies now."""
+    if place.exists() and exchange(prepared, place):
+        return prepared
+    aside = _aside(place)
+    if place.exists():
+        os.rename(place, aside)
+    try:
+        os.rename(prepared, place)
+    except OSError:
+        _recover(place)
+        raise
+    return aside
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Swap two paths in one step; return False where the system or the file system can't."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    if renameat2 is None:
+        return False
+    paths = os.fsencode(first), os.fsencode(second)
+    return bool(renameat2(AT_FDCWD, paths[0], AT_FDCWD, paths[1], RENAME_EXCHANGE) == 0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +16,12 @@ import torch
 from prunepolicy.pruning.adapters import ModelAdapter, adapter_for
 from prunepolicy.pruning.errors import BadCheckpointError
 from prunepolicy.pruning.safetensors_file import DTYPES, FLOATS, TensorEntry, read_header
-from prunepolicy.pruning.units import UnitGraph
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+SHARD_NAME = re.compile(r"[\w-][\w.-]{0,200}\.safetensors", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Checkpoint:
         if not folder.is_dir():
             raise BadCheckpointError(f"No model folder at {folder}.")
         config = read_json(folder / CONFIG)
+        if config.get("quantization_config"):
+            raise BadCheckpointError(f"{folder} is quantised; prune the model before it is quantised.")
         return cls(folder, config, _tensors(folder))
 
     @cached_property
@@ -59,8 +64,14 @@ class Checkpoint:
 
     @cached_property
     def graph(self) -> UnitGraph:
-        """The unit graph, priced with the stored types of the tensors."""
+        """The unit graph, priced with the stored types of the tensors.
+
+        Raises:
+            BadCheckpointError: when the configuration disagrees with the tensors' shapes.
+        """
         graph = self.adapter.units(self.config, self.shapes)
+        for group in graph.groups:
+            _check_fits(group, self.shapes)
         specs = {
             name: replace(spec, bytes_per_entry=DTYPES[self.tensors[name].dtype].itemsize)
             for name, spec in graph.tensors.items()
@@ -86,14 +97,25 @@ class Checkpoint:
         """
         digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
         for file in self.files:
-            with open(file, "rb") as stream:
-                for name, entry in self.tensors.items():
-                    if entry.file != file:
-                        continue
-                    digest.update(f"{name}{entry.dtype}{entry.shape}".encode())
-                    stream.seek(entry.start + entry.nbytes // 2)
-                    digest.update(stream.read(min(64, entry.nbytes - entry.nbytes // 2)))
+            try:
+                with open(file, "rb") as stream:
+                    for entry in (entry for entry in self.tensors.values() if entry.file == file):
+                        digest.update(f"{entry.name}{entry.dtype}{entry.shape}".encode())
+                        stream.seek(entry.start + entry.nbytes // 2)
+                        digest.update(stream.read(min(64, entry.nbytes - entry.nbytes // 2)))
+            except OSError as error:
+                raise BadCheckpointError(f"Can't read {file}: {error.strerror or error}.") from error
         return digest.hexdigest()
+
+    def blocks(self, name: str) -> Iterator[torch.Tensor]:
+        """Read one tensor in runs of rows that share one buffer, refusing values that are no numbers.
+
+        Raises:
+            BadCheckpointError: when the tensor holds NaN or infinity.
+        """
+        for block in self.tensors[name].blocks():
+            check_finite(name, block)
+            yield block
 
     def read(self, name: str) -> torch.Tensor:
         """Read one tensor, refusing values that are no numbers.
@@ -108,11 +130,26 @@ class Checkpoint:
 
 def check_finite(name: str, tensor: torch.Tensor) -> None:
     """Raise `BadCheckpointError` when a floating-point tensor holds NaN or infinity."""
-    if tensor.is_floating_point() and tensor.numel():
-        # Any NaN or infinity survives a sum, which is several times cheaper than isfinite.
-        total = tensor.float().sum() if tensor.dtype.itemsize == 1 else tensor.sum(dtype=torch.float32)
-        if not torch.isfinite(total) and not torch.isfinite(tensor.float()).all():
-            raise BadCheckpointError(f"The weights {name!r} hold NaN or infinity.")
+    if not tensor.is_floating_point() or not tensor.numel():
+        return
+    # One pass: NaN passes through both extremes, infinity is one. No 8-bit type has the kernel.
+    extremes = torch.stack(torch.aminmax(tensor.float() if tensor.dtype.itemsize == 1 else tensor))
+    if not torch.isfinite(extremes).all():
+        raise BadCheckpointError(
+            f"The weights {name!r} hold NaN or infinity; repair or fetch the model again."
+        )
+
+
+def _check_fits(group: UnitGroup, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise `BadCheckpointError` when a group's units would lie outside a tensor."""
+    for part in group.slices:
+        shape = shapes.get(part.tensor, ())
+        end = part.offset + (part.blocks - 1) * part.period + group.size * part.width
+        if part.axis >= len(shape) or end > shape[part.axis]:
+            raise BadCheckpointError(
+                f"config.json disagrees with the weights: {part.tensor!r} of shape {list(shape)} can't hold "
+                f"{group.size} units of {group.name}."
+            )
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -129,10 +166,11 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def _tensors(folder: Path) -> dict[str, TensorEntry]:
-    if (folder / INDEX).is_file():
-        return _indexed_tensors(folder)
+    # The order in which transformers looks, so that both read the same weights.
     if (folder / WEIGHTS).is_file():
         return {entry.name: entry for entry in read_header(folder / WEIGHTS)}
+    if (folder / INDEX).is_file():
+        return _indexed_tensors(folder)
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
         raise BadCheckpointError(
             f"{folder} holds pickled weights, which can run code. Convert them first: load the model "
@@ -145,21 +183,28 @@ def _indexed_tensors(folder: Path) -> dict[str, TensorEntry]:
     weight_map = read_json(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise BadCheckpointError(f"{INDEX} has no weight_map.")
-    shards: dict[str, dict[str, TensorEntry]] = {}
-    tensors = {}
-    for shard in dict.fromkeys(weight_map.values()):
-        if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise BadCheckpointError(f"{INDEX} points at {shard!r}, which is no file of this folder.")
-        if not (folder / shard).is_file():
-            raise BadCheckpointError(f"The shard {shard} is missing from {folder}.")
-        shards[shard] = {entry.name: entry for entry in read_header(folder / shard)}
-        for name, entry in shards[shard].items():
-            if weight_map.get(name) == shard:
-                tensors[name] = entry
+    for shard in weight_map.values():
+        _check_shard_name(folder, shard)
+    shards = {
+        shard: {entry.name: entry for entry in read_header(folder / shard)}
+        for shard in dict.fromkeys(weight_map.values())
+    }
     for name, shard in weight_map.items():
         if name not in shards[shard]:
             raise BadCheckpointError(f"{INDEX} says that {shard} holds {name!r}; it doesn't.")
-    return tensors
+    return {
+        name: entry
+        for shard, entries in shards.items()
+        for name, entry in entries.items()
+        if weight_map.get(name) == shard
+    }
+
+
+def _check_shard_name(folder: Path, shard: Any) -> None:
+    if not isinstance(shard, str) or not SHARD_NAME.fullmatch(shard):
+        raise BadCheckpointError(f"{INDEX} points at {shard!r}, which is no file of this folder.")
+    if not (folder / shard).is_file():
+        raise BadCheckpointError(f"The shard {shard} is missing from {folder}.")
 
 
 def check_cuttable(entry: TensorEntry) -> None:

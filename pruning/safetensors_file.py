@@ -11,15 +11,18 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
 from prunepolicy.pruning.errors import BadCheckpointError
 
 MAX_HEADER = 100_000_000
-CHUNK = 16 << 20
+MAX_AXES = 8
+MAX_LENGTH = 1 << 48
+BLOCK = 2 << 20
 DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -27,6 +30,9 @@ DTYPES: dict[str, torch.dtype] = {
     "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
     "I64": torch.int64,
     "I32": torch.int32,
     "I16": torch.int16,
@@ -64,22 +70,51 @@ class TensorEntry:
         Raises:
             BadCheckpointError: when the file ends early or can't be read.
         """
-        buffer = bytearray(self.nbytes)
-        view = memoryview(buffer)
+        return next(self._runs(max(1, self.rows)))
+
+    def blocks(self) -> Iterator[torch.Tensor]:
+        """Read the tensor in runs of whole rows, all in one buffer: use each before the next.
+
+        Blocks of a few megabytes stay in the processor's cache while they are checked and cut, and
+        keep the memory small whatever the tensor's size.
+
+        Raises:
+            BadCheckpointError: when the file ends early or can't be read.
+        """
+        return self._runs(max(1, BLOCK // max(1, self.nbytes // max(1, self.rows))))
+
+    @property
+    def rows(self) -> int:
+        """Length of the first axis; 1 for a single number."""
+        return self.shape[0] if self.shape else 1
+
+    def _runs(self, rows: int) -> Iterator[torch.Tensor]:
+        """Read `rows` rows at a time; a tensor without entries is one empty run."""
+        dtype = DTYPES[self.dtype]
+        if not self.nbytes:
+            yield torch.empty(self.shape, dtype=dtype)
+            return
+        row_bytes = self.nbytes // self.rows
+        buffer = bytearray(min(rows, self.rows) * row_bytes)
         try:
             with open(self.file, "rb", buffering=0) as file:
                 file.seek(self.start)
-                done = 0
-                while done < len(buffer):
-                    count = file.readinto(view[done : done + CHUNK])
-                    if not count:
-                        raise BadCheckpointError(f"{self.file.name} ends inside {self.name!r}.")
-                    done += count
+                for first in range(0, self.rows, rows):
+                    count = min(rows, self.rows - first)
+                    view = memoryview(buffer)[: count * row_bytes]
+                    self._fill(file, view)
+                    shape = (count, *self.shape[1:]) if self.shape else ()
+                    yield torch.frombuffer(view, dtype=dtype).reshape(shape)
         except OSError as error:
             raise BadCheckpointError(f"Can't read {self.file}: {error.strerror or error}.") from error
-        if not buffer:
-            return torch.empty(self.shape, dtype=DTYPES[self.dtype])
-        return torch.frombuffer(buffer, dtype=DTYPES[self.dtype]).reshape(self.shape)
+
+    def _fill(self, file: FileIO, view: memoryview) -> None:
+        done = 0
+        while done < len(view):
+            count = file.readinto(view[done:])
+            if not count:
+                raise BadCheckpointError(f"{self.file.name} ends inside {self.name!r}.")
+            done += count
 
 
 def read_header(file: Path) -> list[TensorEntry]:
@@ -101,7 +136,7 @@ def read_header(file: Path) -> list[TensorEntry]:
     except (ValueError, RecursionError) as error:
         raise BadCheckpointError(f"{file.name} has a damaged header: {error}.") from error
     entries = list(_entries(file, header, 8 + length))
-    entries.sort(key=lambda entry: entry.start)
+    entries.sort(key=lambda entry: (entry.start, entry.nbytes))
     _check_coverage(file, entries, 8 + length, size)
     return entries
 
@@ -121,10 +156,9 @@ def _entries(file: Path, header: Any, base: int) -> Iterator[TensorEntry]:
             continue
         try:
             dtype, shape, (start, stop) = info["dtype"], tuple(info["shape"]), info["data_offsets"]
-            integers = all(type(n) is int and n >= 0 for n in (*shape, start, stop))
         except (KeyError, TypeError, ValueError):
-            integers = False
-        if not integers:
+            dtype = None
+        if not isinstance(dtype, str) or not _sane(name, shape, start, stop):
             raise BadCheckpointError(f"{file.name} describes {name!r} in a damaged way.")
         if dtype not in DTYPES:
             raise BadCheckpointError(f"{file.name} stores {name!r} as {dtype!r}, an unknown type.")
@@ -132,6 +166,12 @@ def _entries(file: Path, header: Any, base: int) -> Iterator[TensorEntry]:
         if entry.nbytes != stop - start:
             raise BadCheckpointError(f"{file.name} gives {name!r} a size that doesn't fit its shape.")
         yield entry
+
+
+def _sane(name: str, shape: tuple[Any, ...], *offsets: Any) -> bool:
+    """Return whether a header's values are of the right kind and size to compute with."""
+    integers = all(type(n) is int and 0 <= n < MAX_LENGTH for n in (*shape, *offsets))
+    return integers and len(shape) <= MAX_AXES and name.isprintable()
 
 
 def _check_coverage(file: Path, entries: list[TensorEntry], base: int, size: int) -> None:
@@ -175,21 +215,19 @@ def header_bytes(headers: Iterable[TensorHeader]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def write_file(path: Path, tensors: Iterable[tuple[TensorHeader, torch.Tensor]], header: bytes) -> None:
-    """Write a header and its tensors as they come, and flush them to the disk."""
+def write_file(path: Path, header: bytes, tensors: Iterable[torch.Tensor]) -> None:
+    """Write a header and the tensors (or blocks of them) it describes as they come, and flush all to disk."""
     with open(path, "wb", buffering=0) as file:
         _write_all(file, memoryview(header))
-        for described, tensor in tensors:
-            if tuple(tensor.shape) != described.shape or NAMES[tensor.dtype] != described.dtype:
-                raise ValueError(f"{described.name}: got {tuple(tensor.shape)} {tensor.dtype}")
+        for tensor in tensors:
             _write_all(file, tensor_bytes(tensor))
         os.fsync(file.fileno())
 
 
-def _write_all(file: BinaryIO, data: memoryview) -> None:
+def _write_all(file: FileIO, data: memoryview) -> None:
     done = 0
     while done < len(data):
-        done += file.write(data[done : done + CHUNK])
+        done += file.write(data[done:])
 
 
 def tensor_bytes(tensor: torch.Tensor) -> memoryview:
