@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prunepolicy.pruning.adapters import adapter_for
+from prunepolicy.pruning.adapters import adapter_for, adapters
 from prunepolicy.pruning.adapters.base import Config
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.cost import Cost, cost_of
@@ -18,18 +18,17 @@ from prunepolicy.pruning.units import UnitGraph, UnitGroup
 LAYERS = "layers"
 SIZES = "per_layer_sizes"
 MODULE = "modeling_pruned"
-CLASS = "PrunedModel"
 
 MODELLING_FILE = '''"""A pruned STOCK whose layers differ in width. It needs transformers and nothing else."""
 
 import copy
 import inspect
 
+import transformers
 from torch import nn
-from transformers import STOCK
 
 
-class PrunedModel(STOCK):
+class STOCK(transformers.STOCK):
     """The stock model, with every layer rebuilt at its own sizes.
 
     `config.per_layer_sizes` holds one dictionary per layer; its entries replace those of the
@@ -48,6 +47,11 @@ class PrunedModel(STOCK):
             takes_index = "layer_idx" in inspect.signature(type(layer)).parameters
             layers[index] = type(layer)(variant, layer_idx=index) if takes_index else type(layer)(variant)
         self.post_init()
+
+    @classmethod
+    def is_custom_code(cls):
+        """Let tensor names be converted as for the stock class, which this one equals in them."""
+        return False
 
     def set_attn_implementation(self, *inputs, **kwargs):
         """Switch the attention kernel in the layers too, which hold configurations of their own."""
@@ -70,12 +74,9 @@ def carry(config: Config, graph: UnitGraph, plan: Plan, folder: Path) -> Config:
     """
     adapter = adapter_for(config)
     sizes = layer_sizes(config, graph, plan)
-    write_text(folder / f"{MODULE}.py", MODELLING_FILE.replace("STOCK", stock_class(config)))
-    return {
-        SIZES: sizes,
-        "architectures": [CLASS],
-        "auto_map": {adapter.auto_class: f"{MODULE}.{CLASS}"},
-    }
+    stock = stock_class(config)
+    write_text(folder / f"{MODULE}.py", MODELLING_FILE.replace("STOCK", stock))
+    return {SIZES: sizes, "auto_map": {adapter.auto_class: f"{MODULE}.{stock}"}}
 
 
 def stock_class(config: Config) -> str:
@@ -148,6 +149,11 @@ def _widest(groups: tuple[UnitGroup, ...], plan: Plan, graph: UnitGraph) -> int:
 
 def who_can_load(graph: UnitGraph, plan: Plan) -> list[str]:
     """Say in sentences which programs load the result."""
+    own_files = adapters[graph.family].carries if graph.family in adapters else ()
+    if own_files:
+        return [
+            f"The folder carries {', '.join(own_files)}, which loads it; transformers has no such network."
+        ]
     if plan.is_uniform(graph):
         return [
             "Plain transformers loads it: all layers have equal shapes, which config.json states.",

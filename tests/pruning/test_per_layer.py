@@ -14,7 +14,6 @@ import transformers
 
 from prunepolicy.pruning.adapters import adapters
 from prunepolicy.pruning.adapters.transformer import TransformerAdapter
-from prunepolicy.pruning.atomic import publish
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.cut import finish, prepare
@@ -57,8 +56,7 @@ def uneven_plan(graph: UnitGraph, seed: int = 0) -> Plan:
 def cut_to(checkpoint: Checkpoint, plan: Plan, target: Path) -> Path:
     folder = prepare(checkpoint, plan, target)
     finish(folder)
-    publish(folder, target)
-    return target
+    return folder
 
 
 def load(checkpoint: Checkpoint, folder: Path, **settings: bool | str) -> torch.nn.Module:
