@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from prunepolicy.pruning.adapters.base import ModelAdapter
@@ -12,7 +11,7 @@ from prunepolicy.pruning.errors import UnsupportedModelError, did_you_mean
 __all__ = ["ModelAdapter", "adapter_for", "adapters"]
 
 
-def adapter_for(config: Mapping[str, Any]) -> ModelAdapter:
+def adapter_for(config: dict[str, Any]) -> ModelAdapter:
     """Return the adapter whose family the configuration belongs to.
 
     Raises:
@@ -21,7 +20,7 @@ def adapter_for(config: Mapping[str, Any]) -> ModelAdapter:
     model_type = str(config.get("model_type", ""))
     for adapter in adapters.values():
         if model_type in adapter.model_types:
-            return adapter
+            return adapter.for_config(config)
     known = [name for adapter in adapters.values() for name in adapter.model_types]
     raise UnsupportedModelError(
         f"No adapter knows model type {model_type!r}.{did_you_mean(model_type, known)}"

@@ -2,51 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import ClassVar
+import copy
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, Self
 
 from prunepolicy.pruning.adapters.base import Config, ModelAdapter, Shapes, layer_root, require
+from prunepolicy.pruning.adapters.blocks import LAYERS, Attention, Ffn, Layer, attention_groups, ffn_group
 from prunepolicy.pruning.errors import BadCheckpointError
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.units import Gate, Slice, TensorSpec, UnitGraph, UnitGroup
+from prunepolicy.pruning.units import Gate, TensorSpec, UnitGraph, UnitGroup
 
-LAYERS = "layers"
+__all__ = ["LAYERS", "Attention", "Ffn", "TransformerAdapter"]
 
+AUTO_CLASSES = {
+    "ForCausalLM": "AutoModelForCausalLM",
+    "LMHeadModel": "AutoModelForCausalLM",
+    "ForMaskedLM": "AutoModelForMaskedLM",
+    "ForPreTraining": "AutoModelForPreTraining",
+    "ForSequenceClassification": "AutoModelForSequenceClassification",
+    "ForTokenClassification": "AutoModelForTokenClassification",
+    "ForQuestionAnswering": "AutoModelForQuestionAnswering",
+    "ForImageClassification": "AutoModelForImageClassification",
+    "Model": "AutoModel",
+}
+"""Endings of a class name in `architectures`, and what loads that class."""
 
-@dataclass(frozen=True)
-class Ffn:
-    """Names of a feed-forward block, relative to its layer.
+WITH_TIED_HEAD = ("AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForPreTraining")
+LEFTOVERS = (".inv_freq", ".attn.bias", ".attention.bias", ".masked_bias", ".position_ids")
+"""Endings of tensors that older checkpoints store although every library computes them."""
 
-    Attributes:
-        rows: projections that write the channels (gate, up, or fc1).
-        columns: the projection that reads them.
-        size_key: configuration key of the number of channels.
-        halves: how many equal parts `rows` stacks along its output (2 for gate_up).
-        transposed: weights are stored (in, out), as GPT-2's Conv1D does.
-    """
-
-    rows: tuple[str, ...]
-    columns: str
-    size_key: str
-    halves: int = 1
-    transposed: bool = False
-
-
-@dataclass(frozen=True)
-class Attention:
-    """Names of an attention block, relative to its layer.
-
-    Attributes:
-        query, key, value: projections; one name for all three means they are stacked in this
-            order along the output.
-        output: the projection that reads the heads.
-    """
-
-    query: str = "self_attn.q_proj"
-    key: str = "self_attn.k_proj"
-    value: str = "self_attn.v_proj"
-    output: str = "self_attn.o_proj"
+ONCE_PER_INPUT = ("pooler.", "classifier.", "score.", "seq_relationship.")
+"""Parts that read a whole text or image once, so that their price per token vanishes."""
 
 
 class TransformerAdapter(ModelAdapter):
@@ -54,37 +42,55 @@ class TransformerAdapter(ModelAdapter):
 
     Attributes:
         marker: what precedes the layer number in tensor names.
+        running_layers: name of the list of layers in the running model, where it differs from the
+            checkpoint's.
         ffn: the feed-forward block; None where a family has none that is plain.
         attention: the attention block; None where transformers derives the head size from the
             hidden size, so that no checkpoint with fewer heads would load.
         layers_key: configuration key of the number of layers.
+        hidden_key: configuration key of the hidden size.
+        tables: parts of the names of tensors that are read by index, the token embedding first.
+        head: name of the tensor that maps hidden states to tokens.
+        ties_head: whether token embedding and head are one matrix unless the configuration says
+            otherwise.
     """
 
-    marker: ClassVar[str] = "layers."
-    ffn: ClassVar[Ffn | None] = None
-    attention: ClassVar[Attention | None] = None
-    layers_key: ClassVar[str] = "num_hidden_layers"
+    marker: str = "layers."
+    running_layers: str | None = None
+    ffn: Ffn | None = None
+    attention: Attention | None = None
+    layers_key: str = "num_hidden_layers"
+    hidden_key: str = "hidden_size"
+    tables: tuple[str, ...] = ("embed_tokens.",)
+    head: str = "lm_head.weight"
+    ties_head: bool = False
+
+    def for_config(self, config: Config) -> Self:
+        """Return this adapter, set to load the class that the checkpoint was saved from."""
+        adapter = copy.copy(self)
+        adapter.auto_class = auto_class_of(config, self.auto_class)
+        if self.task == "causal" and adapter.auto_class != "AutoModelForCausalLM":
+            adapter.task = "encoder"
+        return adapter
 
     def units(self, config: Config, shapes: Shapes) -> UnitGraph:
         """Build the unit graph: per layer its heads and channels, then the layers themselves."""
         prefix = layer_root(shapes, self.marker) + self.marker
         depth = require(config, self.layers_key)
-        missing = [i for i in range(depth) if not any(n.startswith(f"{prefix}{i}.") for n in shapes)]
-        if missing:
-            raise BadCheckpointError(
-                f"config.json says {depth} layers, but layer {missing[0]} has no tensors."
-            )
+        check_depth(shapes, prefix, depth)
+        running = f"{self.running_layers}." if self.running_layers else prefix
+        own_sizes = config.get("per_layer_sizes") or [{}] * depth
         groups: list[UnitGroup] = []
+        stages: list[range] = []
         own_sizes = config.get("per_layer_sizes") or [{}] * depth
         for index in range(depth):
             own = {**config, **own_sizes[index]}
-            groups.extend(self.layer_groups(own, shapes, f"{prefix}{index}.", index))
-        groups.append(
-            UnitGroup(
-                LAYERS, "layer", depth, self.layers_key, prefix=prefix, gate=Gate(prefix.rstrip("."), "residual")
-            )
-        )
-        edges = tuple((i, i + 1) for i in range(len(groups) - 2))
+            layer = Layer(index, f"{prefix}{index}.", f"{running}{index}.", own, shapes)
+            for stage in self.layer_stages(layer):
+                stages.append(range(len(groups), len(groups) + len(stage)))
+                groups.extend(stage)
+        groups.append(self.layers_group(config, prefix, running, depth))
+        edges = tuple((i, j) for before, after in pairwise(stages) for i in before for j in after)
         return UnitGraph(self.family, self.tensor_specs(config, shapes), tuple(groups), edges)
 
     @property
@@ -92,110 +98,120 @@ class TransformerAdapter(ModelAdapter):
         """The registered name: that of the file."""
         return type(self).__module__.rsplit(".", 1)[-1]
 
-    def layer_groups(
-        self, config: Config, shapes: Shapes, prefix: str, index: int
-    ) -> Iterator[UnitGroup]:
-        """Yield the groups inside one layer, whose tensor names start with `prefix`."""
+    def layer_stages(self, layer: Layer) -> Iterator[list[UnitGroup]]:
+        """Yield the groups of one layer; those of a stage work side by side on the same input."""
         if self.attention is not None:
-            yield from attention_groups(self.attention, config, shapes, prefix, index)
+            for group in attention_groups(self.attention, layer):
+                yield [group]
         if self.ffn is not None:
-            yield ffn_group(self.ffn, config, shapes, prefix, index)
+            yield [ffn_group(self.ffn, layer)]
+
+    def layers_group(self, config: Config, prefix: str, running: str, depth: int) -> UnitGroup:
+        """Return the group of the layers themselves, which own the KV-cache when no head can go."""
+        whole_cache = self.attention is None and self.task == "causal"
+        return UnitGroup(
+            LAYERS,
+            "layer",
+            depth,
+            self.layers_key,
+            prefix=prefix,
+            gate=Gate(running.rstrip("."), "residual"),
+            cache=2 * require(config, self.hidden_key) if whole_cache else 0,
+        )
 
     def tensor_specs(self, config: Config, shapes: Shapes) -> dict[str, TensorSpec]:
         """Price every tensor: 2 operations per matrix entry and token, none for look-ups."""
-        specs = {name: TensorSpec(shape, 2.0 * self.multiplies(name, shape)) for name, shape in shapes.items()}
-        if config.get("tie_word_embeddings"):
+        specs = {
+            name: TensorSpec(shape, 2.0 * self.multiplies(name, shape), is_parameter=not is_leftover(name))
+            for name, shape in shapes.items()
+        }
+        tied = config.get("tie_word_embeddings", self.ties_head) and self.auto_class in WITH_TIED_HEAD
+        if tied and self.head in specs:  # stored twice, loaded once
+            specs[self.head] = replace(specs[self.head], is_parameter=False)
+        elif tied:
             for name, spec in specs.items():
-                if self.is_embedding(name):
+                if self.tables[0] in name:
                     specs[name] = replace(spec, flops=2.0)
         return specs
 
     def multiplies(self, name: str, shape: tuple[int, ...]) -> bool:
         """Return whether a token passes through every entry of this tensor."""
-        return len(shape) >= 2 and "embed" not in name
-
-    def is_embedding(self, name: str) -> bool:
-        """Return whether this is the token embedding, which a tied head reads as a matrix."""
-        return name.endswith("embed_tokens.weight")
+        skipped = (*self.tables, *ONCE_PER_INPUT)
+        return len(shape) >= 2 and not is_leftover(name) and not any(part in name for part in skipped)
 
     def edit_config(self, config: Config, graph: UnitGraph, plan: Plan) -> Config:
         """Write the sizes that stay under their configuration keys."""
         edited = dict(config)
-        gone = plan.dropped_layers(graph)
         for tie, groups in graph.ties.items():
-            staying = [group for group in groups if group.layer not in gone]
+            staying = plan.staying(graph, groups)
             counts = {len(plan.kept(group)) for group in staying}
             if counts and counts != {staying[0].size}:
                 edited[tie] = max(counts)
         if self.attention is not None:
-            edit_heads(edited, config, graph, plan)
-        if gone:
-            edit_layer_lists(edited, config, self.layers_key, plan.kept(graph[LAYERS]))
+            edit_heads(edited, config, graph)
+        if plan.dropped_layers(graph):
+            kept = plan.kept(graph[LAYERS])
+            edited |= {key: [value[i] for i in kept] for key, value in self.per_layer_lists(config).items()}
         return edited
 
+    def per_layer_lists(self, config: Config) -> dict[str, list[Any]]:
+        """Return the configuration entries that say something of every layer (layer_types, ...).
 
-def ffn_group(ffn: Ffn, config: Config, shapes: Shapes, prefix: str, index: int, name: str = "ffn") -> UnitGroup:
-    """Return the group of one feed-forward block's channels."""
-    out_axis, in_axis = (1, 0) if ffn.transposed else (0, 1)
-    columns = f"{prefix}{ffn.columns}.weight"
-    size = axis_length(shapes, columns, in_axis)
-    slices = []
-    for row in ffn.rows:
-        for half in range(ffn.halves):
-            slices.append(Slice(f"{prefix}{row}.weight", out_axis, offset=half * size))
-            if f"{prefix}{row}.bias" in shapes:
-                slices.append(Slice(f"{prefix}{row}.bias", 0, offset=half * size))
-    slices.append(Slice(columns, in_axis, consumer=True))
-    return UnitGroup(
-        f"{LAYERS}.{index}.{name}",
-        "ffn",
-        size,
-        ffn.size_key,
-        tuple(slices),
-        gate=Gate(prefix + ffn.columns),
-        layer=index,
-    )
+        Many configurations leave `layer_types` to a rule about layer numbers, which would give the
+        layers that move up other types than they had; so the rule's result is included.
+        """
+        import transformers
 
+        depth = require(config, self.layers_key)
+        resolved = getattr(transformers.AutoConfig.for_model(**config), "layer_types", None)
+        lists = {"layer_types": resolved} if resolved else {}
+        lists |= {key: value for key, value in config.items() if isinstance(value, list)}
+        return {
+            key: value
+            for key, value in lists.items()
+            if len(value) == depth and key != "architectures" and not key.endswith(("token_id", "token_ids"))
+        }
 
-def attention_groups(
-    names: Attention, config: Config, shapes: Shapes, prefix: str, index: int
-) -> Iterator[UnitGroup]:
-    """Yield the group of KV heads (with their query heads) and that of query heads within them."""
-    heads = require(config, "num_attention_heads")
-    kv_heads = int(config.get("num_key_value_heads") or heads)
-    output = f"{prefix}{names.output}.weight"
-    head_dim = axis_length(shapes, output, 1) // heads
-    per_kv = heads // kv_heads
-    gate = Gate(prefix + names.output)
-    fused = names.query == names.key
-    key_at, value_at = (heads * head_dim, (heads + kv_heads) * head_dim) if fused else (0, 0)
-    kv_slices: list[Slice] = []
-    query_slices: list[Slice] = []
-    for suffix in ("weight", "bias"):
-        query, key, value = (f"{prefix}{name}.{suffix}" for name in (names.query, names.key, names.value))
-        if query not in shapes:
-            continue
-        kv_slices.append(Slice(query, 0, per_kv * head_dim))
-        kv_slices.append(Slice(key, 0, head_dim, key_at))
-        kv_slices.append(Slice(value, 0, head_dim, value_at))
-        query_slices.append(Slice(query, 0, head_dim, blocks=kv_heads, period=per_kv * head_dim))
-    kv_slices.append(Slice(output, 1, per_kv * head_dim, consumer=True))
-    query_slices.append(
-        Slice(output, 1, head_dim, blocks=kv_heads, period=per_kv * head_dim, consumer=True)
-    )
-    group = f"{LAYERS}.{index}"
-    yield UnitGroup(
-        f"{group}.kv_heads", "kv_head", kv_heads, "num_key_value_heads", tuple(kv_slices),
-        gate=gate, layer=index, cache=2 * head_dim,
-    )  # fmt: skip
-    if per_kv > 1:
-        yield UnitGroup(
-            f"{group}.query_heads", "query_head", per_kv, "query_heads_per_kv_head", tuple(query_slices),
-            gate=gate, layer=index,
-        )  # fmt: skip
+    def shapes(self, config: Config) -> dict[str, tuple[int, ...]]:
+        """Return the checkpoint's tensor names and shapes, built without weights.
+
+        Tied tensors are listed once; running models that stack or rename what their checkpoints
+        hold (experts) are described as stored.
+        """
+        from transformers.core_model_loading import revert_weight_conversion
+
+        model = self.build_on_meta(config)
+        tied = getattr(model, "all_tied_weights_keys", None) or {}
+        state = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
+        stored = revert_weight_conversion(model, state)
+        return {name: tuple(tensor.shape) for name, tensor in stored.items()}
 
 
-def edit_heads(edited: Config, config: Config, graph: UnitGraph, plan: Plan) -> None:
+def auto_class_of(config: Config, default: str) -> str:
+    """Return the transformers class that loads what `config` describes."""
+    mapped = [name for name in config.get("auto_map") or () if name in AUTO_CLASSES.values()]
+    if mapped:
+        return str(mapped[0])
+    named = (config.get("architectures") or [""])[0]
+    fitting = (loader for ending, loader in AUTO_CLASSES.items() if str(named).endswith(ending))
+    return next(fitting, default)
+
+
+def check_depth(shapes: Iterable[str], prefix: str, depth: int) -> None:
+    """Raise `BadCheckpointError` when one of `depth` layers has no tensors."""
+    starts = len(prefix)
+    found = {name[starts:].split(".", 1)[0] for name in shapes if name.startswith(prefix)}
+    missing = [index for index in range(depth) if str(index) not in found]
+    if missing:
+        raise BadCheckpointError(f"config.json says {depth} layers, but layer {missing[0]} has no tensors.")
+
+
+def is_leftover(name: str) -> bool:
+    """Return whether a tensor is stored, yet computed anew by whoever loads the checkpoint."""
+    return name.endswith(LEFTOVERS)
+
+
+def edit_heads(edited: Config, config: Config, graph: UnitGraph) -> None:
     """Write head counts and an explicit head size, which most families otherwise re-derive."""
     heads = require(config, "num_attention_heads")
     kv_heads = int(config.get("num_key_value_heads") or heads)
@@ -203,19 +219,4 @@ def edit_heads(edited: Config, config: Config, graph: UnitGraph, plan: Plan) -> 
     edited["num_attention_heads"] = edited.get("num_key_value_heads", kv_heads) * per_kv
     if edited["num_attention_heads"] != heads:
         edited.setdefault("num_key_value_heads", kv_heads)
-        edited["head_dim"] = config.get("head_dim") or require(config, "hidden_size") // heads
-
-
-def edit_layer_lists(edited: Config, config: Config, key: str, kept: tuple[int, ...]) -> None:
-    """Shorten every per-layer list (layer_types, ...) to the layers that stay."""
-    depth = require(config, key)
-    for name, value in config.items():
-        if isinstance(value, list) and len(value) == depth and name != "architectures":
-            edited[name] = [value[layer] for layer in kept]
-
-
-def axis_length(shapes: Shapes, tensor: str, axis: int) -> int:
-    """Return a tensor's size along `axis`, or raise `BadCheckpointError` that names the tensor."""
-    if tensor not in shapes:
-        raise BadCheckpointError(f"The checkpoint lacks {tensor!r}, which its configuration implies.")
-    return shapes[tensor][axis]
+        edited["head_dim"] = graph.of_kind("kv_head")[0].cache // 2
