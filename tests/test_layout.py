@@ -25,7 +25,7 @@ MODULES = sorted(
 BANNED_NAMES = {"utils", "common", "helpers", "misc", "manager"}
 HEAVY = {"torch", "transformers", "torch_geometric", "stable_baselines3", "ray", "matplotlib"}
 RUNS_CODE = {"eval", "exec", "pickle.load", "pickle.loads", "torch.load"}
-MAY_TRUST = {"pruning/loading.py", "pruning/proof_script.py"}
+MAY_TRUST = {"pruning/transformers_loading.py", "pruning/proof_script.py"}
 """Where `trust_remote_code` passes on what the user decided."""
 
 
@@ -61,8 +61,12 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: set[
     expected = {"prunepolicy/__init__.py", "prunepolicy/py.typed"}
     expected |= {module for module in MODULES if module.startswith("prunepolicy/")}
     for folder in LINKED:
-        files = (file for file in (ROOT / folder).rglob("*") if file.is_file() and file.suffix != ".pyc")
-        expected |= {f"prunepolicy/{file.relative_to(ROOT).as_posix()}" for file in files}
+        files = (file.relative_to(ROOT) for file in (ROOT / folder).rglob("*") if file.is_file())
+        expected |= {
+            f"prunepolicy/{file.as_posix()}"
+            for file in files
+            if file.suffix != ".pyc" and not file.name.startswith(".")
+        }
     assert {name for name in wheel if ".dist-info/" not in name} == expected
     assert any(name.endswith("LICENSE") for name in wheel)
 
