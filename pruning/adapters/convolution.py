@@ -40,15 +40,30 @@ class ConvolutionAdapter(ModelAdapter):
 
     def units(self, config: Config, shapes: Shapes) -> UnitGraph:
         """Build the unit graph: one group per set of channels that only go together."""
-        model = self.build_on_meta(config).eval()
+        model, images, positions = self.dry_run(config)
         check_shapes(model, shapes)
-        side = int(config.get("image_size") or DEFAULT_SIDE)
-        images = torch.zeros(2, int(config.get("num_channels") or 3), side, side, device="meta")
-        positions = count_positions(model, images)
         coupled = coupled_channels(model, images, list(positions))
         groups = tuple(self.group(config, parts) for parts in coupled)
         specs = {name: tensor_spec(name, shape, positions) for name, shape in shapes.items()}
         return UnitGraph(self.family, specs, groups, edges_between(groups))
+
+    def dry_run(self, config: Config) -> tuple[nn.Module, Tensor, dict[str, int]]:
+        """Return the network without weights, its images, and where its modules are applied.
+
+        Raises:
+            BadCheckpointError: when `config` describes no network that runs.
+        """
+        try:
+            model = self.build_on_meta(config).eval()
+            settings: Any = model.config
+            side = getattr(settings, "image_size", DEFAULT_SIDE)
+            images = torch.zeros(2, settings.num_channels, side, side, device="meta")
+            return model, images, count_positions(model, images)
+        except Exception as error:  # There is no end to what a damaged configuration sets off.
+            reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0].rstrip('.')}"
+            raise BadCheckpointError(
+                f"config.json describes no network of the {self.family} family that runs ({reason})."
+            ) from error
 
     @property
     def family(self) -> str:

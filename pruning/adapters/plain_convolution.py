@@ -22,15 +22,8 @@ class PlainConvolutionAdapter(ConvolutionAdapter):
     carries = MappingProxyType({"modeling_convnet.py": Path(convnets.__file__)})
 
     def build(self, config: Config) -> nn.Module:
-        """Return the network with random weights.
-
-        Raises:
-            BadCheckpointError: when the configuration describes none.
-        """
-        try:
-            return convnets.build(config)
-        except (KeyError, ValueError, TypeError, IndexError, StopIteration) as error:
-            raise BadCheckpointError(f"config.json describes no convolution network: {error}.") from error
+        """Return the network with random weights."""
+        return convnets.build(config)
 
     def load(self, folder: Path, dtype: torch.dtype) -> nn.Module:
         """Load `folder` with the code that it carries a copy of.

@@ -61,7 +61,7 @@ class ResNet(ConvolutionAdapter):
         return config | {"embedding_size": stem, "hidden_sizes": stages}
 
     def tiny(self) -> Config:
-        """A bottleneck network of two stages."""
+        """A bottleneck network of two stages, each with a convolution as its first shortcut."""
         return {
             "model_type": "resnet",
             "architectures": ["ResNetForImageClassification"],
@@ -70,6 +70,7 @@ class ResNet(ConvolutionAdapter):
             "hidden_sizes": [16, 32],
             "depths": [2, 1],
             "layer_type": "bottleneck",
+            "downsample_in_first_stage": True,
             "image_size": 32,
             "num_labels": 5,
         }
