@@ -1,0 +1,229 @@
+"""Everything known after a pruning run, and what may honestly be said about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from prunepolicy.pruning.adapters import ModelAdapter
+from prunepolicy.pruning.atomic import write_text
+from prunepolicy.pruning.cost import Cost
+from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.perplexity import TextScore
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.proof import Receipt
+from prunepolicy.pruning.units import UnitGraph
+
+REPORT = "prune_report.json"
+REPORT_SCHEMA = 1
+DEGRADED = 2.0
+"""A perplexity that rose by more than this factor is called degraded."""
+CACHE_BYTES = 2
+"""Bytes of one number in the KV-cache (16-bit floats, what runtimes use by default)."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about one network; what wasn't measured is empty.
+
+    Attributes:
+        score: how well it predicts the report's text.
+        latency: name of a workload to its seconds.
+        samples: text it wrote, one per prompt.
+    """
+
+    cost: Cost
+    score: TextScore | None = None
+    latency: Mapping[str, float] = field(default_factory=dict)
+    samples: tuple[str, ...] = ()
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of KV-cache per token."""
+        return self.cost.cache_entries * CACHE_BYTES
+
+
+@dataclass(frozen=True)
+class KeptUnits:
+    """How many units of one group stayed; `kept` is 0 where the whole layer went."""
+
+    group: str
+    kind: str
+    layer: int | None
+    size: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run has to be given to happen again.
+
+    Attributes:
+        model: the source, as the user called it.
+        fingerprint: hash that tells the source's weights from others.
+        command: the exact command line.
+        made_by: the policy that decided.
+        repair: the repair that followed the cut, if any.
+        versions: of the packages that took part.
+        machine: name of the processor everything was measured on.
+        base_model: hub id of the source, where it has one.
+        licence: the source's licence as its card or configuration names it, where it does.
+    """
+
+    model: str
+    fingerprint: str
+    command: str
+    seed: int
+    made_by: str
+    repair: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    machine: str = ""
+    base_model: str | None = None
+    licence: str | None = None
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What was removed, what that cost and saved, and the evidence for it.
+
+    Attributes:
+        folder: where the result lies, as the user called it.
+        model_type: architecture, as in `config.json`.
+        task: `causal`, `encoder` or `vision`.
+        load: the lines of Python that load the result; `{folder}` stands for its place.
+        uniform: all layers have equal shapes.
+        budget: what was asked.
+        reached: the share that stayed, of what the budget names.
+        text: name of the text that both scores were taken on.
+        loaders: who can load the result, in sentences.
+        seconds: duration of the run.
+    """
+
+    origin: Origin
+    folder: str
+    model_type: str
+    task: str
+    load: tuple[str, ...]
+    uniform: bool
+    budget: Budget
+    reached: float
+    before: Facts
+    after: Facts
+    kept: tuple[KeptUnits, ...]
+    text: str = ""
+    proof: Receipt | None = None
+    loaders: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def perplexity_ratio(self) -> float | None:
+        """Perplexity after over before; None where one of them wasn't measured."""
+        if self.before.score is None or self.after.score is None:
+            return None
+        return self.after.score.perplexity / self.before.score.perplexity
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the quality fell so far that the result needs repair before use."""
+        ratio = self.perplexity_ratio
+        return ratio is not None and not ratio <= DEGRADED
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in plain words: does it load, is it still good, is it faster."""
+        return " ".join((self._loading(), self._quality(), self._speed()))
+
+    def _loading(self) -> str:
+        if self.proof is None:
+            return "Loading wasn't tested."
+        return self.proof.sentence
+
+    def _quality(self) -> str:
+        before, after, ratio = self.before.score, self.after.score, self.perplexity_ratio
+        if before is None or after is None or ratio is None:
+            return "Quality wasn't measured."
+        change = f"perplexity went from {before.perplexity:.4g} to {after.perplexity:.4g}"
+        if self.degraded:
+            return (
+                f"Degraded: {change} ({ratio:.3g} times as high). "
+                f"Keep more (--keep {gentler(self.budget.keep):g}), or train the result before use."
+            )
+        return f"On the text that was scored, {change} ({ratio - 1:+.1%})."
+
+    def _speed(self) -> str:
+        ratios = latency_ratios(self)
+        if not ratios:
+            return "No speed was measured."
+        parts = [f"{name} takes {ratio:.0%} of the time" for name, ratio in ratios.items()]
+        faster = "Measured speed" if min(ratios.values()) < 1 else "It isn't faster"
+        return f"{faster}: {', '.join(parts)}."
+
+    def to_json(self) -> str:
+        """Return the report as JSON text, the same text for the same report."""
+        return json.dumps({"schema_version": REPORT_SCHEMA, **asdict(self)}, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> PruneReport:
+        """Read what `to_json` wrote; anything else raises `PrunePolicyError`."""
+        try:
+            data = json.loads(text)
+            if not isinstance(data, dict) or data.pop("schema_version", None) != REPORT_SCHEMA:
+                raise PrunePolicyError(f"Not a report of schema {REPORT_SCHEMA}.")
+            return TypeAdapter(cls).validate_python(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise PrunePolicyError(
+                f"Not a report: {'.'.join(map(str, first['loc']))}: {first['msg']}."
+            ) from error
+        except ValueError as error:
+            raise PrunePolicyError(f"Not a report: {error}.") from error
+
+    def save(self, folder: Path) -> None:
+        """Write `prune_report.json` into `folder`."""
+        write_text(folder / REPORT, self.to_json())
+
+
+def gentler(keep: float) -> float:
+    """Return a keep ratio half-way between `keep` and everything, in steps of 0.05."""
+    return min(0.95, round((1 + keep) / 2 * 20) / 20)
+
+
+def latency_ratios(report: PruneReport) -> dict[str, float]:
+    """Return seconds after over seconds before, for every workload timed on both networks."""
+    before, after = report.before.latency, report.after.latency
+    return {name: after[name] / before[name] for name in before if name in after}
+
+
+def kept_units(graph: UnitGraph, plan: Plan) -> tuple[KeptUnits, ...]:
+    """Count what `plan` leaves of every group of `graph`."""
+    gone = plan.dropped_layers(graph)
+    return tuple(
+        KeptUnits(
+            group.name,
+            group.kind,
+            group.layer,
+            group.size,
+            0 if group.layer in gone else len(plan.kept(group)),
+        )
+        for group in graph.groups
+    )
+
+
+def loading_lines(adapter: ModelAdapter, uniform: bool) -> tuple[str, ...]:
+    """Return the lines of Python that load a result; `{folder}` stands for its place."""
+    modules = [Path(file).stem for file in adapter.carries if file.endswith(".py")]
+    if modules:
+        return (f"from {modules[0]} import load", 'model = load("{folder}")')
+    vision = adapter.task == "vision"
+    name, reader = ("processor", "AutoImageProcessor") if vision else ("tokenizer", "AutoTokenizer")
+    trust = "" if uniform else ", trust_remote_code=True"
+    return (
+        f"from transformers import {adapter.auto_class}, {reader}",
+        f'model = {adapter.auto_class}.from_pretrained("{{folder}}"{trust})',
+        f'{name} = {reader}.from_pretrained("{{folder}}")',
+    )
