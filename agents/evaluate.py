@@ -44,7 +44,7 @@ class EvalRequest:
     batch: int = 4
 
     def check(self) -> None:
-        """Raise `UsageError` when there is nothing to measure, a file is missing, or a number makes no sense."""
+        """Raise `UsageError` when there is nothing to measure or a file is missing."""
         if not (self.text or self.choices or self.tasks):
             raise UsageError(
                 "Say what to measure: --text FILE for perplexity, --choices FILE for PIQA or BLiMP lines, "
@@ -125,7 +125,8 @@ def _scores(opened: OpenedModel, request: EvalRequest) -> Iterator[Score]:
         items = read_choices(file, request.limit)
         answers = score_choices(opened.model, opened.tokenizer, items, request.batch)
         yield Score(file.name, "acc", answers.acc, answers.n, answers.stderr)
-        yield Score(file.name, "acc_norm", answers.acc_norm, answers.n, answers.stderr_norm)
+        if any(item.context for item in items):  # Lengths mean nothing between minimal pairs.
+            yield Score(file.name, "acc_norm", answers.acc_norm, answers.n, answers.stderr_norm)
     if request.tasks:
         yield from harness_scores(
             opened.model, opened.tokenizer, request.tasks, request.include_path, request.limit, request.batch

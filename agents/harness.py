@@ -73,9 +73,9 @@ def _manager(tasks: Sequence[str], include_path: Path | None) -> Any:
 
 
 def _sentence(tasks: Sequence[str], error: Exception) -> str:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    reason = (" ".join(str(error).split())[:200] or type(error).__name__).rstrip(".")
     return (
-        f"lm-eval couldn't run {', '.join(tasks)}: {reason} Tasks download their questions on first use; "
+        f"lm-eval couldn't run {', '.join(tasks)}: {reason}. Tasks download their questions on first use; "
         "without a network give --include-path with tasks over local files."
     )
 
