@@ -16,7 +16,7 @@ from prunepolicy.pruning.gates import find_module, masked, units_of_entries
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.probe import Inputs, Tick, batches_of
 from prunepolicy.pruning.stats import Stats
-from prunepolicy.pruning.units import UnitGraph, UnitGroup
+from prunepolicy.pruning.units import UnitGraph, UnitGroup, written_by
 
 
 @dataclass
@@ -85,13 +85,14 @@ def activation_stats(
 
 def _watch_entries(stack: ExitStack, model: nn.Module, group: UnitGroup) -> _Record:
     assert group.gate is not None
-    module = find_module(model, group.gate.module)
-    record = _Record(group, module)
-    if group.gate.how == "input":
-        handle = module.register_forward_pre_hook(lambda _, inputs: record.add(inputs[0]))
-    else:
-        handle = module.register_forward_hook(lambda _, inputs, output: record.add(output.movedim(1, -1)))
-    stack.callback(handle.remove)
+    record = _Record(group, find_module(model, group.gate.module))
+    for name in (group.gate.module, *group.gate.also):
+        module = find_module(model, name)
+        if group.gate.how == "input":
+            handle = module.register_forward_pre_hook(lambda _, inputs: record.add(inputs[0]))
+        else:
+            handle = module.register_forward_hook(lambda _, inputs, output: record.add(output.movedim(1, -1)))
+        stack.callback(handle.remove)
     return record
 
 
@@ -146,10 +147,11 @@ def _unit_statistics(records: Mapping[str, _Record]) -> dict[str, dict[str, Tens
 
 
 def _owners(record: _Record, length: int) -> Tensor:
-    if record.group.gate is not None and record.group.gate.how == "output":
-        return torch.arange(length)
+    gate = record.group.gate
+    assert gate is not None
+    part = written_by(record.group, gate.module) if gate.how == "output" else None
     owners = torch.full((length,), -1, dtype=torch.long)
-    found = units_of_entries(record.group)
+    found = units_of_entries(record.group, part)
     owners[: len(found)] = found
     return owners
 

@@ -64,7 +64,7 @@ def gate_gradients(
 def sample_losses(model: nn.Module, batch: Inputs, generator: torch.Generator) -> Tensor:
     """Return one loss per sample, shape (batch,), in nats summed over the sample's tokens."""
     output: Any = model(**batch)
-    logits = getattr(output, "logits", None)
+    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     if logits is None:
         hidden: Tensor = output.last_hidden_state.float()
         noise = torch.randn(hidden.shape, generator=generator).to(hidden.device)

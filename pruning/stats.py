@@ -10,14 +10,15 @@ from torch import Tensor
 
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.units import Slice, UnitGraph, UnitGroup
+from prunepolicy.pruning.units import Slice, UnitGraph, UnitGroup, written_by
 
 
 @dataclass(frozen=True)
 class Stats:
     """Statistics by name, then by group; each one number per unit unless said otherwise.
 
-    From weights: `weight_l1`, `weight_l2`, `weight_linf` over all entries a unit owns.
+    From weights: `weight_l1`, `weight_l2`, `weight_linf` over all entries a unit owns; `norm_scale`,
+    the mean absolute factor of the batch norms that write a unit (channels only).
     From activations: `rms`, `max`, `first_rms` (first position only), `output` (root mean square
     of what the unit adds to the layer's output), `angular` (layers: angle between input and
     output, as a share of pi), `mean` (one number per gated entry).
@@ -59,7 +60,7 @@ def weight_stats(checkpoint: Checkpoint, groups: Iterable[UnitGroup]) -> Stats:
     for tensor in checkpoint.tensors:
         parts = [(g, p) for g, p in graph.slices_of.get(tensor, ()) if g.name in chosen]
         owners = [(g, u) for g, u in graph.owner_of(tensor) if g.name in chosen]
-        if not parts and not owners:
+        if not (parts or owners) or not graph.tensors[tensor].is_parameter:
             continue
         weights = checkpoint.read(tensor).float().abs()
         for group, part in parts:
@@ -72,7 +73,17 @@ def weight_stats(checkpoint: Checkpoint, groups: Iterable[UnitGroup]) -> Stats:
             squares[group.name][unit] += weights.square().sum()
             linf[group.name][unit] = max(linf[group.name][unit], weights.max())
     l2 = {name: total.sqrt() for name, total in squares.items()}
-    return Stats({"weight_l1": l1, "weight_l2": l2, "weight_linf": linf})
+    normed = [g for g in map(graph.__getitem__, chosen) if g.kind == "channel" and g.gate is not None]
+    scales = {group.name: norm_scale(checkpoint, group) for group in normed}
+    return Stats({"weight_l1": l1, "weight_l2": l2, "weight_linf": linf, "norm_scale": scales})
+
+
+def norm_scale(checkpoint: Checkpoint, group: UnitGroup) -> Tensor:
+    """Return the mean absolute factor of the batch norms that write each channel of `group`."""
+    assert group.gate is not None
+    parts = [written_by(group, module) for module in (group.gate.module, *group.gate.also)]
+    factors = [per_unit(checkpoint.read(p.tensor).float().abs(), group, p, "sum") / p.width for p in parts]
+    return torch.stack(factors).mean(0)
 
 
 def per_unit(weights: Tensor, group: UnitGroup, part: Slice, reduce: str) -> Tensor:
@@ -91,8 +102,9 @@ def group_costs(graph: UnitGraph, group: UnitGroup) -> int:
         return sum(_entries(graph, name) for name in owned)
     total = 0
     for part in group.slices:
-        shape = graph.tensors[part.tensor].shape
-        total += _entries(graph, part.tensor) // shape[part.axis] * part.width * part.blocks
+        spec = graph.tensors[part.tensor]
+        if spec.is_parameter:
+            total += _entries(graph, part.tensor) // spec.shape[part.axis] * part.width * part.blocks
     return total
 
 

@@ -93,6 +93,11 @@ class UnitGroup:
     multiple_of: int = 1
 
 
+def written_by(group: UnitGroup, module: str) -> Slice:
+    """Return what the group's units own of a module that writes them."""
+    return next(part for part in group.slices if part.tensor.startswith(f"{module}.") and not part.consumer)
+
+
 def consumer_of(group: UnitGroup) -> Slice:
     """Return the weight that reads what the group's units write."""
     return next(part for part in group.slices if part.consumer)
