@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from prunepolicy.pruning.errors import UnsupportedModelError
+from prunepolicy.pruning.expert_gates import gate_expert, gate_router
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.units import Slice, UnitGraph, UnitGroup
+from prunepolicy.pruning.units import Slice, UnitGraph, UnitGroup, written_by
 
 Values = Mapping[str, Tensor]
 """Group name to multipliers, shape (units,) or (batch, units)."""
@@ -62,9 +63,9 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
     Raises:
         UnsupportedModelError: when none or several modules answer to the name.
     """
+    with suppress(AttributeError):
+        return model.get_submodule(name)
     found: dict[str, nn.Module] = dict(model.named_modules())
-    if name in found:
-        return found[name]
     hits = [path for path in found if path and (path.endswith(f".{name}") or name.endswith(f".{path}"))]
     # A short path such as `mlp` ends many names; the longest one is the module itself.
     longest = [path for path in hits if len(path) == max(map(len, hits))]
@@ -132,8 +133,7 @@ def _output_gate(stack: ExitStack, model: nn.Module, group: UnitGroup, multiplie
         return hook
 
     for name in (group.gate.module, *group.gate.also):
-        part = next(part for part in group.slices if part.tensor.startswith(f"{name}."))
-        handle = find_module(model, name).register_forward_hook(hook_for(part))
+        handle = find_module(model, name).register_forward_hook(hook_for(written_by(group, name)))
         stack.callback(handle.remove)
 
 
@@ -157,8 +157,21 @@ def _residual_gate(stack: ExitStack, model: nn.Module, group: UnitGroup, multipl
         stack.callback(handle.remove)
 
 
+def _router_gate(stack: ExitStack, model: nn.Module, group: UnitGroup, multipliers: Tensor) -> None:
+    assert group.gate is not None
+    gate_router(stack, find_module(model, group.gate.module), multipliers)
+
+
+def _experts_gate(stack: ExitStack, model: nn.Module, group: UnitGroup, multipliers: Tensor) -> None:
+    assert group.gate is not None
+    assert group.gate.expert is not None
+    gate_expert(stack, find_module(model, group.gate.module), group.gate.expert, multipliers)
+
+
 _ATTACH: dict[str, Callable[[ExitStack, nn.Module, UnitGroup, Tensor], None]] = {
     "input": _input_gate,
     "output": _output_gate,
     "residual": _residual_gate,
+    "router": _router_gate,
+    "fused_experts": _experts_gate,
 }

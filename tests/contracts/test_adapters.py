@@ -27,8 +27,8 @@ def random_plan(graph: UnitGraph, seed: int, kinds: tuple[str, ...] = ()) -> Pla
     rng = np.random.default_rng(seed)
     keep = {}
     for groups in graph.ties.values():
-        size, floor = groups[0].size, groups[0].floor
-        count = max(floor, int(size * rng.uniform(0.4, 0.9)))
+        size, floor, multiple = groups[0].size, groups[0].floor, groups[0].multiple_of
+        count = max(floor, multiple, int(size * rng.uniform(0.4, 0.9)) // multiple * multiple)
         for group in groups:
             if not kinds or group.kind in kinds:
                 keep[group.name] = tuple(sorted(rng.permutation(size)[:count].tolist()))
