@@ -25,10 +25,10 @@ test: setup  ## run the tests on one thread, without network
 	$(BIN)/python -m pytest
 
 demo: $(VENV)/.demo-installed  ## prune SmolLM2-135M to 90 % of its parameters into smaller/
-	$(BIN)/prune-with-policy smollm2-135m --keep 0.9 --out smaller/
+	$(BIN)/prune-with-policy smollm2-135m --keep 0.9 --out smaller/ --overwrite
 
-bench: setup  ## measure again what the documents show, into benchmarks/results/
-	$(BIN)/python benchmarks/run.py
+bench: setup  ## measure again what the documents show, into benchmarks/results/ (hours)
+	for script in $(filter-out benchmarks/tables.py, $(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit; done
 
 docs: setup  ## regenerate the documents' tables and figures from benchmarks/results/
 	$(BIN)/python benchmarks/tables.py

@@ -1,4 +1,4 @@
-"""What the documents say runs: every snippet of docs/extending.md, as the files they are."""
+"""What the documents say is so: links and paths exist, every snippet of docs/extending.md runs."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ from prunepolicy.pruning.repair.registry import Patient, repairs
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\w+(?:/\w+)+)\.py\n")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
+PATH = re.compile(
+    r"`((?:pruning|policy|envs|metanet|agents|configs|tests|benchmarks|docs|prunepolicy)/[\w./-]*)`"
+)
 REGISTRIES: dict[str, Registry[Any]] = {
     "adapters": adapters,
     "criteria": criteria,
@@ -35,6 +40,14 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "repair": repairs,
 }
 Make = Callable[..., Checkpoint]
+
+
+@pytest.mark.parametrize("document", [file.relative_to(ROOT).as_posix() for file in DOCUMENTS])
+def test_documents_point_at_what_is_there(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    targets = [(ROOT / document).parent / link for link in LINK.findall(text)]
+    targets += [ROOT / path for path in PATH.findall(text)]
+    assert not [target for target in targets if not target.exists()]
 
 
 @pytest.fixture(scope="module")
