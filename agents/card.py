@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from prunepolicy.agents.plots import BEFORE_AFTER_PICTURE, LAYERS_PICTURE
 from prunepolicy.agents.report import REPORT, KeptUnits, PruneReport
 from prunepolicy.agents.report_view import (
     asked_and_reached,
@@ -39,7 +40,7 @@ EXPLICIT_HEADS = ("llama", "mistral", "qwen3", "gemma", "gemma2", "gemma3_text")
 
 
 def write_card(report: PruneReport, folder: Path) -> None:
-    """Write the card into `folder`."""
+    """Write the card into `folder`, in which it expects the two pictures of `plots`."""
     write_text(folder / CARD, card(report))
 
 
@@ -89,6 +90,7 @@ def totals(kept: Sequence[KeptUnits]) -> Iterator[tuple[str, int, int]]:
 def _evidence(report: PruneReport) -> str:
     rows = [(row.name, row.before, row.after, f"{row.ratio:.3g}x") for row in comparisons(report)]
     parts = ["## Evidence", table(("", "before", "after", "ratio"), rows), scored_on(report)]
+    parts.append(f"![After pruning, as a multiple of before]({BEFORE_AFTER_PICTURE})")
     if report.before.latency and report.after.latency:
         parts.append(
             f"Times were measured on {report.origin.machine or 'one machine'}, both networks in one run."
@@ -151,14 +153,15 @@ def _reproducing(report: PruneReport) -> str:
         ("source", origin.model),
         ("fingerprint of the source", f"`{origin.fingerprint}`"),
         ("versions", versions(origin.versions.items())),
-        ("took", duration(report.seconds)),
+        ("machine", origin.machine),
+        ("took", duration(report.seconds) if report.seconds else ""),
     ]
     return "\n\n".join(
         (
             "## How to get it again",
             fenced(origin.command, "sh"),
             f"`plan.json` in this folder lists every unit that stayed; `{REPORT}` holds the numbers above.",
-            table(("", ""), rows),
+            table(("", ""), [row for row in rows if row[1] != ""]),
         )
     )
 
@@ -185,7 +188,7 @@ def _layers(report: PruneReport) -> str:
     inside = [units for units in report.kept if units.layer is not None]
     kinds = list(dict.fromkeys(units.kind for units in inside))
     if not kinds:
-        return ""
+        return _channel_groups(report)
     by_layer = {
         layer: tuple(_of_layer(inside, layer, kind) for kind in kinds)
         for layer in sorted({units.layer for units in inside if units.layer is not None})
@@ -194,7 +197,15 @@ def _layers(report: PruneReport) -> str:
     for cells, run in groupby(by_layer, key=by_layer.__getitem__):
         first, *_, last = (layers := list(run)) * 2
         rows.append((str(first) if len(layers) == 1 else f"{first} to {last}", *cells))
-    return "## Layer by layer\n\n" + table(("layer", *(KINDS[kind] for kind in kinds)), rows)
+    picture = f"![Share kept in every layer]({LAYERS_PICTURE})"
+    return f"## Layer by layer\n\n{picture}\n\n" + table(("layer", *(KINDS[kind] for kind in kinds)), rows)
+
+
+def _channel_groups(report: PruneReport) -> str:
+    rows = [
+        (units.group, f"{units.kept} of {units.size}") for units in report.kept if units.kind == "channel"
+    ]
+    return "## Channels\n\n" + table(("group", KINDS["channel"]), rows) if rows else ""
 
 
 def _of_layer(inside: Sequence[KeptUnits], layer: int, kind: str) -> str:

@@ -11,7 +11,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunepolicy.agents.report import PruneReport, latency_ratios
+from prunepolicy.agents.report import KeptUnits, PruneReport, latency_ratios
 from prunepolicy.pruning.atomic import write_bytes
 
 if TYPE_CHECKING:
@@ -48,6 +48,10 @@ MARKED = 40
 """Layers up to which every one has a marker."""
 
 
+LAYERS_PICTURE = "layers.png"
+BEFORE_AFTER_PICTURE = "before_after.png"
+
+
 @dataclass(frozen=True)
 class FrontierPoint:
     """One pruned network.
@@ -66,7 +70,7 @@ class FrontierPoint:
 def plot_layers(report: PruneReport, path: Path) -> None:
     """Draw the share of units that stayed, per layer and kind, as a PNG."""
     shares = layer_shares(report)
-    depth = 1 + max((units.layer for units in report.kept if units.layer is not None), default=0)
+    depth = 1 + max((place for place, _ in places(report)), default=0)
     with _picture(path, (max(6.0, min(11.0, 4 + 0.1 * depth)), 3.2)) as axes:
         for number, (kind, points) in enumerate(shares.items()):
             label, colour, marker = STYLES[kind]
@@ -83,29 +87,45 @@ def plot_layers(report: PruneReport, path: Path) -> None:
                 clip_on=False,
             )
         _mark_removed_layers(report, axes)
-        axes.set(xlabel="layer", ylim=(0, 1.02), title="Kept in every layer", xlim=(-0.5, depth - 0.5))
+        axes.set(
+            xlabel=_place_name(report),
+            ylim=(0, 1.02),
+            title=f"Kept in every {_place_name(report)}",
+            xlim=(-0.5, depth - 0.5),
+        )
         axes.yaxis.set_major_formatter("{x:.0%}")
         axes.locator_params(axis="x", integer=True)
         _finish(axes, [*axes.lines, *axes.patches])
 
 
+def places(report: PruneReport) -> Iterator[tuple[int, KeptUnits]]:
+    """Yield what stayed with its layer; channel groups, which span layers, are counted through."""
+    for number, units in enumerate(report.kept):
+        if units.layer is not None:
+            yield units.layer, units
+        elif units.kind == "channel":
+            yield number, units
+
+
+def _place_name(report: PruneReport) -> str:
+    return "group of channels" if any(units.kind == "channel" for units in report.kept) else "layer"
+
+
 def layer_shares(report: PruneReport) -> dict[str, dict[int, float]]:
     """Return, by kind and by layer that stayed, the share of units kept."""
     sums: dict[str, dict[int, tuple[int, int]]] = {}
-    for units in report.kept:
-        if units.layer is None or not units.kept:
-            continue
-        kept, size = sums.setdefault(units.kind, {}).get(units.layer, (0, 0))
-        sums[units.kind][units.layer] = kept + units.kept, size + units.size
-    return {kind: {layer: kept / size for layer, (kept, size) in by.items()} for kind, by in sums.items()}
+    for place, units in places(report):
+        if units.kept:
+            kept, size = sums.setdefault(units.kind, {}).get(place, (0, 0))
+            sums[units.kind][place] = kept + units.kept, size + units.size
+    return {kind: {place: kept / size for place, (kept, size) in by.items()} for kind, by in sums.items()}
 
 
 def _mark_removed_layers(report: PruneReport, axes: Axes) -> None:
-    gone = sorted({units.layer for units in report.kept if units.layer is not None and not units.kept})
-    for number, layer in enumerate(gone):
-        axes.axvspan(
-            layer - 0.5, layer + 0.5, color="#DDDDDD", linewidth=0, label="" if number else "removed layers"
-        )
+    gone = sorted({place for place, units in places(report) if not units.kept})
+    for number, place in enumerate(gone):
+        label = "" if number else "removed layers"
+        axes.axvspan(place - 0.5, place + 0.5, color="#DDDDDD", linewidth=0, label=label)
 
 
 def plot_before_after(report: PruneReport, path: Path) -> None:

@@ -106,6 +106,8 @@ def shortened(text: str) -> str:
 
 def render(report: PruneReport, console: Console) -> None:
     """Print the report."""
+    title = f"[bold]{escape(report.origin.model)}[/bold]: {asked_and_reached(report)}"
+    console.print(title, highlight=False)
     console.print(_table(report))
     if sentence := scored_on(report):
         console.print(sentence, style="dim", highlight=False)
@@ -121,8 +123,7 @@ def render(report: PruneReport, console: Console) -> None:
 
 
 def _table(report: PruneReport) -> Table:
-    title = f"{escape(report.origin.model)}: {asked_and_reached(report)}"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     table.add_column("")
     for column in ("before", "after", "ratio"):
         table.add_column(column, justify="right")

@@ -1,0 +1,58 @@
+"""A report of an invented run, for the tests of everything that shows reports."""
+
+from __future__ import annotations
+
+import pytest
+
+from prunepolicy.agents.report import Facts, KeptUnits, Origin, PruneReport
+from prunepolicy.pruning.cost import Cost
+from prunepolicy.pruning.perplexity import TextScore
+from prunepolicy.pruning.plan import Budget
+from prunepolicy.pruning.proof import Receipt
+
+TIMES = {"reading 512 tokens": 0.2, "writing one token": 0.03}
+
+
+@pytest.fixture
+def report() -> PruneReport:
+    """Four layers, the third one gone, half the channels of the others; everything measured."""
+    before = Facts(Cost(1000, 2000.0, 4000, 64), TextScore(3.0, 20.0, 4096, 512), TIMES, ("It was | a day.",))
+    after = Facts(
+        Cost(800, 1500.0, 3200, 48),
+        TextScore(3.2, 24.0, 4096, 512),
+        {name: 0.9 * seconds for name, seconds in TIMES.items()},
+        ("It was\n# a dog.",),
+    )
+    kept = [KeptUnits(f"layers.{i}.ffn", "ffn", i, 64, 0 if i == 2 else 32) for i in range(4)]
+    return PruneReport(
+        origin=Origin(
+            model="acme/tiny",
+            fingerprint="ab" * 32,
+            command="prunepolicy prune acme/tiny --keep 0.8",
+            seed=7,
+            made_by="heuristic",
+            versions={"torch": "2.13.0", "transformers": "5.23.0"},
+            machine="a processor",
+            base_model="acme/tiny",
+            licence="apache-2.0",
+        ),
+        folder="tiny-pruned",
+        model_type="llama",
+        task="causal",
+        load=(
+            "from transformers import AutoModelForCausalLM",
+            'model = AutoModelForCausalLM.from_pretrained("{folder}")',
+        ),
+        uniform=True,
+        budget=Budget(0.8),
+        reached=0.8,
+        before=before,
+        after=after,
+        kept=(*kept, KeptUnits("layers", "layer", None, 4, 3)),
+        text="held-out prose",
+        proof=Receipt(
+            True, True, "A clean process loads it.", 1e-6, 2e-6, 1e-3, True, versions={"torch": "2.13.0"}
+        ),
+        loaders=("Plain transformers loads it.",),
+        seconds=12.5,
+    )
