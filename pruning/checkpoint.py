@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from prunepolicy.pruning.adapters import ModelAdapter, adapter_for
+from prunepolicy.pruning.agreement import check_agreement
 from prunepolicy.pruning.errors import BadCheckpointError
 from prunepolicy.pruning.safetensors_file import DTYPES, FLOATS, TensorEntry, read_header
-from prunepolicy.pruning.units import UnitGraph, UnitGroup
+from prunepolicy.pruning.units import UnitGraph
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -60,7 +61,7 @@ class Checkpoint:
     @cached_property
     def adapter(self) -> ModelAdapter:
         """The adapter that knows this architecture."""
-        return adapter_for(self.config)
+        return adapter_for(self.config, self.shapes)
 
     @cached_property
     def graph(self) -> UnitGraph:
@@ -69,9 +70,14 @@ class Checkpoint:
         Raises:
             BadCheckpointError: when the configuration disagrees with the tensors' shapes.
         """
-        graph = self.adapter.units(self.config, self.shapes)
-        for group in graph.groups:
-            _check_fits(group, self.shapes)
+        try:
+            graph = self.adapter.units(self.config, self.shapes)
+        # Adapters take the configuration's types on trust; whatever breaks on them is the file's fault.
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise BadCheckpointError(
+                f"{self.folder / CONFIG} is damaged: {error!r} while reading it."
+            ) from error
+        check_agreement(self.config, graph, self.shapes)
         specs = {
             name: replace(spec, bytes_per_entry=DTYPES[self.tensors[name].dtype].itemsize)
             for name, spec in graph.tensors.items()
@@ -140,18 +146,6 @@ def check_finite(name: str, tensor: torch.Tensor) -> None:
         )
 
 
-def _check_fits(group: UnitGroup, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise `BadCheckpointError` when a group's units would lie outside a tensor."""
-    for part in group.slices:
-        shape = shapes.get(part.tensor, ())
-        end = part.offset + (part.blocks - 1) * part.period + group.size * part.width
-        if part.axis >= len(shape) or end > shape[part.axis]:
-            raise BadCheckpointError(
-                f"config.json disagrees with the weights: {part.tensor!r} of shape {list(shape)} can't hold "
-                f"{group.size} units of {group.name}."
-            )
-
-
 def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object, or raise `BadCheckpointError` that names the file."""
     try:
@@ -202,7 +196,7 @@ def _indexed_tensors(folder: Path) -> dict[str, TensorEntry]:
 
 def _check_shard_name(folder: Path, shard: Any) -> None:
     if not isinstance(shard, str) or not SHARD_NAME.fullmatch(shard):
-        raise BadCheckpointError(f"{INDEX} points at {shard!r}, which is no file of this folder.")
+        raise BadCheckpointError(f"{INDEX} points at {str(shard)[:80]!r}, which is no file of this folder.")
     if not (folder / shard).is_file():
         raise BadCheckpointError(f"The shard {shard} is missing from {folder}.")
 

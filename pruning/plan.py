@@ -166,6 +166,10 @@ class Plan:
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the file"
+            if first["type"] == "extra_forbidden":
+                file_type = _BudgetFile if first["loc"][0] == "budget" else _PlanFile
+                hint = did_you_mean(str(first["loc"][-1]), file_type.model_fields)
+                raise PrunePolicyError(f"Not a plan: unknown key {place!r}.{hint}") from error
             raise PrunePolicyError(f"Not a plan: {place}: {first['msg']}.") from error
         keep = {name: from_ranges(ranges) for name, ranges in file.keep.items()}
         return cls(

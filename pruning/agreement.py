@@ -1,0 +1,49 @@
+"""Whether a configuration and the tensors beside it speak of the same network."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from prunepolicy.pruning.adapters.base import Config, Shapes
+from prunepolicy.pruning.errors import BadCheckpointError
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
+
+WHOLE = ("ffn", "kv_head")
+"""Kinds whose units own every entry along the axes they touch; others share axes."""
+
+
+def check_agreement(config: Config, graph: UnitGraph, shapes: Shapes) -> None:
+    """Raise `BadCheckpointError` when `config` states other sizes than the tensors have."""
+    for tie, groups in graph.ties.items():
+        stated, found = config.get(tie), max(group.size for group in groups)
+        if stated is not None and found not in (stated if isinstance(stated, list) else [stated]):
+            raise BadCheckpointError(f"config.json says {tie} = {stated!r}, but the weights have {found}.")
+    for tensor in shapes:
+        for group, unit in graph.owner_of(tensor):
+            if unit >= group.size:
+                raise BadCheckpointError(
+                    f"config.json says {group.size} {group.name}, but there is {tensor!r}."
+                )
+    for group in graph.groups:
+        _check_owned(group, shapes)
+
+
+def _check_owned(group: UnitGroup, shapes: Shapes) -> None:
+    """Compare the entries that the group's units own with the lengths of the tensors' axes."""
+    owned: Counter[tuple[str, int]] = Counter()
+    for part in group.slices:
+        owned[part.tensor, part.axis] += part.blocks * group.size * part.width
+        shape = shapes.get(part.tensor, ())
+        end = part.offset + (part.blocks - 1) * part.period + group.size * part.width
+        if part.axis >= len(shape) or end > shape[part.axis]:
+            raise _disagreement(group, part.tensor, shape)
+    for (tensor, axis), count in owned.items():
+        if group.kind in WHOLE and count != shapes[tensor][axis]:
+            raise _disagreement(group, tensor, shapes[tensor])
+
+
+def _disagreement(group: UnitGroup, tensor: str, shape: tuple[int, ...]) -> BadCheckpointError:
+    return BadCheckpointError(
+        f"config.json disagrees with the weights: {tensor!r} of shape {list(shape)} doesn't hold "
+        f"{group.size} units of {group.name!r}."
+    )
