@@ -100,16 +100,13 @@ def layer_sizes(config: Config, graph: UnitGraph, plan: Plan) -> list[dict[str, 
             f"Layers of the {graph.family} family can't differ in width; make a uniform plan."
         )
     adapter = adapter_for(config)
+    shared = adapter.edit_config(config, graph, plan)
     variants = [
         adapter.edit_config(config, graph, as_every_layer(graph, plan, layer))
         for layer in plan.kept(graph[LAYERS])
     ]
-    differing = {key for variant in variants for key in variant if _is_own(key, variants)}
-    return [{key: variant[key] for key in sorted(differing) if key in variant} for variant in variants]
-
-
-def _is_own(key: str, variants: list[Config]) -> bool:
-    return any(variant.get(key) != variants[0].get(key) for variant in variants)
+    own = {key for variant in variants for key in variant if variant[key] != shared.get(key)}
+    return [{key: variant[key] for key in sorted(own) if key in variant} for variant in variants]
 
 
 def as_every_layer(graph: UnitGraph, plan: Plan, layer: int) -> Plan:

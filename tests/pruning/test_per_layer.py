@@ -95,6 +95,19 @@ def test_layers_may_go_as_well(tiny_checkpoint: Make, tmp_path: Path) -> None:
     assert_same_function(checkpoint, shallower, tmp_path / "shallow")
 
 
+def test_head_size_stays_where_the_configuration_leaves_it_to_be_derived(
+    tiny_checkpoint: Make, tmp_path: Path
+) -> None:
+    folder = tiny_checkpoint("qwen2").folder
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("head_dim", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    checkpoint = Checkpoint.open(folder)
+    # The largest counts of all layers together look like the whole model, which no layer is.
+    keep = {"layers.0.query_heads": (1,), "layers.1.kv_heads": (0,), "layers.2.kv_heads": (1,)}
+    assert_same_function(checkpoint, Plan(keep, Budget(0.5), "test"), tmp_path / "derived")
+
+
 def assert_same_function(checkpoint: Checkpoint, plan: Plan, target: Path) -> None:
     assert not plan.is_uniform(checkpoint.graph)
     dense, inputs = load(checkpoint, checkpoint.folder), example_inputs(checkpoint)
