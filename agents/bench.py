@@ -13,6 +13,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from prunepolicy.agents.opened_model import Hardware, OpenedModel
+from prunepolicy.agents.report_view import size
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.cost import Cost, cost_of
 from prunepolicy.pruning.errors import UsageError
@@ -32,7 +33,7 @@ NEAR = 0.3
 
 
 @dataclass(frozen=True)
-class Workload:
+class BenchRequest:
     """What the models have to do.
 
     Attributes:
@@ -47,7 +48,7 @@ class Workload:
     batches: tuple[int, ...] = (1,)
     prompt: int = 128
     new: int = 32
-    repeats: int = 9
+    repeats: int = 10
     threads: int | None = None
     seed: int = 0
 
@@ -127,31 +128,32 @@ class BenchReport:
         )
         for row in self.measurements:
             console.print(f"{row.phase}, batch {row.batch}: {row.limit}", highlight=False)
-        settings = {**self.settings, "peak memory": self.peak_memory, **self.versions}
+        peak = size(self.peak_memory) if self.peak_memory else None
+        settings = {**self.settings, "peak memory": peak, **self.versions}
         listing = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
         console.print(escape(listing), style="dim", highlight=False)
 
 
 def bench(
-    model: str, against: str, workload: Workload | None = None, hardware: Hardware | None = None
+    model: str, against: str, request: BenchRequest | None = None, hardware: Hardware | None = None
 ) -> BenchReport:
     """Time `model` and `against` in turn, in one process and one precision.
 
     Both are in memory at once, so that drift of the machine meets both alike.
 
     Raises:
-        UsageError: for a workload that makes no sense, or models that read different inputs.
+        UsageError: for a request that makes no sense, or models that read different inputs.
     """
-    workload, hardware = workload or Workload(), hardware or Hardware()
-    workload.check()
+    request, hardware = request or BenchRequest(), hardware or Hardware()
+    request.check()
     dense, pruned = OpenedModel(against, hardware), OpenedModel(model, hardware)
     if dense.checkpoint.adapter.task != pruned.checkpoint.adapter.task:
         raise UsageError(f"{against} and {model} do different things; there is nothing to compare.")
     costs = cost_of(dense.checkpoint.graph), cost_of(pruned.checkpoint.graph)
-    with threads(workload.threads) as count:
+    with threads(request.threads) as count:
         ceilings = measure_ceilings(hardware.torch_device, hardware.torch_dtype)
-        timer = _Timer(dense, pruned, costs[1], ceilings, workload)
-        measurements = tuple(row for batch in workload.batches for row in timer.measure(batch))
+        timer = _Timer(dense, pruned, costs[1], ceilings, request)
+        measurements = tuple(row for batch in request.batches for row in timer.measure(batch))
     return BenchReport(
         model,
         against,
@@ -161,7 +163,7 @@ def bench(
         ceilings,
         peak_memory(hardware.torch_device),
         hardware.described()
-        | {"threads": count, "prompt": workload.prompt, "new": workload.new, "repeats": workload.repeats},
+        | {"threads": count, "prompt": request.prompt, "new": request.new, "repeats": request.repeats},
         versions("prunepolicy", "torch", "transformers"),
     )
 
@@ -172,13 +174,13 @@ class _Timer:
     pruned: OpenedModel
     cost: Cost
     ceilings: Ceilings
-    workload: Workload
+    request: BenchRequest
 
     def measure(self, batch: int) -> Iterator[Measurement]:
         """Yield the measurements at one batch size."""
-        inputs = example_inputs(self.pruned.checkpoint, batch, self.workload)
+        inputs = example_inputs(self.pruned.checkpoint, batch, self.request)
         writes = self.pruned.checkpoint.adapter.task == "causal"
-        new = self.workload.new if writes else 0
+        new = self.request.new if writes else 0
         inputs = {name: tensor.to(self.pruned.hardware.torch_device) for name, tensor in inputs.items()}
 
         def run(model: nn.Module) -> ModelTime:
@@ -186,7 +188,7 @@ class _Timer:
             return time_model(model, typed, new)
 
         models = self.dense.model, self.pruned.model
-        before, after = interleaved([lambda m=m: run(m) for m in models], self.workload.repeats)  # type: ignore[misc]
+        before, after = interleaved([lambda m=m: run(m) for m in models], self.request.repeats)  # type: ignore[misc]
         seconds = [time.prefill for time in before], [time.prefill for time in after]
         tokens = inputs["input_ids"].numel() if "input_ids" in inputs else batch
         yield self._measurement("prefill" if writes else "forward", batch, seconds, tokens)
@@ -207,7 +209,7 @@ class _Timer:
             batch,
             spread(before),
             typical,
-            speedup(before, after, self.workload.seed),
+            speedup(before, after, self.request.seed),
             tokens,
             flops,
             bandwidth,
@@ -215,15 +217,15 @@ class _Timer:
         )
 
 
-def example_inputs(checkpoint: Checkpoint, batch: int, workload: Workload) -> dict[str, Tensor]:
+def example_inputs(checkpoint: Checkpoint, batch: int, request: BenchRequest) -> dict[str, Tensor]:
     """Return random inputs of the kind that the model reads, the same for the same seed."""
-    generator = torch.Generator().manual_seed(workload.seed)
+    generator = torch.Generator().manual_seed(request.seed)
     config = checkpoint.config
     if checkpoint.adapter.task == "vision":
         side = int(config.get("image_size") or 224)
         channels = int(config.get("num_channels") or 3)
         return {"pixel_values": torch.randn(batch, channels, side, side, generator=generator)}
-    tokens = torch.randint(int(config["vocab_size"]), (batch, workload.prompt), generator=generator)
+    tokens = torch.randint(int(config["vocab_size"]), (batch, request.prompt), generator=generator)
     return {"input_ids": tokens}
 
 

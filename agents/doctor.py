@@ -112,19 +112,20 @@ class Diagnosis:
             console.print(f"• {escape(problem)}", style="yellow", highlight=False)
 
 
-def doctor(model: str) -> Diagnosis:
+def doctor(model: str, revision: str | None = None) -> Diagnosis:
     """Diagnose a model by its configuration and headers; no weight is read.
 
     A folder that holds a configuration but no weights is diagnosed by its configuration.
 
     Args:
         model: a folder, a hub id or an alias.
+        revision: branch, tag or commit of a hub model.
 
     Raises:
         UnsupportedModelError: when no adapter knows the architecture.
         BadCheckpointError: when the folder is damaged.
     """
-    folder = resolve(model)
+    folder = resolve(model, revision)
     config = read_json(folder / CONFIG)
     adapter = adapter_for(config)
     has_weights = (folder / WEIGHTS).is_file() or (folder / INDEX).is_file()
@@ -207,6 +208,8 @@ def _problems(
             f"{len(packed)} tensors are stored as {packed[0].dtype}, the first is {packed[0].name!r}; "
             "prune the model before it is quantised."
         )
+    if adapter.notice:
+        yield adapter.notice
     if config.get("quantization_config"):
         yield "The configuration says that the model is quantised; prune the model before it is quantised."
     if config.get("auto_map"):

@@ -90,7 +90,7 @@ class EvalReport:
 
 
 def evaluate(
-    model: str, request: EvalRequest, hardware: Hardware | None = None, against: str | None = None
+    model: str, request: EvalRequest, against: str | None = None, hardware: Hardware | None = None
 ) -> EvalReport:
     """Score `model`, and `against` in the same run and precision.
 

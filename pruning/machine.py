@@ -43,6 +43,14 @@ def peak_memory(device: torch.device) -> int | None:
     """Return the most bytes held so far: by tensors on a GPU, by this whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    # What getrusage says on Linux starts at the parent's size, because it outlives exec.
+    for line in _lines(Path("/proc/self/status")):
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return _most_resident()
+
+
+def _most_resident() -> int | None:
     try:
         import resource
     except ImportError:  # Windows has no such module.

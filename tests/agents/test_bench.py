@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from prunepolicy.agents.bench import BenchReport, Workload, bench, example_inputs, limit_sentence
+from prunepolicy.agents.bench import BenchReport, BenchRequest, bench, example_inputs, limit_sentence
 from prunepolicy.agents.opened_model import Hardware
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import UsageError
 
 Make = Callable[..., Checkpoint]
 FLOAT32 = Hardware("cpu", "float32")
-SMALL = Workload(batches=(1, 2), prompt=16, new=2, repeats=5, threads=1)
+SMALL = BenchRequest(batches=(1, 2), prompt=16, new=2, repeats=5, threads=1)
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_a_much_deeper_model_is_slower_and_the_ratios_are_exact(
 def test_models_that_read_images_are_timed_forward(tiny_checkpoint: Make, tmp_path: Path) -> None:
     first = tiny_checkpoint("cifar_resnet").folder.rename(tmp_path / "first")
     second = tiny_checkpoint("cifar_resnet").folder.rename(tmp_path / "second")
-    report = bench(str(first), str(second), Workload(batches=(2,), repeats=5), FLOAT32)
+    report = bench(str(first), str(second), BenchRequest(batches=(2,), repeats=5), FLOAT32)
     assert [(row.phase, row.tokens) for row in report.measurements] == [("forward", 2)]
     assert (report.flop_ratio, report.byte_ratio) == (1, 1)
 
@@ -63,7 +63,7 @@ def test_inputs_depend_on_the_seed_alone(tiny_checkpoint: Make) -> None:
     checkpoint = tiny_checkpoint()
     first, again = (example_inputs(checkpoint, 2, SMALL)["input_ids"] for _ in range(2))
     assert first.equal(again)
-    assert not first.equal(example_inputs(checkpoint, 2, Workload(prompt=16, seed=1))["input_ids"])
+    assert not first.equal(example_inputs(checkpoint, 2, BenchRequest(prompt=16, seed=1))["input_ids"])
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,12 @@ def test_the_limit_is_named_by_what_was_reached(compute: float, memory: float, w
 
 
 @pytest.mark.parametrize(
-    "workload", [Workload(repeats=4), Workload(batches=(0,)), Workload(batches=()), Workload(new=0)]
+    "senseless",
+    [BenchRequest(repeats=4), BenchRequest(batches=(0,)), BenchRequest(batches=()), BenchRequest(new=0)],
 )
-def test_senseless_workloads_are_refused_before_anything_loads(workload: Workload) -> None:
+def test_senseless_requests_are_refused_before_anything_loads(senseless: BenchRequest) -> None:
     with pytest.raises(UsageError, match="at least"):
-        bench("no-such-model", "nor-this", workload)
+        bench("no-such-model", "nor-this", senseless)
 
 
 def test_models_of_different_kinds_are_refused(tiny_checkpoint: Make) -> None:

@@ -61,7 +61,7 @@ def test_both_models_stand_side_by_side(models: tuple[str, str], questions: Path
     text = tmp_path / "text.txt"
     text.write_text("It was a bright cold day in April, and the clocks were striking thirteen.")
     dense, pruned = models
-    report = evaluate(pruned, EvalRequest((text,), (questions,), window=32), FLOAT32, against=dense)
+    report = evaluate(pruned, EvalRequest((text,), (questions,), window=32), dense, FLOAT32)
     assert list(report.scores) == [dense, pruned]
     for scores in report.scores.values():
         assert [(s.task, s.metric, s.n) for s in scores] == [
@@ -86,7 +86,7 @@ def test_harness_tasks_from_a_local_folder_agree_with_our_own(
     tasks.mkdir()
     (tasks / "own.yaml").write_text(OWN_TASK.format(file=questions))
     request = EvalRequest(choices=(questions,), tasks=("own_choices",), include_path=tasks)
-    ours_acc, ours_norm, *theirs = evaluate(models[0], request, FLOAT32).scores[models[0]]
+    ours_acc, ours_norm, *theirs = evaluate(models[0], request, hardware=FLOAT32).scores[models[0]]
     by_metric = {score.metric: score for score in theirs}
     for ours, metric in ((ours_acc, "acc"), (ours_norm, "acc_norm")):
         assert by_metric[metric].value == pytest.approx(ours.value)
@@ -99,7 +99,7 @@ def test_the_extra_is_named_when_the_harness_is_missing(
 ) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(PrunePolicyError, match=r"pip install 'prunepolicy\[eval\]'"):
-        evaluate(models[0], EvalRequest(tasks=("piqa",)), FLOAT32)
+        evaluate(models[0], EvalRequest(tasks=("piqa",)), hardware=FLOAT32)
 
 
 def test_nothing_to_measure_is_an_error_before_anything_loads() -> None:
@@ -112,12 +112,12 @@ def test_nothing_to_measure_is_an_error_before_anything_loads() -> None:
 def test_models_that_write_no_text_are_refused(tiny_checkpoint: Make, questions: Path) -> None:
     folder = tiny_checkpoint("cifar_resnet").folder
     with pytest.raises(UnsupportedModelError, match="doesn't write text"):
-        evaluate(str(folder), EvalRequest(choices=(questions,)), FLOAT32)
+        evaluate(str(folder), EvalRequest(choices=(questions,)), hardware=FLOAT32)
 
 
 def test_a_missing_or_binary_text_is_named(models: tuple[str, str], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"There is no file .*none\.txt"):
-        evaluate("no-such-model", EvalRequest((tmp_path / "none.txt",)), FLOAT32)
+        evaluate("no-such-model", EvalRequest((tmp_path / "none.txt",)), hardware=FLOAT32)
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(UsageError, match=r"Can't read the text .*binary\.txt"):
-        evaluate(models[0], EvalRequest((tmp_path / "binary.txt",)), FLOAT32)
+        evaluate(models[0], EvalRequest((tmp_path / "binary.txt",)), hardware=FLOAT32)
