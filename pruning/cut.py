@@ -19,7 +19,7 @@ from prunepolicy.pruning.checkpoint import CONFIG, INDEX, Checkpoint, check_fini
 from prunepolicy.pruning.claim import claiming, real_place
 from prunepolicy.pruning.errors import BadCheckpointError, NotEnoughSpaceError, PrunePolicyError, UsageError
 from prunepolicy.pruning.keep_masks import Indices
-from prunepolicy.pruning.per_layer import carry, check_equal_widths
+from prunepolicy.pruning.per_layer import carry, check_widths
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.safetensors_file import NAMES, tensor_bytes, write_file
 from prunepolicy.pruning.shards import Job, Shard, lay_out
@@ -112,7 +112,7 @@ def _check_plan(checkpoint: Checkpoint, plan: Plan) -> None:
             "make it again with `prunepolicy plan`."
         )
     plan.check(checkpoint.graph)
-    check_equal_widths(checkpoint.config)
+    check_widths(checkpoint.config, checkpoint.graph, plan)
 
 
 def _check_apart(source: Path, target: Path) -> None:

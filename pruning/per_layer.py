@@ -170,9 +170,16 @@ def who_can_load(graph: UnitGraph, plan: Plan) -> list[str]:
     ]
 
 
-def check_equal_widths(config: Config) -> None:
-    """Raise `UnsupportedModelError` for a source whose layers differ in width already."""
+def check_widths(config: Config, graph: UnitGraph, plan: Plan) -> None:
+    """Raise what `carry` would raise, before any work is done.
+
+    Raises:
+        UnsupportedModelError: also for a source whose layers differ in width already.
+    """
     if SIZES in config:
         raise UnsupportedModelError(
             "This checkpoint's layers already differ in width; prune the original model again instead."
         )
+    if not plan.is_uniform(graph):
+        stock_class(config)
+        layer_sizes(config, graph, plan)

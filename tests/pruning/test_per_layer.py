@@ -195,3 +195,13 @@ def test_a_graph_without_layers_is_refused(tiny_checkpoint: Make, tmp_path: Path
     flat = UnitGraph("flat", checkpoint.graph.tensors, checkpoint.graph.groups[:-1])
     with pytest.raises(PrunePolicyError, match="can't differ"):
         carry(checkpoint.config, flat, uneven_plan(flat), tmp_path)
+
+
+def test_what_cannot_be_carried_is_refused_before_anything_is_written(
+    tiny_checkpoint: Make, tmp_path: Path
+) -> None:
+    checkpoint = tiny_checkpoint("llama")
+    nameless = replace(checkpoint, config={**checkpoint.config, "architectures": None})
+    with pytest.raises(BadCheckpointError, match="architectures"):
+        prepare(nameless, uneven_plan(checkpoint.graph), tmp_path / "cut")
+    assert not list(tmp_path.glob("cut*"))
