@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prunepolicy.pruning.errors import UsageError
@@ -37,8 +37,12 @@ def release(target: Path) -> None:
     """Give up a claim, if this process holds it."""
     place = real_place(target)
     descriptor = _claims.pop(place, None)
-    if descriptor is not None:
-        _lock_file(place).unlink(missing_ok=True)
+    if descriptor is None:
+        return
+    try:
+        with suppress(OSError):  # A lock file that stays is harmless: only its lock counts.
+            _lock_file(place).unlink(missing_ok=True)
+    finally:
         os.close(descriptor)
 
 

@@ -93,7 +93,10 @@ def prepare(
 
 def finish(folder: Path) -> None:
     """Remove the journal of a prepared folder; it is complete now."""
-    (folder / JOURNAL).unlink(missing_ok=True)
+    try:
+        (folder / JOURNAL).unlink(missing_ok=True)
+    except OSError as error:
+        raise as_sentence(error, folder) from error
 
 
 def cut_tensor(tensor: torch.Tensor, keep: Mapping[int, Indices]) -> torch.Tensor:
