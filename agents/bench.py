@@ -218,13 +218,20 @@ class _Timer:
 
 
 def example_inputs(checkpoint: Checkpoint, batch: int, request: BenchRequest) -> dict[str, Tensor]:
-    """Return random inputs of the kind that the model reads, the same for the same seed."""
+    """Return random inputs of the kind that the model reads, the same for the same seed.
+
+    Raises:
+        UsageError: when prompt and answer together are longer than the model's context.
+    """
     generator = torch.Generator().manual_seed(request.seed)
     config = checkpoint.config
     if checkpoint.adapter.task == "vision":
         side = int(config.get("image_size") or 224)
         channels = int(config.get("num_channels") or 3)
         return {"pixel_values": torch.randn(batch, channels, side, side, generator=generator)}
+    longest = config.get("max_position_embeddings") or config.get("n_positions")
+    if isinstance(longest, int) and request.prompt + request.new > longest:
+        raise UsageError(f"prompt and new must not exceed the {longest} tokens that the model reads.")
     tokens = torch.randint(int(config["vocab_size"]), (batch, request.prompt), generator=generator)
     return {"input_ids": tokens}
 

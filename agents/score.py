@@ -28,5 +28,5 @@ class Score:
     def change_from(self, before: Score) -> str:
         """Return how this differs from `before`: perplexities as a ratio, others as a difference."""
         if self.metric == "perplexity":
-            return f"{self.value / before.value:.3f}x"
+            return f"{self.value / before.value:.4g}x"
         return f"{self.value - before.value:+.3f}"

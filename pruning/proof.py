@@ -100,7 +100,7 @@ def prove(
         reply = _ask(request, {**inputs, "expected": expected.float()}, timeout)
     except subprocess.TimeoutExpired:
         return Receipt(False, False, f"Stopped after {timeout:g} s without an answer.", own_code=own_code)
-    return _judge(reply, tolerance, own_code)
+    return judge(reply, tolerance, own_code)
 
 
 def memory_to_load(checkpoint: Checkpoint) -> int:
@@ -137,11 +137,14 @@ def _ask(request: dict[str, Any], tensors: Mapping[str, Tensor], timeout: float)
         return {"error": f"the process ended with code {process.returncode}: {last[0]}"}
 
 
-def _judge(reply: dict[str, Any], tolerance: float, own_code: bool) -> Receipt:
+def judge(reply: dict[str, Any], tolerance: float, own_code: bool) -> Receipt:
+    """Turn what the clean process answered into a receipt."""
     if "error" in reply:
         return Receipt(
             False, True, f"The folder doesn't load: {reply['error'].rstrip('.:')}.", own_code=own_code
         )
+    if not math.isfinite(reply["difference"]):
+        return Receipt(False, True, "The folder loads, but its outputs are not finite.", own_code=own_code)
     spread = reply.pop("spread")
     relative = reply["difference"] / spread if spread else math.inf
     sentence = _sentence(relative, tolerance, reply)
@@ -150,7 +153,7 @@ def _judge(reply: dict[str, Any], tolerance: float, own_code: bool) -> Receipt:
 
 
 def _sentence(relative: float, tolerance: float, reply: dict[str, Any]) -> str:
-    if not relative <= tolerance:  # Also when the outputs are not finite.
+    if relative > tolerance:
         return (
             f"The folder loads, but its outputs differ by {reply['difference']:.3g}, "
             f"{relative:.2g} of their spread; {tolerance:g} is allowed."

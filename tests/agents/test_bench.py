@@ -91,3 +91,8 @@ def test_models_of_different_kinds_are_refused(tiny_checkpoint: Make) -> None:
     reads, sees = (str(tiny_checkpoint(kind).folder) for kind in ("llama", "cifar_resnet"))
     with pytest.raises(UsageError, match="do different things"):
         bench(reads, sees, SMALL, FLOAT32)
+
+
+def test_more_tokens_than_the_model_reads_are_refused(tiny_checkpoint: Make) -> None:
+    with pytest.raises(UsageError, match="exceed the 64 tokens"):
+        example_inputs(tiny_checkpoint(), 1, BenchRequest(prompt=60, new=5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 
@@ -95,6 +96,12 @@ def test_a_wrong_size_in_the_configuration_fails(case: Case) -> None:
     case.edit_config(intermediate_size=40)
     with pytest.raises(ValueError, match=r"down_proj.weight is stored as \(32, 48\), .* implies \(32, 40\)"):
         proof_script.load(case.request)
+
+
+def test_outputs_that_are_no_numbers_fail() -> None:
+    receipt = proof.judge({"difference": math.nan, "spread": 1.0, "cache_agrees": True}, 1e-3, False)
+    assert (receipt.ok, receipt.difference) == (False, None)
+    assert receipt.sentence == "The folder loads, but its outputs are not finite."
 
 
 def test_no_folder_is_a_receipt_too(case: Case) -> None:
