@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -38,10 +38,12 @@ class Instruments:
     Attributes:
         refresh: statistics of the network as a plan would leave it, for removal in rounds.
         seconds: measured latency of a keep choice, for latency budgets.
+        within: a plan whose kept units are all that may stay, for nested plans.
     """
 
     refresh: Callable[[Plan], Stats] | None = None
     seconds: Meter | None = None
+    within: Plan | None = None
 
 
 class Policy(ABC):
@@ -77,6 +79,11 @@ class Policy(ABC):
         self, graph: UnitGraph, stats: Stats, budget: Budget, instruments: Instruments | None = None
     ) -> Plan:
         """Decide which units stay; the budget is met from below."""
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, folder: Path, config: Any, name: str) -> Self:
+        """Build the policy that `folder` holds from its checked configuration."""
 
     @property
     def kind(self) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from prunepolicy.pruning.gates import find_module, masked, units_of_entries
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.probe import Inputs, Tick, batches_of
+from prunepolicy.pruning.probe import Inputs, Tick, read_inputs
 from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup, written_by
 
@@ -70,15 +70,10 @@ def activation_stats(
                 _watch_routing(stack, model, group, mass[group.name])
             elif group.gate.how in ("input", "output"):
                 records[group.name] = _watch_entries(stack, model, group)
-        batches = 0
-        for batch in batches_of(inputs):
-            with torch.no_grad():
-                model(**batch)
-            batches += 1
-            tick(len(next(iter(batch.values()))))
+        calls = read_inputs(model, inputs, tick)
     stats = _unit_statistics(records)
-    stats["angular"] = {name: total / batches for name, total in layers.items()}
-    stats["output"] |= {name: total / batches for name, total in mass.items()}
+    stats["angular"] = {name: total / calls for name, total in layers.items()}
+    stats["output"] |= {name: total / calls for name, total in mass.items()}
     stats["output"] |= stats["angular"]
     return Stats(stats)
 

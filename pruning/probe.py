@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from prunepolicy.pruning.adapters import ModelAdapter
 from prunepolicy.pruning.atomic import write_bytes
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.machine import cache_folder
 from prunepolicy.pruning.safetensors_file import NAMES, TensorHeader, header_bytes, read_header, tensor_bytes
 
 WRITE_BATCH = 32
@@ -126,9 +127,20 @@ def batches_of(inputs: Inputs) -> Iterator[dict[str, Tensor]]:
         yield {name: tensor[first : first + READ_BATCH] for name, tensor in inputs.items()}
 
 
-def cache_folder() -> Path:
-    """Return the folder for what can be computed again (`XDG_CACHE_HOME` is respected)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prunepolicy"
+def read_inputs(model: nn.Module, inputs: Inputs, tick: Tick = lambda done: None) -> int:
+    """Run the model over all inputs for what its hooks see, and return the number of passes.
+
+    Nobody reads the logits, so they are computed for one token only.
+    """
+    accepts = inspect.signature(model.forward).parameters
+    short = {"logits_to_keep": 1} if "logits_to_keep" in accepts else {}
+    passes = 0
+    for batch in batches_of(inputs):
+        with torch.no_grad():
+            model(**batch, **short)
+        passes += 1
+        tick(len(next(iter(batch.values()))))
+    return passes
 
 
 def _cached_writing(probe: Probe, model: nn.Module, tokenizer: Any, fingerprint: str) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Self
 
 import torch
 from pydantic import Field
@@ -41,7 +42,6 @@ class HeuristicConfig(PolicyConfig):
     samples: int = Field(default=64, ge=1)
     length: int = Field(default=128, ge=2)
     probe: str = "self"
-    seed: int = 0
 
 
 class Heuristic(Policy):
@@ -56,10 +56,15 @@ class Heuristic(Policy):
         if config.allocator not in allocators:
             allocators[config.allocator]
 
+    @classmethod
+    def restore(cls, folder: Path, config: HeuristicConfig, name: str) -> Self:
+        """Build the policy; a heuristic has no weights."""
+        return cls(config, name)
+
     @property
     def probe(self) -> Probe:
         """The inputs on which the model is to be watched."""
-        return Probe(self.config.probe, self.config.samples, self.config.length, self.config.seed)
+        return Probe(self.config.probe, self.config.samples, self.config.length)
 
     @property
     def repair(self) -> str | None:
@@ -81,10 +86,11 @@ class Heuristic(Policy):
         instruments = instruments or Instruments()
         groups = self.groups(graph, budget)
         rounds = self.config.rounds if instruments.refresh else 1
-        plan = Plan({}, budget, self.name, settings={"seed": self.config.seed})
+        outer = instruments.within.keep if instruments.within else {}
+        plan = Plan(outer, budget, self.name)
         for number in range(1, rounds + 1):
             step = replace(budget, keep=budget.keep ** (number / rounds))
-            scores = self.criterion(graph, groups, replace(stats, seed=self.config.seed))
+            scores = self.criterion(graph, groups, stats)
             task = Task(
                 graph,
                 groups,

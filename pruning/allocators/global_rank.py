@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prunepolicy.pruning.allocators.registry import Task, alive, allocator, count_grid, kept_by_score
+from prunepolicy.pruning.allocators.registry import Task, allocator, count_grid, kept_by_score
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.stats import group_costs
 
@@ -44,7 +44,7 @@ def _above(
         scores = density[group.name]
         bar = thresholds[index] if index < len(thresholds) else torch.inf
         wanted = int((scores >= bar).sum())
-        grid = count_grid(group, alive(scores), multiple)
+        grid = count_grid(task, group, multiple)
         count = next(count for count in grid if count >= wanted)
         keep[group.name] = kept_by_score(group, scores, count)
     return keep

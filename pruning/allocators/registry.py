@@ -83,11 +83,17 @@ def alive(scores: Tensor) -> int:
     return int((scores > -torch.inf).sum())
 
 
-def count_grid(group: UnitGroup, most: int, multiple: int) -> list[int]:
-    """Return the numbers of units that may stay, rising: multiples (where widths matter), and `most`."""
-    step = max(group.multiple_of, multiple if group.kind in ALIGNED_KINDS else 1)
-    first = -(-group.floor // step) * step
-    grid = list(range(first, most + 1, step))
+def count_grid(task: Task, group: UnitGroup, multiple: int) -> list[int]:
+    """Return the numbers of units that may stay, rising: multiples, and what earlier rounds left.
+
+    A multiple that the user didn't ask for leaves every group at least eight steps.
+    """
+    step = group.multiple_of
+    if group.kind in ALIGNED_KINDS:
+        finest = 1 << max(0, (group.size // 8).bit_length() - 1)
+        step = max(step, multiple if task.budget.multiple_of else min(multiple, finest))
+    most = alive(task.scores[group.name])
+    grid = list(range(-(-group.floor // step) * step, most + 1, step))
     return grid if grid and grid[-1] == most else [*grid, most]
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from prunepolicy.pruning.allocators.registry import (
     Task,
-    alive,
     allocator,
     count_grid,
     kept_by_score,
@@ -20,21 +19,22 @@ from prunepolicy.pruning.units import UnitGroup
 def uniform(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
     """Choose one count per configuration key.
 
-    The key with the finest grid (FFN width) is solved for the budget; all counts of the others
-    (heads, layers) are tried when scores are comparable, and the choice that removes the smallest
-    sum of scores wins. Without comparable scores the others are touched only when the finest grid
-    alone can't meet the budget.
+    The kind with the finest grid (FFN channels) is solved for the budget, all its keys at one share.
+    All counts of the other kinds (heads, layers) are tried when scores are comparable, and the
+    choice that removes the smallest sum of scores wins. Without comparable scores the others are
+    touched only when the finest grid alone can't meet the budget.
     """
     ties = _ties(task)
     grids = {
-        tie: count_grid(groups[0], min(alive(task.scores[g.name]) for g in groups), multiple)
+        tie: min((count_grid(task, group, multiple) for group in groups), key=lambda grid: grid[-1])
         for tie, groups in ties.items()
     }
     finest = max(grids, key=lambda tie: len(grids[tie]))
-    others = [tie for tie in grids if tie != finest]
+    kind = ties[finest][0].kind
+    others = [tie for tie in grids if ties[tie][0].kind != kind]
     best: tuple[tuple[bool, float], dict[str, tuple[int, ...]]] | None = None
-    for counts in _other_counts(others, grids):
-        keep = _solve(task, ties, counts, finest, grids[finest])
+    for counts in _combinations(others, grids):
+        keep = _solve(task, ties, grids, counts, finest)
         over = task.meter(keep) > task.budget.keep + 1e-12
         rank = (over, removed_score(task, keep) if task.comparable else 0.0)
         if best is None or rank < best[0]:
@@ -52,32 +52,49 @@ def _ties(task: Task) -> dict[str, list[UnitGroup]]:
     return ties
 
 
-def _other_counts(others: list[str], grids: dict[str, list[int]]) -> Iterator[dict[str, int]]:
+def _combinations(others: list[str], grids: dict[str, list[int]]) -> Iterator[dict[str, int]]:
     """Yield every combination of counts, those that remove least first."""
     for counts in itertools.product(*(reversed(grids[tie]) for tie in others)):
         yield dict(zip(others, counts, strict=True))
 
 
 def _solve(
-    task: Task, ties: dict[str, list[UnitGroup]], counts: dict[str, int], finest: str, grid: list[int]
+    task: Task,
+    ties: dict[str, list[UnitGroup]],
+    grids: dict[str, list[int]],
+    counts: dict[str, int],
+    finest: str,
 ) -> dict[str, tuple[int, ...]]:
-    """Return the largest count of `finest` within the budget, beside the given other counts."""
+    """Return the largest share of the finest kind within the budget, beside the given other counts."""
+    free = [tie for tie in ties if tie not in counts]
 
-    def keep_at(count: int) -> dict[str, tuple[int, ...]]:
-        chosen = {**counts, finest: count}
+    def keep_of(chosen: dict[str, int]) -> dict[str, tuple[int, ...]]:
         return {
             group.name: kept_by_score(group, task.scores[group.name], chosen[tie])
             for tie, groups in ties.items()
             for group in groups
         }
 
-    low, high = 0, len(grid) - 1
-    if task.meter(keep_at(grid[high])) <= task.budget.keep + 1e-12:
-        return keep_at(grid[high])
+    def at_point(point: int) -> dict[str, int]:
+        share = grids[finest][point] / ties[finest][0].size
+        return counts | {tie: _at_share(grids[tie], share * ties[tie][0].size) for tie in free}
+
+    def fits(chosen: dict[str, int]) -> bool:
+        return task.meter(keep_of(chosen)) <= task.budget.keep + 1e-12
+
+    low, high = 0, len(grids[finest]) - 1
     while low < high:
         middle = (low + high + 1) // 2
-        if task.meter(keep_at(grid[middle])) <= task.budget.keep + 1e-12:
-            low = middle
-        else:
-            high = middle - 1
-    return keep_at(grid[low])
+        low, high = (middle, high) if fits(at_point(middle)) else (low, middle - 1)
+    chosen = at_point(low)
+    if low + 1 < len(grids[finest]):
+        # Several keys at one share leave a gap that single keys, one step wider, can fill.
+        for tie, count in at_point(low + 1).items():
+            wider = chosen | {tie: count}
+            chosen = wider if len(free) > 1 and fits(wider) else chosen
+    return keep_of(chosen)
+
+
+def _at_share(grid: list[int], count: float) -> int:
+    """Return the entry of a grid that comes closest to `count`."""
+    return min(grid, key=lambda entry: abs(entry - count))

@@ -17,14 +17,14 @@ from torch import Tensor
 from prunepolicy.pruning.cut import Edits
 from prunepolicy.pruning.gates import find_module
 from prunepolicy.pruning.keep_masks import removed_units
-from prunepolicy.pruning.probe import Inputs, batches_of
+from prunepolicy.pruning.probe import Inputs, read_inputs
 from prunepolicy.pruning.repair.registry import Patient, repair
 from prunepolicy.pruning.units import UnitGroup, consumer_of
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Candidates for lambda, in units of the mean diagonal of C."""
-LAYERS_AT_ONCE = 8
-"""Second moments of this many layers are in memory together."""
+MOMENT_BYTES = 1 << 30
+"""Second moments of as many layers as fit here are in memory together."""
 
 
 @repair
@@ -38,8 +38,10 @@ def ridge(patient: Patient) -> Edits:
         if g.name in removed and g.layer not in gone and g.gate and g.gate.how == "input"
     ]  # fmt: skip
     tensors: dict[str, Tensor] = {}
-    for first in range(0, len(groups), LAYERS_AT_ONCE):
-        chunk = groups[first : first + LAYERS_AT_ONCE]
+    widest = max((group.size for group in groups), default=1)
+    at_once = max(1, MOMENT_BYTES // (4 * widest**2))
+    for first in range(0, len(groups), at_once):
+        chunk = groups[first : first + at_once]
         fitted, held_out = _second_moments(patient, chunk)
         for group in chunk:
             part = consumer_of(group)
@@ -93,7 +95,6 @@ def _second_moments(patient: Patient, groups: list[UnitGroup]) -> tuple[dict[str
 
 def _moments(patient: Patient, groups: list[UnitGroup], inputs: Inputs) -> dict[str, Tensor]:
     sums = {group.name: torch.zeros(group.size, group.size) for group in groups}
-    rows = 0
     with ExitStack() as stack:
         for group in groups:
             assert group.gate is not None
@@ -104,8 +105,6 @@ def _moments(patient: Patient, groups: list[UnitGroup], inputs: Inputs) -> dict[
 
             handle = find_module(patient.model, group.gate.module).register_forward_pre_hook(hook)
             stack.callback(handle.remove)
-        for batch in batches_of(inputs):
-            with torch.no_grad():
-                patient.model(**batch)
-            rows += next(iter(batch.values())).numel()
+        read_inputs(patient.model, inputs)
+    rows = next(iter(inputs.values())).numel()
     return {name: total / rows for name, total in sums.items()}

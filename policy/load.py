@@ -1,0 +1,50 @@
+"""Find a policy by what a user calls it: a folder, the name of a criterion, or `default`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from prunepolicy.policy.base import POLICY_FILE, Policy, policies, read_policy_file, sentence_of
+from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
+from prunepolicy.pruning.criteria import criteria
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean
+
+DEFAULT = "default"
+
+
+def load_policy(source: str | Path) -> Policy:
+    """Return the policy called `source`.
+
+    Args:
+        source: a folder with a `policy.json`, the name of a criterion (the heuristic policy of that
+            criterion), or `default` (the best heuristic on held-out text).
+
+    Raises:
+        UsageError: when there is no such policy; the nearest name is suggested.
+        PrunePolicyError: when the folder's policy is damaged.
+    """
+    place = Path(source)
+    if (place / POLICY_FILE).is_file():
+        return load_policy_folder(place)
+    if place.is_dir():
+        raise PrunePolicyError(f"{place} holds no {POLICY_FILE}, so it is no policy.")
+    name = str(source)
+    if name == DEFAULT:
+        return Heuristic(HeuristicConfig(repair="ridge"), DEFAULT)
+    if name in criteria:
+        return Heuristic(HeuristicConfig(criterion=name))
+    raise UsageError(f"There is no policy {name!r}.{did_you_mean(name, [DEFAULT, *criteria])}")
+
+
+def load_policy_folder(folder: Path) -> Policy:
+    """Read the policy that `Policy.save` wrote."""
+    file = read_policy_file(folder)
+    kind = policies[file.kind]
+    try:
+        config = kind.config_type.model_validate(file.config)
+    except ValidationError as error:
+        sentence = sentence_of(error, kind.config_type)
+        raise PrunePolicyError(f"{folder / POLICY_FILE}: config: {sentence}.") from error
+    return kind.restore(folder, config, file.name)

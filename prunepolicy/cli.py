@@ -1,0 +1,426 @@
+"""The commands: they parse, call one function, and print. Heavy imports live inside them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from prunepolicy.agents.opened_model import Hardware
+    from prunepolicy.agents.prune import Settings
+    from prunepolicy.pruning.plan import Budget
+
+app = typer.Typer(
+    name="prunepolicy",
+    help="Prune networks with policies, into smaller ones that load anywhere.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+prune_app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+out_console = Console()
+error_console = Console(stderr=True)
+
+Model = Annotated[
+    str,
+    typer.Argument(help="A model folder, a .gguf file, smollm2-135m, or a hub id.", show_default=False),
+]
+Out = Annotated[Path, typer.Option("--out", help="Where the result goes.", show_default=False)]
+PolicyName = Annotated[
+    str, typer.Option("--policy", help="A policy folder, a criterion (fisher, random, …), or default.")
+]
+Keep = Annotated[float, typer.Option("--keep", help="Fraction that stays, e.g. 0.8.", show_default=False)]
+Of = Annotated[
+    str,
+    typer.Option(
+        "--of", help="Of what: params, flops, memory, latency, ffn, heads, layers, experts, channels."
+    ),
+]
+Units = Annotated[
+    str, typer.Option("--units", help="Unit kinds that may go, e.g. ffn,heads.", show_default="by policy")
+]
+PerLayer = Annotated[
+    bool,
+    typer.Option("--per-layer", help="Let widths differ by layer (the result carries a modelling file)."),
+]
+MultipleOf = Annotated[
+    int | None, typer.Option("--multiple-of", help="Width multiple.", show_default="128 or less")
+]
+Context = Annotated[int, typer.Option("--context", help="Tokens in the KV-cache, with --of memory.")]
+Probe = Annotated[
+    str | None,
+    typer.Option("--probe", help="Watch the model on: self, start, or a text file.", show_default="self"),
+]
+Repair = Annotated[
+    str | None, typer.Option("--repair", help="After the cut: ridge, bias or none.", show_default="by policy")
+]
+Text = Annotated[
+    Path | None, typer.Option("--text", help="Held-out text to score before and after.", show_default=False)
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, …")]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
+Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the hub.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at the target.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+NoMeasure = Annotated[bool, typer.Option("--no-measure", help="Skip quality and speed.")]
+NoVerify = Annotated[bool, typer.Option("--no-verify", help="Skip the proof of loading.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and write nothing.")]
+Trust = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run the modelling file that a folder carries.")
+]
+
+
+def prune(
+    model: Model,
+    out: Out,
+    keep: Keep,
+    policy: PolicyName = "default",
+    of: Of = "params",
+    units: Units = "",
+    per_layer: PerLayer = False,
+    multiple_of: MultipleOf = None,
+    context: Context = 4096,
+    probe: Probe = None,
+    repair: Repair = None,
+    text: Text = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    overwrite: Overwrite = False,
+    no_measure: NoMeasure = False,
+    no_verify: NoVerify = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prune MODEL, prove that the result loads, and write it with its evidence.
+
+    [bold]Examples[/bold]
+
+    prune-with-policy smollm2-135m --keep 0.9 --out smaller/
+
+    prune-with-policy ./my-llama --keep 0.7 --of ffn --policy fisher --text held_out.txt --out smaller/
+    """
+    from dataclasses import replace
+
+    from prunepolicy.agents.prune import carry_out, decide, open_subject
+    from prunepolicy.agents.report_view import render
+    from prunepolicy.pruning.atomic import check_target
+
+    budget = _budget(keep, of, units, per_layer, multiple_of, context)
+    settings = replace(
+        _settings(as_json, device, dtype, seed),
+        revision=revision, repair=repair, probe=probe, text=text, overwrite=overwrite,
+        measure=not no_measure, verify=not no_verify,
+    )  # fmt: skip
+    check_target(out, overwrite)
+    subject = open_subject(model, settings)
+    decided = decide(subject, policy, budget, settings)
+    if not as_json:
+        _show_plan(subject, decided)
+    if dry_run:
+        return
+    report = carry_out(subject, decided, out, settings)
+    if as_json:
+        print(report.to_json(), end="")
+    else:
+        render(report, out_console)
+
+
+@app.command()
+def plan(
+    model: Model,
+    keep: Keep,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where plan.json goes.", show_default=False)
+    ] = None,
+    policy: PolicyName = "default",
+    of: Of = "params",
+    units: Units = "",
+    per_layer: PerLayer = False,
+    multiple_of: MultipleOf = None,
+    context: Context = 4096,
+    probe: Probe = None,
+    repair: Repair = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    as_json: AsJson = False,
+) -> None:
+    """Dry run: decide what would stay, show it, and write only the plan.
+
+    [bold]Example[/bold]
+
+    prunepolicy plan smollm2-135m --keep 0.8 --out plan.json
+    """
+    from dataclasses import replace
+
+    from prunepolicy.agents.prune import decide, open_subject
+
+    budget = _budget(keep, of, units, per_layer, multiple_of, context)
+    settings = replace(_settings(as_json, device, dtype, seed), revision=revision, repair=repair, probe=probe)
+    subject = open_subject(model, settings)
+    decided = decide(subject, policy, budget, settings)
+    if out is not None:
+        decided.save(out)
+    if as_json:
+        print(decided.to_json(), end="")
+    else:
+        _show_plan(subject, decided)
+        if out is not None:
+            out_console.print(
+                f"Plan written to {out}; carry it out with: prunepolicy cut {model} {out} --out DIR"
+            )
+
+
+@app.command()
+def cut(
+    model: Model,
+    plan_file: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan.json.", show_default=False)],
+    out: Out,
+    text: Text = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    overwrite: Overwrite = False,
+    no_measure: NoMeasure = False,
+    no_verify: NoVerify = False,
+    as_json: AsJson = False,
+) -> None:
+    """Carry out a plan: the same plan gives the same bytes. An interrupted run continues.
+
+    [bold]Example[/bold]
+
+    prunepolicy cut smollm2-135m plan.json --out smaller/
+    """
+    from dataclasses import replace
+
+    from prunepolicy.agents.prune import carry_out, open_subject
+    from prunepolicy.agents.report_view import render
+    from prunepolicy.pruning.plan import Plan
+
+    loaded = Plan.load(plan_file)
+    seed = int(loaded.settings.get("probe", {}).get("seed", 0))
+    settings = replace(
+        _settings(as_json, device, dtype, seed),
+        revision=revision, text=text, overwrite=overwrite, measure=not no_measure, verify=not no_verify,
+    )  # fmt: skip
+    report = carry_out(open_subject(model, settings), loaded, out, settings)
+    if as_json:
+        print(report.to_json(), end="")
+    else:
+        render(report, out_console)
+
+
+@app.command()
+def frontier(
+    model: Model,
+    out: Out,
+    policy: PolicyName = "default",
+    of: Of = "params",
+    keeps: Annotated[
+        str, typer.Option("--keeps", help="Points of the frontier.")
+    ] = "0.95,0.9,0.85,0.8,0.75,0.7,0.65,0.6,0.55,0.5",
+    units: Units = "",
+    per_layer: PerLayer = False,
+    text: Text = None,
+    probe: Probe = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score once, then plan every size: nested plans, a table, and a plot of quality against size.
+
+    [bold]Example[/bold]
+
+    prunepolicy frontier smollm2-135m --out frontier/
+    """
+    from dataclasses import replace
+
+    from prunepolicy.agents.frontier import draw_frontier
+    from prunepolicy.agents.prune import open_subject
+
+    budgets = [_budget(keep, of, units, per_layer, None, 4096) for keep in _numbers(keeps, "--keeps")]
+    settings = replace(_settings(as_json, device, dtype, seed), text=text, probe=probe, overwrite=overwrite)
+    result = draw_frontier(open_subject(model, settings), policy, budgets, out, settings)
+    _print(result, as_json)
+
+
+@app.command("eval")
+def evaluate(
+    model: Model,
+    text: Annotated[list[Path] | None, typer.Option("--text", help="Text files for perplexity.")] = None,
+    choices: Annotated[list[Path] | None, typer.Option("--choices", help="PIQA or BLiMP lines.")] = None,
+    tasks: Annotated[str, typer.Option("--tasks", help="lm-eval task names, e.g. arc_easy,piqa.")] = "",
+    include_path: Annotated[Path | None, typer.Option("--include-path", help="Own lm-eval tasks.")] = None,
+    against: Annotated[str | None, typer.Option("--against", help="A model to compare with.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Questions per task at most.")] = None,
+    window: Annotated[int, typer.Option("--window", help="Tokens the model sees at once.")] = 512,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    trust_remote_code: Trust = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure quality: perplexity on text, multiple choice, lm-eval tasks by their names.
+
+    [bold]Example[/bold]
+
+    prunepolicy eval smaller/ --text held_out.txt --against smollm2-135m
+    """
+    from prunepolicy.agents.evaluate import EvalRequest, evaluate
+
+    request = EvalRequest(tuple(text or ()), tuple(choices or ()), _words(tasks), include_path, limit, window)
+    _print(evaluate(model, request, against, _hardware(device, dtype, trust_remote_code)), as_json)
+
+
+@app.command()
+def bench(
+    model: Model,
+    against: Annotated[str, typer.Option("--against", help="The model to compare with.", show_default=False)],
+    batch: Annotated[str, typer.Option("--batch", help="Batch sizes.")] = "1,8",
+    prompt: Annotated[int, typer.Option("--prompt", help="Tokens to read.")] = 128,
+    new: Annotated[int, typer.Option("--new", help="Tokens to write.")] = 32,
+    repeats: Annotated[int, typer.Option("--repeats", help="Timings per model.")] = 10,
+    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    trust_remote_code: Trust = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure speed: reading and writing, both models in turn, median, spread and ratio.
+
+    [bold]Example[/bold]
+
+    prunepolicy bench smaller/ --against smollm2-135m
+    """
+    from prunepolicy.agents.bench import BenchRequest, bench
+
+    sizes = tuple(int(size) for size in _numbers(batch, "--batch"))
+    request = BenchRequest(sizes, prompt, new, repeats, threads)
+    _print(bench(model, against, request, _hardware(device, dtype, trust_remote_code)), as_json)
+
+
+@app.command()
+def doctor(model: Model, revision: Revision = None, as_json: AsJson = False) -> None:
+    """Say what was recognised, what can go, which runtimes load the result, what is missing.
+
+    [bold]Example[/bold]
+
+    prunepolicy doctor smollm2-135m
+    """
+    from prunepolicy.agents.doctor import doctor
+
+    _print(doctor(model, revision), as_json)
+
+
+app.command("prune")(prune)
+prune_app.command()(prune)
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from prunepolicy import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run `prunepolicy` and return its exit code: 0 done, 1 failed, 2 wrong usage."""
+    return _run(app, arguments)
+
+
+def prune_main(arguments: list[str] | None = None) -> int:
+    """Run `prune-with-policy`, which is `prunepolicy prune`."""
+    return _run(prune_app, arguments)
+
+
+def _run(command: Callable[..., Any], arguments: list[str] | None) -> int:
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        command(args=arguments, standalone_mode=False)
+    except KeyboardInterrupt:
+        error_console.print("Interrupted; run the same command again to continue.")
+        return 130
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    except Exception as error:
+        return _report(error)
+    return 0
+
+
+def _report(error: Exception) -> int:
+    """Print one sentence for whatever went wrong and return the exit code."""
+    if os.environ.get("PRUNEPOLICY_DEBUG"):
+        raise error
+    code = int(getattr(error, "exit_code", 1))
+    sentence = str(getattr(error, "message", "") or error) or type(error).__name__
+    if type(error).__module__.split(".")[0] not in ("prunepolicy", "click", "typer"):
+        sentence = f"{type(error).__name__}: {sentence}. (PRUNEPOLICY_DEBUG=1 shows where.)"
+    error_console.print("[red]error:[/red]", end=" ")
+    error_console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    return code
+
+
+def _budget(
+    keep: float, of: str, units: str, per_layer: bool, multiple_of: int | None, context: int
+) -> Budget:
+    from prunepolicy.pruning.plan import Budget
+
+    return Budget(keep, of, context, not per_layer, _words(units), multiple_of)  # type: ignore[arg-type]
+
+
+def _hardware(device: str, dtype: str, trust_remote_code: bool = False) -> Hardware:
+    from prunepolicy.agents.opened_model import Hardware
+
+    return Hardware(device, dtype, trust_remote_code)
+
+
+def _settings(as_json: bool, device: str, dtype: str, seed: int) -> Settings:
+    from prunepolicy.agents.progress import Steps
+    from prunepolicy.agents.prune import Settings
+
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    console = error_console if as_json else out_console
+    return Settings(hardware=_hardware(device, dtype), seed=seed, command=command, steps=Steps(console))
+
+
+def _show_plan(subject: Any, plan: Any) -> None:
+    from prunepolicy.agents.plan_view import render_plan
+
+    render_plan(subject.checkpoint, plan, out_console)
+
+
+def _print(result: Any, as_json: bool) -> None:
+    if as_json:
+        print(result.to_json(), end="")
+    else:
+        result.render(out_console)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    from prunepolicy.pruning.errors import UsageError
+
+    try:
+        return [float(word) for word in _words(text)]
+    except ValueError as error:
+        raise UsageError(f"{option} takes numbers separated by commas; got {text!r}.") from error
