@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,12 +58,13 @@ def test_nested_trees_are_read_as_paths() -> None:
 
 
 def test_the_python_snippet_prunes(
-    tiny_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_checkpoint: Make, byte_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     snippets = blocks("python")
     assert snippets, "README has no Python snippet"
     # The same program, on a network of the same architecture that takes no minutes.
-    tiny = tiny_checkpoint("llama", intermediate_size=256)
+    tiny = tiny_checkpoint("llama", intermediate_size=512, vocab_size=len(byte_tokenizer))
+    byte_tokenizer.save_pretrained(tiny.folder)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for snippet in snippets:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -47,8 +48,10 @@ def random_keep(graph: UnitGraph, seed: int, within: Keep | None = None) -> Keep
     return keep
 
 
-def numbers(cost: Cost) -> tuple[float, ...]:
-    return (cost.params, cost.flops, cost.weight_bytes, cost.cache_entries)
+def numbers(graph: UnitGraph, cost: Cost) -> tuple[float, ...]:
+    """What can't rise. Without the narrowest expert a token meets wider ones: there, operations can."""
+    has_experts = any(spec.average_over for spec in graph.tensors.values())
+    return (cost.params, cost.weight_bytes, cost.cache_entries, 0.0 if has_experts else cost.flops)
 
 
 @quick
@@ -56,11 +59,9 @@ def numbers(cost: Cost) -> tuple[float, ...]:
 def test_removing_more_never_costs_more(any_graph: UnitGraph, first: int, second: int) -> None:
     some = random_keep(any_graph, first)
     fewer = random_keep(any_graph, second, within=some)
-    for whole, less in (
-        (cost_of(any_graph), cost_of(any_graph, some)),
-        (cost_of(any_graph, some), cost_of(any_graph, fewer)),
-    ):
-        assert all(b <= a * (1 + 1e-12) for a, b in zip(numbers(whole), numbers(less), strict=True))
+    steps = [numbers(any_graph, cost_of(any_graph, keep)) for keep in ({}, some, fewer)]
+    for before, after in pairwise(steps):
+        assert all(b <= a * (1 + 1e-12) for a, b in zip(before, after, strict=True))
 
 
 @quick
