@@ -108,7 +108,6 @@ class TransformerAdapter(ModelAdapter):
 
     def layers_group(self, config: Config, prefix: str, running: str, depth: int) -> UnitGroup:
         """Return the group of the layers themselves, which own the KV-cache when no head can go."""
-        whole_cache = self.attention is None and self.task == "causal"
         return UnitGroup(
             LAYERS,
             "layer",
@@ -116,8 +115,12 @@ class TransformerAdapter(ModelAdapter):
             self.layers_key,
             prefix=prefix,
             gate=Gate(running.rstrip("."), "residual"),
-            cache=2 * require(config, self.hidden_key) if whole_cache else 0,
+            cache=self.layer_cache(config) if self.attention is None and self.task == "causal" else 0,
         )
+
+    def layer_cache(self, config: Config) -> int:
+        """Return the KV-cache entries of one layer per token, where its heads can't go."""
+        return 2 * require(config, self.hidden_key)
 
     def tensor_specs(self, config: Config, shapes: Shapes) -> dict[str, TensorSpec]:
         """Price every tensor: 2 operations per matrix entry and token, none for look-ups."""
@@ -201,9 +204,9 @@ def check_depth(shapes: Iterable[str], prefix: str, depth: int) -> None:
     """Raise `BadCheckpointError` when one of `depth` layers has no tensors."""
     starts = len(prefix)
     found = {name[starts:].split(".", 1)[0] for name in shapes if name.startswith(prefix)}
-    missing = [index for index in range(depth) if str(index) not in found]
-    if missing:
-        raise BadCheckpointError(f"config.json says {depth} layers, but layer {missing[0]} has no tensors.")
+    missing = next((index for index in range(depth) if str(index) not in found), None)
+    if missing is not None:
+        raise BadCheckpointError(f"config.json says {depth} layers, but layer {missing} has no tensors.")
 
 
 def is_leftover(name: str) -> bool:

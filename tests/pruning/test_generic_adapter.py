@@ -1,0 +1,89 @@
+"""An architecture without an adapter can at least lose layers, and is told so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from prunepolicy.pruning.adapters import adapter_for
+from prunepolicy.pruning.adapters.generic import equal_stacks
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.cost import cost_of
+from prunepolicy.pruning.cut import prepare
+from prunepolicy.pruning.errors import UnsupportedModelError
+from prunepolicy.pruning.gates import masked
+from prunepolicy.pruning.plan import Budget, Plan
+
+SIZES = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+
+def save(folder: Path, model_type: str, **changes: Any) -> Checkpoint:
+    config = transformers.AutoConfig.for_model(model_type, **{**SIZES, **changes})
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return Checkpoint.open(folder)
+
+
+@pytest.mark.parametrize("model_type", ["stablelm", "olmo2", "cohere2"])
+def test_layers_of_an_unknown_architecture_can_go(model_type: str, tmp_path: Path) -> None:
+    changes = {"sliding_window": 4} if model_type == "cohere2" else {}
+    checkpoint = save(tmp_path / "model", model_type, **changes)
+    assert checkpoint.graph.kinds == ("layer",)
+    assert "4 equal layers were found under 'model.layers.'" in str(checkpoint.adapter.notice)
+    assert checkpoint.adapter.auto_class == "AutoModelForCausalLM"
+
+    plan = Plan({"layers": (0, 3)}, Budget(0.5, "layers"), "test")
+    load = transformers.AutoModelForCausalLM.from_pretrained
+    dense = load(checkpoint.folder, dtype=torch.float32).eval()
+    pruned = load(prepare(checkpoint, plan, tmp_path / "cut"), dtype=torch.float32).eval()
+    tokens = torch.randint(3, 64, (2, 12))
+    with torch.no_grad(), masked(dense, checkpoint.graph, plan):
+        expected = dense(tokens).logits
+    torch.testing.assert_close(pruned(tokens).logits, expected, rtol=1e-5, atol=1e-5)
+    cost = cost_of(checkpoint.graph, plan.keep)
+    assert cost.params == sum(parameter.numel() for parameter in pruned.parameters())
+    assert cost.cache_entries == 2 * 2 * 2 * 8
+
+
+def test_known_families_have_no_notice() -> None:
+    assert adapter_for({"model_type": "llama"}).notice is None
+
+
+@pytest.mark.parametrize(
+    ("config", "shapes"),
+    [
+        ({"model_type": "olmo2", "num_hidden_layers": 2}, {"norm.weight": (4,)}),
+        ({"model_type": "olmo2", "num_hidden_layers": 3}, {"h.0.w": (4,), "h.1.w": (4,)}),
+        ({"model_type": "olmo2", "num_hidden_layers": 2}, {"h.0.w": (4,), "h.1.w": (8,)}),
+        (
+            {"model_type": "bart", "num_hidden_layers": 2},
+            {f"{part}.layers.{i}.w": (4,) for part in ("encoder", "decoder") for i in range(2)},
+        ),
+        ({"model_type": "nobody_knows", "num_hidden_layers": 2}, {"h.0.w": (4,), "h.1.w": (4,)}),
+    ],
+)
+def test_doubtful_architectures_are_refused(
+    config: dict[str, Any], shapes: dict[str, tuple[int, ...]]
+) -> None:
+    with pytest.raises(UnsupportedModelError, match=str(config["model_type"])):
+        adapter_for(config, shapes)
+
+
+def test_stacks_are_found_by_their_first_number() -> None:
+    inside = {"experts.0.w": (4, 4), "experts.1.w": (4, 4), "norm": (4,)}
+    shapes = {f"model.layers.{i}.{name}": shape for i in range(3) for name, shape in inside.items()}
+    assert equal_stacks({**shapes, "head.weight": (8, 4)}) == {"model.layers.": 3}
