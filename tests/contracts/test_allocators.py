@@ -1,0 +1,128 @@
+"""What every allocator must hold: budgets from below, floors, nesting, alignment."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prunepolicy.pruning.adapters import adapter_for
+from prunepolicy.pruning.allocators import Task, allocate, allocators
+from prunepolicy.pruning.budget_meter import meter_for
+from prunepolicy.pruning.errors import BudgetError, UsageError
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.units import UnitGraph
+
+NAMES = list(allocators)
+MODELS = ["llama", "gpt2", "phi3", "cifar_resnet", "vit"]
+
+
+@cache
+def graph_of(model_type: str) -> UnitGraph:
+    """A network wide enough for budgets to be met within 1 %."""
+    adapter = adapter_for({"model_type": model_type})
+    wider = {"llama": {"intermediate_size": 512}, "gpt2": {"n_inner": 256}}.get(model_type, {})
+    config = {**adapter.tiny(), **wider}
+    return adapter.units(config, adapter.shapes(config))
+
+
+def task_for(graph: UnitGraph, budget: Budget, seed: int = 0) -> Task:
+    generator = torch.Generator().manual_seed(seed)
+    groups = tuple(g for g in graph.groups if g.kind in (budget.kinds or ("ffn", "channel")))
+    scores = {group.name: torch.rand(group.size, generator=generator) for group in groups}
+    return Task(graph, groups, scores, budget, meter_for(graph, budget), comparable=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("model_type", MODELS)
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(keep=st.floats(0.55, 0.98), of=st.sampled_from(["params", "flops", "memory"]), seed=st.integers(0, 99))
+def test_budget_is_met_from_below_or_refused(
+    name: str, model_type: str, keep: float, of: str, seed: int
+) -> None:
+    budget = Budget(keep, of)  # type: ignore[arg-type]
+    task = task_for(graph_of(model_type), budget, seed)
+    try:
+        chosen = allocate(name, task)
+    except BudgetError as error:
+        assert "nearest reachable point" in str(error)
+        return
+    used = task.meter(chosen)
+    assert keep - 0.01 <= used <= keep + 1e-9
+    Plan(chosen, budget, "test").check(task.graph)
+    assert all(len(chosen[g.name]) >= g.floor for g in task.groups)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_less_budget_keeps_a_subset(name: str) -> None:
+    graph = graph_of("llama")
+    kept = [allocate(name, task_for(graph, Budget(keep, "ffn"))) for keep in (0.9, 0.75, 0.6)]
+    for larger, smaller in zip(kept, kept[1:], strict=False):
+        assert all(set(smaller[group]) <= set(larger[group]) for group in larger)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_best_units_of_a_group_stay(name: str) -> None:
+    task = task_for(graph_of("llama"), Budget(0.7, "ffn"))
+    for group, units in allocate(name, task).items():
+        scores = task.scores[group]
+        gone = torch.ones(len(scores), dtype=torch.bool)
+        gone[list(units)] = False
+        assert not gone.any() or scores[list(units)].min() >= scores[gone].max()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_units_that_are_gone_stay_gone(name: str) -> None:
+    task = task_for(graph_of("llama"), Budget(0.6, "ffn"))
+    scores = {group: score.clone() for group, score in task.scores.items()}
+    for score in scores.values():
+        score[:100] = -torch.inf
+    kept = allocate(name, replace(task, scores=scores))
+    assert all(units[0] >= 100 for units in kept.values())
+
+
+def test_uniform_keeps_equal_counts_and_the_widest_alignment_that_fits() -> None:
+    graph = graph_of("llama")
+    kept = allocate("uniform", task_for(graph, Budget(0.75, "ffn")))
+    assert {len(units) for units in kept.values()} == {384}
+    assert Plan(kept, Budget(0.75, "ffn"), "test").is_uniform(graph)
+
+
+def test_a_width_multiple_that_was_asked_for_is_kept() -> None:
+    kept = allocate("uniform", task_for(graph_of("llama"), Budget(0.5, "ffn", multiple_of=256)))
+    assert {len(units) for units in kept.values()} == {256}
+    with pytest.raises(BudgetError, match=r"nearest reachable point is keep 0\.5"):
+        allocate("uniform", task_for(graph_of("llama"), Budget(0.7, "ffn", multiple_of=256)))
+
+
+def test_global_rank_spends_where_scores_are_high() -> None:
+    graph = graph_of("llama")
+    task = task_for(graph, Budget(0.6, "ffn"))
+    scores = {name: score + 10 * ("layers.1" in name) for name, score in task.scores.items()}
+    kept = allocate("global_rank", replace(task, scores=scores))
+    assert len(kept["layers.1.ffn"]) == 512
+    assert len(kept["layers.0.ffn"]) < 512
+
+
+def test_global_rank_refuses_scores_that_cannot_be_compared() -> None:
+    task = replace(task_for(graph_of("llama"), Budget(0.6, "ffn")), comparable=False)
+    with pytest.raises(UsageError, match="can't be compared"):
+        allocate("global_rank", task)
+
+
+def test_uniform_mixes_kinds_by_the_scores_they_remove() -> None:
+    """Worthless heads go before good channels, and the other way round."""
+    graph = graph_of("llama")
+    budget = Budget(0.8, "params", units=("ffn", "heads"))
+    task = task_for(graph, budget)
+    heads = {g.name for g in graph.of_kind("kv_head", "query_head")}
+    cheap_heads = {n: s * (1e-6 if n in heads else 1.0) for n, s in task.scores.items()}
+    kept = allocate("uniform", replace(task, scores=cheap_heads))
+    assert any(len(kept[name]) < graph[name].size for name in heads)
+    dear_heads = {n: s * (1e6 if n in heads else 1.0) for n, s in task.scores.items()}
+    kept = allocate("uniform", replace(task, scores=dear_heads))
+    assert all(len(kept[name]) == graph[name].size for name in heads)
