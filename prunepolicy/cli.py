@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+
+from prunepolicy.options import (
+    AsJson,
+    Context,
+    Device,
+    DryRun,
+    Dtype,
+    Keep,
+    Model,
+    MultipleOf,
+    NoMeasure,
+    NoVerify,
+    Of,
+    Out,
+    Overwrite,
+    PerLayer,
+    PolicyName,
+    Probe,
+    Repair,
+    Revision,
+    Seed,
+    Text,
+    Trust,
+    Units,
+)
+from prunepolicy.running import error_console, run
 
 if TYPE_CHECKING:
     from prunepolicy.agents.opened_model import Hardware
@@ -27,56 +51,6 @@ app = typer.Typer(
 )
 prune_app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 out_console = Console()
-error_console = Console(stderr=True)
-
-Model = Annotated[
-    str,
-    typer.Argument(help="A model folder, a .gguf file, smollm2-135m, or a hub id.", show_default=False),
-]
-Out = Annotated[Path, typer.Option("--out", help="Where the result goes.", show_default=False)]
-PolicyName = Annotated[
-    str, typer.Option("--policy", help="A policy folder, a criterion (fisher, random, …), or default.")
-]
-Keep = Annotated[float, typer.Option("--keep", help="Fraction that stays, e.g. 0.8.", show_default=False)]
-Of = Annotated[
-    str,
-    typer.Option(
-        "--of", help="Of what: params, flops, memory, latency, ffn, heads, layers, experts, channels."
-    ),
-]
-Units = Annotated[
-    str, typer.Option("--units", help="Unit kinds that may go, e.g. ffn,heads.", show_default="by policy")
-]
-PerLayer = Annotated[
-    bool,
-    typer.Option("--per-layer", help="Let widths differ by layer (the result carries a modelling file)."),
-]
-MultipleOf = Annotated[
-    int | None, typer.Option("--multiple-of", help="Width multiple.", show_default="128 or less")
-]
-Context = Annotated[int, typer.Option("--context", help="Tokens in the KV-cache, with --of memory.")]
-Probe = Annotated[
-    str | None,
-    typer.Option("--probe", help="Watch the model on: self, start, or a text file.", show_default="self"),
-]
-Repair = Annotated[
-    str | None, typer.Option("--repair", help="After the cut: ridge, bias or none.", show_default="by policy")
-]
-Text = Annotated[
-    Path | None, typer.Option("--text", help="Held-out text to score before and after.", show_default=False)
-]
-Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, …")]
-Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
-Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the hub.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at the target.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-NoMeasure = Annotated[bool, typer.Option("--no-measure", help="Skip quality and speed.")]
-NoVerify = Annotated[bool, typer.Option("--no-verify", help="Skip the proof of loading.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and write nothing.")]
-Trust = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run the modelling file that a folder carries.")
-]
 
 
 def prune(
@@ -329,52 +303,31 @@ app.command("prune")(prune)
 prune_app.command()(prune)
 
 
-@app.callback()
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from prunepolicy import __version__
 
         print(__version__)
         raise typer.Exit
 
 
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Prune networks with policies, into smaller ones that load anywhere."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run `prunepolicy` and return its exit code: 0 done, 1 failed, 2 wrong usage."""
-    return _run(app, arguments)
+    return run(app, arguments)
 
 
 def prune_main(arguments: list[str] | None = None) -> int:
     """Run `prune-with-policy`, which is `prunepolicy prune`."""
-    return _run(prune_app, arguments)
-
-
-def _run(command: Callable[..., Any], arguments: list[str] | None) -> int:
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    try:
-        command(args=arguments, standalone_mode=False)
-    except KeyboardInterrupt:
-        error_console.print("Interrupted; run the same command again to continue.")
-        return 130
-    except SystemExit as exit_:
-        return int(exit_.code or 0)
-    except Exception as error:
-        return _report(error)
-    return 0
-
-
-def _report(error: Exception) -> int:
-    """Print one sentence for whatever went wrong and return the exit code."""
-    if os.environ.get("PRUNEPOLICY_DEBUG"):
-        raise error
-    code = int(getattr(error, "exit_code", 1))
-    sentence = str(getattr(error, "message", "") or error) or type(error).__name__
-    if type(error).__module__.split(".")[0] not in ("prunepolicy", "click", "typer"):
-        sentence = f"{type(error).__name__}: {sentence}. (PRUNEPOLICY_DEBUG=1 shows where.)"
-    error_console.print("[red]error:[/red]", end=" ")
-    error_console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-    return code
+    return run(prune_app, arguments)
 
 
 def _budget(

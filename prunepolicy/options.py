@@ -1,0 +1,57 @@
+"""The options that several commands share, each described once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    str,
+    typer.Argument(help="A model folder, a .gguf file, smollm2-135m, or a hub id.", show_default=False),
+]
+Out = Annotated[Path, typer.Option("--out", help="Where the result goes.", show_default=False)]
+PolicyName = Annotated[
+    str, typer.Option("--policy", help="A policy folder, a criterion (fisher, random, …), or default.")
+]
+Keep = Annotated[float, typer.Option("--keep", help="Fraction that stays, e.g. 0.8.", show_default=False)]
+Of = Annotated[
+    str,
+    typer.Option(
+        "--of", help="Of what: params, flops, memory, latency, ffn, heads, layers, experts, channels."
+    ),
+]
+Units = Annotated[
+    str, typer.Option("--units", help="Unit kinds that may go, e.g. ffn,heads.", show_default="by policy")
+]
+PerLayer = Annotated[
+    bool,
+    typer.Option("--per-layer", help="Let widths differ by layer (the result carries a modelling file)."),
+]
+MultipleOf = Annotated[
+    int | None, typer.Option("--multiple-of", help="Width multiple.", show_default="128 or less")
+]
+Context = Annotated[int, typer.Option("--context", help="Tokens in the KV-cache, with --of memory.")]
+Probe = Annotated[
+    str | None,
+    typer.Option("--probe", help="Watch the model on: self, start, or a text file.", show_default="self"),
+]
+Repair = Annotated[
+    str | None, typer.Option("--repair", help="After the cut: ridge, bias or none.", show_default="by policy")
+]
+Text = Annotated[
+    Path | None, typer.Option("--text", help="Held-out text to score before and after.", show_default=False)
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, …")]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
+Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the hub.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at the target.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+NoMeasure = Annotated[bool, typer.Option("--no-measure", help="Skip quality and speed.")]
+NoVerify = Annotated[bool, typer.Option("--no-verify", help="Skip the proof of loading.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and write nothing.")]
+Trust = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run the modelling file that a folder carries.")
+]

@@ -1,0 +1,42 @@
+"""Run a command and turn whatever goes wrong into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+
+error_console = Console(stderr=True)
+INTERRUPTED = 130
+KNOWN = ("prunepolicy", "click", "typer")
+"""Packages whose errors are already written for users."""
+
+
+def run(command: Callable[..., Any], arguments: list[str] | None) -> int:
+    """Run a command line application and return its exit code: 0 done, 1 failed, 2 wrong usage."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        command(args=arguments, standalone_mode=False)
+    except KeyboardInterrupt:
+        error_console.print("Interrupted; run the same command again to continue.")
+        return INTERRUPTED
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    except Exception as error:
+        return _report(error)
+    return 0
+
+
+def _report(error: Exception) -> int:
+    """Print one sentence for whatever went wrong and return the exit code."""
+    if os.environ.get("PRUNEPOLICY_DEBUG"):
+        raise error
+    code = int(getattr(error, "exit_code", 1))
+    sentence = str(getattr(error, "message", "") or error) or type(error).__name__
+    if type(error).__module__.split(".")[0] not in KNOWN:
+        sentence = f"{type(error).__name__}: {sentence}. (PRUNEPOLICY_DEBUG=1 shows where.)"
+    error_console.print("[red]error:[/red]", end=" ")
+    error_console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    return code
