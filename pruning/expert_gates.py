@@ -43,7 +43,8 @@ class GatedRouter:
         narrow.__dict__["_parameters"] = {**self.router._parameters, "weight": self.router.weight[kept]}
         logits, weights, chosen = type(self.router).forward(narrow, hidden)
         experts = kept[chosen]
-        return logits, weights * multipliers[experts].to(weights.dtype), experts
+        everyone = logits.new_full((len(logits), len(multipliers)), -torch.inf).index_copy(1, kept, logits)
+        return everyone, weights * multipliers[experts].to(weights.dtype), experts
 
 
 class GatedExperts:

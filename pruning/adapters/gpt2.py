@@ -5,6 +5,9 @@ from __future__ import annotations
 from prunepolicy.pruning.adapters.base import Config
 from prunepolicy.pruning.adapters.registry import register
 from prunepolicy.pruning.adapters.transformer import Ffn, TransformerAdapter
+from prunepolicy.pruning.errors import UnsupportedModelError
+from prunepolicy.pruning.plan import Plan
+from prunepolicy.pruning.units import UnitGraph
 
 
 @register
@@ -18,6 +21,19 @@ class Gpt2(TransformerAdapter):
     ffn = Ffn(("mlp.c_fc",), "mlp.c_proj", "n_inner", transposed=True)
     tables = ("wte.", "wpe.")
     ties_head = True
+
+    def edit_config(self, config: Config, graph: UnitGraph, plan: Plan) -> Config:
+        """Write the sizes that stay.
+
+        Raises:
+            UnsupportedModelError: when layers go whose attention is scaled by their number.
+        """
+        if config.get("scale_attn_by_inverse_layer_idx") and plan.dropped_layers(graph):
+            raise UnsupportedModelError(
+                "This GPT-2 divides attention by the layer's number (scale_attn_by_inverse_layer_idx), so "
+                "layers that move up would compute something else; prune its feed-forward channels instead."
+            )
+        return super().edit_config(config, graph, plan)
 
     def tiny(self) -> Config:
         """A three-layer network with the default inner size."""
