@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
 import pytest
 import torch
@@ -48,8 +49,9 @@ def test_budget_is_met_from_below_or_refused(
     task = task_for(graph_of(model_type), budget, seed)
     try:
         chosen = allocate(name, task)
-    except BudgetError as error:
-        assert "nearest reachable point" in str(error)
+    except BudgetError as refusal:
+        sentence = str(refusal)
+        assert "nearest reachable point" in sentence
         return
     used = task.meter(chosen)
     assert keep - 0.01 <= used <= keep + 1e-9
@@ -61,7 +63,7 @@ def test_budget_is_met_from_below_or_refused(
 def test_less_budget_keeps_a_subset(name: str) -> None:
     graph = graph_of("llama")
     kept = [allocate(name, task_for(graph, Budget(keep, "ffn"))) for keep in (0.9, 0.75, 0.6)]
-    for larger, smaller in zip(kept, kept[1:], strict=False):
+    for larger, smaller in pairwise(kept):
         assert all(set(smaller[group]) <= set(larger[group]) for group in larger)
 
 

@@ -95,7 +95,9 @@ def test_fisher_is_half_the_mean_squared_gate_gradient_of_single_samples(
     group = checkpoint.graph["layers.2.ffn"]
     tokens = torch.randint(3, 64, (6, 10), generator=torch.Generator().manual_seed(3))
     rows = [
-        gate_gradients(model, checkpoint.graph, (group,), {"input_ids": row[None]}).get("gradients", group.name)
+        gate_gradients(model, checkpoint.graph, (group,), {"input_ids": row[None]}).get(
+            "gradients", group.name
+        )
         for row in tokens
     ]
     expected = torch.cat(rows).square().mean(0) / 2
