@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
 
+from prunepolicy.policy.weights import read_weights, write_weights
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.budget_meter import Meter
 from prunepolicy.pruning.criteria import Need
@@ -90,13 +92,19 @@ class Policy(ABC):
         """Registered name of the policy's kind: that of its file."""
         return type(self).__module__.rsplit(".", 1)[-1]
 
+    def weights(self) -> Mapping[str, Tensor]:
+        """Return what the policy has learned, for `save`; nothing for one that doesn't learn."""
+        return {}
+
     def save(self, folder: Path) -> None:
-        """Write the policy to `folder` as data that can't run code."""
+        """Write the policy to `folder` as data that can't run code: JSON, and safetensors beside it."""
+        tensors = self.weights()
         data = {
             "schema_version": POLICY_SCHEMA,
             "kind": self.kind,
             "name": self.name,
             "config": self.config.model_dump(mode="json"),
+            "weights_sha256": write_weights(folder, tensors) if tensors else None,
         }
         write_text(folder / POLICY_FILE, json.dumps(data, indent=2, sort_keys=True) + "\n")
 
@@ -109,6 +117,7 @@ class PolicyFile(BaseModel):
     kind: str
     name: str
     config: dict[str, Any]
+    weights_sha256: str | None = None
 
 
 policies: Registry[type[Policy]] = Registry("policy kind", "prunepolicy.policy.kinds")
@@ -127,6 +136,15 @@ def read_policy_file(folder: Path) -> PolicyFile:
         raise PrunePolicyError(f"Can't read the policy {file}: {error}.") from error
     except ValidationError as error:
         raise PrunePolicyError(f"{file} is not a policy: {sentence_of(error, PolicyFile)}.") from error
+
+
+def restored_weights(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read the weights of the policy in `folder`, which must have the names and shapes of `like`.
+
+    Raises:
+        PrunePolicyError: when they are missing, changed, of other shapes, or no numbers.
+    """
+    return read_weights(folder, read_policy_file(folder).weights_sha256, like)
 
 
 def sentence_of(error: ValidationError, model: type[BaseModel]) -> str:

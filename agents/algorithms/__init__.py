@@ -1,0 +1,5 @@
+"""One file per learning algorithm: what improves a policy, step by step."""
+
+from prunepolicy.agents.algorithms.registry import Assignment, Learner, LearnerState, algorithms
+
+__all__ = ["Assignment", "Learner", "LearnerState", "algorithms"]

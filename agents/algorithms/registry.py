@@ -1,0 +1,77 @@
+"""The registry of algorithms: what learns a policy, in steps that can be saved and continued."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.recipe import Recipe
+from prunepolicy.agents.subject import Subject
+from prunepolicy.policy.base import Policy, PolicyConfig
+from prunepolicy.pruning.registry import Registry
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a learner is to learn.
+
+    Attributes:
+        recipe: everything the user wrote.
+        subjects: the models to learn on; each is loaded only when something asks for it.
+    """
+
+    recipe: Recipe
+    subjects: tuple[Subject, ...]
+    steps: Steps = field(default_factory=Steps)
+
+
+@dataclass(frozen=True)
+class LearnerState:
+    """Everything a learner needs to go on as if it had never stopped.
+
+    Attributes:
+        tensors: weights, optimiser moments, states of torch generators (they are byte tensors).
+        data: whatever else JSON can hold (counters, the state of a numpy generator).
+    """
+
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Learner(ABC):
+    """Improves one policy.
+
+    Attributes:
+        config_type: settings of the algorithm, the `learner` part of a recipe.
+    """
+
+    config_type: ClassVar[type[PolicyConfig]] = PolicyConfig
+
+    @abstractmethod
+    def __init__(self, assignment: Assignment) -> None:
+        """Prepare to learn; everything random comes from `assignment.recipe.seed`."""
+
+    @property
+    @abstractmethod
+    def policy(self) -> Policy:
+        """The policy as learned so far; it can plan and be saved at any moment."""
+
+    @abstractmethod
+    def step(self) -> dict[str, float]:
+        """Learn from one batch of episodes and return what to log, `reward` among it."""
+
+    @abstractmethod
+    def state(self) -> LearnerState:
+        """Return everything that decides what the next steps do."""
+
+    @abstractmethod
+    def restore(self, state: LearnerState) -> None:
+        """Continue from what `state` returned, bit by bit the same on a CPU."""
+
+
+algorithms: Registry[type[Learner]] = Registry("algorithm", "prunepolicy.agents.algorithms")

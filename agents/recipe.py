@@ -1,0 +1,145 @@
+"""Training recipes: YAML in, checked settings out; unknown keys are refused with the nearest name."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from prunepolicy.pruning.errors import UsageError, did_you_mean
+from prunepolicy.pruning.plan import Budget, Of
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class RecipePart(BaseModel):
+    """A part of a recipe; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BudgetRecipe(RecipePart):
+    """Budgets that differ in size only: one for every number in `keep`."""
+
+    keep: tuple[float, ...] = (0.9, 0.8, 0.7)
+    of: Of = "ffn"
+    units: tuple[str, ...] = ()
+    uniform: bool = True
+
+    def listed(self) -> tuple[Budget, ...]:
+        """Return the budgets, one for every size."""
+        return tuple(Budget(keep, self.of, uniform=self.uniform, units=self.units) for keep in self.keep)
+
+
+class EvaluationRecipe(RecipePart):
+    """How the policy is judged while it learns.
+
+    Attributes:
+        every: learning steps between evaluations.
+        patience: evaluations without improvement after which training stops; None never stops early.
+        samples: texts to score, written by the dense model with a seed no training probe uses.
+        length: tokens of each.
+        text: file to score instead.
+        baselines: policies to compare with at the end.
+    """
+
+    every: int = Field(default=20, ge=1)
+    patience: int | None = Field(default=None, ge=1)
+    samples: int = Field(default=16, ge=1)
+    length: int = Field(default=128, ge=2)
+    text: Path | None = None
+    baselines: tuple[str, ...] = ("random", "magnitude", "activation", "taylor", "fisher")
+
+
+class Recipe(RecipePart):
+    """Everything that decides what is learned.
+
+    Attributes:
+        algorithm: what learns.
+        policy: the policy kind under `kind`, and its settings.
+        learner: the algorithm's settings.
+        models: folders, files, aliases or hub ids to learn on.
+        held_out: models that only judge; without any, the training models judge on other text.
+        episodes: learning steps.
+        checkpoint_every: learning steps between checkpoints.
+    """
+
+    algorithm: str
+    policy: dict[str, Any]
+    learner: dict[str, Any] = Field(default_factory=dict)
+    models: tuple[str, ...] = Field(min_length=1)
+    held_out: tuple[str, ...] = ()
+    budgets: BudgetRecipe = BudgetRecipe()
+    evaluation: EvaluationRecipe = EvaluationRecipe()
+    seed: int = 0
+    episodes: int = Field(default=200, ge=1)
+    checkpoint_every: int = Field(default=20, ge=1)
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+
+def load_recipe(source: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `--set key=value` overrides to it.
+
+    Raises:
+        UsageError: when the file is no YAML, or a key or value is wrong; the sentence names it.
+    """
+    try:
+        data = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"Can't read the recipe {source}: {' '.join(str(error).split())}.") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"The recipe {source} must be a mapping of keys to values.")
+    for override in overrides:
+        override_key(data, override)
+    return checked(Recipe, data, str(source))
+
+
+def override_key(data: dict[str, Any], override: str) -> None:
+    """Set one dotted key to a value with YAML's types: `learner.samples=8`.
+
+    Raises:
+        UsageError: when the override has no `=`, or goes through something that has no keys.
+    """
+    key, sign, text = override.partition("=")
+    if not sign or not all(key.split(".")):
+        raise UsageError(f"--set takes key=value, for example learner.samples=8; got {override!r}.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {key}: {text!r} is no YAML value.") from error
+    *path, last = key.split(".")
+    place: Any = data
+    for name in path:
+        place = place.setdefault(name, {})
+        if not isinstance(place, dict):
+            raise UsageError(f"--set {key}: {name!r} has no keys of its own.")
+    place[last] = value
+
+
+def checked(model: type[Settings], data: Any, where: str) -> Settings:
+    """Validate `data`, or raise `UsageError` with the place, the reason and the nearest known key."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        if first["type"] != "extra_forbidden":
+            raise UsageError(f"{where}: {place}: {first['msg']}.") from error
+        known = _keys_at(model, first["loc"][:-1])
+        raise UsageError(
+            f"{where}: unknown key {place!r}.{did_you_mean(str(first['loc'][-1]), known)}"
+        ) from error
+
+
+def _keys_at(model: type[BaseModel], path: Iterable[int | str]) -> Iterable[str]:
+    """Return the keys that are known at `path` inside `model`."""
+    for name in path:
+        field = model.model_fields.get(str(name))
+        inner: list[Any] = [] if field is None else [field.annotation, *typing.get_args(field.annotation)]
+        model = next((t for t in inner if isinstance(t, type) and issubclass(t, BaseModel)), model)
+    return model.model_fields

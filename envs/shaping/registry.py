@@ -1,0 +1,82 @@
+"""The registry of shapings: what an outcome is worth to whoever learns from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.registry import Registry
+
+Rewards = NDArray[np.float64]
+"""One number per row of a table of outcomes; higher is better."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What came of a batch of decisions: one row per decision, one named column per measurement.
+
+    Attributes:
+        columns: arrays of equal length; a column may have further axes (a spectrum per row).
+    """
+
+    columns: Mapping[str, NDArray[np.float64]]
+
+    def __post_init__(self) -> None:
+        lengths = {len(column) for column in self.columns.values()}
+        if len(lengths) != 1:
+            raise PrunePolicyError(
+                f"Columns of outcomes must be equally long; got {lengths or 'no column'}."
+            )
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        """Return a column, or raise `PrunePolicyError` that names those there are."""
+        if name not in self.columns:
+            raise PrunePolicyError(
+                f"This environment doesn't measure {name!r}; it measures {', '.join(sorted(self.columns))}."
+            )
+        return self.columns[name]
+
+
+@dataclass(frozen=True)
+class Shaping:
+    """A reward.
+
+    Attributes:
+        reward: from outcomes to one number per row.
+        reads: the columns it needs; environments measure nothing else.
+    """
+
+    reward: Callable[[Outcomes], Rewards]
+    reads: tuple[str, ...]
+
+    def __call__(self, outcomes: Outcomes) -> Rewards:
+        """Return the rewards.
+
+        Raises:
+            PrunePolicyError: when one isn't finite, which would silently ruin whatever learns from it.
+        """
+        rewards = np.asarray(self.reward(outcomes), dtype=np.float64)
+        if rewards.shape != (len(outcomes),) or not np.isfinite(rewards).all():
+            raise PrunePolicyError("A reward is not finite, or isn't one number per outcome.")
+        return rewards
+
+
+shapings: Registry[Shaping] = Registry("shaping", "prunepolicy.envs.shaping")
+
+
+def shaping(name: str, *reads: str) -> Callable[[Callable[[Outcomes], Rewards]], Shaping]:
+    """Register the decorated function as the shaping `name`, which reads the columns `reads`."""
+
+    def register(function: Callable[[Outcomes], Rewards]) -> Shaping:
+        item = Shaping(function, reads)
+        shapings.add(name, item)
+        return item
+
+    return register
