@@ -25,7 +25,9 @@ from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.cut import Edits, finish, prepare
+from prunepolicy.pruning.edited import edited
 from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.loading import load_model
 from prunepolicy.pruning.machine import device_name, versions
 from prunepolicy.pruning.per_layer import who_can_load
 from prunepolicy.pruning.plan import Budget, Plan
@@ -145,14 +147,12 @@ def prove_result(subject: Subject, plan: Plan, edits: Edits, folder: Path) -> Re
     inputs = proof_inputs(subject)
     with subject.steps.step("prove that it loads elsewhere"):
         # Both sides compute in float32, where rounding can't hide a wrong cut.
-        subject.model.float()
-        with torch.no_grad(), subject.as_pruned(plan, edits):
-            output = subject.model(**{k: v if k == "input_ids" else v.float() for k, v in inputs.items()})
-        subject.model.to(subject.dtype)
+        checkpoint = subject.checkpoint
+        dense = load_model(checkpoint.folder, checkpoint.adapter, torch.float32, subject.device)
+        with torch.no_grad(), edited(dense, checkpoint.graph, plan, edits):
+            output = dense(**inputs)
         expected = output.logits if "logits" in output else output.last_hidden_state
-        return prove(
-            folder, subject.checkpoint.adapter, {k: v.cpu() for k, v in inputs.items()}, expected.cpu()
-        )
+        return prove(folder, checkpoint.adapter, {k: v.cpu() for k, v in inputs.items()}, expected.cpu())
 
 
 def proof_inputs(subject: Subject) -> Mapping[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,7 +18,6 @@ from prunepolicy.pruning.budget_meter import Meter
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.cut import Edits
-from prunepolicy.pruning.edited import edited
 from prunepolicy.pruning.errors import NotEnoughSpaceError
 from prunepolicy.pruning.gate_gradients import gate_gradients
 from prunepolicy.pruning.latency_table import LatencyTable, Setting
@@ -136,10 +134,6 @@ class Subject:
         repair, inputs = repairs[plan.repair], self.probe(probe)
         with self.steps.step(f"repair: {plan.repair}"):
             return repair(Patient(self.checkpoint, self.model, plan, inputs))
-
-    def as_pruned(self, plan: Plan, edits: Edits) -> AbstractContextManager[None]:
-        """Run the dense model as plan and repair leave it while the context lasts."""
-        return edited(self.model, self.checkpoint.graph, plan, edits) if plan.keep else nullcontext()
 
     def _latency(self) -> Meter:
         graph = self.checkpoint.graph

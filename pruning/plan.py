@@ -144,6 +144,13 @@ class Plan:
                 raise PrunePolicyError(
                     f"The plan keeps {len(units)} of {name!r}; at least {group.floor} must stay."
                 )
+        # Where layers differ, the configuration states the largest count.
+        largest = {tie: max(len(self.kept(g)) for g in groups) for tie, groups in graph.ties.items()}
+        if not graph.allows(largest):
+            raise PrunePolicyError(
+                f"The plan keeps a number of query heads that doesn't divide {graph.heads_divide}, the "
+                f"hidden size; configurations of the {graph.family} family don't load then."
+            )
 
     def to_json(self) -> str:
         """Return the plan as JSON text, the same text for the same plan."""

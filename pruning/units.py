@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,12 +133,26 @@ class UnitGraph:
         tensors: every tensor of the checkpoint.
         groups: in the order in which signals pass them.
         edges: pairs of group indices, from writer to reader.
+        heads_divide: number that the query heads of a layer must divide, where the family's
+            configuration class insists on it; 0 where any number loads.
     """
 
     family: str
     tensors: Mapping[str, TensorSpec]
     groups: tuple[UnitGroup, ...]
     edges: tuple[tuple[int, int], ...] = field(default=())
+    heads_divide: int = 0
+
+    def allows(self, counts: Mapping[str, int]) -> bool:
+        """Return whether a configuration with these numbers of units per tie would load."""
+        if not self.heads_divide:
+            return True
+        heads = prod(
+            counts.get(tie, groups[0].size)
+            for tie, groups in self.ties.items()
+            if groups[0].kind in ("kv_head", "query_head")
+        )
+        return self.heads_divide % heads == 0
 
     def __getitem__(self, name: str) -> UnitGroup:
         """Return the group called `name`."""

@@ -14,6 +14,7 @@ class Gemma(TransformerAdapter):
     model_types = ("gemma", "gemma2", "gemma3_text")
     ffn = Ffn(("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj", "intermediate_size")
     attention = Attention()
+    heads_divide_hidden = ("gemma2", "gemma3_text")
     ties_head = True
 
     def tiny(self) -> Config:

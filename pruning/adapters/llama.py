@@ -15,6 +15,7 @@ class Llama(TransformerAdapter):
     bias_key = "mlp_bias"
     ffn = Ffn(("mlp.gate_proj", "mlp.up_proj"), "mlp.down_proj", "intermediate_size")
     attention = Attention()
+    heads_divide_hidden = ("llama",)
 
     def tiny(self) -> Config:
         """A two-layer LLaMA with two KV heads of two query heads each."""

@@ -48,6 +48,8 @@ class TransformerAdapter(ModelAdapter):
         attention: the attention block; None where transformers derives the head size from the
             hidden size, so that no checkpoint with fewer heads would load.
         layers_key: configuration key of the number of layers.
+        heads_divide_hidden: model types whose configuration class refuses a number of query heads
+            that doesn't divide the hidden size.
         hidden_key: configuration key of the hidden size.
         tables: parts of the names of tensors that are read by index, the token embedding first.
         head: name of the tensor that maps hidden states to tokens.
@@ -60,6 +62,7 @@ class TransformerAdapter(ModelAdapter):
     ffn: Ffn | None = None
     attention: Attention | None = None
     layers_key: str = "num_hidden_layers"
+    heads_divide_hidden: tuple[str, ...] = ()
     hidden_key: str = "hidden_size"
     tables: tuple[str, ...] = ("embed_tokens.",)
     head: str = "lm_head.weight"
@@ -91,7 +94,9 @@ class TransformerAdapter(ModelAdapter):
                 groups.extend(stage)
         groups.append(self.layers_group(config, prefix, running, depth))
         edges = tuple((i, j) for before, after in pairwise(stages) for i in before for j in after)
-        return UnitGraph(self.family, self.tensor_specs(config, shapes), tuple(groups), edges)
+        insists = config.get("model_type") in self.heads_divide_hidden
+        divided = require(config, "hidden_size") if insists else 0
+        return UnitGraph(self.family, self.tensor_specs(config, shapes), tuple(groups), edges, divided)
 
     @property
     def family(self) -> str:

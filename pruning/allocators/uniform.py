@@ -34,7 +34,10 @@ def uniform(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
     others = [tie for tie in grids if ties[tie][0].kind != kind]
     best: tuple[tuple[bool, float], dict[str, tuple[int, ...]]] | None = None
     for counts in _combinations(others, grids):
-        keep = _solve(task, ties, grids, counts, finest)
+        allowed = [n for n in grids[finest] if task.graph.allows(counts | {finest: n})]
+        if not allowed:
+            continue
+        keep = _solve(task, ties, grids | {finest: allowed}, counts, finest)
         over = task.meter(keep) > task.budget.keep + 1e-12
         rank = (over, removed_score(task, keep) if task.comparable else 0.0)
         if best is None or rank < best[0]:

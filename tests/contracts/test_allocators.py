@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.allocators import Task, allocate, allocators
 from prunepolicy.pruning.budget_meter import meter_for
-from prunepolicy.pruning.errors import BudgetError, UsageError
+from prunepolicy.pruning.errors import BudgetError, PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.units import UnitGraph
 
@@ -128,3 +128,16 @@ def test_uniform_mixes_kinds_by_the_scores_they_remove() -> None:
     dear_heads = {n: s * (1e6 if n in heads else 1.0) for n, s in task.scores.items()}
     kept = allocate("uniform", replace(task, scores=dear_heads))
     assert all(len(kept[name]) == graph[name].size for name in heads)
+
+
+def test_only_head_counts_that_the_configuration_accepts_are_chosen() -> None:
+    adapter = adapter_for({"model_type": "llama"})
+    config = {**adapter.tiny(), "hidden_size": 64, "num_attention_heads": 8, "num_key_value_heads": 8}
+    graph = adapter.units(config, adapter.shapes(config))
+    kept = allocate("uniform", task_for(graph, Budget(0.5, "heads")))
+    assert {len(units) for units in kept.values()} == {4}
+    with pytest.raises(BudgetError, match=r"nearest reachable point is keep 0\.5"):
+        allocate("uniform", task_for(graph, Budget(0.75, "heads")))
+    six = {group.name: tuple(range(6)) for group in graph.of_kind("kv_head")}
+    with pytest.raises(PrunePolicyError, match="doesn't divide 64"):
+        Plan(six, Budget(0.75, "heads"), "test").check(graph)
