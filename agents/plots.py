@@ -181,6 +181,30 @@ def plot_frontier(points: Sequence[FrontierPoint], path: Path, dense: float | No
         _finish(axes, axes.lines)
 
 
+def plot_learning(
+    rewards: Sequence[tuple[int, float]], judged: Sequence[tuple[int, float]], path: Path
+) -> None:
+    """Draw a learning curve as a PNG: the reward of every step, and the judges' score above it.
+
+    Args:
+        rewards: (step, reward).
+        judged: (step, excess log-perplexity).
+    """
+    with _picture(path, (7.2, 4.0)) as axes:
+        axes.plot(*zip(*rewards, strict=True), color=SKY, linewidth=1, label="reward in training")
+        axes.set(xlabel="learning step", title="Learning")
+        right = axes.twinx()
+        right.plot(
+            *zip(*judged, strict=True), color=VERMILION, marker="o", markersize=4, label="held-out excess"
+        )
+        right.set_ylabel("excess log-perplexity, nats per token (less is better)")
+        axes.set_ylabel("reward (more is better)")
+        right.spines["right"].set_visible(True)
+        axes.legend(
+            handles=[*axes.lines, *right.lines], loc="lower center", bbox_to_anchor=(0.5, 1.08), ncols=2
+        )
+
+
 def _lines(points: Sequence[FrontierPoint]) -> dict[str, list[FrontierPoint]]:
     """Group points by label, the worst first, so that the legend reads like the picture."""
     lines: dict[str, list[FrontierPoint]] = {}

@@ -18,16 +18,18 @@ def load_policy(source: str | Path) -> Policy:
     """Return the policy called `source`.
 
     Args:
-        source: a folder with a `policy.json`, the name of a criterion (the heuristic policy of that
-            criterion), or `default` (the best heuristic on held-out text).
+        source: a folder with a `policy.json`, the folder of a training run (its best policy), the
+            name of a criterion (the heuristic policy of that criterion), or `default` (the best
+            heuristic on held-out text).
 
     Raises:
         UsageError: when there is no such policy; the nearest name is suggested.
         PrunePolicyError: when the folder's policy is damaged.
     """
     place = Path(source)
-    if (place / POLICY_FILE).is_file():
-        return load_policy_folder(place)
+    for folder in (place, place / "best", place / "last"):
+        if (folder / POLICY_FILE).is_file():
+            return load_policy_folder(folder)
     if place.is_dir():
         raise PrunePolicyError(f"{place} holds no {POLICY_FILE}, so it is no policy.")
     name = str(source)

@@ -35,6 +35,7 @@ from prunepolicy.options import (
     Units,
 )
 from prunepolicy.running import error_console, run
+from prunepolicy.training_cli import train
 
 if TYPE_CHECKING:
     from prunepolicy.agents.opened_model import Hardware
@@ -300,6 +301,7 @@ def doctor(model: Model, revision: Revision = None, as_json: AsJson = False) -> 
 
 
 app.command("prune")(prune)
+app.command()(train)
 prune_app.command()(prune)
 
 

@@ -73,5 +73,9 @@ class Learner(ABC):
     def restore(self, state: LearnerState) -> None:
         """Continue from what `state` returned, bit by bit the same on a CPU."""
 
+    def evidence(self) -> dict[str, float]:
+        """Return what the policy's card says beside the scores, such as a surrogate's correlation."""
+        return {}
+
 
 algorithms: Registry[type[Learner]] = Registry("algorithm", "prunepolicy.agents.algorithms")

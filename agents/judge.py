@@ -1,0 +1,104 @@
+"""Judge policies on models they didn't learn from: how much worse the pruned model predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+from prunepolicy.agents.recipe import EvaluationRecipe
+from prunepolicy.agents.subject import Subject
+from prunepolicy.policy.base import Policy
+from prunepolicy.pruning.criteria import Need
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.gates import masked
+from prunepolicy.pruning.perplexity import perplexity
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.probe import Probe, probe_inputs, start_token
+from prunepolicy.pruning.stats import Stats
+
+JUDGING_SEED = 1_000_003
+"""Of the text that judges; no training probe uses it."""
+
+Scores = dict[str, float]
+"""Excess log-perplexity over the dense model in nats per token, by `model, budget`."""
+
+
+@dataclass
+class _Text:
+    """What one model is scored on."""
+
+    tokens: Tensor
+    window: int
+    start: int
+    dense: float = 0.0
+
+
+@dataclass
+class Judge:
+    """Scores policies on fixed models, budgets and texts; statistics are collected once.
+
+    Attributes:
+        subjects: the models that judge.
+        budgets: the sizes to plan for.
+        how: amount and source of the text.
+        seed: of the policies' probes.
+    """
+
+    subjects: tuple[Subject, ...]
+    budgets: tuple[Budget, ...]
+    how: EvaluationRecipe
+    seed: int = 0
+    _stats: dict[tuple[str, frozenset[Need], Probe], Stats] = field(default_factory=dict)
+    _texts: dict[str, _Text] = field(default_factory=dict)
+
+    def scores(self, policy: Policy) -> Scores:
+        """Return the excess log-perplexity of every model at every budget; lower is better."""
+        return {
+            f"{subject.name}, {budget}": self._excess(subject, self.plan(subject, policy, budget))
+            for subject in self.subjects
+            for budget in self.budgets
+        }
+
+    def plan(self, subject: Subject, policy: Policy, budget: Budget) -> Plan:
+        """Let `policy` plan for one of the models."""
+        graph, needs = subject.checkpoint.graph, frozenset(policy.needs(subject.checkpoint.graph, budget))
+        probe = replace(policy.probe, seed=self.seed)
+        key = (subject.name, needs, probe)
+        if key not in self._stats:
+            self._stats[key] = subject.stats(set(needs), probe)
+        return policy.plan(graph, self._stats[key], budget)
+
+    def _excess(self, subject: Subject, plan: Plan) -> float:
+        if subject.name not in self._texts:
+            self._texts[subject.name] = self._read_text(subject)
+        text = self._texts[subject.name]
+        with masked(subject.model, subject.checkpoint.graph, plan):
+            return _nll(subject, text) - text.dense
+
+    def _read_text(self, subject: Subject) -> _Text:
+        adapter = subject.checkpoint.adapter
+        if adapter.task != "causal":
+            raise UsageError(f"{subject.name} doesn't write text, so it can't judge a policy.")
+        source = "self" if self.how.text is None else str(self.how.text)
+        probe = Probe(source, self.how.samples, self.how.length, JUDGING_SEED)
+        ids = probe_inputs(probe, subject.model, adapter, subject.tokenizer, subject.checkpoint.fingerprint)[
+            "input_ids"
+        ]
+        start = start_token(subject.model, subject.tokenizer)
+        text = _Text(ids[:, 1:].flatten(), probe.length, start)
+        text.dense = _nll(subject, text)
+        return text
+
+
+def mean(scores: Scores | Iterable[float]) -> float:
+    """Return the mean of scores."""
+    values = list(scores.values() if isinstance(scores, dict) else scores)
+    if not values:
+        raise PrunePolicyError("There is nothing to judge on: no model or no budget.")
+    return sum(values) / len(values)
+
+
+def _nll(subject: Subject, text: _Text) -> float:
+    return perplexity(subject.model, text.tokens.to(subject.device), text.window, bos=text.start).nll

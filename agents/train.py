@@ -1,0 +1,147 @@
+"""Train a policy: recipe in, run folder out, with the best policy, its evidence and its card."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from prunepolicy.agents.algorithms import Assignment, Learner, algorithms
+from prunepolicy.agents.judge import Judge, Scores, mean
+from prunepolicy.agents.opened_model import Hardware
+from prunepolicy.agents.plots import plot_learning
+from prunepolicy.agents.policy_card import write_policy_card
+from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.recipe import Recipe
+from prunepolicy.agents.run_folder import BEST, LAST, Progress, RunFolder, seed_generators
+from prunepolicy.agents.subject import Subject
+from prunepolicy.agents.train_report import TrainReport
+from prunepolicy.policy.load import load_policy, load_policy_folder
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.source import resolve
+
+SCORE = "held_out/score"
+CURVE = "learning.png"
+
+
+def train(
+    recipe: Recipe, folder: Path, resume: bool = False, steps: Steps | None = None, command: str = ""
+) -> TrainReport:
+    """Learn what `recipe` says in `folder`, and compare the result with the heuristics.
+
+    Args:
+        folder: for the run; must be empty or absent unless `resume`.
+        resume: continue from the last checkpoint; on a CPU the result is the same bit by bit as
+            without the interruption.
+
+    Raises:
+        PrunePolicyError: when something learned is no number any more, or the recipe is wrong.
+    """
+    steps = steps or Steps()
+    algorithm = algorithms[recipe.algorithm]
+    opened = RunFolder.reopen if resume else RunFolder.start
+    run = opened(folder, recipe, command)
+    hardware = Hardware(recipe.device, recipe.dtype)
+    subjects = {
+        name: Subject(name, Checkpoint.open(resolve(name)), hardware, steps)
+        for name in (*recipe.models, *recipe.held_out)
+    }
+    judges = tuple(subjects[name] for name in recipe.held_out or recipe.models)
+    judge = Judge(judges, recipe.budgets.listed(), recipe.evaluation, recipe.seed)
+    seed_generators(recipe.seed)
+    learner = algorithm(Assignment(recipe, tuple(subjects[name] for name in recipe.models), steps))
+    progress, state = run.latest()
+    if progress.step:
+        learner.restore(state)
+    progress = _Training(run, learner, judge, steps).run(progress)
+    return _conclude(run, learner, judge, progress)
+
+
+@dataclass
+class _Training:
+    run_folder: RunFolder
+    learner: Learner
+    judge: Judge
+    steps: Steps
+
+    def run(self, progress: Progress) -> Progress:
+        """Step, log, evaluate and save until the recipe's last step, or until nothing improves."""
+        recipe = self.run_folder.recipe
+        left = recipe.episodes - progress.step
+        self.run_folder.open_events(progress.step)
+        try:
+            with self.steps.step("learn", left) as tick:
+                while progress.step < recipe.episodes and not self._is_stale(progress):
+                    progress = self._advance(progress)
+                    tick(1)
+        finally:
+            self.run_folder.close()
+        return progress
+
+    def _advance(self, progress: Progress) -> Progress:
+        recipe, step = self.run_folder.recipe, progress.step + 1
+        metrics = self.learner.step()
+        check_finite(metrics, step)
+        self.run_folder.log(step, metrics)
+        progress = replace(progress, step=step)
+        last = step == recipe.episodes
+        if last or step % recipe.evaluation.every == 0:
+            progress = self._evaluate(progress)
+        if last or step % recipe.checkpoint_every == 0 or self._is_stale(progress):
+            self.run_folder.keep_policy(self.learner.policy, LAST)
+            self.run_folder.checkpoint(progress, self.learner.state())
+        return progress
+
+    def _evaluate(self, progress: Progress) -> Progress:
+        scores = self.judge.scores(self.learner.policy)
+        check_finite(scores, progress.step)
+        score = -mean(scores)
+        row = {f"held_out/{name}": value for name, value in scores.items()}
+        self.run_folder.log(progress.step, {SCORE: score, **row})
+        self.steps.note(f"  step {progress.step}: excess log-perplexity {-score:.4f} nats per token")
+        if progress.best is not None and score <= progress.best:
+            return replace(progress, stale=progress.stale + 1)
+        self.run_folder.keep_policy(self.learner.policy, BEST)
+        return replace(progress, best=score, best_step=progress.step, stale=0)
+
+    def _is_stale(self, progress: Progress) -> bool:
+        patience = self.run_folder.recipe.evaluation.patience
+        return patience is not None and progress.stale >= patience
+
+
+def check_finite(metrics: Mapping[str, float], step: int) -> None:
+    """Raise `PrunePolicyError` when a metric is no number.
+
+    The last checkpoint stays as it was.
+    """
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise PrunePolicyError(
+                f"Training broke at step {step}: {name} is {value}. The last checkpoint is untouched; "
+                "lower the learning rate (--set learner.learning_rate=...) and start again."
+            )
+
+
+def _conclude(run: RunFolder, learner: Learner, judge: Judge, progress: Progress) -> TrainReport:
+    """Compare the best policy with the baselines, and write report, card and curve."""
+    recipe, policy = run.recipe, load_policy_folder(run.path / BEST)
+    scores: dict[str, Scores] = {policy.name: judge.scores(policy)}
+    for name in recipe.evaluation.baselines:
+        scores[name] = judge.scores(load_policy(name))
+    report = TrainReport(
+        policy.name,
+        str(run.path),
+        recipe.model_dump(mode="json"),
+        progress.step,
+        progress.best_step,
+        scores,
+        learner.evidence(),
+    )
+    report.save(run.path)
+    curve = [(int(row["step"]), row["reward"]) for row in run.rows() if "reward" in row]
+    judged = [(int(row["step"]), -row[SCORE]) for row in run.rows() if SCORE in row]
+    plot_learning(curve, judged, run.path / CURVE)
+    write_policy_card(report, run.path / BEST)
+    return report

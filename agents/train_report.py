@@ -1,0 +1,91 @@
+"""What a training run came to: scores of the learned policy and of the heuristics, side by side."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from prunepolicy.agents.judge import Scores, mean
+from prunepolicy.pruning.atomic import write_text
+
+REPORT = "train_report.json"
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """The result of a run.
+
+    Attributes:
+        policy: name of the learned policy.
+        folder: of the run.
+        recipe: everything that decided it.
+        steps: learning steps done.
+        best_step: the step whose policy is kept as the best.
+        scores: by policy, the excess log-perplexity (nats per token) by model and budget.
+        evidence: what the algorithm measured about itself.
+    """
+
+    policy: str
+    folder: str
+    recipe: dict[str, Any]
+    steps: int
+    best_step: int
+    scores: dict[str, Scores]
+    evidence: dict[str, float]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Mean excess log-perplexity by policy, the best first."""
+        return dict(sorted(((n, mean(s)) for n, s in self.scores.items()), key=lambda item: item[1]))
+
+    @property
+    def best_heuristic(self) -> str | None:
+        """The heuristic with the lowest mean; None when none was asked for."""
+        return next((name for name in self.means if name != self.policy), None)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: whether learning was worth it."""
+        rival, own = self.best_heuristic, self.means[self.policy]
+        if rival is None:
+            return f"This policy was compared with nothing; its excess log-perplexity is {own:.4f}."
+        numbers = f"{own:.4f} against {self.means[rival]:.4f} nats per token over the dense model"
+        if own < self.means[rival]:
+            return f"This policy beats the best heuristic, {rival}: {numbers}."
+        return f"This policy doesn't beat the best heuristic, {rival}: {numbers}. Use {rival} instead."
+
+    def to_json(self) -> str:
+        """Return the report as JSON text."""
+        return json.dumps({**asdict(self), "verdict": self.verdict}, indent=1, sort_keys=True) + "\n"
+
+    def save(self, folder: Path) -> None:
+        """Write the report into `folder`."""
+        write_text(folder / REPORT, self.to_json())
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return one row per policy, the best first: name, every score, mean."""
+        return [
+            (name, *(f"{value:.4f}" for value in self.scores[name].values()), f"{average:.4f}")
+            for name, average in self.means.items()
+        ]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Headings of `rows`."""
+        return ("policy", *self.scores[self.policy], "mean")
+
+    def render(self, console: Console) -> None:
+        """Print the table and the verdict."""
+        grid = Table(title="Excess log-perplexity over the dense model, nats per token")
+        for heading in self.columns:
+            grid.add_column(heading, justify="left" if heading == "policy" else "right")
+        for row in self.rows():
+            grid.add_row(*row, style="bold" if row[0] == self.policy else None)
+        console.print(grid)
+        console.print(self.verdict, highlight=False)
+        console.print(f"Use it: prune-with-policy MODEL --policy {self.folder} --keep 0.8 --out smaller/")

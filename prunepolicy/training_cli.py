@@ -1,0 +1,55 @@
+"""The commands that learn policies: they parse, call one function, and print."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from prunepolicy.options import AsJson
+from prunepolicy.running import error_console
+
+RUNS = Path("runs")
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.", show_default=False)]
+RunName = Annotated[
+    Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/RECIPE's name")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue after the last checkpoint.")]
+SeedOverride = Annotated[int | None, typer.Option("--seed", help="Instead of the recipe's.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override a key: --set learner.samples=8.", metavar="KEY=VALUE"),
+]
+
+
+def train(
+    recipe: RecipeFile,
+    out: RunName = None,
+    resume: Resume = False,
+    seed: SeedOverride = None,
+    set_: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Learn a policy from a recipe, judge it on held-out models, and write it with its evidence.
+
+    [bold]Example[/bold]
+
+    prunepolicy train configs/train/prunenet.yaml --seed 1 --set episodes=100
+    """
+    from prunepolicy.agents.progress import Steps
+    from prunepolicy.agents.recipe import load_recipe
+    from prunepolicy.agents.train import train
+
+    overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
+    console = error_console if as_json else Console()
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    folder = out or RUNS / recipe.stem
+    report = train(load_recipe(recipe, overrides), folder, resume, Steps(console), command)
+    if as_json:
+        print(report.to_json(), end="")
+    else:
+        report.render(console)
