@@ -34,7 +34,7 @@ def load_policy(source: str | Path) -> Policy:
         raise PrunePolicyError(f"{place} holds no {POLICY_FILE}, so it is no policy.")
     name = str(source)
     if name == DEFAULT:
-        return Heuristic(HeuristicConfig(repair="ridge"), DEFAULT)
+        return Heuristic(HeuristicConfig(per_layer_criterion="fisher", repair="ridge"), DEFAULT)
     if name in criteria:
         return Heuristic(HeuristicConfig(criterion=name))
     raise UsageError(f"There is no policy {name!r}.{did_you_mean(name, [DEFAULT, *criteria])}")

@@ -14,7 +14,7 @@ from torch import Tensor
 from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies
 from prunepolicy.pruning.allocators import Task, allocate, allocators
 from prunepolicy.pruning.budget_meter import meter_for
-from prunepolicy.pruning.criteria import Need, criteria
+from prunepolicy.pruning.criteria import Criterion, Need, criteria
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe
@@ -30,12 +30,14 @@ class HeuristicConfig(PolicyConfig):
 
     Attributes:
         criterion: name of the score.
+        per_layer_criterion: the score where layers may differ, None for the same one.
         allocator: name of the allocator for per-layer budgets; uniform budgets use `uniform`.
         rounds: removal rounds; statistics are measured anew after each.
         repair: name of the repair after the cut, None for none.
     """
 
-    criterion: str = "fisher"
+    criterion: str = "fisher_activation"
+    per_layer_criterion: str | None = None
     allocator: str = "global_rank"
     rounds: int = Field(default=1, ge=1, le=64)
     repair: str | None = None
@@ -52,9 +54,10 @@ class Heuristic(Policy):
     def __init__(self, config: HeuristicConfig, name: str = "") -> None:
         self.config: HeuristicConfig = config
         self.name = name or config.criterion
-        self.criterion = criteria[config.criterion]
-        if config.allocator not in allocators:
-            allocators[config.allocator]
+        # Looked up now, so that a wrong name is refused before anything runs.
+        self._criterion = criteria[config.criterion]
+        self._per_layer = criteria[config.per_layer_criterion or config.criterion]
+        allocators[config.allocator]
 
     @classmethod
     def restore(cls, folder: Path, config: HeuristicConfig, name: str) -> Self:
@@ -73,7 +76,11 @@ class Heuristic(Policy):
 
     def needs(self, graph: UnitGraph, budget: Budget) -> set[Need]:
         """Return what the criterion reads."""
-        return set(self.criterion.needs)
+        return set(self.criterion(budget).needs)
+
+    def criterion(self, budget: Budget) -> Criterion:
+        """Return the score for a budget: across layers it has to be comparable."""
+        return self._criterion if budget.uniform else self._per_layer
 
     def plan(
         self, graph: UnitGraph, stats: Stats, budget: Budget, instruments: Instruments | None = None
@@ -84,20 +91,20 @@ class Heuristic(Policy):
             BudgetError: when the budget can't be met.
         """
         instruments = instruments or Instruments()
-        groups = self.groups(graph, budget)
+        groups, criterion = self.groups(graph, budget), self.criterion(budget)
         rounds = self.config.rounds if instruments.refresh else 1
         outer = instruments.within.keep if instruments.within else {}
         plan = Plan(outer, budget, self.name)
         for number in range(1, rounds + 1):
             step = replace(budget, keep=budget.keep ** (number / rounds))
-            scores = self.criterion(graph, groups, stats)
+            scores = criterion(graph, groups, stats)
             task = Task(
                 graph,
                 groups,
                 _without_removed(scores, plan, graph),
                 step,
                 meter_for(graph, step, instruments.seconds),
-                self.criterion.comparable,
+                criterion.comparable,
             )
             keep = allocate("uniform" if budget.uniform else self.config.allocator, task)
             keep = {name: units for name, units in keep.items() if len(units) < graph[name].size}
@@ -113,11 +120,12 @@ class Heuristic(Policy):
             UsageError: when the network has none of the named kinds, or the criterion can't score
                 them.
         """
-        kinds = budget.kinds or self._default_kinds(graph)
+        criterion = self.criterion(budget)
+        kinds = budget.kinds or _default_kinds(graph, criterion)
         groups = graph.of_kind(*kinds)
         if not groups:
             raise UsageError(f"This {graph.family} network has no {budget.of} to prune.")
-        allowed = self.criterion.kinds
+        allowed = criterion.kinds
         if allowed and any(group.kind not in allowed for group in groups):
             raise UsageError(
                 f"The criterion {self.config.criterion!r} scores {', '.join(allowed)} only; "
@@ -125,13 +133,13 @@ class Heuristic(Policy):
             )
         return groups
 
-    def _default_kinds(self, graph: UnitGraph) -> tuple[str, ...]:
-        if self.criterion.kinds:
-            return self.criterion.kinds
-        if self.criterion.comparable:
-            free = tuple(kind for kind in FREE_KINDS if kind in graph.kinds)
-            return free or ("layer",)
-        return next(((kind,) for kind in MAIN_KINDS if kind in graph.kinds), ())
+
+def _default_kinds(graph: UnitGraph, criterion: Criterion) -> tuple[str, ...]:
+    if criterion.kinds:
+        return criterion.kinds
+    if criterion.comparable:
+        return tuple(kind for kind in FREE_KINDS if kind in graph.kinds) or ("layer",)
+    return next(((kind,) for kind in MAIN_KINDS if kind in graph.kinds), ())
 
 
 def _without_removed(scores: Mapping[str, Tensor], plan: Plan, graph: UnitGraph) -> dict[str, Tensor]:
