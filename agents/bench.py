@@ -146,7 +146,7 @@ def bench(
     """
     request, hardware = request or BenchRequest(), hardware or Hardware()
     request.check()
-    dense, pruned = OpenedModel(against, hardware), OpenedModel(model, hardware)
+    dense, pruned = OpenedModel.named(against, hardware), OpenedModel.named(model, hardware)
     if dense.checkpoint.adapter.task != pruned.checkpoint.adapter.task:
         raise UsageError(f"{against} and {model} do different things; there is nothing to compare.")
     costs = cost_of(dense.checkpoint.graph), cost_of(pruned.checkpoint.graph)

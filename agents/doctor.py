@@ -18,6 +18,7 @@ from prunepolicy.pruning.adapters import ModelAdapter, adapter_for
 from prunepolicy.pruning.adapters.base import Config
 from prunepolicy.pruning.checkpoint import CONFIG, INDEX, WEIGHTS, Checkpoint, read_json
 from prunepolicy.pruning.cost import cost_of
+from prunepolicy.pruning.errors import UnsupportedModelError
 from prunepolicy.pruning.machine import GIB, available_memory
 from prunepolicy.pruning.proof import LIBRARIES
 from prunepolicy.pruning.safetensors_file import FLOATS
@@ -100,8 +101,9 @@ class Diagnosis:
             f"{self.params:,} parameters; plans can keep {self.least_keep:.1%} or more of them.",
             highlight=False,
         )
-        console.print(_kinds_table(self.kinds))
-        console.print(_runtimes_table(self.runtimes))
+        if self.kinds:
+            console.print(_kinds_table(self.kinds))
+            console.print(_runtimes_table(self.runtimes))
         if self.tensor_parallel:
             console.print(
                 f"Tensor-parallel sizes: {', '.join(map(str, self.tensor_parallel))}", highlight=False
@@ -122,14 +124,19 @@ def doctor(model: str, revision: str | None = None) -> Diagnosis:
         revision: branch, tag or commit of a hub model.
 
     Raises:
-        UnsupportedModelError: when no adapter knows the architecture.
+        UnsupportedModelError: when no adapter knows the architecture and there are no weights to look at.
         BadCheckpointError: when the folder is damaged.
     """
     folder = resolve(model, revision)
     config = read_json(folder / CONFIG)
-    adapter = adapter_for(config)
     has_weights = (folder / WEIGHTS).is_file() or (folder / INDEX).is_file()
     checkpoint = Checkpoint.open(folder) if has_weights else None
+    try:
+        adapter = adapter_for(config, checkpoint.shapes if checkpoint else None)
+    except UnsupportedModelError as error:
+        if checkpoint is None:
+            raise
+        return _diagnosis_of_unknown(model, checkpoint, str(error))
     graph = checkpoint.graph if checkpoint else adapter.units(config, adapter.shapes(config))
     whole = cost_of(graph)
     return Diagnosis(
@@ -144,6 +151,25 @@ def doctor(model: str, revision: str | None = None) -> Diagnosis:
         tensor_parallel=_tensor_parallel(graph, config, adapter),
         needs=_needs(checkpoint, whole.params) if checkpoint else None,
         problems=tuple(_problems(folder, config, adapter, checkpoint)),
+    )
+
+
+def _diagnosis_of_unknown(model: str, checkpoint: Checkpoint, reason: str) -> Diagnosis:
+    """Say what can be said of an architecture in which nothing removable was recognised."""
+    params = sum(math.prod(shape) for shape in checkpoint.shapes.values())
+    nothing = "Nothing that could go was recognised, not even a stack of equal layers."
+    return Diagnosis(
+        model=model,
+        model_type=str(checkpoint.config.get("model_type")),
+        family="unknown",
+        task="unknown",
+        params=params,
+        kinds=(),
+        least_keep=1.0,
+        runtimes=(),
+        tensor_parallel=(),
+        needs=_needs(checkpoint, params),
+        problems=(reason, nothing),
     )
 
 

@@ -18,7 +18,7 @@ from prunepolicy.agents.score import Score
 from prunepolicy.pruning.errors import UnsupportedModelError, UsageError
 from prunepolicy.pruning.machine import versions
 from prunepolicy.pruning.multiple_choice import read_choices, score_choices
-from prunepolicy.pruning.perplexity import score_text
+from prunepolicy.pruning.perplexity import WINDOW, score_text
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class EvalRequest:
         tasks: names of lm-eval tasks.
         include_path: folder with lm-eval tasks of one's own.
         limit: questions per task or choice file at most; texts are read whole.
-        window: tokens that the model sees at once in texts.
+        window: tokens that the model sees at once in texts; None means 512, or the whole context where
+            that is shorter.
         batch: windows or questions in one forward pass.
     """
 
@@ -40,7 +41,7 @@ class EvalRequest:
     tasks: tuple[str, ...] = ()
     include_path: Path | None = None
     limit: int | None = None
-    window: int = 512
+    window: int | None = None
     batch: int = 4
 
     def check(self) -> None:
@@ -109,7 +110,7 @@ def evaluate(
     names = [model] if against is None else [against, model]
     settings = hardware.described() | _settings(request)
     # One model at a time: together they might not fit into memory.
-    scores = {name: tuple(_scores(OpenedModel(name, hardware), request)) for name in names}
+    scores = {name: tuple(_scores(OpenedModel.named(name, hardware), request)) for name in names}
     return EvalReport(scores, settings, versions("prunepolicy", "torch", "transformers", "lm_eval"))
 
 
@@ -138,7 +139,7 @@ def _settings(request: EvalRequest) -> dict[str, object]:
     files = (*request.text, *request.choices)
     hashes = {file.name: sha256(file.read_bytes()).hexdigest()[:12] for file in files}
     return {
-        "window": request.window if request.text else None,
+        "window": (request.window or f"at most {WINDOW}") if request.text else None,
         "batch": request.batch,
         "limit": request.limit,
         "files": hashes or None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,15 +11,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from prunepolicy.agents.plots import FrontierPoint, plot_frontier
-from prunepolicy.agents.prune import Settings
-from prunepolicy.agents.quality import text_scorer
+from prunepolicy.agents.plots import FRONTIER_PICTURE, FrontierPoint, plot_frontier
+from prunepolicy.agents.prune import Settings, holding, probe_for
+from prunepolicy.agents.quality import choose_text
 from prunepolicy.agents.report_view import count
 from prunepolicy.agents.subject import Subject
 from prunepolicy.policy.base import Instruments, Policy
 from prunepolicy.policy.load import load_policy
-from prunepolicy.pruning.atomic import check_target, partial_folder, publish, write_text
-from prunepolicy.pruning.claim import claiming
+from prunepolicy.pruning.atomic import partial_folder, publish, write_text
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.errors import UnsupportedModelError
 from prunepolicy.pruning.gates import masked
@@ -76,7 +76,7 @@ class Frontier:
         console.print(table)
         console.print(f"Perplexity right after cutting, without repair, on {self.text}.", highlight=False)
         console.print(
-            f"Plot: {self.folder}/frontier.png. "
+            f"Plot: {self.folder}/{FRONTIER_PICTURE}. "
             f"Cut a point: prunepolicy cut {self.model} {self.folder}/PLAN --out DIR"
         )
 
@@ -89,49 +89,54 @@ def draw_frontier(
     Raises:
         UnsupportedModelError: for models that don't write text, which have no perplexity.
     """
-    check_target(target, settings.overwrite)
-    if subject.checkpoint.adapter.task != "causal":
-        raise UnsupportedModelError("A frontier needs a model that writes text.")
-    policy = load_policy(policy) if isinstance(policy, str) else policy
-    plans = nested_plans(subject, policy, budgets, settings)
-    with subject.steps.step("measure quality", len(plans) + 1) as tick:
-        text, score = text_scorer(subject, settings.text)
-        dense = score(subject.model).perplexity
-        tick(1)
-        rows = []
-        for plan in plans:
-            with masked(subject.model, subject.checkpoint.graph, plan):
-                rows.append(_point(subject, plan, score(subject.model).perplexity))
+    with holding(target, settings.overwrite):
+        policy = load_policy(policy) if isinstance(policy, str) else policy
+        text = choose_text(subject, settings.text)
+        if text is None:
+            raise UnsupportedModelError("A frontier needs a model that writes text.")
+        plans = nested_plans(subject, policy, budgets, settings)
+        with subject.steps.step(f"measure quality on {text.name}", len(plans) + 1) as tick:
+            dense = text.score(subject.model).perplexity
             tick(1)
-    graph = subject.checkpoint.graph
-    frontier = Frontier(
-        subject.name, policy.name, budgets[0].of, dense, cost_of(graph).params, text, str(target), tuple(rows)
-    )
-    with claiming(target):
-        folder = partial_folder(target)
-        for plan, row in zip(plans, rows, strict=True):
+            rows = []
+            for plan in plans:
+                with masked(subject.model, subject.checkpoint.graph, plan):
+                    rows.append(_point(subject, plan, text.score(subject.model).perplexity))
+                tick(1)
+        params = cost_of(subject.checkpoint.graph).params
+        frontier = Frontier(
+            subject.name, policy.name, budgets[0].of, dense, params, text.name, str(target), tuple(rows)
+        )
+        _publish(frontier, plans, target)
+    return frontier
+
+
+def _publish(frontier: Frontier, plans: Sequence[Plan], target: Path) -> None:
+    """Write plans, table and plot to `target`, all or none."""
+    folder = partial_folder(target)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        for plan, row in zip(plans, frontier.rows, strict=True):
             plan.save(folder / row.plan)
         write_text(folder / "frontier.json", frontier.to_json())
-        drawn = [FrontierPoint(row.params, row.perplexity, policy.name) for row in rows]
-        plot_frontier(drawn, folder / "frontier.png", dense)
-    publish(folder, target)
-    return frontier
+        drawn = [FrontierPoint(row.params, row.perplexity, frontier.made_by) for row in frontier.rows]
+        plot_frontier(drawn, folder / FRONTIER_PICTURE, frontier.dense)
+        publish(folder, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def nested_plans(
     subject: Subject, policy: Policy, budgets: Sequence[Budget], settings: Settings
 ) -> list[Plan]:
     """Return one plan per budget from one scoring pass, the largest first, each within the last."""
-    probe = replace(policy.probe, seed=settings.seed)
-    if settings.probe:
-        probe = replace(probe, source=settings.probe)
-    graph = subject.checkpoint.graph
-    stats = subject.stats(policy.needs(graph, budgets[0]), probe)
+    graph, seconds = subject.checkpoint.graph, subject.seconds(budgets[0])
+    stats = subject.stats(policy.needs(graph, budgets[0]), probe_for(policy, settings))
     plans: list[Plan] = []
     with subject.steps.step("plan every size", len(budgets)) as tick:
         for budget in sorted(budgets, key=lambda budget: -budget.keep):
             within = plans[-1] if plans else None
-            plan = policy.plan(graph, stats, budget, Instruments(within=within))
+            plan = policy.plan(graph, stats, budget, Instruments(seconds=seconds, within=within))
             plans.append(replace(plan, fingerprint=subject.checkpoint.fingerprint))
             tick(1)
     return plans

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.errors import NotEnoughSpaceError
 from prunepolicy.pruning.loading import load_model, load_tokenizer
-from prunepolicy.pruning.machine import device_name
+from prunepolicy.pruning.machine import GIB, available_memory, device_name
 from prunepolicy.pruning.precision import device_called, dtype_called
 from prunepolicy.pruning.source import resolve
 
@@ -50,33 +52,63 @@ class Hardware:
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A model by the name the user gave; loaded when first used.
+    """A model by the name the user gave; its weights are loaded when first used.
 
     Attributes:
         name: a folder, a hub id or an alias.
     """
 
     name: str
+    checkpoint: Checkpoint
     hardware: Hardware
 
-    @cached_property
-    def checkpoint(self) -> Checkpoint:
-        """The folder on disk."""
-        return Checkpoint.open(resolve(self.name))
+    @classmethod
+    def named(cls, name: str, hardware: Hardware, revision: str | None = None) -> Self:
+        """Find and open what the user calls `name`."""
+        return cls(name, Checkpoint.open(resolve(name, revision)), hardware)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.hardware.torch_device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number type it computes in."""
+        return self.hardware.torch_dtype
 
     @cached_property
     def model(self) -> nn.Module:
         """The running model."""
-        hardware = self.hardware
-        return load_model(
-            self.checkpoint.folder,
-            self.checkpoint.adapter,
-            hardware.torch_dtype,
-            hardware.torch_device,
-            hardware.trust_remote_code,
-        )
+        return self.load(self.dtype)
 
     @cached_property
     def tokenizer(self) -> Any:
-        """Its tokenizer."""
+        """Its tokenizer; None for models that read no text."""
+        if self.checkpoint.adapter.task == "vision":
+            return None
         return load_tokenizer(self.checkpoint.folder)
+
+    def load(self, dtype: torch.dtype) -> nn.Module:
+        """Load the model once more, in a number type of its own.
+
+        Raises:
+            NotEnoughSpaceError: when it wouldn't fit into memory.
+        """
+        if not self.fits(dtype):
+            raise NotEnoughSpaceError(
+                f"Running {self.name} takes about {self.memory_needed(dtype) / GIB:.1f} GiB of memory, more "
+                "than is free; policies that only read weights (magnitude, random) plan without running it."
+            )
+        folder, adapter = self.checkpoint.folder, self.checkpoint.adapter
+        return load_model(folder, adapter, dtype, self.device, self.hardware.trust_remote_code)
+
+    def memory_needed(self, dtype: torch.dtype) -> int:
+        """Return the bytes that one running copy takes, with room for one batch."""
+        entries = sum(math.prod(shape) for shape in self.checkpoint.shapes.values())
+        return int(1.3 * entries * dtype.itemsize) + GIB // 2
+
+    def fits(self, dtype: torch.dtype, copies: int = 1) -> bool:
+        """Return whether so many running copies fit into free memory."""
+        free = available_memory()
+        return self.device.type != "cpu" or free is None or copies * self.memory_needed(dtype) < free

@@ -14,20 +14,26 @@ from torch import Tensor, nn
 from prunepolicy.agents.report import Facts
 from prunepolicy.agents.subject import Subject
 from prunepolicy.pruning.cost import Cost
-from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.latency import interleaved, time_model
 from prunepolicy.pruning.loading import load_model
-from prunepolicy.pruning.perplexity import TextScore, perplexity, score_text
+from prunepolicy.pruning.perplexity import TextScore, context_of, perplexity
 from prunepolicy.pruning.probe import Probe, probe_inputs
-from prunepolicy.pruning.speedup import spread
+from prunepolicy.pruning.speedup import Speedup, speedup, spread
 
 PROMPTS = ("The capital of France is", "Once upon a time, there was a", "To make a good cup of tea,")
 NEW_TOKENS = 24
 OWN_TEXT = Probe(samples=16, length=256, seed=1_000_003)
 """Text to score when the user gives none: written by the dense model, with a seed no probe uses."""
-PROMPT_TOKENS, DECODED, REPEATS = 128, 16, 5
+PROMPT_TOKENS, DECODED, REPEATS = 128, 16, 7
 
-Scorer = Callable[[nn.Module], TextScore]
+
+@dataclass(frozen=True)
+class ScoredText:
+    """A text, and how well a model predicts it."""
+
+    name: str
+    score: Callable[[nn.Module], TextScore]
 
 
 @dataclass(frozen=True)
@@ -49,63 +55,81 @@ class Measurements:
 
     Attributes:
         text: name of the text that both were scored on.
+        speedups: name of a workload to how many times faster the pruned model is.
     """
 
     before: Behaviour = field(default_factory=Behaviour)
     after: Behaviour = field(default_factory=Behaviour)
     text: str = ""
+    speedups: dict[str, Speedup] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
-def measure(subject: Subject, folder: Path, text: Path | None) -> Measurements:
+def measure(subject: Subject, folder: Path, text: ScoredText | None) -> Measurements:
     """Measure the dense model and the pruned one in `folder`, in turn, on the same inputs."""
-    if not subject.fits(copies=2):
+    if text is None:
+        return Measurements(warnings=("Quality and speed are measured for models that write text only.",))
+    if not subject.fits(subject.dtype, copies=2):
         return Measurements(warnings=("Both models don't fit into memory; nothing was measured.",))
-    adapter = subject.checkpoint.adapter
-    pruned = load_model(folder, adapter, subject.dtype, subject.device, trust_remote_code=True)
+    pruned = load_model(folder, subject.checkpoint.adapter, subject.dtype, subject.device, True)
     models = (subject.model, pruned)
-    if adapter.task != "causal":
-        return Measurements(warnings=("Quality is measured for models that write text only.",))
-    with subject.steps.step("measure quality"):
-        name, score = text_scorer(subject, text)
-        scores = [score(model) for model in models]
-    with subject.steps.step("measure speed"):
-        times = _latency(subject, models)
-    with subject.steps.step("write samples"):
+    with subject.steps.step(f"measure quality on {text.name}, before and after"):
+        scores = [text.score(model) for model in models]
+    with subject.steps.step("measure speed, before and after in turn"):
+        times = _times(subject, models)
+    with subject.steps.step("let both write samples"):
         texts = [_samples(model, subject.tokenizer) for model in models]
-    before, after = (Behaviour(*seen) for seen in zip(scores, times, texts, strict=True))
-    return Measurements(before, after, name)
+    medians = [{name: spread(series).median for name, series in of_one.items()} for of_one in times]
+    before, after = (Behaviour(*seen) for seen in zip(scores, medians, texts, strict=True))
+    speedups = {name: speedup(times[0][name], times[1][name]) for name in times[0]}
+    return Measurements(before, after, text.name, speedups)
 
 
-def text_scorer(subject: Subject, text: Path | None) -> tuple[str, Scorer]:
-    """Return the text's name and a function that scores a model on it.
+def choose_text(subject: Subject, file: Path | None) -> ScoredText | None:
+    """Return what models are scored on: a file, or text that the dense model writes.
+
+    None for models that don't write text.
 
     Raises:
-        PrunePolicyError: when the text can't be read.
+        UsageError: when the file can't be read, or has nothing to predict.
     """
-    if text is not None:
-        try:
-            content = text.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise PrunePolicyError(f"Can't read the text {text}: {error}.") from error
-        return text.name, lambda model: score_text(model, subject.tokenizer, content)
     checkpoint = subject.checkpoint
-    ids = probe_inputs(
-        OWN_TEXT, subject.model, checkpoint.adapter, subject.tokenizer, checkpoint.fingerprint
-    )["input_ids"].to(subject.device)
-    tokens, window, start = ids[:, 1:].flatten(), ids.shape[1], int(ids[0, 0])
-    return "text written by the dense model", lambda model: perplexity(model, tokens, window, bos=start)
+    if checkpoint.adapter.task != "causal":
+        return None
+    if file is not None:
+        tokens = subject.tokenizer(_read(file), add_special_tokens=False, verbose=False)["input_ids"]
+        if len(tokens) < 2:
+            raise UsageError(f"The text {file} has {len(tokens)} tokens; there is nothing to predict in it.")
+        start = subject.tokenizer.bos_token_id
+        return ScoredText(file.name, lambda model: perplexity(model, torch.tensor(tokens), bos=start))
+    with subject.steps.step("let the model write the text to be scored on, unless it did so before"):
+        ids = probe_inputs(
+            OWN_TEXT, subject.model, checkpoint.adapter, subject.tokenizer, checkpoint.fingerprint
+        )["input_ids"]
+    tokens, window, first = ids[:, 1:].flatten(), ids.shape[1], int(ids[0, 0])
+    return ScoredText(
+        "text written by the dense model", lambda model: perplexity(model, tokens, window, bos=first)
+    )
 
 
-def _latency(subject: Subject, models: tuple[nn.Module, ...]) -> list[dict[str, float]]:
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"Can't read the text {file}: {error}.") from error
+
+
+def _times(subject: Subject, models: tuple[nn.Module, ...]) -> list[dict[str, list[float]]]:
+    """Return, per model, the seconds of every workload's repeats."""
     vocabulary = int(subject.checkpoint.config["vocab_size"])
+    length = min(PROMPT_TOKENS, context_of(subject.model) - DECODED)
     generator = torch.Generator().manual_seed(0)
-    prompt = torch.randint(0, vocabulary, (1, PROMPT_TOKENS), generator=generator).to(subject.device)
+    prompt = torch.randint(0, vocabulary, (1, length), generator=generator).to(subject.device)
     runs = [partial(time_model, model, {"input_ids": prompt}, DECODED) for model in models]
     return [
         {
-            f"Reading {PROMPT_TOKENS} tokens": spread([time.prefill for time in times]).median,
-            "Writing one token": spread([time.decode or 0.0 for time in times]).median,
+            f"Reading {length} tokens": [time.prefill for time in times],
+            "Writing one token": [time.decode or 0.0 for time in times],
         }
         for times in interleaved(runs, REPEATS)
     ]

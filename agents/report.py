@@ -16,6 +16,7 @@ from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.perplexity import TextScore
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.proof import Receipt
+from prunepolicy.pruning.speedup import Speedup
 from prunepolicy.pruning.units import UnitGraph
 
 REPORT = "prune_report.json"
@@ -99,6 +100,8 @@ class PruneReport:
         budget: what was asked.
         reached: the share that stayed, of what the budget names.
         text: name of the text that both scores were taken on.
+        speedups: name of a workload to how many times faster the pruned network is, with the interval
+            that decides whether it may be called faster.
         loaders: who can load the result, in sentences.
         seconds: duration of the run.
     """
@@ -115,6 +118,7 @@ class PruneReport:
     after: Facts
     kept: tuple[KeptUnits, ...]
     text: str = ""
+    speedups: Mapping[str, Speedup] = field(default_factory=dict)
     proof: Receipt | None = None
     loaders: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -156,12 +160,13 @@ class PruneReport:
         return f"On the text that was scored, {change} ({ratio - 1:+.1%})."
 
     def _speed(self) -> str:
-        ratios = latency_ratios(self)
-        if not ratios:
+        if not self.speedups:
             return "No speed was measured."
-        parts = [f"{name} takes {ratio:.0%} of the time" for name, ratio in ratios.items()]
-        faster = "Measured speed" if min(ratios.values()) < 1 else "It isn't faster"
-        return f"{faster}: {', '.join(parts)}."
+        parts = [
+            f"{name}: {gain.verdict}, {gain.ratio:.2f} times as fast ({gain.low:.2f} to {gain.high:.2f})"
+            for name, gain in self.speedups.items()
+        ]
+        return f"Speed, with 95 % intervals: {'; '.join(parts)}."
 
     def to_json(self) -> str:
         """Return the report as JSON text, the same text for the same report."""

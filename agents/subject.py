@@ -2,103 +2,65 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prunepolicy.agents.opened_model import Hardware
+from prunepolicy.agents.opened_model import OpenedModel
 from prunepolicy.agents.progress import Steps
 from prunepolicy.policy.base import Instruments, Policy
 from prunepolicy.pruning.activations import activation_stats
 from prunepolicy.pruning.budget_meter import Meter
-from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.cut import Edits
-from prunepolicy.pruning.errors import NotEnoughSpaceError
 from prunepolicy.pruning.gate_gradients import gate_gradients
 from prunepolicy.pruning.latency_table import LatencyTable, Setting
-from prunepolicy.pruning.loading import load_model, load_tokenizer
-from prunepolicy.pruning.machine import GIB, available_memory
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe, probe_inputs
 from prunepolicy.pruning.repair import Patient, repairs
 from prunepolicy.pruning.stats import Stats, weight_stats
 
 
-@dataclass
-class Subject:
-    """A checkpoint, and its running model where one is needed.
+@dataclass(frozen=True)
+class Subject(OpenedModel):
+    """The model that a run prunes, and everything that a policy or a repair may ask of it.
 
     Attributes:
-        name: what the user called it.
+        steps: is told what happens.
+        opened_at: when the run began, on the monotonic clock.
     """
 
-    name: str
-    checkpoint: Checkpoint
-    hardware: Hardware
     steps: Steps = field(default_factory=Steps)
+    opened_at: float = field(default_factory=time.monotonic)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-        return self.hardware.torch_device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The number type it computes in."""
-        return self.hardware.torch_dtype
-
-    @cached_property
-    def model(self) -> nn.Module:
-        """The dense model, loaded on first use.
-
-        Raises:
-            NotEnoughSpaceError: when it wouldn't fit into memory.
-        """
-        if not self.fits():
-            raise NotEnoughSpaceError(
-                f"Running this model takes about {self.memory_needed / GIB:.1f} GiB of memory, "
-                "more than is free. Use a policy that reads weights only (--policy magnitude or random)."
-            )
-        with self.steps.step("load the model"):
-            return load_model(self.checkpoint.folder, self.checkpoint.adapter, self.dtype, self.device)
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer; None for models that read no text."""
-        if self.checkpoint.adapter.task == "vision":
-            return None
-        return load_tokenizer(self.checkpoint.folder)
-
-    @property
-    def memory_needed(self) -> int:
-        """Bytes that the running model takes, with room for one batch."""
-        entries = sum(int(torch.Size(shape).numel()) for shape in self.checkpoint.shapes.values())
-        return int(1.3 * entries * self.dtype.itemsize) + GIB // 2
-
-    def fits(self, copies: int = 1) -> bool:
-        """Return whether so many running copies fit into free memory."""
-        free = available_memory()
-        return self.device.type != "cpu" or free is None or copies * self.memory_needed < free
+    def load(self, dtype: torch.dtype) -> nn.Module:
+        """Load the model, and say so."""
+        with self.steps.step(f"load {self.name} in {str(dtype).removeprefix('torch.')}"):
+            return super().load(dtype)
 
     def probe(self, probe: Probe) -> Mapping[str, Tensor]:
         """Return the inputs of `probe` for this model, on its device."""
-        with self.steps.step(f"probe: {_describe(probe)}"):
+        with self.steps.step(f"probe: {self._described(probe)}"):
             inputs = probe_inputs(
                 probe, self.model, self.checkpoint.adapter, self.tokenizer, self.checkpoint.fingerprint
             )
-        cast = {k: v if k == "input_ids" else v.to(self.dtype) for k, v in inputs.items()}
-        return {name: tensor.to(self.device) for name, tensor in cast.items()}
+        return self.placed(inputs, self.dtype)
+
+    def placed(self, inputs: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+        """Return `inputs` on the model's device, images in `dtype`."""
+        return {
+            name: tensor.to(self.device, dtype) if tensor.is_floating_point() else tensor.to(self.device)
+            for name, tensor in inputs.items()
+        }
 
     def stats(self, needs: set[Need], probe: Probe, plan: Plan | None = None) -> Stats:
         """Collect the statistics a policy asks for, on the network as `plan` would leave it."""
         graph, stats = self.checkpoint.graph, Stats(seed=probe.seed)
         if "weights" in needs and plan is None:
-            with self.steps.step("read the weights"):
+            with self.steps.step("read the weights' norms"):
                 stats = stats.merged(weight_stats(self.checkpoint, graph.groups))
         if not needs & {"activations", "gradients"}:
             return stats
@@ -106,10 +68,10 @@ class Subject:
         count = len(next(iter(inputs.values())))
         groups = [group for group in graph.groups if group.gate is not None]
         if "activations" in needs:
-            with self.steps.step("watch activations", count) as tick:
+            with self.steps.step("watch what every unit adds (activations)", count) as tick:
                 stats = stats.merged(activation_stats(self.model, graph, groups, inputs, plan, tick))
         if "gradients" in needs:
-            with self.steps.step("watch gate gradients", count) as tick:
+            with self.steps.step("watch what every unit matters to the loss (gate gradients)", count) as tick:
                 found = gate_gradients(self.model, graph, groups, inputs, plan, probe.seed, tick)
                 stats = stats.merged(found)
         return stats
@@ -120,12 +82,11 @@ class Subject:
         stats = self.stats(needs, probe)
         instruments = Instruments(
             refresh=(lambda plan: self.stats(needs, probe, plan)) if needs - {"weights"} else None,
-            seconds=self._latency() if budget.of == "latency" else None,
+            seconds=self.seconds(budget),
         )
-        with self.steps.step("plan"):
-            return policy.plan(self.checkpoint.graph, stats, budget, instruments).with_fingerprint(
-                self.checkpoint.fingerprint
-            )
+        with self.steps.step(f"plan: {budget}, by {policy.name}"):
+            plan = policy.plan(self.checkpoint.graph, stats, budget, instruments)
+        return plan.with_fingerprint(self.checkpoint.fingerprint)
 
     def repaired(self, plan: Plan, probe: Probe) -> Edits:
         """Compute what the plan's repair changes; nothing for a plan without repair."""
@@ -135,14 +96,23 @@ class Subject:
         with self.steps.step(f"repair: {plan.repair}"):
             return repair(Patient(self.checkpoint, self.model, plan, inputs))
 
-    def _latency(self) -> Meter:
+    def seconds(self, budget: Budget) -> Meter | None:
+        """Return what predicts seconds per token here; None for budgets of anything but latency."""
+        if budget.of != "latency":
+            return None
         graph = self.checkpoint.graph
-        with self.steps.step("measure matrix products"):
+        with self.steps.step("time matrix products that no earlier run has timed"):
             table = LatencyTable.measure(graph, Setting(self.device, self.dtype))
         return lambda keep: table.latency(graph, keep)
 
-
-def _describe(probe: Probe) -> str:
-    if probe.source == "self":
-        return f"{probe.samples} texts of {probe.length} tokens, written by the model"
-    return "the start token" if probe.source == "start" else probe.source
+    def _described(self, probe: Probe) -> str:
+        task = self.checkpoint.adapter.task
+        if task == "vision":
+            return f"{probe.samples} images of seeded noise"
+        if probe.source == "start" and task == "causal":
+            return "the start token alone"
+        if probe.source not in ("self", "start"):
+            return f"up to {probe.samples} windows of {probe.source}"
+        if task == "encoder":
+            return f"{probe.samples} sequences of seeded random tokens"
+        return f"{probe.samples} texts that the model writes, or wrote in an earlier run"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,6 +71,7 @@ def prune(
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    trust_remote_code: Trust = False,
     revision: Revision = None,
     overwrite: Overwrite = False,
     no_measure: NoMeasure = False,
@@ -87,24 +89,25 @@ def prune(
     """
     from dataclasses import replace
 
-    from prunepolicy.agents.prune import carry_out, decide, open_subject
+    from prunepolicy.agents.prune import carry_out, decide, holding, open_subject
     from prunepolicy.agents.report_view import render
-    from prunepolicy.pruning.atomic import check_target
 
     budget = _budget(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
-        _settings(as_json, device, dtype, seed),
+        _settings(as_json, _hardware(device, dtype, trust_remote_code), seed),
         revision=revision, repair=repair, probe=probe, text=text, overwrite=overwrite,
         measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
-    check_target(out, overwrite)
-    subject = open_subject(model, settings)
-    decided = decide(subject, policy, budget, settings)
-    if not as_json:
-        _show_plan(subject, decided)
-    if dry_run:
-        return
-    report = carry_out(subject, decided, out, settings)
+    with nullcontext() if dry_run else holding(out, overwrite):
+        subject = open_subject(model, settings)
+        decided = decide(subject, policy, budget, settings)
+        if not as_json:
+            _show_plan(subject, decided)
+        elif dry_run:
+            print(decided.to_json(), end="")
+        if dry_run:
+            return
+        report = carry_out(subject, decided, out, settings)
     if as_json:
         print(report.to_json(), end="")
     else:
@@ -129,6 +132,7 @@ def plan(
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    trust_remote_code: Trust = False,
     revision: Revision = None,
     as_json: AsJson = False,
 ) -> None:
@@ -143,7 +147,10 @@ def plan(
     from prunepolicy.agents.prune import decide, open_subject
 
     budget = _budget(keep, of, units, per_layer, multiple_of, context)
-    settings = replace(_settings(as_json, device, dtype, seed), revision=revision, repair=repair, probe=probe)
+    settings = replace(
+        _settings(as_json, _hardware(device, dtype, trust_remote_code), seed),
+        revision=revision, repair=repair, probe=probe,
+    )  # fmt: skip
     subject = open_subject(model, settings)
     decided = decide(subject, policy, budget, settings)
     if out is not None:
@@ -166,6 +173,7 @@ def cut(
     text: Text = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    trust_remote_code: Trust = False,
     revision: Revision = None,
     overwrite: Overwrite = False,
     no_measure: NoMeasure = False,
@@ -187,7 +195,7 @@ def cut(
     loaded = Plan.load(plan_file)
     seed = int(loaded.settings.get("probe", {}).get("seed", 0))
     settings = replace(
-        _settings(as_json, device, dtype, seed),
+        _settings(as_json, _hardware(device, dtype, trust_remote_code), seed),
         revision=revision, text=text, overwrite=overwrite, measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
     report = carry_out(open_subject(model, settings), loaded, out, settings)
@@ -213,6 +221,7 @@ def frontier(
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    trust_remote_code: Trust = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -228,7 +237,10 @@ def frontier(
     from prunepolicy.agents.prune import open_subject
 
     budgets = [_budget(keep, of, units, per_layer, None, 4096) for keep in _numbers(keeps, "--keeps")]
-    settings = replace(_settings(as_json, device, dtype, seed), text=text, probe=probe, overwrite=overwrite)
+    settings = replace(
+        _settings(as_json, _hardware(device, dtype, trust_remote_code), seed),
+        text=text, probe=probe, overwrite=overwrite,
+    )  # fmt: skip
     result = draw_frontier(open_subject(model, settings), policy, budgets, out, settings)
     _print(result, as_json)
 
@@ -242,7 +254,10 @@ def evaluate(
     include_path: Annotated[Path | None, typer.Option("--include-path", help="Own lm-eval tasks.")] = None,
     against: Annotated[str | None, typer.Option("--against", help="A model to compare with.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Questions per task at most.")] = None,
-    window: Annotated[int, typer.Option("--window", help="Tokens the model sees at once.")] = 512,
+    window: Annotated[
+        int | None,
+        typer.Option("--window", help="Tokens the model sees at once.", show_default="512, or its context"),
+    ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     trust_remote_code: Trust = False,
@@ -346,13 +361,13 @@ def _hardware(device: str, dtype: str, trust_remote_code: bool = False) -> Hardw
     return Hardware(device, dtype, trust_remote_code)
 
 
-def _settings(as_json: bool, device: str, dtype: str, seed: int) -> Settings:
+def _settings(as_json: bool, hardware: Hardware, seed: int) -> Settings:
     from prunepolicy.agents.progress import Steps
     from prunepolicy.agents.prune import Settings
 
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     console = error_console if as_json else out_console
-    return Settings(hardware=_hardware(device, dtype), seed=seed, command=command, steps=Steps(console))
+    return Settings(hardware=hardware, seed=seed, command=command, steps=Steps(console))
 
 
 def _show_plan(subject: Any, plan: Any) -> None:

@@ -41,7 +41,10 @@ Repair = Annotated[
     str | None, typer.Option("--repair", help="After the cut: ridge, bias or none.", show_default="by policy")
 ]
 Text = Annotated[
-    Path | None, typer.Option("--text", help="Held-out text to score before and after.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--text", help="Held-out text to score before and after.", exists=True, dir_okay=False, readable=True
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, …")]

@@ -12,17 +12,17 @@ from prunepolicy.pruning.cut import Edits
 from prunepolicy.pruning.gates import find_module, masked
 from prunepolicy.pruning.keep_masks import Indices, kept_indices, removed_units
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.units import UnitGraph
+from prunepolicy.pruning.units import UnitGraph, consumer_of
 
 
 @contextmanager
 def edited(model: nn.Module, graph: UnitGraph, plan: Plan, edits: Edits) -> Iterator[None]:
     """Mask what `plan` removes and put the repaired values in place while the context lasts."""
-    removed = removed_units(graph, plan.keep)
+    removed, running = removed_units(graph, plan.keep), _running_names(graph)
     with ExitStack() as stack:
         for name, value in edits.tensors.items():
             module_name, _, attribute = name.rpartition(".")
-            module = find_module(model, module_name)
+            module = find_module(model, running.get(module_name, module_name))
             old = getattr(module, attribute)
             if name not in graph.tensors and not value.any():
                 continue  # A bias of zeros that only the configuration's switch asks for.
@@ -31,6 +31,15 @@ def edited(model: nn.Module, graph: UnitGraph, plan: Plan, edits: Edits) -> Iter
             stack.callback(setattr, module, attribute, old)
         stack.enter_context(masked(model, graph, plan))
         yield
+
+
+def _running_names(graph: UnitGraph) -> dict[str, str]:
+    """Return the running model's names of modules that checkpoints may call otherwise."""
+    return {
+        consumer_of(group).tensor.rpartition(".")[0]: group.gate.module
+        for group in graph.of_kind("ffn")
+        if group.gate is not None and group.gate.how == "input"
+    }
 
 
 def _scattered(dense: Tensor, kept: Tensor, indices: Mapping[int, Indices]) -> Tensor:

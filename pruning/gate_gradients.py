@@ -36,7 +36,7 @@ def gate_gradients(
     Raises:
         PrunePolicyError: when a gradient is no number.
     """
-    chosen = [g for g in groups if g.gate and g.gate.how in ("input", "output", "residual")]
+    chosen = [group for group in groups if group.gate]
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     rows: dict[str, list[Tensor]] = {group.name: [] for group in chosen}
@@ -82,6 +82,8 @@ def sample_losses(model: nn.Module, batch: Inputs, generator: torch.Generator) -
 
 
 def _gradient_of(name: str, value: Tensor) -> Tensor:
-    if value.grad is None or not torch.isfinite(value.grad).all():
+    if value.grad is None:  # No token of the batch came by this expert.
+        return torch.zeros(value.shape)
+    if not torch.isfinite(value.grad).all():
         raise PrunePolicyError(f"The gate gradients of {name!r} are no numbers; the model is damaged.")
     return value.grad.float().cpu()

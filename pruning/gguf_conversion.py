@@ -60,10 +60,13 @@ def _content_hash(file: Path) -> str:
 def _convert(file: Path, folder: Path) -> None:
     import torch
 
-    model, tokenizer = _load(file)
-    _forget_quantisation(model)
-    model.to(torch.bfloat16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    from prunepolicy.pruning.transformers_loading import without_bars
+
+    with without_bars():
+        model, tokenizer = _load(file)
+        _forget_quantisation(model)
+        model.to(torch.bfloat16).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     for name, keys in LEFTOVERS.items():
         content = read_json(folder / name)
         kept = {key: value for key, value in content.items() if key not in keys}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+
+WINDOW = 512
+"""Tokens that a model sees at once while it is scored, unless its context is shorter."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def score_text(
     model: nn.Module,
     tokenizer: Any,
     text: str,
-    window: int = 512,
+    window: int | None = None,
     batch: int = 4,
     limit: int | None = None,
 ) -> TextScore:
@@ -70,7 +74,7 @@ def score_text(
 
 
 def perplexity(
-    model: nn.Module, tokens: Tensor, window: int = 512, batch: int = 4, bos: int | None = None
+    model: nn.Module, tokens: Tensor, window: int | None = None, batch: int = 4, bos: int | None = None
 ) -> TextScore:
     """Score `tokens`, shape (length,), in windows that don't overlap.
 
@@ -79,13 +83,15 @@ def perplexity(
     window is scored too. Log-likelihoods are summed in float32 whatever the model computes in.
 
     Args:
-        window: tokens the model sees at once, `bos` included.
+        window: tokens the model sees at once, `bos` included; None means 512, or the model's whole
+            context where that is shorter.
         batch: windows in one forward pass.
 
     Raises:
         UsageError: when there is nothing to score or the window is longer than the model's context.
         PrunePolicyError: when the model's output is not finite.
     """
+    window = min(WINDOW, context_of(model)) if window is None else window
     _check_window(model, window)
     fresh = window - (bos is not None)
     if len(tokens) + (bos is not None) < 2:
@@ -103,9 +109,15 @@ def perplexity(
     return TextScore(nll, math.exp(nll) if nll < 700 else math.inf, count, window)
 
 
-def _check_window(model: nn.Module, window: int) -> None:
+def context_of(model: nn.Module) -> int:
+    """Return how many tokens the model can read at once; a very large number where it doesn't say."""
     longest = getattr(model.config, "max_position_embeddings", None)
-    if window < 2 or (isinstance(longest, int) and window > longest):
+    return longest if isinstance(longest, int) and longest > 0 else sys.maxsize
+
+
+def _check_window(model: nn.Module, window: int) -> None:
+    longest = context_of(model)
+    if not 2 <= window <= longest:
         raise UsageError(
             f"The window must be between 2 and the model's context of {longest} tokens; got {window}."
         )

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from prunepolicy.pruning.adapters import ModelAdapter
 from prunepolicy.pruning.atomic import write_bytes
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.machine import cache_folder
+from prunepolicy.pruning.perplexity import context_of
 from prunepolicy.pruning.safetensors_file import NAMES, TensorHeader, header_bytes, read_header, tensor_bytes
 
 WRITE_BATCH = 32
@@ -54,11 +55,14 @@ def probe_inputs(
 ) -> dict[str, Tensor]:
     """Return the model's keyword inputs for `probe`; self-written text is cached by fingerprint.
 
+    No sequence is longer than the model's context.
+
     Raises:
         PrunePolicyError: when a probe text is missing or too short.
     """
     if adapter.task == "vision":
         return {"pixel_values": _noise_images(probe, model)}
+    probe = replace(probe, length=min(probe.length, context_of(model)))
     if adapter.task == "encoder" and probe.source in ("self", "start"):
         return {"input_ids": _noise_tokens(probe, model)}
     if probe.source == "start":
@@ -162,8 +166,7 @@ def _cached_writing(probe: Probe, model: nn.Module, tokenizer: Any, fingerprint:
 def _noise_tokens(probe: Probe, model: nn.Module) -> Tensor:
     generator = torch.Generator().manual_seed(probe.seed)
     config: Any = model.config
-    length = min(probe.length, int(config.max_position_embeddings))
-    return torch.randint(0, int(config.vocab_size), (probe.samples, length), generator=generator)
+    return torch.randint(0, int(config.vocab_size), (probe.samples, probe.length), generator=generator)
 
 
 def _noise_images(probe: Probe, model: nn.Module) -> Tensor:

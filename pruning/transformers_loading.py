@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 import transformers
 from torch import nn
+from transformers.utils import logging
 
 from prunepolicy.pruning.errors import BadCheckpointError
 
@@ -23,14 +26,15 @@ def load_folder(
         BadCheckpointError: when it doesn't load, or a weight is missing or of another shape.
     """
     try:
-        model, info = getattr(transformers, auto_class).from_pretrained(
-            folder,
-            dtype=dtype,
-            output_loading_info=True,
-            local_files_only=True,
-            trust_remote_code=trust_remote_code,
-            ignore_mismatched_sizes=True,  # They are refused below, by name.
-        )
+        with without_bars():
+            model, info = getattr(transformers, auto_class).from_pretrained(
+                folder,
+                dtype=dtype,
+                output_loading_info=True,
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
+                ignore_mismatched_sizes=True,  # They are refused below, by name.
+            )
     except LOADING_ERRORS as error:
         raise BadCheckpointError(f"{folder} doesn't load with transformers: {first_line(error)}") from error
     for name, stored, implied in sorted(info["mismatched_keys"]):
@@ -42,6 +46,18 @@ def load_folder(
         raise BadCheckpointError(f"{folder} lacks {len(missing)} weights, the first is {missing[0]!r}.")
     loaded: nn.Module = model.eval()
     return loaded
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Keep transformers from drawing progress bars into our output while the context lasts."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def first_line(error: BaseException) -> str:

@@ -90,8 +90,23 @@ def test_everything_found_is_shown(tiny_checkpoint: Make) -> None:
     assert json.loads(diagnosis.to_json())["params"] == TOTAL
 
 
-def test_an_unknown_architecture_names_the_nearest(tiny_checkpoint: Make) -> None:
+def test_an_unknown_architecture_is_diagnosed_by_its_stack_of_layers(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint()
+    config = checkpoint.config | {"model_type": "stablelm"}
+    (checkpoint.folder / "config.json").write_text(json.dumps(config))
+    diagnosis = doctor(str(checkpoint.folder))
+    assert [facts.kind for facts in diagnosis.kinds] == ["layer"]
+    assert any("No adapter knows model type 'stablelm'" in problem for problem in diagnosis.problems)
+
+
+def test_an_unknown_architecture_without_layers_gets_what_can_be_said(tiny_checkpoint: Make) -> None:
     checkpoint = tiny_checkpoint()
     (checkpoint.folder / "config.json").write_text(json.dumps(checkpoint.config | {"model_type": "lama"}))
+    diagnosis = doctor(str(checkpoint.folder))
+    assert (diagnosis.params, diagnosis.kinds, diagnosis.family) == (TOTAL, (), "unknown")
+    text = shown(diagnosis)
+    assert "Did you mean 'llama'?" in text
+    assert "Nothing that could go was recognised" in text
+    (checkpoint.folder / "model.safetensors").unlink()
     with pytest.raises(UnsupportedModelError, match="llama"):
         doctor(str(checkpoint.folder))

@@ -15,6 +15,7 @@ from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.perplexity import TextScore
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.proof import Receipt
+from prunepolicy.pruning.speedup import Speedup
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 
@@ -23,7 +24,9 @@ def degraded(report: PruneReport) -> PruneReport:
 
 
 def unmeasured(report: PruneReport) -> PruneReport:
-    return replace(report, after=replace(report.after, score=None, latency={}, samples=()), proof=None)
+    return replace(
+        report, after=replace(report.after, score=None, latency={}, samples=()), speedups={}, proof=None
+    )
 
 
 def printed(report: PruneReport) -> str:
@@ -56,7 +59,7 @@ def test_other_json_is_refused(report: PruneReport) -> None:
 def test_verdict_names_a_moderate_loss_and_the_measured_speed(report: PruneReport) -> None:
     assert not report.degraded
     assert "+20.0%" in report.verdict
-    assert "90% of the time" in report.verdict
+    assert "writing one token: faster, 1.11 times as fast (1.05 to 1.18)" in report.verdict
 
 
 def test_verdict_calls_a_ruined_model_degraded_and_suggests_more(report: PruneReport) -> None:
@@ -78,9 +81,10 @@ def test_nothing_is_claimed_that_was_not_measured(report: PruneReport) -> None:
     assert not unmeasured(report).degraded
 
 
-def test_slower_is_not_called_faster(report: PruneReport) -> None:
-    slower = replace(report, after=replace(report.after, latency={"writing one token": 0.05}))
-    assert "isn't faster" in slower.verdict
+def test_only_an_interval_above_one_is_called_faster(report: PruneReport) -> None:
+    for interval, words in (((1.02, 1.3), "faster"), ((0.7, 0.98), "slower"), ((0.98, 1.3), "no difference")):
+        measured = replace(report, speedups={"writing one token": Speedup(1.1, *interval)})
+        assert f"writing one token: {words}" in measured.verdict
 
 
 def test_the_suggested_keep_lies_between_the_asked_and_everything() -> None:
