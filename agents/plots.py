@@ -50,6 +50,7 @@ MARKED = 40
 
 LAYERS_PICTURE = "layers.png"
 BEFORE_AFTER_PICTURE = "before_after.png"
+FRONTIER_PICTURE = "frontier.png"
 
 
 @dataclass(frozen=True)
