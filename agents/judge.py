@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from prunepolicy.agents.collected import Collected
 from prunepolicy.agents.recipe import EvaluationRecipe
 from prunepolicy.agents.subject import Subject
-from prunepolicy.policy.base import Policy
-from prunepolicy.pruning.criteria import Need
+from prunepolicy.policy.base import Instruments, Policy
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.gates import masked
 from prunepolicy.pruning.perplexity import perplexity
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe, probe_inputs, start_token
-from prunepolicy.pruning.stats import Stats
 
 JUDGING_SEED = 1_000_003
 """Of the text that judges; no training probe uses it."""
@@ -37,20 +35,21 @@ class _Text:
 
 @dataclass
 class Judge:
-    """Scores policies on fixed models, budgets and texts; statistics are collected once.
+    """Scores policies on fixed models, budgets and texts.
 
     Attributes:
         subjects: the models that judge.
         budgets: the sizes to plan for.
         how: amount and source of the text.
         seed: of the policies' probes.
+        collected: statistics of the models.
     """
 
     subjects: tuple[Subject, ...]
     budgets: tuple[Budget, ...]
     how: EvaluationRecipe
     seed: int = 0
-    _stats: dict[tuple[str, frozenset[Need], Probe], Stats] = field(default_factory=dict)
+    collected: Collected = field(default_factory=Collected)
     _texts: dict[str, _Text] = field(default_factory=dict)
 
     def scores(self, policy: Policy) -> Scores:
@@ -63,12 +62,9 @@ class Judge:
 
     def plan(self, subject: Subject, policy: Policy, budget: Budget) -> Plan:
         """Let `policy` plan for one of the models."""
-        graph, needs = subject.checkpoint.graph, frozenset(policy.needs(subject.checkpoint.graph, budget))
-        probe = replace(policy.probe, seed=self.seed)
-        key = (subject.name, needs, probe)
-        if key not in self._stats:
-            self._stats[key] = subject.stats(set(needs), probe)
-        return policy.plan(graph, self._stats[key], budget)
+        graph, probe = subject.checkpoint.graph, replace(policy.probe, seed=self.seed)
+        stats = self.collected.stats(subject, policy.needs(graph, budget), probe)
+        return policy.plan(graph, stats, budget, Instruments(seconds=subject.seconds(budget)))
 
     def _excess(self, subject: Subject, plan: Plan) -> float:
         if subject.name not in self._texts:
@@ -92,9 +88,9 @@ class Judge:
         return text
 
 
-def mean(scores: Scores | Iterable[float]) -> float:
+def mean(scores: Scores) -> float:
     """Return the mean of scores."""
-    values = list(scores.values() if isinstance(scores, dict) else scores)
+    values = list(scores.values())
     if not values:
         raise PrunePolicyError("There is nothing to judge on: no model or no budget.")
     return sum(values) / len(values)

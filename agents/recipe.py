@@ -52,7 +52,14 @@ class EvaluationRecipe(RecipePart):
     samples: int = Field(default=16, ge=1)
     length: int = Field(default=128, ge=2)
     text: Path | None = None
-    baselines: tuple[str, ...] = ("random", "magnitude", "activation", "taylor", "fisher")
+    baselines: tuple[str, ...] = (
+        "random",
+        "magnitude",
+        "activation",
+        "taylor",
+        "fisher",
+        "fisher_activation",
+    )
 
 
 class Recipe(RecipePart):

@@ -21,7 +21,11 @@ from prunepolicy.pruning.latency_table import LatencyTable, Setting
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe, probe_inputs
 from prunepolicy.pruning.repair import Patient, repairs
+from prunepolicy.pruning.row_features import row_stats, scored_stats
 from prunepolicy.pruning.stats import Stats, weight_stats
+
+MEASURED: set[Need] = {"activations", "gradients"}
+"""Statistics that change when units go, so that working in rounds means measuring them again."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,10 @@ class Subject(OpenedModel):
         if "weights" in needs and plan is None:
             with self.steps.step("read the weights' norms"):
                 stats = stats.merged(weight_stats(self.checkpoint, graph.groups))
-        if not needs & {"activations", "gradients"}:
+        if needs & {"rows", "scored"} and plan is None:
+            with self.steps.step("read the rows of feed-forward blocks"):
+                stats = stats.merged(self._rows(needs))
+        if not needs & MEASURED:
             return stats
         inputs = self.probe(probe)
         count = len(next(iter(inputs.values())))
@@ -76,12 +83,18 @@ class Subject(OpenedModel):
                 stats = stats.merged(found)
         return stats
 
+    def _rows(self, needs: set[Need]) -> Stats:
+        blocks, stats = self.checkpoint.graph.of_kind("ffn"), Stats()
+        if "rows" in needs:
+            stats = stats.merged(row_stats(self.checkpoint, blocks))
+        return stats.merged(scored_stats(self.checkpoint, blocks)) if "scored" in needs else stats
+
     def plan(self, policy: Policy, budget: Budget, probe: Probe) -> Plan:
         """Let `policy` decide, with statistics refreshed between rounds where it works in rounds."""
         needs = policy.needs(self.checkpoint.graph, budget)
         stats = self.stats(needs, probe)
         instruments = Instruments(
-            refresh=(lambda plan: self.stats(needs, probe, plan)) if needs - {"weights"} else None,
+            refresh=(lambda plan: self.stats(needs, probe, plan)) if needs & MEASURED else None,
             seconds=self.seconds(budget),
         )
         with self.steps.step(f"plan: {budget}, by {policy.name}"):

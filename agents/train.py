@@ -49,9 +49,10 @@ def train(
         for name in (*recipe.models, *recipe.held_out)
     }
     judges = tuple(subjects[name] for name in recipe.held_out or recipe.models)
-    judge = Judge(judges, recipe.budgets.listed(), recipe.evaluation, recipe.seed)
+    assignment = Assignment(recipe, tuple(subjects[name] for name in recipe.models), steps)
+    judge = Judge(judges, recipe.budgets.listed(), recipe.evaluation, recipe.seed, assignment.collected)
     seed_generators(recipe.seed)
-    learner = algorithm(Assignment(recipe, tuple(subjects[name] for name in recipe.models), steps))
+    learner = algorithm(assignment)
     progress, state = run.latest()
     if progress.step:
         learner.restore(state)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from prunepolicy.agents.collected import Collected
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.recipe import Recipe
 from prunepolicy.agents.subject import Subject
@@ -23,11 +24,13 @@ class Assignment:
     Attributes:
         recipe: everything the user wrote.
         subjects: the models to learn on; each is loaded only when something asks for it.
+        collected: statistics, shared with the judge, so that nothing is measured twice.
     """
 
     recipe: Recipe
     subjects: tuple[Subject, ...]
     steps: Steps = field(default_factory=Steps)
+    collected: Collected = field(default_factory=Collected)
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,7 @@ class Outcomes:
     def __post_init__(self) -> None:
         lengths = {len(column) for column in self.columns.values()}
         if len(lengths) != 1:
-            raise PrunePolicyError(
-                f"Columns of outcomes must be equally long; got {lengths or 'no column'}."
-            )
+            raise PrunePolicyError(f"Columns of outcomes must be equally long; got {lengths or 'no column'}.")
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))

@@ -12,7 +12,7 @@ from prunepolicy.pruning.registry import Registry
 from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
-Need = Literal["weights", "activations", "gradients"]
+Need = Literal["weights", "activations", "gradients", "rows", "scored"]
 Score = Callable[[UnitGraph, UnitGroup, Stats], Tensor]
 Scores = dict[str, Tensor]
 

@@ -9,15 +9,12 @@ there is dropped.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 import torch
 from torch import Tensor
 
 from prunepolicy.pruning.cut import Edits
-from prunepolicy.pruning.gates import find_module
 from prunepolicy.pruning.keep_masks import removed_units
-from prunepolicy.pruning.probe import Inputs, read_inputs
+from prunepolicy.pruning.moments import second_moments
 from prunepolicy.pruning.repair.registry import Patient, repair
 from prunepolicy.pruning.units import UnitGroup, consumer_of
 
@@ -42,7 +39,7 @@ def ridge(patient: Patient) -> Edits:
     at_once = max(1, MOMENT_BYTES // (4 * widest**2))
     for first in range(0, len(groups), at_once):
         chunk = groups[first : first + at_once]
-        fitted, held_out = _second_moments(patient, chunk)
+        fitted, held_out = _moments(patient, chunk)
         for group in chunk:
             part = consumer_of(group)
             weight = patient.checkpoint.read(part.tensor)
@@ -83,28 +80,11 @@ def _error(weight: Tensor, candidate: Tensor, kept: Tensor, moments: Tensor) -> 
     return float(((lost @ moments) * lost).sum())
 
 
-def _second_moments(patient: Patient, groups: list[UnitGroup]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _moments(patient: Patient, groups: list[UnitGroup]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return second moments of the channels on three quarters of the probe, and on the rest."""
     count = len(next(iter(patient.inputs.values())))
     border = max(1, count * 3 // 4)
     first = {name: tensor[:border] for name, tensor in patient.inputs.items()}
     rest = {name: tensor[border:] for name, tensor in patient.inputs.items()}
-    fitted = _moments(patient, groups, first)
-    return fitted, _moments(patient, groups, rest) if count > border else fitted
-
-
-def _moments(patient: Patient, groups: list[UnitGroup], inputs: Inputs) -> dict[str, Tensor]:
-    sums = {group.name: torch.zeros(group.size, group.size) for group in groups}
-    with ExitStack() as stack:
-        for group in groups:
-            assert group.gate is not None
-
-            def hook(module: object, seen: tuple[Tensor, ...], total: Tensor = sums[group.name]) -> None:
-                flat = seen[0].detach().reshape(-1, seen[0].shape[-1]).float()
-                total += (flat.T @ flat).cpu()
-
-            handle = find_module(patient.model, group.gate.module).register_forward_pre_hook(hook)
-            stack.callback(handle.remove)
-        read_inputs(patient.model, inputs)
-    rows = next(iter(inputs.values())).numel()
-    return {name: total / rows for name, total in sums.items()}
+    fitted = second_moments(patient.model, groups, first)
+    return fitted, second_moments(patient.model, groups, rest) if count > border else fitted

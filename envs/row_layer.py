@@ -1,0 +1,94 @@
+"""One feed-forward block as PruneNet's environment sees it: rows to choose from, and what choices cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from prunepolicy.envs.shaping import Outcomes
+from prunepolicy.envs.spectra import kept_spectra, spectrum
+from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.moments import output_interactions
+from prunepolicy.pruning.row_features import standardised, weight_columns
+
+
+@dataclass(frozen=True)
+class RowLayer:
+    """A block's rows.
+
+    Attributes:
+        name: of the unit group.
+        features: scale-free numbers per row, shape (rows, features).
+        scored: the matrix whose rows are chosen, (rows, columns); None where no shaping reads it.
+        interactions: shares of the output that pairs of rows carry, (rows, rows), as
+            `output_interactions` returns them; None where no shaping reads them.
+    """
+
+    name: str
+    features: Tensor
+    scored: Tensor | None = None
+    interactions: Tensor | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return len(self.features)
+
+    def outcomes(self, kept: Tensor, reads: Iterable[str]) -> Outcomes:
+        """Measure choices of rows, bool (choices, rows), each with the same number of rows.
+
+        Raises:
+            PrunePolicyError: when a column is unknown, or was not prepared for.
+        """
+        measures: Mapping[str, Callable[[Tensor], NDArray[np.float64]]] = {
+            "dense_spectrum": lambda kept: np.repeat(self._spectrum[None], len(kept), axis=0),
+            "kept_spectrum": self._kept_spectra,
+            "output_error": self._output_errors,
+        }
+        for name in reads:
+            if name not in measures:
+                raise PrunePolicyError(f"PruneRows doesn't measure {name!r}, only {', '.join(measures)}.")
+        return Outcomes({name: measures[name](kept) for name in reads})
+
+    @cached_property
+    def _gram(self) -> Tensor:
+        scored = self._prepared(self.scored, "scored matrix").double()
+        return scored.T @ scored
+
+    @cached_property
+    def _spectrum(self) -> NDArray[np.float64]:
+        return spectrum(self._prepared(self.scored, "scored matrix")).numpy()
+
+    def _kept_spectra(self, kept: Tensor) -> NDArray[np.float64]:
+        return kept_spectra(self._prepared(self.scored, "scored matrix"), kept, self._gram).numpy()
+
+    def _output_errors(self, kept: Tensor) -> NDArray[np.float64]:
+        interactions = self._prepared(self.interactions, "second moments")
+        removed = (~kept).to(interactions.dtype)
+        errors = ((removed @ interactions) * removed).sum(1)
+        return errors.double().clamp(min=0).numpy()
+
+    def _prepared(self, tensor: Tensor | None, what: str) -> Tensor:
+        if tensor is None:
+            raise PrunePolicyError(f"The {what} of {self.name!r} was not prepared for this shaping.")
+        return tensor
+
+
+def invented_layers(layers: int = 3, rows: int = 24, columns: int = 8, seed: int = 0) -> tuple[RowLayer, ...]:
+    """Return blocks with random weights and heavy-tailed activations, to try an environment on."""
+    generator = torch.Generator().manual_seed(seed)
+    invented = []
+    for index in range(layers):
+        scored, read = torch.randn(2, rows, columns, generator=generator)
+        strength = torch.randn(rows, generator=generator).exp()
+        seen = torch.randn(4 * rows, rows, generator=generator) * strength
+        features = torch.cat([weight_columns(scored, scored, read), strength[:, None]], dim=1)
+        interactions = output_interactions(read.T, seen.T @ seen / len(seen))
+        invented.append(RowLayer(f"layers.{index}.ffn", standardised(features), scored, interactions))
+    return tuple(invented)
