@@ -19,6 +19,7 @@ from prunepolicy.pruning.adapters.base import Config
 from prunepolicy.pruning.checkpoint import CONFIG, INDEX, WEIGHTS, Checkpoint, read_json
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.errors import UnsupportedModelError
+from prunepolicy.pruning.loading import TOKENIZERS
 from prunepolicy.pruning.machine import GIB, available_memory
 from prunepolicy.pruning.proof import LIBRARIES
 from prunepolicy.pruning.safetensors_file import FLOATS
@@ -26,7 +27,6 @@ from prunepolicy.pruning.source import resolve
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 
 EXTRAS = {"lm_eval": "eval", "torch_pruning": "vision", "gguf": "demo"}
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 CUT_COPIES = 3
 """Copies of the largest tensor that cutting holds: read, cut, written."""
 

@@ -20,7 +20,7 @@ from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.atomic import check_target, partial_folder, publish
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.claim import release
-from prunepolicy.pruning.cut import finish, prepare
+from prunepolicy.pruning.cut import check_apart, finish, prepare
 from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe
@@ -78,7 +78,7 @@ def prune(
     settings = settings or Settings()
     budget = keep if isinstance(keep, Budget) else Budget(keep)
     with holding(Path(out), settings.overwrite):
-        subject = open_subject(model, settings)
+        subject = open_subject(model, settings, Path(out))
         return carry_out(subject, decide(subject, policy, budget, settings), Path(out), settings)
 
 
@@ -92,11 +92,13 @@ def holding(target: Path, overwrite: bool) -> Iterator[None]:
         release(target)
 
 
-def open_subject(model: str, settings: Settings) -> Subject:
-    """Find and open what the user calls `model`."""
+def open_subject(model: str, settings: Settings, target: Path | None = None) -> Subject:
+    """Find and open what the user calls `model`, and see that `target` lies outside of it."""
     subject = Subject(
         model, Checkpoint.open(resolve(model, settings.revision)), settings.hardware, settings.steps
     )
+    if target is not None:
+        check_apart(subject.checkpoint.folder, target)
     if subject.checkpoint.adapter.notice:
         settings.steps.note(subject.checkpoint.adapter.notice)
     return subject
@@ -160,4 +162,5 @@ def _clearing(folder: Path) -> Iterator[None]:
 
 def _has_channels(subject: Subject, plan: Plan) -> bool:
     """Return whether the plan cuts FFN channels, which a policy's own repair mends."""
-    return any(subject.checkpoint.graph[name].kind == "ffn" for name in plan.keep)
+    groups = [subject.checkpoint.graph[name] for name in plan.keep]
+    return any(group.kind == "ffn" and group.gate and group.gate.how == "input" for group in groups)

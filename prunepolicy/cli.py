@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -26,6 +24,7 @@ from prunepolicy.options import (
     Out,
     Overwrite,
     PerLayer,
+    PlanFile,
     PolicyName,
     Probe,
     Repair,
@@ -35,13 +34,9 @@ from prunepolicy.options import (
     Trust,
     Units,
 )
+from prunepolicy.parsing import budget_of, hardware_of, numbers_of, settings_of, words_of
 from prunepolicy.running import error_console, run
 from prunepolicy.training_cli import train
-
-if TYPE_CHECKING:
-    from prunepolicy.agents.opened_model import Hardware
-    from prunepolicy.agents.prune import Settings
-    from prunepolicy.pruning.plan import Budget
 
 app = typer.Typer(
     name="prunepolicy",
@@ -92,14 +87,14 @@ def prune(
     from prunepolicy.agents.prune import carry_out, decide, holding, open_subject
     from prunepolicy.agents.report_view import render
 
-    budget = _budget(keep, of, units, per_layer, multiple_of, context)
+    budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
-        _settings(as_json, _hardware(device, dtype, trust_remote_code), seed),
+        settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
         revision=revision, repair=repair, probe=probe, text=text, overwrite=overwrite,
         measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
     with nullcontext() if dry_run else holding(out, overwrite):
-        subject = open_subject(model, settings)
+        subject = open_subject(model, settings, out)
         decided = decide(subject, policy, budget, settings)
         if not as_json:
             _show_plan(subject, decided)
@@ -119,7 +114,8 @@ def plan(
     model: Model,
     keep: Keep,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where plan.json goes.", show_default=False)
+        Path | None,
+        typer.Option("--out", help="Where plan.json goes.", show_default=False, dir_okay=False),
     ] = None,
     policy: PolicyName = "default",
     of: Of = "params",
@@ -146,9 +142,9 @@ def plan(
 
     from prunepolicy.agents.prune import decide, open_subject
 
-    budget = _budget(keep, of, units, per_layer, multiple_of, context)
+    budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
-        _settings(as_json, _hardware(device, dtype, trust_remote_code), seed),
+        settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
         revision=revision, repair=repair, probe=probe,
     )  # fmt: skip
     subject = open_subject(model, settings)
@@ -168,7 +164,7 @@ def plan(
 @app.command()
 def cut(
     model: Model,
-    plan_file: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan.json.", show_default=False)],
+    plan_file: PlanFile,
     out: Out,
     text: Text = None,
     device: Device = "auto",
@@ -195,10 +191,10 @@ def cut(
     loaded = Plan.load(plan_file)
     seed = int(loaded.settings.get("probe", {}).get("seed", 0))
     settings = replace(
-        _settings(as_json, _hardware(device, dtype, trust_remote_code), seed),
+        settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
         revision=revision, text=text, overwrite=overwrite, measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
-    report = carry_out(open_subject(model, settings), loaded, out, settings)
+    report = carry_out(open_subject(model, settings, out), loaded, out, settings)
     if as_json:
         print(report.to_json(), end="")
     else:
@@ -236,12 +232,12 @@ def frontier(
     from prunepolicy.agents.frontier import draw_frontier
     from prunepolicy.agents.prune import open_subject
 
-    budgets = [_budget(keep, of, units, per_layer, None, 4096) for keep in _numbers(keeps, "--keeps")]
+    budgets = [budget_of(keep, of, units, per_layer, None, 4096) for keep in numbers_of(keeps, "--keeps")]
     settings = replace(
-        _settings(as_json, _hardware(device, dtype, trust_remote_code), seed),
+        settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
         text=text, probe=probe, overwrite=overwrite,
     )  # fmt: skip
-    result = draw_frontier(open_subject(model, settings), policy, budgets, out, settings)
+    result = draw_frontier(open_subject(model, settings, out), policy, budgets, out, settings)
     _print(result, as_json)
 
 
@@ -271,8 +267,10 @@ def evaluate(
     """
     from prunepolicy.agents.evaluate import EvalRequest, evaluate
 
-    request = EvalRequest(tuple(text or ()), tuple(choices or ()), _words(tasks), include_path, limit, window)
-    _print(evaluate(model, request, against, _hardware(device, dtype, trust_remote_code)), as_json)
+    request = EvalRequest(
+        tuple(text or ()), tuple(choices or ()), words_of(tasks), include_path, limit, window
+    )
+    _print(evaluate(model, request, against, hardware_of(device, dtype, trust_remote_code)), as_json)
 
 
 @app.command()
@@ -297,9 +295,9 @@ def bench(
     """
     from prunepolicy.agents.bench import BenchRequest, bench
 
-    sizes = tuple(int(size) for size in _numbers(batch, "--batch"))
+    sizes = tuple(int(size) for size in numbers_of(batch, "--batch"))
     request = BenchRequest(sizes, prompt, new, repeats, threads)
-    _print(bench(model, against, request, _hardware(device, dtype, trust_remote_code)), as_json)
+    _print(bench(model, against, request, hardware_of(device, dtype, trust_remote_code)), as_json)
 
 
 @app.command()
@@ -347,27 +345,9 @@ def prune_main(arguments: list[str] | None = None) -> int:
     return run(prune_app, arguments)
 
 
-def _budget(
-    keep: float, of: str, units: str, per_layer: bool, multiple_of: int | None, context: int
-) -> Budget:
-    from prunepolicy.pruning.plan import Budget
-
-    return Budget(keep, of, context, not per_layer, _words(units), multiple_of)  # type: ignore[arg-type]
-
-
-def _hardware(device: str, dtype: str, trust_remote_code: bool = False) -> Hardware:
-    from prunepolicy.agents.opened_model import Hardware
-
-    return Hardware(device, dtype, trust_remote_code)
-
-
-def _settings(as_json: bool, hardware: Hardware, seed: int) -> Settings:
-    from prunepolicy.agents.progress import Steps
-    from prunepolicy.agents.prune import Settings
-
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    console = error_console if as_json else out_console
-    return Settings(hardware=hardware, seed=seed, command=command, steps=Steps(console))
+def _log(as_json: bool) -> Console:
+    """Return where steps are told: beside the result, or apart from it where that is for programs."""
+    return error_console if as_json else out_console
 
 
 def _show_plan(subject: Any, plan: Any) -> None:
@@ -381,16 +361,3 @@ def _print(result: Any, as_json: bool) -> None:
         print(result.to_json(), end="")
     else:
         result.render(out_console)
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _numbers(text: str, option: str) -> list[float]:
-    from prunepolicy.pruning.errors import UsageError
-
-    try:
-        return [float(word) for word in _words(text)]
-    except ValueError as error:
-        raise UsageError(f"{option} takes numbers separated by commas; got {text!r}.") from error

@@ -11,6 +11,10 @@ Model = Annotated[
     str,
     typer.Argument(help="A model folder, a .gguf file, smollm2-135m, or a hub id.", show_default=False),
 ]
+PlanFile = Annotated[
+    Path,
+    typer.Argument(metavar="PLAN", help="A plan.json.", show_default=False, exists=True, dir_okay=False),
+]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.", show_default=False)]
 PolicyName = Annotated[
     str, typer.Option("--policy", help="A policy folder, a criterion (fisher, random, …), or default.")

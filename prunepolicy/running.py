@@ -23,7 +23,7 @@ def run(command: Callable[..., Any], arguments: list[str] | None) -> int:
         error_console.print("Interrupted; run the same command again to continue.")
         return INTERRUPTED
     except SystemExit as exit_:
-        return int(exit_.code or 0)
+        return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     except Exception as error:
         return _report(error)
     return 0
@@ -34,9 +34,11 @@ def _report(error: Exception) -> int:
     if os.environ.get("PRUNEPOLICY_DEBUG"):
         raise error
     code = int(getattr(error, "exit_code", 1))
-    sentence = str(getattr(error, "message", "") or error) or type(error).__name__
+    written_out = getattr(error, "format_message", None)  # Errors of the command line name their option.
+    sentence = str(written_out() if written_out else error) or type(error).__name__
     if type(error).__module__.split(".")[0] not in KNOWN:
-        sentence = f"{type(error).__name__}: {sentence}. (PRUNEPOLICY_DEBUG=1 shows where.)"
+        first = next(iter(sentence.strip().splitlines()), "").rstrip(".:")
+        sentence = f"{type(error).__name__}: {first}. (PRUNEPOLICY_DEBUG=1 shows where.)"
     error_console.print("[red]error:[/red]", end=" ")
     error_console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     return code

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from prunepolicy.pruning.expert_gates import watch_experts
 from prunepolicy.pruning.gates import find_module, masked, units_of_entries
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.probe import Inputs, Tick, read_inputs
@@ -29,14 +30,18 @@ class _Record:
     rows: int = 0
     first_rows: int = 0
 
-    def add(self, hidden: Tensor) -> None:
-        """Take in activations of shape (batch, positions, entries) or (rows, entries)."""
+    def add(self, hidden: Tensor, rows: int | None = None) -> None:
+        """Take in activations of shape (batch, positions, entries) or (rows, entries).
+
+        Args:
+            rows: how many rows they stand for, when not for themselves.
+        """
         flat = hidden.detach().reshape(-1, hidden.shape[-1]).float()
         self._sum("sum", flat.sum(0))
         self._sum("squares", flat.square().sum(0))
         largest = flat.abs().amax(0)
         self.entries["max"] = torch.maximum(self.entries.get("max", largest), largest)
-        self.rows += len(flat)
+        self.rows += len(flat) if rows is None else rows
         if hidden.dim() == 3:
             self._sum("first_squares", hidden[:, 0].detach().float().square().sum(0))
             self.first_rows += len(hidden)
@@ -70,6 +75,7 @@ def activation_stats(
                 _watch_routing(stack, model, group, mass[group.name])
             elif group.gate.how in ("input", "output"):
                 records[group.name] = _watch_entries(stack, model, group)
+        records |= _watch_experts(stack, model, [g for g in chosen if g.gate and g.gate.expert is not None])
         calls = read_inputs(model, inputs, tick)
     stats = _unit_statistics(records)
     stats["angular"] = {name: total / calls for name, total in layers.items()}
@@ -89,6 +95,34 @@ def _watch_entries(stack: ExitStack, model: nn.Module, group: UnitGroup) -> _Rec
             handle = module.register_forward_hook(lambda _, inputs, output: record.add(output.movedim(1, -1)))
         stack.callback(handle.remove)
     return record
+
+
+def _watch_experts(stack: ExitStack, model: nn.Module, groups: list[UnitGroup]) -> dict[str, _Record]:
+    """Record the channels of stacked experts, as they are weighted; other experts' tokens count as 0."""
+    records: dict[str, _Record] = {}
+    for name in dict.fromkeys(group.gate.module for group in groups if group.gate):
+        module: Any = find_module(model, name)
+        of_expert = {
+            group.gate.expert: _Record(group, module)
+            for group in groups
+            if group.gate and group.gate.module == name
+        }
+        for record in of_expert.values():
+            zeros = torch.zeros(record.group.size, device=module.down_proj.device)
+            record.entries = {"sum": zeros, "squares": zeros, "max": zeros}
+
+        def add(expert: int, channels: Tensor, of: Any = of_expert) -> None:
+            of[expert].add(channels, rows=0)
+
+        watch_experts(stack, module, add)
+
+        def count(module: nn.Module, inputs: tuple[Tensor, ...], of: Any = of_expert) -> None:
+            for record in of.values():
+                record.rows += inputs[0].reshape(-1, inputs[0].shape[-1]).shape[0]
+
+        stack.callback(module.register_forward_pre_hook(count).remove)
+        records |= {record.group.name: record for record in of_expert.values()}
+    return records
 
 
 def _watch_turning(stack: ExitStack, model: nn.Module, group: UnitGroup, angles: Tensor) -> None:
@@ -159,6 +193,10 @@ def _gather(entries: Tensor, owners: Tensor, size: int) -> Tensor:
 def _column_squares(record: _Record) -> Tensor | float:
     """Return the squared norms of the weights that read each entry."""
     weight = getattr(record.module, "weight", None)
+    gate = record.group.gate
+    if gate is not None and gate.expert is not None:
+        stacked: Tensor = record.module.get_parameter("down_proj")
+        return stacked.detach()[gate.expert].float().square().sum(0).cpu()
     if not isinstance(weight, Tensor) or weight.dim() != 2:
         return 1.0
     part = next(part for part in record.group.slices if part.consumer and part.tensor.endswith("weight"))

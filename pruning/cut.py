@@ -70,7 +70,7 @@ def prepare(
     """
     edits = edits or Edits()
     _check_plan(checkpoint, plan)
-    _check_apart(checkpoint.folder, target)
+    check_apart(checkpoint.folder, target)
     shards = lay_out(checkpoint, plan, edits.tensors)
     folder = partial_folder(target)
     try:
@@ -118,7 +118,8 @@ def _check_plan(checkpoint: Checkpoint, plan: Plan) -> None:
     check_widths(checkpoint.config, checkpoint.graph, plan)
 
 
-def _check_apart(source: Path, target: Path) -> None:
+def check_apart(source: Path, target: Path) -> None:
+    """Raise `UsageError` when `source` and `target` lie inside each other."""
     source, place = source.resolve(), real_place(target)
     if source == place or source in place.parents or place in source.parents:
         raise UsageError(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 Routing = tuple[Tensor, Tensor, Tensor]
 """Logits, weights and numbers of the chosen experts; the latter two (tokens, chosen)."""
+Seen = Callable[[int, Tensor], None]
 
 
 class GatedRouter:
@@ -54,11 +55,13 @@ class GatedExperts:
         experts: holds `gate_up_proj` (experts, 2 * channels, hidden), `down_proj` (experts,
             hidden, channels) and `act_fn`.
         multipliers: expert to (channels,) or (batch, channels).
+        seen: is shown every expert's channels (tokens, channels), times the tokens' routing weights.
     """
 
-    def __init__(self, experts: Any, multipliers: Mapping[int, Tensor]) -> None:
+    def __init__(self, experts: Any, multipliers: Mapping[int, Tensor], seen: Seen | None = None) -> None:
         self.experts = experts
         self.multipliers = multipliers
+        self.seen = seen
 
     def __call__(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: Tensor) -> Tensor:
         """Return the weighted sum of the chosen experts' outputs, (tokens, hidden)."""
@@ -69,10 +72,11 @@ class GatedExperts:
             channels = self.experts.act_fn(gate) * up
             if expert in self.multipliers:
                 channels = channels * self._rows(self.multipliers[expert], tokens, len(hidden_states))
+            weights = top_k_weights[tokens, place, None].to(channels.dtype)
+            if self.seen is not None:
+                self.seen(expert, channels * weights)
             written = F.linear(channels, self.experts.down_proj[expert])
-            output = output.index_add(
-                0, tokens, written * top_k_weights[tokens, place, None].to(written.dtype)
-            )
+            output = output.index_add(0, tokens, written * weights)
         return output
 
     def _rows(self, multipliers: Tensor, tokens: Tensor, total: int) -> Tensor:
@@ -94,7 +98,15 @@ def gate_expert(stack: ExitStack, experts: nn.Module, expert: int, multipliers: 
     outer = experts.__dict__.get("forward")
     others = dict(outer.multipliers) if isinstance(outer, GatedExperts) else {}
     others[expert] = others[expert] * multipliers if expert in others else multipliers
-    _replace_forward(stack, experts, GatedExperts(experts, others))
+    seen = outer.seen if isinstance(outer, GatedExperts) else None
+    _replace_forward(stack, experts, GatedExperts(experts, others, seen))
+
+
+def watch_experts(stack: ExitStack, experts: nn.Module, seen: Seen) -> None:
+    """Show `seen` what the channels of every expert add, until `stack` unwinds."""
+    outer = experts.__dict__.get("forward")
+    multipliers = outer.multipliers if isinstance(outer, GatedExperts) else {}
+    _replace_forward(stack, experts, GatedExperts(experts, multipliers, seen))
 
 
 def _replace_forward(stack: ExitStack, module: nn.Module, forward: Callable[..., object]) -> None:

@@ -12,6 +12,9 @@ from prunepolicy.pruning.adapters import ModelAdapter
 from prunepolicy.pruning.checkpoint import CONFIG, read_json
 from prunepolicy.pruning.errors import BadCheckpointError, NotEnoughSpaceError, PrunePolicyError
 
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+"""Files of which every tokenizer has one."""
+
 
 def load_model(
     folder: Path,
@@ -52,11 +55,13 @@ def load_tokenizer(folder: Path) -> Any:
     """
     import transformers
 
-    from prunepolicy.pruning.transformers_loading import LOADING_ERRORS, first_line
+    from prunepolicy.pruning.transformers_loading import first_line
 
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise BadCheckpointError(f"{folder} has no tokenizer; copy the model's tokenizer.json there.")
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except LOADING_ERRORS as error:
+    except Exception as error:  # tokenizers trusts the folder, so a damaged one can raise anything.
         raise BadCheckpointError(f"{folder} has no tokenizer that loads: {first_line(error)}") from error
 
 

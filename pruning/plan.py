@@ -60,6 +60,8 @@ class Budget:
             raise UsageError(
                 f"keep is the fraction that stays, above 0 and at most 1; got {self.keep:g}.{hint}"
             )
+        if self.context < 0:
+            raise UsageError(f"context is a number of tokens, 0 or more; got {self.context}.")
         for unit in self.units:
             if unit not in KIND_OF:
                 raise UsageError(f"Unknown unit kind {unit!r}.{did_you_mean(unit, KIND_OF)}")

@@ -8,6 +8,7 @@ from prunepolicy.pruning.errors import UsageError, did_you_mean
 from prunepolicy.pruning.machine import cpu_flags
 
 DTYPE_NAMES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DEVICE_NAMES = ("auto", "cpu", "cuda", "mps", "xpu")
 FAST_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
 
 
@@ -50,7 +51,11 @@ def device_called(name: str) -> torch.device:
         return default_device()
     try:
         device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"Unknown device {name!r}.{did_you_mean(name, DEVICE_NAMES)}") from error
+    try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # A torch built without CUDA asserts.
-        raise UsageError(f"There is no device {name!r} here: {str(error).splitlines()[0]}") from error
+    except (RuntimeError, NotImplementedError, AssertionError) as error:  # Without CUDA, torch asserts.
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UsageError(f"There is no device {name!r} here: {reason}.") from error
     return device

@@ -13,9 +13,6 @@ from transformers.utils import logging
 
 from prunepolicy.pruning.errors import BadCheckpointError
 
-LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError)
-"""What transformers, tokenizers and safetensors raise on damaged folders."""
-
 
 def load_folder(
     folder: Path, auto_class: str, dtype: torch.dtype, trust_remote_code: bool = False
@@ -35,7 +32,7 @@ def load_folder(
                 trust_remote_code=trust_remote_code,
                 ignore_mismatched_sizes=True,  # They are refused below, by name.
             )
-    except LOADING_ERRORS as error:
+    except Exception as error:  # transformers trusts the folder, so a damaged one can raise anything.
         raise BadCheckpointError(f"{folder} doesn't load with transformers: {first_line(error)}") from error
     for name, stored, implied in sorted(info["mismatched_keys"]):
         raise BadCheckpointError(
@@ -61,6 +58,11 @@ def without_bars() -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text that says something, ended by a full stop."""
+    """Return the first line of an error's text, ended by a full stop.
+
+    Where the text alone says little (a missing key), the error's name precedes it.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".:") + "."
+    speaks = lines and isinstance(error, OSError | ValueError | RuntimeError | ImportError)
+    parts = lines[:1] if speaks else [type(error).__name__, *lines[:1]]
+    return ": ".join(parts).rstrip(".:") + "."

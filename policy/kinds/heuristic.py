@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -34,6 +34,7 @@ class HeuristicConfig(PolicyConfig):
         allocator: name of the allocator for per-layer budgets; uniform budgets use `uniform`.
         rounds: removal rounds; statistics are measured anew after each.
         repair: name of the repair after the cut, None for none.
+        probe: what the model is watched on; a policy may come from anywhere, so it names no file.
     """
 
     criterion: str = "fisher_activation"
@@ -43,7 +44,7 @@ class HeuristicConfig(PolicyConfig):
     repair: str | None = None
     samples: int = Field(default=64, ge=1)
     length: int = Field(default=128, ge=2)
-    probe: str = "self"
+    probe: Literal["self", "start"] = "self"
 
 
 class Heuristic(Policy):

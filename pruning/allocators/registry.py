@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from prunepolicy.pruning.budget_meter import Meter
 from prunepolicy.pruning.errors import BudgetError
-from prunepolicy.pruning.plan import Budget
+from prunepolicy.pruning.plan import KIND_OF, Budget
 from prunepolicy.pruning.registry import Registry
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 
@@ -58,7 +59,7 @@ def allocate(name: str, task: Task) -> dict[str, tuple[int, ...]]:
     """
     wanted = task.budget.multiple_of
     multiples = [wanted] if wanted else [128, 64, 32, 16, 8, 4, 2, 1]
-    nearest = 0.0
+    nearest = math.inf
     for multiple in multiples:
         keep = allocators[name](task, multiple)
         used = task.meter(keep)
@@ -66,9 +67,10 @@ def allocate(name: str, task: Task) -> dict[str, tuple[int, ...]]:
             return keep
         if abs(used - task.budget.keep) < abs(nearest - task.budget.keep):
             nearest = used
+    more = "." if task.budget.of in KIND_OF else ", or let more kinds of unit go (--units ffn,heads,layers)."
     raise BudgetError(
         f"{task.budget} can't be met within 1 %; the nearest reachable point is keep {nearest:.4f}. "
-        "Ask for that, or let more kinds of unit go (--units ffn,heads,layers)."
+        f"Ask for that{more}"
     )
 
 

@@ -54,8 +54,16 @@ def test_code_in_the_folder_is_refused_until_asked_for(tiny_checkpoint: Make) ->
 
 
 def test_a_folder_without_tokenizer_says_so(tiny_checkpoint: Make) -> None:
-    with pytest.raises(BadCheckpointError, match="has no tokenizer that loads"):
+    with pytest.raises(BadCheckpointError, match="has no tokenizer; copy"):
         load_tokenizer(tiny_checkpoint().folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"version": "1.0", "model": {"type": "Nope"}}'])
+def test_a_damaged_tokenizer_is_one_sentence(text: str, tiny_checkpoint: Make) -> None:
+    folder = tiny_checkpoint().folder
+    (folder / "tokenizer.json").write_text(text)
+    with pytest.raises(BadCheckpointError, match=r"has no tokenizer that loads: .+\.$"):
+        load_tokenizer(folder)
 
 
 @pytest.mark.parametrize(
@@ -72,5 +80,5 @@ def test_unknown_dtypes_and_devices_are_refused() -> None:
     assert dtype_called("float32", CPU) == torch.float32
     with pytest.raises(UsageError, match="Did you mean 'bfloat16'"):
         dtype_called("bfloat", CPU)
-    with pytest.raises(UsageError, match="no device 'gpu'"):
-        device_called("gpu")
+    with pytest.raises(UsageError, match="Unknown device 'cpuu'. Did you mean 'cpu'"):
+        device_called("cpuu")

@@ -1,0 +1,58 @@
+"""From what options say to what the package's functions take."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from prunepolicy.agents.opened_model import Hardware
+    from prunepolicy.agents.prune import Settings
+    from prunepolicy.pruning.plan import Budget
+
+
+def budget_of(
+    keep: float, of: str, units: str, per_layer: bool, multiple_of: int | None, context: int
+) -> Budget:
+    """Return what may stay."""
+    from prunepolicy.pruning.plan import Budget
+
+    return Budget(keep, of, context, not per_layer, words_of(units), multiple_of)  # type: ignore[arg-type]
+
+
+def hardware_of(device: str, dtype: str, trust_remote_code: bool = False) -> Hardware:
+    """Return what to compute on."""
+    from prunepolicy.agents.opened_model import Hardware
+
+    return Hardware(device, dtype, trust_remote_code)
+
+
+def settings_of(console: Console, hardware: Hardware, seed: int) -> Settings:
+    """Return how this command line is carried out; its steps are told on `console`."""
+    from prunepolicy.agents.progress import Steps
+    from prunepolicy.agents.prune import Settings
+
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return Settings(hardware=hardware, seed=seed, command=command, steps=Steps(console))
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """Return the parts of a list with commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def numbers_of(text: str, option: str) -> list[float]:
+    """Return the numbers of a list with commas, given to `option`."""
+    from prunepolicy.pruning.errors import UsageError
+
+    try:
+        numbers = [float(word) for word in words_of(text)]
+    except ValueError:
+        numbers = []
+    if not numbers:
+        raise UsageError(f"{option} takes numbers separated by commas; got {text!r}.")
+    return numbers
