@@ -1,0 +1,34 @@
+"""Remove, again and again, the units whose going costs least now (the idea of PAGCP)."""
+
+from __future__ import annotations
+
+from prunepolicy.policy.base import Instruments, policies
+from prunepolicy.policy.search import Search, outside, shrunk, spend, without
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.search import removal_order
+from prunepolicy.pruning.stats import Stats, group_costs
+from prunepolicy.pruning.units import UnitGraph
+
+
+class Greedy(Search):
+    """Ranks units by when a greedy search on the surrogate would remove them."""
+
+    def plan(
+        self, graph: UnitGraph, stats: Stats, budget: Budget, instruments: Instruments | None = None
+    ) -> Plan:
+        """Find the order of removal, and let an allocator stop at the budget.
+
+        Raises:
+            BudgetError: when the budget can't be met.
+        """
+        instruments = instruments or Instruments()
+        surrogate = self.surrogate(graph, stats, budget)
+        gone = outside(surrogate, instruments.within)
+        order = removal_order(surrogate, gone, budget.uniform, self.config.steps)
+        if not budget.uniform:  # The ranking over all layers divides by these costs again.
+            order = {name: place * group_costs(graph, graph[name]) for name, place in order.items()}
+        keep = spend(surrogate, without(order, gone, surrogate), budget, instruments.seconds)
+        return Plan(shrunk(keep, graph), budget, self.name)
+
+
+policies.add("greedy", Greedy)
