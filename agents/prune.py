@@ -35,6 +35,7 @@ class Settings:
     Attributes:
         repair: overrides the policy's repair; `none` for none.
         probe: overrides the policy's probe source: `self`, `start`, or a text file.
+        rounds: removal rounds, with statistics measured anew after each.
         text: file to score before and after; None scores text the dense model writes.
         measure: run both models for quality and speed.
         verify: prove that the result loads before it is published.
@@ -43,6 +44,7 @@ class Settings:
     revision: str | None = None
     repair: str | None = None
     probe: str | None = None
+    rounds: int = 1
     text: Path | None = None
     hardware: Hardware = field(default_factory=Hardware)
     seed: int = 0
@@ -108,6 +110,8 @@ def decide(subject: Subject, policy: str | Policy, budget: Budget, settings: Set
     """Let a policy plan, and bind the plan to repair and probe."""
     if isinstance(policy, str):
         policy = load_policy(policy)
+    if settings.rounds != 1:
+        policy = policy.in_rounds(settings.rounds)
     repair = policy.repair if settings.repair is None else settings.repair
     if repair not in (None, "none"):
         repairs[repair]  # An unknown name is refused before anything runs.

@@ -16,7 +16,7 @@ from prunepolicy.policy.weights import read_weights, write_weights
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.budget_meter import Meter
 from prunepolicy.pruning.criteria import Need
-from prunepolicy.pruning.errors import PrunePolicyError, did_you_mean
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.registry import Registry
@@ -71,6 +71,14 @@ class Policy(ABC):
     def repair(self) -> str | None:
         """The repair that follows the cut."""
         return None
+
+    def in_rounds(self, rounds: int) -> Policy:
+        """Return this policy, removing in `rounds` steps with statistics measured anew after each.
+
+        Raises:
+            UsageError: where the policy decides everything at once.
+        """
+        raise UsageError(f"The policy {self.name!r} decides everything at once; it knows no rounds.")
 
     @abstractmethod
     def needs(self, graph: UnitGraph, budget: Budget) -> set[Need]:

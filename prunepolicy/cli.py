@@ -29,13 +29,14 @@ from prunepolicy.options import (
     Probe,
     Repair,
     Revision,
+    Rounds,
     Seed,
     Text,
     Trust,
     Units,
 )
 from prunepolicy.parsing import budget_of, hardware_of, numbers_of, settings_of, words_of
-from prunepolicy.running import error_console, run
+from prunepolicy.running import console_for, error_console, run
 from prunepolicy.training_cli import train
 
 app = typer.Typer(
@@ -47,7 +48,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 prune_app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-out_console = Console()
+out_console = console_for()
 
 
 def prune(
@@ -62,6 +63,7 @@ def prune(
     context: Context = 4096,
     probe: Probe = None,
     repair: Repair = None,
+    rounds: Rounds = 1,
     text: Text = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -90,7 +92,7 @@ def prune(
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
-        revision=revision, repair=repair, probe=probe, text=text, overwrite=overwrite,
+        revision=revision, repair=repair, probe=probe, rounds=rounds, text=text, overwrite=overwrite,
         measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
     with nullcontext() if dry_run else holding(out, overwrite):
@@ -125,6 +127,7 @@ def plan(
     context: Context = 4096,
     probe: Probe = None,
     repair: Repair = None,
+    rounds: Rounds = 1,
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -145,7 +148,7 @@ def plan(
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
-        revision=revision, repair=repair, probe=probe,
+        revision=revision, repair=repair, probe=probe, rounds=rounds,
     )  # fmt: skip
     subject = open_subject(model, settings)
     decided = decide(subject, policy, budget, settings)

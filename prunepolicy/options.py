@@ -44,6 +44,9 @@ Probe = Annotated[
 Repair = Annotated[
     str | None, typer.Option("--repair", help="After the cut: ridge, bias or none.", show_default="by policy")
 ]
+Rounds = Annotated[
+    int, typer.Option("--rounds", help="Remove in so many steps, watching the model anew after each.")
+]
 Text = Annotated[
     Path | None,
     typer.Option(

@@ -21,6 +21,7 @@ from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
+MOST_ROUNDS = 64
 FREE_KINDS = ("ffn", "kv_head", "query_head", "expert", "channel")
 MAIN_KINDS = ("ffn", "expert", "channel", "layer")
 
@@ -40,7 +41,7 @@ class HeuristicConfig(PolicyConfig):
     criterion: str = "fisher_activation"
     per_layer_criterion: str | None = None
     allocator: str = "global_rank"
-    rounds: int = Field(default=1, ge=1, le=64)
+    rounds: int = Field(default=1, ge=1, le=MOST_ROUNDS)
     repair: str | None = None
     samples: int = Field(default=64, ge=1)
     length: int = Field(default=128, ge=2)
@@ -74,6 +75,12 @@ class Heuristic(Policy):
     def repair(self) -> str | None:
         """The repair that follows the cut."""
         return self.config.repair
+
+    def in_rounds(self, rounds: int) -> Policy:
+        """Return this policy, removing in `rounds` steps."""
+        if not 1 <= rounds <= MOST_ROUNDS:
+            raise UsageError(f"rounds must be between 1 and {MOST_ROUNDS}; got {rounds}.")
+        return Heuristic(self.config.model_copy(update={"rounds": rounds}), self.name)
 
     def needs(self, graph: UnitGraph, budget: Budget) -> set[Need]:
         """Return what the criterion reads."""
