@@ -25,7 +25,7 @@ FEATURES = {
 }
 LARGEST = 8.0
 """Standard deviations at which a feature is cut: one massive channel must not drown the others."""
-DAMPING = 1e-6
+DAMPING, SMALLEST = 1e-6, 1e-30
 
 
 def row_stats(checkpoint: Checkpoint, groups: Iterable[UnitGroup]) -> Stats:
@@ -56,7 +56,7 @@ def leverage(rows: Tensor) -> Tensor:
     Removing a row shifts the log-determinant of the Gram matrix by log(1 - leverage).
     """
     gram = (rows.T @ rows).double()
-    gram.diagonal().add_(DAMPING * gram.diagonal().mean() + torch.finfo(torch.float64).tiny)
+    gram.diagonal().add_(DAMPING * gram.diagonal().mean() + SMALLEST)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram)).to(rows.dtype)
     return ((rows @ inverse) * rows).sum(1).clamp(0, 1)
 
