@@ -12,6 +12,8 @@ from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean
 
 DEFAULT = "default"
+SEARCHES = ("greedy", "qubo")
+"""Kinds that plan without having learned anything."""
 
 
 def load_policy(source: str | Path) -> Policy:
@@ -19,8 +21,8 @@ def load_policy(source: str | Path) -> Policy:
 
     Args:
         source: a folder with a `policy.json`, the folder of a training run (its best policy), the
-            name of a criterion (the heuristic policy of that criterion), or `default` (the best
-            heuristic on held-out text).
+            name of a criterion (the heuristic policy of that criterion), of a search (`greedy`, `qubo`),
+            or `default` (the best heuristic on held-out text).
 
     Raises:
         UsageError: when there is no such policy; the nearest name is suggested.
@@ -37,7 +39,9 @@ def load_policy(source: str | Path) -> Policy:
         return Heuristic(HeuristicConfig(per_layer_criterion="fisher", repair="ridge"), DEFAULT)
     if name in criteria:
         return Heuristic(HeuristicConfig(criterion=name))
-    raise UsageError(f"There is no policy {name!r}.{did_you_mean(name, [DEFAULT, *criteria])}")
+    if name in SEARCHES:
+        return policies[name].restore(place, policies[name].config_type(), name)
+    raise UsageError(f"There is no policy {name!r}.{did_you_mean(name, [DEFAULT, *criteria, *SEARCHES])}")
 
 
 def load_policy_folder(folder: Path) -> Policy:

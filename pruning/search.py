@@ -5,8 +5,6 @@ Both read a surrogate, never a model, and touch all units of a group in one matr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -21,7 +19,9 @@ SMALLEST_SHARE = 16
 
 
 def removal_order(surrogate: Surrogate, gone: Tensor, level: bool, steps: int) -> dict[str, Tensor]:
-    """Remove blocks of units one after the other, each time what costs least per parameter.
+    """Remove unit after unit, each time what costs least per parameter of what is left.
+
+    The group is chosen anew for every block of units, the unit for every unit.
 
     Source: the idea of Ye et al., "Performance-aware Global Channel Pruning", on a surrogate.
 
@@ -29,7 +29,7 @@ def removal_order(surrogate: Surrogate, gone: Tensor, level: bool, steps: int) -
         surrogate: predicts the rise of the loss.
         gone: units that aren't there any more, bool (units,).
         level: groups of one tie take turns, so that their numbers stay equal.
-        steps: about how many blocks the network is removed in; more are slower and finer.
+        steps: about how often the group is chosen; more are slower and finer.
 
     Returns:
         Per group and unit the position at which it goes, from 1; 0 for units that were gone.
@@ -39,23 +39,25 @@ def removal_order(surrogate: Surrogate, gone: Tensor, level: bool, steps: int) -
     left = {g.name: int((~gone[surrogate.columns[g.name]]).sum()) for g in surrogate.groups}
     position = 0
     while any(left.values()):
-        marginal = removal.marginal()
-        blocks = [_cheapest_block(removal, g, marginal, steps) for g in _whose_turn(surrogate, left, level)]
-        block = min(blocks, key=lambda block: block.rise / (costs[block.group] * len(block.units)))
-        removal.flip(block.units)
-        order[block.units] = torch.arange(position + 1, position + 1 + len(block.units)).float()
-        position += len(block.units)
-        left[block.group] -= len(block.units)
+        rises = removal.marginal().masked_fill(removal.mask, torch.inf)
+        group = min(
+            _whose_turn(surrogate, left, level),
+            key=lambda group: float(rises[surrogate.columns[group.name]].min()) / costs[group.name],
+        )
+        block = max(1, min(len(gone) // steps, group.size // SMALLEST_SHARE, left[group.name]))
+        for _ in range(block):
+            position += 1
+            order[_remove_cheapest(removal, surrogate.columns[group.name])] = position
+        left[group.name] -= block
     return {g.name: order[surrogate.columns[g.name]] for g in surrogate.groups}
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Units of one group that could go next, cheapest first."""
-
-    group: str
-    units: Tensor
-    rise: float
+def _remove_cheapest(removal: Removal, columns: slice) -> Tensor:
+    """Remove the unit of a group whose going costs least now, and return it."""
+    rises = removal.marginal(columns).masked_fill(removal.mask[columns], torch.inf)
+    cheapest: Tensor = rises.argmin(0, keepdim=True) + columns.start
+    removal.flip(cheapest)
+    return cheapest
 
 
 def _whose_turn(surrogate: Surrogate, left: dict[str, int], level: bool) -> list[UnitGroup]:
@@ -66,15 +68,6 @@ def _whose_turn(surrogate: Surrogate, left: dict[str, int], level: bool) -> list
     for group in groups:
         most[group.tie] = max(most.get(group.tie, 0), left[group.name])
     return [group for group in groups if left[group.name] == most[group.tie]]
-
-
-def _cheapest_block(removal: Removal, group: UnitGroup, marginal: Tensor, steps: int) -> _Block:
-    surrogate, columns = removal.surrogate, removal.surrogate.columns[group.name]
-    costs = marginal[columns].masked_fill(removal.mask[columns], torch.inf)
-    size = max(1, min(len(surrogate.gradients) // steps, group.size // SMALLEST_SHARE))
-    size = min(size, int(costs.isfinite().sum()))
-    cheapest = costs.topk(size, largest=False).indices + columns.start
-    return _Block(group.name, cheapest, removal.together(cheapest, marginal[cheapest]))
 
 
 def exchange(surrogate: Surrogate, keep: Keep, frozen: Tensor, steps: int, seed: int) -> dict[str, Tensor]:

@@ -131,18 +131,6 @@ class Removal:
             self.mask[units], 2 * share * surrogate.squares[units] - coupled - own, coupled + own
         )
 
-    def together(self, units: Tensor, marginal: Tensor) -> float:
-        """Return by how much the rise changes when `units`, all still there, go at once.
-
-        Args:
-            units: which go.
-            marginal: what `marginal` says of them.
-        """
-        surrogate = self.surrogate
-        block = surrogate.gradients[units].sum(0).square().sum() / (2 * surrogate.samples)
-        paired = block - surrogate.squares[units].sum()
-        return float(marginal.sum() + (1 - surrogate.shrinkage) * paired)
-
     def flip(self, units: Tensor) -> None:
         """Take `units` away where they are there, and bring them back where they are gone."""
         signs = torch.where(self.mask[units], -1.0, 1.0).double()
