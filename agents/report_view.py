@@ -99,8 +99,8 @@ def load_code(report: PruneReport, place: str) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return a sample on one line, cut to a readable length."""
-    line = " ".join(text.split())
+    """Return a sample on one line, cut to a readable length, without what would steer a terminal."""
+    line = "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
     return line if len(line) <= SAMPLE_LENGTH else line[: SAMPLE_LENGTH - 1] + "…"
 
 

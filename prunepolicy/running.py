@@ -8,7 +8,19 @@ from typing import Any
 
 from rich.console import Console
 
-error_console = Console(stderr=True)
+LOG_WIDTH = 140
+"""Columns where the output is a file, which has no width of its own."""
+
+
+def console_for(stderr: bool = False) -> Console:
+    """Return a console that is as wide as its terminal, or wide enough for tables in a log."""
+    console = Console(stderr=stderr)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = LOG_WIDTH
+    return console
+
+
+error_console = console_for(stderr=True)
 INTERRUPTED = 130
 KNOWN = ("prunepolicy", "click", "typer")
 """Packages whose errors are already written for users."""
@@ -18,7 +30,9 @@ def run(command: Callable[..., Any], arguments: list[str] | None) -> int:
     """Run a command line application and return its exit code: 0 done, 1 failed, 2 wrong usage."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        command(args=arguments, standalone_mode=False)
+        status = command(args=arguments, standalone_mode=False)
+        if status == INTERRUPTED:  # typer turns an interrupt into a returned code.
+            raise KeyboardInterrupt
     except KeyboardInterrupt:
         error_console.print("Interrupted; run the same command again to continue.")
         return INTERRUPTED
@@ -26,7 +40,7 @@ def run(command: Callable[..., Any], arguments: list[str] | None) -> int:
         return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     except Exception as error:
         return _report(error)
-    return 0
+    return status if isinstance(status, int) else 0
 
 
 def _report(error: Exception) -> int:

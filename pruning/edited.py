@@ -27,7 +27,9 @@ def edited(model: nn.Module, graph: UnitGraph, plan: Plan, edits: Edits) -> Iter
             if name not in graph.tensors and not value.any():
                 continue  # A bias of zeros that only the configuration's switch asks for.
             new = value if old is None else _scattered(old, value, kept_indices(graph, removed, name))
-            setattr(module, attribute, nn.Parameter(new.to(next(model.parameters())), requires_grad=False))
+            new = new.to(next(model.parameters())) if new.is_floating_point() else new
+            is_buffer = attribute in dict(module.named_buffers(recurse=False))
+            setattr(module, attribute, new if is_buffer else nn.Parameter(new, requires_grad=False))
             stack.callback(setattr, module, attribute, old)
         stack.enter_context(masked(model, graph, plan))
         yield
@@ -44,6 +46,8 @@ def _running_names(graph: UnitGraph) -> dict[str, str]:
 
 def _scattered(dense: Tensor, kept: Tensor, indices: Mapping[int, Indices]) -> Tensor:
     """Return `dense` with the entries that stay replaced by the values of `kept`."""
+    if not dense.dim():
+        return kept
     axes = [
         torch.as_tensor(indices[axis]) if axis in indices else torch.arange(dense.shape[axis])
         for axis in range(dense.dim())

@@ -19,8 +19,8 @@ def global_rank(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
     """
     if not task.comparable and len(task.groups) > 1:
         raise UsageError(
-            "This criterion's scores can't be compared across layers; use --allocator uniform, or "
-            "the criterion fisher or taylor."
+            "This criterion's scores can't be compared across layers: leave out --per-layer, or use "
+            "--policy fisher or taylor."
         )
     density = {g.name: task.scores[g.name] / group_costs(task.graph, g) for g in task.groups}
     thresholds = torch.cat(list(density.values()))

@@ -1,16 +1,22 @@
-"""A report of an invented run, for the tests of everything that shows reports."""
+"""A report of an invented run, tiny models as users have them, and a policy that takes little time."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from prunepolicy.agents.report import Facts, KeptUnits, Origin, PruneReport
+from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.pruning.cost import Cost
 from prunepolicy.pruning.perplexity import TextScore
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.proof import Receipt
 from prunepolicy.pruning.speedup import Speedup
 
+Make = Callable[..., Any]
 TIMES = {"reading 512 tokens": 0.2, "writing one token": 0.03}
 
 
@@ -58,3 +64,26 @@ def report() -> PruneReport:
         loaders=("Plain transformers loads it.",),
         seconds=12.5,
     )
+
+
+@pytest.fixture
+def model(tiny_checkpoint: Make, byte_tokenizer: Any) -> Make:
+    """A function that writes a tiny model folder with all its user needs, and returns its name."""
+
+    def make(model_type: str = "llama", **changes: Any) -> str:
+        reads_text = model_type not in ("vit", "cifar_resnet", "resnet")
+        sizes = {"vocab_size": 258} if reads_text else {}
+        folder: Path = tiny_checkpoint(model_type, **sizes, **changes).folder
+        if reads_text:
+            byte_tokenizer.save_pretrained(folder)
+        return str(folder)
+
+    return make
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> str:
+    """The folder of a policy that watches the model briefly."""
+    folder = tmp_path / "quick"
+    Heuristic(HeuristicConfig(samples=4, length=16, repair="ridge"), "quick").save(folder)
+    return str(folder)
