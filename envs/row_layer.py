@@ -28,12 +28,15 @@ class RowLayer:
         scored: the matrix whose rows are chosen, (rows, columns); None where no shaping reads it.
         interactions: shares of the output that pairs of rows carry, (rows, rows), as
             `output_interactions` returns them; None where no shaping reads them.
+        gradients: of every sample's loss with respect to the rows' gates, (samples, rows); None where
+            no shaping reads them.
     """
 
     name: str
     features: Tensor
     scored: Tensor | None = None
     interactions: Tensor | None = None
+    gradients: Tensor | None = None
 
     @property
     def size(self) -> int:
@@ -50,6 +53,7 @@ class RowLayer:
             "dense_spectrum": lambda kept: np.repeat(self._spectrum[None], len(kept), axis=0),
             "kept_spectrum": self._kept_spectra,
             "output_error": self._output_errors,
+            "loss_rise": self._loss_rises,
         }
         for name in reads:
             if name not in measures:
@@ -74,6 +78,11 @@ class RowLayer:
         errors = ((removed @ interactions) * removed).sum(1)
         return errors.double().clamp(min=0).numpy()
 
+    def _loss_rises(self, kept: Tensor) -> NDArray[np.float64]:
+        gradients = self._prepared(self.gradients, "gate gradients")
+        changes = (~kept).to(gradients.dtype) @ gradients.T
+        return changes.double().square().mean(1).div(2).numpy()
+
     def _prepared(self, tensor: Tensor | None, what: str) -> Tensor:
         if tensor is None:
             raise PrunePolicyError(f"The {what} of {self.name!r} was not prepared for this shaping.")
@@ -90,5 +99,7 @@ def invented_layers(layers: int = 3, rows: int = 24, columns: int = 8, seed: int
         seen = torch.randn(4 * rows, rows, generator=generator) * strength
         features = torch.cat([weight_columns(scored, scored, read), strength[:, None]], dim=1)
         interactions = output_interactions(read.T, seen.T @ seen / len(seen))
-        invented.append(RowLayer(f"layers.{index}.ffn", standardised(features), scored, interactions))
+        gradients = seen * torch.randn(rows, generator=generator)
+        name = f"layers.{index}.ffn"
+        invented.append(RowLayer(name, standardised(features), scored, interactions, gradients))
     return tuple(invented)

@@ -1,8 +1,12 @@
-"""A reward that looks at what a block computes, on text the model wrote itself."""
+"""Rewards that look at what a block computes, on text the model wrote itself."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from prunepolicy.envs.shaping.registry import Outcomes, Rewards, shaping
+
+SMALLEST = 1e-12
 
 
 @shaping("function_aware", "output_error")
@@ -13,3 +17,20 @@ def function_aware(outcomes: Outcomes) -> Rewards:
     activations: see `pruning/moments.py`.
     """
     return -outcomes["output_error"]
+
+
+@shaping("loss_aware", "loss_rise")
+def loss_aware(outcomes: Outcomes) -> Rewards:
+    """Return minus the predicted rise of the loss, a quadratic form of gate gradients."""
+    return -outcomes["loss_rise"]
+
+
+@shaping("function_and_loss", "output_error", "loss_rise")
+def function_and_loss(outcomes: Outcomes) -> Rewards:
+    """Return minus the sum of the logarithms of output error and predicted rise of the loss.
+
+    The two err in different places: the block's output knows nothing of what later layers read,
+    and gradients nothing of what happens when much goes at once.
+    """
+    parts = [np.log(np.maximum(outcomes[name], SMALLEST)) for name in ("output_error", "loss_rise")]
+    return -(parts[0] + parts[1])
