@@ -1,0 +1,93 @@
+"""What models are watched on: seeded, cached by fingerprint, never longer than the context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.machine import cache_folder
+from prunepolicy.pruning.probe import Probe, probe_inputs, text_windows
+
+Make = Callable[..., Checkpoint]
+SELF = Probe(samples=3, length=12)
+
+
+@pytest.fixture
+def written(
+    tiny_checkpoint: Make, byte_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Probe, str], torch.Tensor]:
+    """A function that returns the token ids of a probe for a model with a given fingerprint."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    checkpoint = tiny_checkpoint(vocab_size=258)
+    model = checkpoint.adapter.load(checkpoint.folder, torch.float32)
+    return lambda probe, mark: probe_inputs(probe, model, checkpoint.adapter, byte_tokenizer, mark)[
+        "input_ids"
+    ]
+
+
+def test_self_written_text_depends_on_the_seed_alone(written: Any) -> None:
+    first = written(SELF, "")
+    torch.manual_seed(5)
+    assert torch.equal(written(SELF, ""), first)
+    assert first.shape == (3, 12)
+    assert set(first[:, 0].tolist()) == {1}
+    assert not torch.equal(written(Probe(samples=3, length=12, seed=1), ""), first)
+
+
+def test_it_is_cached_by_fingerprint_and_written_again_when_damaged(written: Any) -> None:
+    first = written(SELF, "one")
+    (file,) = (cache_folder() / "probes").iterdir()
+    stamp = file.stat().st_mtime_ns
+    assert torch.equal(written(SELF, "one"), first)
+    assert file.stat().st_mtime_ns == stamp
+    written(SELF, "two")
+    assert len(list((cache_folder() / "probes").iterdir())) == 2
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-4])
+    assert torch.equal(written(SELF, "one"), first)
+    assert file.read_bytes() == whole
+
+
+def test_no_sequence_is_longer_than_the_context(written: Any, tmp_path: Path) -> None:
+    assert written(Probe(samples=2, length=500), "").shape == (2, 64)
+    text = tmp_path / "text.txt"
+    text.write_text("words " * 100)
+    assert written(Probe(str(text), samples=2, length=500), "").shape == (2, 64)
+    assert written(Probe("start"), "").tolist() == [[1]]
+
+
+def test_text_windows_are_spread_evenly(tmp_path: Path, byte_tokenizer: Any) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("".join(chr(ord("a") + number) * 10 for number in range(10)))
+    windows = text_windows(text, byte_tokenizer, Probe(samples=2, length=10))
+    assert [byte_tokenizer.decode(row) for row in windows] == ["a" * 10, "f" * 10]
+    assert len(text_windows(text, byte_tokenizer, Probe(samples=99, length=10))) == 10
+
+
+def test_bad_probes_are_refused(tmp_path: Path, byte_tokenizer: Any) -> None:
+    short, binary = tmp_path / "short.txt", tmp_path / "binary.txt"
+    short.write_text("hello")
+    binary.write_bytes(b"\xff\xfe")
+    for file, words in ((short, "has 5 tokens"), (binary, "Can't read"), (tmp_path / "none", "Can't read")):
+        with pytest.raises(PrunePolicyError, match=words):
+            text_windows(file, byte_tokenizer, Probe(length=10))
+    with pytest.raises(UsageError, match="at least one sample"):
+        Probe(samples=0)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "vit", "cifar_resnet"])
+def test_models_that_write_nothing_see_seeded_noise(model_type: str, tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint(model_type)
+    model = checkpoint.adapter.load(checkpoint.folder, torch.float32)
+    (name, first), *_ = probe_inputs(SELF, model, checkpoint.adapter, None, "").items()
+    again = probe_inputs(SELF, model, checkpoint.adapter, None, "")[name]
+    assert torch.equal(first, again)
+    assert len(first) == 3
+    with torch.no_grad():
+        model(**{name: first})
