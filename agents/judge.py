@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from torch import Tensor
 
@@ -40,8 +41,9 @@ class Judge:
     Attributes:
         subjects: the models that judge.
         budgets: the sizes to plan for.
-        how: amount and source of the text.
+        how: amount of the text.
         seed: of the policies' probes.
+        text: file to score on; None for text that the dense model writes with the seed `text_seed`.
         collected: statistics of the models.
     """
 
@@ -49,8 +51,15 @@ class Judge:
     budgets: tuple[Budget, ...]
     how: EvaluationRecipe
     seed: int = 0
+    text: Path | None = None
+    text_seed: int = JUDGING_SEED
     collected: Collected = field(default_factory=Collected)
     _texts: dict[str, _Text] = field(default_factory=dict)
+
+    def for_the_end(self) -> Judge:
+        """Return a judge with other and more text: the one that chose the best step is partial to it."""
+        how = self.how.model_copy(update={"samples": 4 * self.how.samples})
+        return replace(self, how=how, text=self.how.text, text_seed=self.text_seed + 1, _texts={})
 
     def scores(self, policy: Policy) -> Scores:
         """Return the excess log-perplexity of every model at every budget; lower is better."""
@@ -77,8 +86,8 @@ class Judge:
         adapter = subject.checkpoint.adapter
         if adapter.task != "causal":
             raise UsageError(f"{subject.name} doesn't write text, so it can't judge a policy.")
-        source = "self" if self.how.text is None else str(self.how.text)
-        probe = Probe(source, self.how.samples, self.how.length, JUDGING_SEED)
+        source = "self" if self.text is None else str(self.text)
+        probe = Probe(source, self.how.samples, self.how.length, self.text_seed)
         ids = probe_inputs(probe, subject.model, adapter, subject.tokenizer, subject.checkpoint.fingerprint)[
             "input_ids"
         ]

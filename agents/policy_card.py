@@ -42,11 +42,12 @@ def _learned(report: TrainReport) -> str:
 def _scores(report: TrainReport) -> str:
     recipe = report.recipe["evaluation"]
     source = f"`{recipe['text']}`" if recipe["text"] else "text the dense model writes itself"
+    amount = f"up to {4 * recipe['samples']} windows of {recipe['length']} tokens"
     return (
         "## How it compares\n\n"
-        f"Excess log-perplexity over the dense model in nats per token, right after the cut and without "
-        f"repair, on {source} ({recipe['samples']} windows of {recipe['length']} tokens). Lower is better. "
-        "One seed; a difference of a few hundredths is noise.\n\n" + table(report.columns, report.rows())
+        "Excess log-perplexity over the dense model in nats per token, right after the cut and without "
+        f"repair, on {source} ({amount}), which had no part in choosing the best step. Lower is better. "
+        "One seed; a difference of a hundredth is noise.\n\n" + table(report.columns, report.rows())
     )
 
 

@@ -41,9 +41,10 @@ class EvaluationRecipe(RecipePart):
     Attributes:
         every: learning steps between evaluations.
         patience: evaluations without improvement after which training stops; None never stops early.
-        samples: texts to score, written by the dense model with a seed no training probe uses.
+        samples: texts to score, written by the dense model with a seed no training probe uses; four
+            times as many, of yet another seed, decide in the end.
         length: tokens of each.
-        text: file to score instead.
+        text: file to score in the end, instead.
         baselines: policies to compare with at the end.
     """
 

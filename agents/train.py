@@ -50,14 +50,16 @@ def train(
     }
     judges = tuple(subjects[name] for name in recipe.held_out or recipe.models)
     assignment = Assignment(recipe, tuple(subjects[name] for name in recipe.models), steps)
-    judge = Judge(judges, recipe.budgets.listed(), recipe.evaluation, recipe.seed, assignment.collected)
+    judge = Judge(
+        judges, recipe.budgets.listed(), recipe.evaluation, recipe.seed, collected=assignment.collected
+    )
     seed_generators(recipe.seed)
     learner = algorithm(assignment)
     progress, state = run.latest()
     if progress.step:
         learner.restore(state)
     progress = _Training(run, learner, judge, steps).run(progress)
-    return _conclude(run, learner, judge, progress)
+    return _conclude(run, learner, judge.for_the_end(), progress)
 
 
 @dataclass
