@@ -1,1 +1,1 @@
-"""Networks as graphs, and networks that read and write them."""
+"""Networks as graphs, and networks that read them."""

@@ -1,0 +1,187 @@
+"""A prunable network as tensors that mean the same for a network of any size and family.
+
+Every number is a share, a rank, a cosine or the logarithm of a ratio, so that neither width nor scale
+of the weights shows; nothing depends on the order of the units in a group.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prunepolicy.pruning.plan import Budget
+from prunepolicy.pruning.stats import Stats, group_costs
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
+
+KINDS = ("ffn", "kv_head", "query_head", "layer", "expert", "channel")
+STATISTICS = ("fisher", "taylor", "output", "rms")
+OF_STATISTIC = ("rank", "z-score", "log ratio to the network", "known")
+UNIT_FEATURES = (*(f"{s}: {f}" for s in STATISTICS for f in OF_STATISTIC), "alignment")
+SUMMARIES = ("mean log ratio", "spread of logs", "tail weight")
+GROUP_FEATURES = (
+    *KINDS,
+    "depth",
+    "share of cost",
+    "log cost per unit",
+    "log size",
+    "coherence",
+    *(f"{s}: {f}" for s in STATISTICS for f in SUMMARIES),
+)
+GLOBALS = ("keep", "log keep", "uniform")
+EDGE_FEATURES = ("forwards", "backwards")
+LARGEST = 8.0
+"""Largest absolute feature: one massive unit must not drown the others."""
+
+
+@dataclass(frozen=True)
+class NetworkGraph:
+    """A network, its statistics and a budget, ready for message passing.
+
+    Attributes:
+        names: of the groups.
+        units: features per unit, shape (units, len(UNIT_FEATURES)), groups one after the other.
+        owner: index of every unit's group, shape (units,).
+        groups: features per group, shape (groups, len(GROUP_FEATURES)).
+        edges: pairs of groups that exchange messages, shape (2, edges).
+        edge_features: direction of every edge, shape (edges, len(EDGE_FEATURES)).
+        globals: the budget, shape (len(GLOBALS),).
+        prior: per unit the logarithm of what a good heuristic would score, as a starting point: outputs
+            and gradients together for uniform widths, Fisher per parameter where layers compete.
+    """
+
+    names: tuple[str, ...]
+    units: Tensor
+    owner: Tensor
+    groups: Tensor
+    edges: Tensor
+    edge_features: Tensor
+    globals: Tensor
+    prior: Tensor
+
+    def per_group(self, per_unit: Tensor) -> dict[str, Tensor]:
+        """Split one number per unit into one tensor per group."""
+        sizes = torch.bincount(self.owner, minlength=len(self.names)).tolist()
+        return dict(zip(self.names, per_unit.split(sizes), strict=True))
+
+
+def network_graph(
+    graph: UnitGraph, groups: Sequence[UnitGroup], stats: Stats, budget: Budget
+) -> NetworkGraph:
+    """Describe `groups`, which may lose units under `budget`; reads activations and gradients."""
+    costs = torch.tensor([float(max(1, group_costs(graph, group))) for group in groups])
+    sizes = torch.tensor([float(group.size) for group in groups])
+    owner = torch.repeat_interleave(torch.arange(len(groups)), sizes.long())
+    logs = {name: [_logs(stats, group, name) for group in groups] for name in STATISTICS}
+    unit_columns, group_columns = [], []
+    for name in STATISTICS:
+        per_unit, per_group = _statistic_features(logs[name])
+        unit_columns.append(per_unit)
+        group_columns.append(per_group)
+    alignment = [_alignment(stats.get("gradients", group.name)) for group in groups]
+    units = torch.cat([*unit_columns, torch.cat(alignment)[:, None]], dim=1)
+    coherence = torch.stack([cosines.mean() for cosines in alignment])[:, None]
+    about = torch.cat([_identity(graph, groups, costs, sizes), coherence, *group_columns], dim=1)
+    edges, edge_features = _edges(graph, groups)
+    fisher, output = (torch.cat([column[0] for column in logs[name]]) for name in ("fisher", "output"))
+    prior = fisher / 2 + output if budget.uniform else fisher - costs.log()[owner]
+    return NetworkGraph(
+        tuple(group.name for group in groups),
+        units.clamp(-LARGEST, LARGEST),
+        owner,
+        about.clamp(-LARGEST, LARGEST),
+        edges,
+        edge_features,
+        torch.tensor([budget.keep, math.log(budget.keep), float(budget.uniform)]),
+        prior,
+    )
+
+
+def _logs(stats: Stats, group: UnitGroup, name: str) -> tuple[Tensor, bool]:
+    """Return logarithms of a statistic, and whether it is known; units that do nothing stay finite."""
+    if name in ("fisher", "taylor"):
+        gradients = stats.get("gradients", group.name)
+        values = gradients.square().mean(0) if name == "fisher" else gradients.mean(0).abs()
+    elif group.name in stats.values.get(name, {}):
+        values = stats.get(name, group.name)
+    else:
+        return torch.zeros(group.size), False
+    values = values.float()
+    return torch.maximum(values, values.max() * 1e-6 + 1e-30).log(), True
+
+
+def _statistic_features(logs: Sequence[tuple[Tensor, bool]]) -> tuple[Tensor, Tensor]:
+    """Return features per unit and per group of one statistic in all groups."""
+    known = [values for values, is_known in logs if is_known]
+    middle = torch.cat(known).mean() if known else torch.zeros(())
+    per_unit, per_group = [], []
+    for values, is_known in logs:
+        if not is_known:
+            per_unit.append(torch.zeros(len(values), len(OF_STATISTIC)))
+            per_group.append(torch.zeros(len(SUMMARIES)))
+            continue
+        centred, spread = values - values.mean(), values.std(correction=0)
+        scores = centred / spread.clamp(min=1e-6)
+        columns = [_ranks(values), scores, values - middle, torch.ones_like(values)]
+        per_unit.append(torch.stack(columns, dim=1))
+        per_group.append(torch.stack([values.mean() - middle, spread, scores.max()]))
+    return torch.cat(per_unit), torch.stack(per_group)
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """Return ranks between -1 and 1; equal values have equal ranks."""
+    ordered = values.sort().values
+    below = torch.searchsorted(ordered, values) + torch.searchsorted(ordered, values, right=True)
+    return below.float() / len(values) - 1
+
+
+def _alignment(gradients: Tensor) -> Tensor:
+    """Return the cosine of every unit's gradients with those of its whole group.
+
+    Positive ones add up when units go together; negative ones make up for each other.
+    """
+    together = gradients.sum(1)
+    lengths = gradients.norm(dim=0) * together.norm()
+    cosines: Tensor = (gradients.T @ together) / lengths.clamp(min=1e-30)
+    return cosines
+
+
+def _identity(graph: UnitGraph, groups: Sequence[UnitGroup], costs: Tensor, sizes: Tensor) -> Tensor:
+    """Return what a group is, where it lies, and what it costs."""
+    kinds = torch.tensor([[float(group.kind == kind) for kind in KINDS] for group in groups])
+    places = {group.name: index for index, group in enumerate(graph.groups)}
+    deepest = max(1, len(places) - 1)
+    depth = torch.tensor([places[group.name] / deepest for group in groups])
+    whole = costs * sizes
+    numbers = [depth, whole / whole.sum(), (costs / costs.max()).log(), (sizes / sizes.max()).log()]
+    return torch.cat([kinds, torch.stack(numbers, dim=1)], dim=1)
+
+
+def _edges(graph: UnitGraph, groups: Sequence[UnitGroup]) -> tuple[Tensor, Tensor]:
+    """Return edges between the chosen groups, both ways; groups between them are passed through."""
+    chosen = {graph.groups.index(group): index for index, group in enumerate(groups)}
+    readers: dict[int, list[int]] = {}
+    for writer, reader in graph.edges:
+        readers.setdefault(writer, []).append(reader)
+    pairs = sorted({(chosen[i], chosen[j]) for i in chosen for j in _next_chosen(i, readers, chosen)})
+    forwards = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
+    direction = torch.eye(2).repeat_interleave(forwards.shape[1], dim=0)
+    return torch.cat([forwards, forwards.flip(0)], dim=1), direction
+
+
+def _next_chosen(start: int, readers: dict[int, list[int]], chosen: dict[int, int]) -> set[int]:
+    """Return the nearest chosen groups that signals reach from `start`."""
+    found, seen, waiting = set(), {start}, list(readers.get(start, ()))
+    while waiting:
+        group = waiting.pop()
+        if group in seen:
+            continue
+        seen.add(group)
+        if group in chosen:
+            found.add(group)
+        else:
+            waiting.extend(readers.get(group, ()))
+    return found

@@ -1,0 +1,35 @@
+"""Every group hears the mean of its neighbours, told apart by the direction of the edge."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import MessagePassing
+
+from prunepolicy.metanet.layers.registry import layers
+
+
+class DirectedMean(MessagePassing):  # type: ignore[misc]  # torch-geometric has no types
+    """One round of messages with a residual connection.
+
+    Args:
+        width: numbers per node.
+        edge_features: numbers per edge.
+    """
+
+    def __init__(self, width: int, edge_features: int) -> None:
+        super().__init__(aggr="mean")
+        self.say = nn.Linear(width + edge_features, width)
+        self.hear = nn.Linear(2 * width, width)
+
+    def forward(self, nodes: Tensor, edges: Tensor, edge_features: Tensor) -> Tensor:
+        """Return the nodes after they have heard their neighbours."""
+        heard = self.propagate(edges, x=nodes, edge_features=edge_features)
+        return nodes + torch.tanh(self.hear(torch.cat([nodes, heard], dim=1)))
+
+    def message(self, x_j: Tensor, edge_features: Tensor) -> Tensor:
+        """Return what is said along every edge."""
+        return torch.relu(self.say(torch.cat([x_j, edge_features], dim=1)))
+
+
+layers.add("directed_mean", DirectedMean)

@@ -1,0 +1,128 @@
+"""The graph policy: message passing over the unit graph says what stays, in a network of any family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from prunepolicy.metanet.graph import NetworkGraph, network_graph
+from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies, restored_weights
+from prunepolicy.policy.search import searched_groups, shrunk
+from prunepolicy.pruning.allocators import Task, allocate
+from prunepolicy.pruning.budget_meter import meter_for
+from prunepolicy.pruning.criteria import Need
+from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.probe import Probe
+from prunepolicy.pruning.stats import Stats, group_costs
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
+
+if TYPE_CHECKING:
+    from prunepolicy.metanet.network import GraphNetwork, Judgement
+
+
+class GraphConfig(PolicyConfig):
+    """Settings of a graph policy.
+
+    Attributes:
+        hidden: width of its network.
+        rounds: of messages between groups.
+        layer: name of the message-passing layer.
+        bound: largest correction of a heuristic score, as a logarithm.
+        repair: name of the repair after the cut, None for none.
+    """
+
+    hidden: int = Field(default=48, ge=1, le=1024)
+    rounds: int = Field(default=2, ge=0, le=16)
+    layer: str = "directed_mean"
+    bound: float = Field(default=4.0, gt=0)
+    repair: str | None = None
+    samples: int = Field(default=64, ge=1)
+    length: int = Field(default=128, ge=2)
+    probe: str = "self"
+
+
+class Graph(Policy):
+    """Corrects a heuristic's scores by what its network makes of the whole graph."""
+
+    config_type: ClassVar[type[PolicyConfig]] = GraphConfig
+
+    def __init__(self, config: GraphConfig | None = None, name: str = "graph") -> None:
+        # torch-geometric is imported by the network's layers, so only where a policy is built.
+        from prunepolicy.metanet.network import GraphNetwork
+
+        self.config: GraphConfig = config or GraphConfig()
+        self.name = name
+        sizes = (self.config.hidden, self.config.rounds)
+        try:
+            self.network: GraphNetwork = GraphNetwork(*sizes, self.config.layer, self.config.bound)
+        except ImportError as error:
+            raise PrunePolicyError(
+                "Graph policies need an extra: pip install 'prunepolicy[train]'."
+            ) from error
+
+    @classmethod
+    def restore(cls, folder: Path, config: GraphConfig, name: str) -> Self:
+        """Build the policy and read its weights."""
+        policy = cls(config, name)
+        policy.network.load_state_dict(restored_weights(folder, policy.network.state_dict()))
+        return policy
+
+    @property
+    def probe(self) -> Probe:
+        """The inputs on which the model is to be watched."""
+        return Probe(self.config.probe, self.config.samples, self.config.length)
+
+    @property
+    def repair(self) -> str | None:
+        """The repair that follows the cut."""
+        return self.config.repair
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """Return the network's weights."""
+        return self.network.state_dict()
+
+    def needs(self, graph: UnitGraph, budget: Budget) -> set[Need]:
+        """Return what its features are made of."""
+        return {"activations", "gradients"}
+
+    def plan(
+        self, graph: UnitGraph, stats: Stats, budget: Budget, instruments: Instruments | None = None
+    ) -> Plan:
+        """Judge the network, and let an allocator spend the budget on the corrected scores.
+
+        Raises:
+            BudgetError: when the budget can't be met.
+        """
+        instruments = instruments or Instruments()
+        groups = searched_groups(graph, budget)
+        with torch.no_grad():
+            described = network_graph(graph, groups, stats, budget)
+            densities = described.per_group(self.densities(described, self.network(described)))
+        scores = {
+            group.name: _priced(graph, group, densities[group.name], instruments.within) for group in groups
+        }
+        meter = meter_for(graph, budget, instruments.seconds)
+        task = Task(graph, groups, scores, budget, meter, comparable=not budget.uniform)
+        keep = allocate("uniform" if budget.uniform else "global_rank", task)
+        return Plan(shrunk(keep, graph), budget, self.name)
+
+    def densities(self, described: NetworkGraph, judgement: Judgement) -> Tensor:
+        """Return one number per unit, comparable in the whole network, higher means keep."""
+        return described.prior + judgement.scores + judgement.ratios[described.owner]
+
+
+def _priced(graph: UnitGraph, group: UnitGroup, densities: Tensor, within: Plan | None) -> Tensor:
+    """Return scores whose order per parameter is that of `densities`; removed units get minus infinity."""
+    scores = torch.full((group.size,), -torch.inf, dtype=torch.float64)
+    alive = list(within.kept(group)) if within else slice(None)
+    scores[alive] = densities.double().exp()[alive] * group_costs(graph, group)
+    return scores
+
+
+policies.add("graph", Graph)

@@ -1,0 +1,100 @@
+"""What a policy sees of a network: nothing of order, width or scale."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from prunepolicy.metanet.graph import GROUP_FEATURES, KINDS, UNIT_FEATURES, network_graph
+from prunepolicy.metanet.network import GraphNetwork
+from prunepolicy.pruning.adapters import adapter_for
+from prunepolicy.pruning.plan import Budget
+from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.units import UnitGraph
+
+BUDGET = Budget(0.7, "ffn", uniform=False)
+
+
+def graph_of(model_type: str = "llama") -> UnitGraph:
+    adapter = adapter_for({"model_type": model_type})
+    return adapter.units(adapter.tiny(), adapter.shapes(adapter.tiny()))
+
+
+def stats_of(graph: UnitGraph, scale: float = 1.0) -> Stats:
+    generator = torch.Generator().manual_seed(0)
+    drawn = {
+        g.name: torch.randn(6, g.size, generator=generator) * torch.rand(g.size, generator=generator) * scale
+        for g in graph.groups
+    }
+    output = {g.name: torch.rand(g.size, generator=generator) * scale for g in graph.groups}
+    return Stats({"gradients": drawn, "output": output})
+
+
+@pytest.fixture
+def network() -> GraphNetwork:
+    network = GraphNetwork(8, 2, "directed_mean", 4.0)
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return network
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt2", "mixtral", "cifar_resnet"])
+def test_every_family_has_finite_features(model_type: str, network: GraphNetwork) -> None:
+    graph = graph_of(model_type)
+    described = network_graph(graph, graph.groups, stats_of(graph), BUDGET)
+    assert described.units.shape == (sum(g.size for g in graph.groups), len(UNIT_FEATURES))
+    assert described.groups.shape == (len(graph.groups), len(GROUP_FEATURES))
+    assert (described.groups[:, : len(KINDS)].sum(1) == 1).all()
+    judgement = network(described)
+    for tensor in (described.units, described.groups, described.prior, *vars(judgement).values()):
+        assert torch.isfinite(tensor).all()
+    assert judgement.scores.abs().max() <= 4
+
+
+def test_scores_follow_units_in_another_order(network: GraphNetwork) -> None:
+    graph, order = graph_of(), {}
+    stats = stats_of(graph)
+    for group in graph.groups:
+        order[group.name] = torch.randperm(group.size)
+    moved = Stats({s: {n: v[..., order[n]] for n, v in values.items()} for s, values in stats.values.items()})
+    plain, shuffled = (network_graph(graph, graph.groups, some, BUDGET) for some in (stats, moved))
+    before = plain.per_group(network(plain).scores)
+    after = shuffled.per_group(network(shuffled).scores)
+    for name, scores in before.items():
+        torch.testing.assert_close(after[name], scores[order[name]], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(network(plain).ratios, network(shuffled).ratios, rtol=1e-4, atol=1e-5)
+
+
+def test_the_scale_of_the_statistics_does_not_show() -> None:
+    graph = graph_of()
+    small, large = (network_graph(graph, graph.groups, stats_of(graph, s), BUDGET) for s in (1.0, 1000.0))
+    torch.testing.assert_close(small.units, large.units, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(small.groups, large.groups, rtol=1e-3, atol=1e-4)
+
+
+def test_messages_pass_through_groups_that_may_not_be_pruned() -> None:
+    graph = graph_of()
+    ffn = graph.of_kind("ffn")
+    described = network_graph(graph, ffn, stats_of(graph), BUDGET)
+    forwards = described.edges[:, described.edge_features[:, 0] == 1].T.tolist()
+    assert forwards == [list(pair) for pair in pairwise(range(len(ffn)))]
+
+
+def test_a_change_reaches_groups_further_down(network: GraphNetwork) -> None:
+    graph, stats = graph_of(), stats_of(graph_of())
+    ffn = graph.of_kind("ffn")
+    described = network_graph(graph, ffn, stats, BUDGET)
+    before = network(described).ratios.detach().clone()
+    described.groups[0, len(KINDS)] += 1
+    assert abs(float(network(described).ratios[1] - before[1])) > 1e-6
+
+
+def test_an_untrained_network_adds_nothing() -> None:
+    graph = graph_of()
+    judgement = GraphNetwork(8, 1, "directed_mean", 4.0)(
+        network_graph(graph, graph.groups, stats_of(graph), BUDGET)
+    )
+    assert not judgement.scores.any()
+    assert not judgement.ratios.any()
