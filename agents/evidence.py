@@ -95,6 +95,7 @@ def report_on(subject: Subject, found: Evidence) -> PruneReport:
         kept=kept_units(graph, plan),
         text=measured.text,
         speedups=measured.speedups,
+        fidelity=measured.fidelity,
         proof=found.proof,
         loaders=tuple(who_can_load(graph, plan)),
         warnings=measured.warnings,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from prunepolicy.pruning.cost import Cost
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.latency import interleaved, time_model
 from prunepolicy.pruning.loading import load_model
-from prunepolicy.pruning.perplexity import TextScore, context_of, perplexity
+from prunepolicy.pruning.perplexity import Fidelity, TextScore, context_of, fidelity, perplexity
 from prunepolicy.pruning.probe import Probe, probe_inputs
 from prunepolicy.pruning.speedup import Speedup, speedup, spread
 
@@ -25,6 +25,7 @@ PROMPTS = ("The capital of France is", "Once upon a time, there was a", "To make
 NEW_TOKENS = 24
 OWN_TEXT = Probe(samples=16, length=256, seed=1_000_003)
 """Text to score when the user gives none: written by the dense model, with a seed no probe uses."""
+NOISE = Probe(samples=16, length=128, seed=1_000_003)
 PROMPT_TOKENS, DECODED, REPEATS = 128, 16, 7
 
 
@@ -56,23 +57,25 @@ class Measurements:
     Attributes:
         text: name of the text that both were scored on.
         speedups: name of a workload to how many times faster the pruned model is.
+        fidelity: how close the outputs stay, for models that don't write text.
     """
 
     before: Behaviour = field(default_factory=Behaviour)
     after: Behaviour = field(default_factory=Behaviour)
     text: str = ""
     speedups: dict[str, Speedup] = field(default_factory=dict)
+    fidelity: Fidelity | None = None
     warnings: tuple[str, ...] = ()
 
 
 def measure(subject: Subject, folder: Path, text: ScoredText | None) -> Measurements:
     """Measure the dense model and the pruned one in `folder`, in turn, on the same inputs."""
-    if text is None:
-        return Measurements(warnings=("Quality and speed are measured for models that write text only.",))
     if not subject.fits(subject.dtype, copies=2):
         return Measurements(warnings=("Both models don't fit into memory; nothing was measured.",))
     pruned = load_model(folder, subject.checkpoint.adapter, subject.dtype, subject.device, True)
     models = (subject.model, pruned)
+    if text is None:
+        return _compare_outputs(subject, models)
     with subject.steps.step(f"measure quality on {text.name}, before and after"):
         scores = [text.score(model) for model in models]
     with subject.steps.step("measure speed, before and after in turn"):
@@ -83,6 +86,26 @@ def measure(subject: Subject, folder: Path, text: ScoredText | None) -> Measurem
     before, after = (Behaviour(*seen) for seen in zip(scores, medians, texts, strict=True))
     speedups = {name: speedup(times[0][name], times[1][name]) for name in times[0]}
     return Measurements(before, after, text.name, speedups)
+
+
+def _compare_outputs(subject: Subject, models: tuple[nn.Module, ...]) -> Measurements:
+    """Compare models that don't write text: their outputs and their speed, on noise."""
+    inputs = subject.probe(NOISE)
+    one = {name: tensor[:1] for name, tensor in inputs.items()}
+    with subject.steps.step("compare outputs, before and after"), torch.no_grad():
+        closeness = fidelity(*(_named(model(**inputs)) for model in models))
+    with subject.steps.step("measure speed, before and after in turn"):
+        runs = [partial(time_model, model, one, 0) for model in models]
+        series = [[time.prefill for time in times] for times in interleaved(runs, REPEATS)]
+    workload = "One image" if subject.checkpoint.adapter.task == "vision" else "One text"
+    before, after = (Behaviour(latency={workload: spread(times).median}) for times in series)
+    gain = speedup(series[0], series[1])
+    return Measurements(before, after, "seeded noise", {workload: gain}, closeness)
+
+
+def _named(outputs: Any) -> Mapping[str, Tensor]:
+    """Plain networks answer with logits alone."""
+    return {"logits": outputs} if isinstance(outputs, Tensor) else outputs
 
 
 def choose_text(subject: Subject, file: Path | None) -> ScoredText | None:

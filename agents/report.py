@@ -13,7 +13,7 @@ from prunepolicy.pruning.adapters import ModelAdapter
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.cost import Cost
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.perplexity import TextScore
+from prunepolicy.pruning.perplexity import Fidelity, TextScore
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.proof import Receipt
 from prunepolicy.pruning.speedup import Speedup
@@ -102,6 +102,7 @@ class PruneReport:
         text: name of the text that both scores were taken on.
         speedups: name of a workload to how many times faster the pruned network is, with the interval
             that decides whether it may be called faster.
+        fidelity: how close the outputs stay to the source's, for models that don't write text.
         loaders: who can load the result, in sentences.
         seconds: duration of the run.
     """
@@ -119,6 +120,7 @@ class PruneReport:
     kept: tuple[KeptUnits, ...]
     text: str = ""
     speedups: Mapping[str, Speedup] = field(default_factory=dict)
+    fidelity: Fidelity | None = None
     proof: Receipt | None = None
     loaders: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -149,6 +151,8 @@ class PruneReport:
 
     def _quality(self) -> str:
         before, after, ratio = self.before.score, self.after.score, self.perplexity_ratio
+        if self.fidelity is not None:
+            return self._closeness(self.fidelity)
         if before is None or after is None or ratio is None:
             return "Quality wasn't measured."
         change = f"perplexity went from {before.perplexity:.4g} to {after.perplexity:.4g}"
@@ -158,6 +162,14 @@ class PruneReport:
                 f"Keep more (--keep {gentler(self.budget.keep):g}), or train the result before use."
             )
         return f"On the text that was scored, {change} ({ratio - 1:+.1%})."
+
+    def _closeness(self, fidelity: Fidelity) -> str:
+        agreement = fidelity.agreement
+        same = "" if agreement is None else f" and name the same class {agreement:.0%} of the time"
+        return (
+            f"On {self.text}, outputs have a cosine of {fidelity.cosine:.3f} with the dense model's{same}; "
+            "measure the quality that you need on data of your own."
+        )
 
     def _speed(self) -> str:
         if not self.speedups:

@@ -12,7 +12,7 @@ from prunepolicy.agents.report import PruneReport, gentler, kept_units, loading_
 from prunepolicy.agents.report_view import comparisons, count, duration, render, size
 from prunepolicy.pruning.adapters import adapters
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.perplexity import TextScore
+from prunepolicy.pruning.perplexity import Fidelity, TextScore
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.proof import Receipt
 from prunepolicy.pruning.speedup import Speedup
@@ -35,7 +35,12 @@ def printed(report: PruneReport) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("change", [lambda report: report, degraded, unmeasured])
+def compared(report: PruneReport) -> PruneReport:
+    """What is known of a network that doesn't write text."""
+    return replace(unmeasured(report), task="vision", text="seeded noise", fidelity=Fidelity(0.912, 0.1, 0.75))
+
+
+@pytest.mark.parametrize("change", [lambda report: report, degraded, unmeasured, compared])
 def test_json_round_trip(change, report: PruneReport, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     changed = change(report)
     assert PruneReport.from_json(changed.to_json()) == changed
@@ -79,6 +84,11 @@ def test_nothing_is_claimed_that_was_not_measured(report: PruneReport) -> None:
     for words in ("No speed was measured", "Quality wasn't measured", "Loading wasn't tested"):
         assert words in verdict
     assert not unmeasured(report).degraded
+
+
+def test_networks_that_write_no_text_are_compared_by_their_outputs(report: PruneReport) -> None:
+    assert "On seeded noise, outputs have a cosine of 0.912" in compared(report).verdict
+    assert "same class 75% of the time" in compared(report).verdict
 
 
 def test_only_an_interval_above_one_is_called_faster(report: PruneReport) -> None:
