@@ -5,7 +5,10 @@ Importing this package registers them with gymnasium, where that is installed.
 
 from contextlib import suppress
 
-ENVIRONMENTS = {"prunepolicy/PruneRows-v0": "prunepolicy.envs.prune_rows_env:PruneRowsEnv"}
+ENVIRONMENTS = {
+    "prunepolicy/Prune-v0": "prunepolicy.envs.prune_env:PruneEnv",
+    "prunepolicy/PruneRows-v0": "prunepolicy.envs.prune_rows_env:PruneRowsEnv",
+}
 
 with suppress(ImportError):
     import gymnasium

@@ -1,0 +1,108 @@
+"""A network prepared for the pruning environment: its graph, its statistics, and what plans cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from prunepolicy.metanet.graph import NetworkGraph, network_graph
+from prunepolicy.pruning.adapters import adapter_for
+from prunepolicy.pruning.allocators import Task, allocators
+from prunepolicy.pruning.budget_meter import Meter, meter_for
+from prunepolicy.pruning.criteria import criteria
+from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.plan import Budget
+from prunepolicy.pruning.stats import Stats, group_costs
+from prunepolicy.pruning.surrogate import Surrogate
+from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
+
+
+@dataclass(frozen=True)
+class PruneCase:
+    """One network under budgets that differ in size only.
+
+    Attributes:
+        name: of the network.
+        graph: its units.
+        stats: activations and gradients.
+        budget: what is budgeted; its size is drawn anew for every episode.
+        measure: the loss of the network with a keep choice, above the dense one's; None takes the
+            surrogate's prediction, which costs milliseconds.
+        shrinkage: of the surrogate.
+    """
+
+    name: str
+    graph: UnitGraph
+    stats: Stats
+    budget: Budget = field(default_factory=lambda: Budget(0.8, "ffn", uniform=False))
+    measure: Callable[[Keep], float] | None = None
+    shrinkage: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.groups:
+            raise UsageError(f"{self.name} has no {self.budget.of} to prune.")
+
+    @cached_property
+    def groups(self) -> tuple[UnitGroup, ...]:
+        """The groups that may lose units."""
+        return self.graph.of_kind(*(self.budget.kinds or ("ffn", "channel")))
+
+    @cached_property
+    def surrogate(self) -> Surrogate:
+        """What predicts the rise of the loss."""
+        return Surrogate.of(self.graph, self.groups, self.stats, shrinkage=self.shrinkage)
+
+    @cached_property
+    def meter(self) -> Meter:
+        """The share of the budgeted quantity that a keep choice uses."""
+        return meter_for(self.graph, self.budget)
+
+    @cached_property
+    def described(self) -> NetworkGraph:
+        """What a policy sees; its globals are those of `budget`."""
+        return network_graph(self.graph, self.groups, self.stats, self.budget)
+
+    @cached_property
+    def fisher(self) -> dict[str, Tensor]:
+        """The reference's scores."""
+        return criteria["fisher"](self.graph, self.groups, self.stats)
+
+    def rise(self, keep: Keep) -> float:
+        """Return how much the loss rises when only `keep` stays."""
+        return self.measure(keep) if self.measure else self.surrogate.rise(keep)
+
+    def spend(self, scores: dict[str, Tensor], budget: Budget) -> Keep:
+        """Keep the best units within the budget, widths in steps of one."""
+        task = Task(self.graph, self.groups, scores, budget, self.meter, comparable=not budget.uniform)
+        return allocators["uniform" if budget.uniform else "global_rank"](task, 1)
+
+    def spend_densities(self, densities: Tensor, budget: Budget) -> Keep:
+        """Keep units by logarithms of scores per parameter, one number per unit of all groups."""
+        scores = {
+            group.name: densities[self.surrogate.columns[group.name]].double().exp()
+            * group_costs(self.graph, group)
+            for group in self.groups
+        }
+        return self.spend(scores, budget)
+
+
+def invented_case(seed: int = 0, widths: int = 32, layers: int = 3, samples: int = 16) -> PruneCase:
+    """Return a small network with random statistics, to try an environment on."""
+    adapter = adapter_for({"model_type": "llama"})
+    config = {**adapter.tiny(), "intermediate_size": widths, "num_hidden_layers": layers}
+    graph = adapter.units(config, adapter.shapes(config))
+    generator = torch.Generator().manual_seed(seed)
+    shared = torch.randn(samples, 4, generator=generator)
+    gradients, output = {}, {}
+    for group in graph.groups:
+        strength = torch.randn(group.size, generator=generator).exp()
+        own = torch.randn(samples, group.size, generator=generator)
+        # Few directions that many units share: what goes together matters, as in trained networks.
+        together = shared @ torch.randn(4, group.size, generator=generator)
+        gradients[group.name] = (together + own) * strength
+        output[group.name] = strength * torch.rand(group.size, generator=generator)
+    return PruneCase(f"invented-{seed}", graph, Stats({"gradients": gradients, "output": output}))
