@@ -75,6 +75,24 @@ class PruneCase:
         """Return how much the loss rises when only `keep` stays."""
         return self.measure(keep) if self.measure else self.surrogate.rise(keep)
 
+    @cached_property
+    def order(self) -> dict[str, list[int]]:
+        """The units of every group, best first, by the reference's scores."""
+        return {
+            name: scores.argsort(descending=True, stable=True).tolist()
+            for name, scores in self.fisher.items()
+        }
+
+    def reference_rise(self, budget: Budget) -> float:
+        """Return the rise that the Fisher ranking causes; remembered, as budgets come again and again."""
+        if budget.keep not in self._references:
+            self._references[budget.keep] = self.rise(self.spend(self.fisher, budget))
+        return self._references[budget.keep]
+
+    @cached_property
+    def _references(self) -> dict[float, float]:
+        return {}
+
     def spend(self, scores: dict[str, Tensor], budget: Budget) -> Keep:
         """Keep the best units within the budget, widths in steps of one."""
         task = Task(self.graph, self.groups, scores, budget, self.meter, comparable=not budget.uniform)

@@ -114,7 +114,7 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
         super().reset(seed=seed)
         options = options or {}
         drawn = int(self.np_random.integers(len(self.cases)))
-        keep = float(self.np_random.uniform(*self.keep))
+        keep = round(float(self.np_random.uniform(*self.keep)), 2)  # whole percents come again
         self._start(self.cases[int(options.get("network", drawn))], float(options.get("keep", keep)))
         return self._observation(), {"network": self.case.name, "keep": self.budget.keep}
 
@@ -144,7 +144,7 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
         case = self.case
         measures: dict[str, Callable[[], float]] = {
             "loss_rise": lambda: case.rise(self._decided),
-            "reference_rise": lambda: case.rise(case.spend(case.fisher, self.budget)),
+            "reference_rise": lambda: case.reference_rise(self.budget),
             "used": lambda: case.meter(self._decided),
             "budget": lambda: self.budget.keep,
         }
@@ -161,8 +161,7 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
         count = max(group.floor, round(group.size * float(share)))
         count = count if stopped else min(count, self._most(group))
         count = max(group.floor, count // group.multiple_of * group.multiple_of)
-        order = self.case.fisher[group.name].argsort(descending=True, stable=True)
-        self._decided[group.name] = tuple(sorted(order[:count].tolist()))
+        self._decided[group.name] = tuple(sorted(self.case.order[group.name][:count]))
 
     def _most(self, group: UnitGroup) -> int:
         """Return how many units may stay so that the groups still to come can meet the budget."""
