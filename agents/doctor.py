@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from prunepolicy.agents.needs import Needs, needs_of
 from prunepolicy.agents.runtimes import RuntimeSupport, runtimes_for
 from prunepolicy.pruning.adapters import ModelAdapter, adapter_for
 from prunepolicy.pruning.adapters.base import Config
@@ -20,15 +21,11 @@ from prunepolicy.pruning.checkpoint import CONFIG, INDEX, WEIGHTS, Checkpoint, r
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.errors import UnsupportedModelError
 from prunepolicy.pruning.loading import TOKENIZERS
-from prunepolicy.pruning.machine import GIB, available_memory
-from prunepolicy.pruning.proof import LIBRARIES
 from prunepolicy.pruning.safetensors_file import FLOATS
 from prunepolicy.pruning.source import resolve
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 
 EXTRAS = {"lm_eval": "eval", "torch_pruning": "vision", "gguf": "demo"}
-CUT_COPIES = 3
-"""Copies of the largest tensor that cutting holds: read, cut, written."""
 
 
 @dataclass(frozen=True)
@@ -47,23 +44,6 @@ class KindFacts:
     sizes: tuple[int, ...]
     share: float
     least_keep: float
-
-
-@dataclass(frozen=True)
-class Needs:
-    """Bytes that the steps of a run take.
-
-    Attributes:
-        disk: of the result, at most.
-        cut: memory for cutting, which streams.
-        proof: memory for loading the result in float32, at most.
-        available: memory that is free now.
-    """
-
-    disk: int
-    cut: int
-    proof: int
-    available: int | None
 
 
 @dataclass(frozen=True)
@@ -109,7 +89,7 @@ class Diagnosis:
                 f"Tensor-parallel sizes: {', '.join(map(str, self.tensor_parallel))}", highlight=False
             )
         if self.needs:
-            console.print(_needs_sentence(self.needs), highlight=False)
+            console.print(self.needs.sentence, highlight=False)
         for problem in self.problems:
             console.print(f"• {escape(problem)}", style="yellow", highlight=False)
 
@@ -149,7 +129,7 @@ def doctor(model: str, revision: str | None = None) -> Diagnosis:
         least_keep=cost_of(graph, _least(graph.groups)).params / whole.params,
         runtimes=runtimes_for(adapter, graph.family),
         tensor_parallel=_tensor_parallel(graph, config, adapter),
-        needs=_needs(checkpoint, whole.params) if checkpoint else None,
+        needs=needs_of(checkpoint, whole.params, checkpoint.nbytes) if checkpoint else None,
         problems=tuple(_problems(folder, config, adapter, checkpoint)),
     )
 
@@ -168,7 +148,7 @@ def _diagnosis_of_unknown(model: str, checkpoint: Checkpoint, reason: str) -> Di
         least_keep=1.0,
         runtimes=(),
         tensor_parallel=(),
-        needs=_needs(checkpoint, params),
+        needs=needs_of(checkpoint, params, checkpoint.nbytes),
         problems=(reason, nothing),
     )
 
@@ -212,16 +192,6 @@ def _tensor_parallel(graph: UnitGraph, config: Config, adapter: ModelAdapter) ->
     return tuple(size for size in range(1, largest + 1) if largest % size == 0)
 
 
-def _needs(checkpoint: Checkpoint, params: int) -> Needs:
-    largest = max((entry.nbytes for entry in checkpoint.tensors.values()), default=0)
-    return Needs(
-        disk=checkpoint.nbytes,
-        cut=CUT_COPIES * largest + LIBRARIES,
-        proof=int(4.2 * params) + LIBRARIES,
-        available=available_memory(),
-    )
-
-
 def _problems(
     folder: Path, config: Config, adapter: ModelAdapter, checkpoint: Checkpoint | None
 ) -> Iterator[str]:
@@ -262,11 +232,3 @@ def _runtimes_table(runtimes: tuple[RuntimeSupport, ...]) -> Table:
     for row in runtimes:
         table.add_row(row.runtime, row.uniform, row.per_layer)
     return table
-
-
-def _needs_sentence(needs: Needs) -> str:
-    free = f"; {needs.available / GIB:.1f} GiB are free" if needs.available is not None else ""
-    return (
-        f"Needs at most {needs.disk / GIB:.2f} GiB of disk, {needs.cut / GIB:.2f} GiB of memory to cut "
-        f"and {needs.proof / GIB:.2f} GiB to prove that the result loads{free}."
-    )

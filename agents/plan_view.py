@@ -7,6 +7,7 @@ from itertools import groupby
 from rich.console import Console
 from rich.table import Table
 
+from prunepolicy.agents.needs import needs_of
 from prunepolicy.agents.report_view import count, size
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.cost import cost_of
@@ -41,6 +42,7 @@ def render_plan(checkpoint: Checkpoint, plan: Plan, console: Console) -> None:
         f"operations {after.flops / before.flops:.1%}, disk {size(after.weight_bytes)}{repair}.",
         highlight=False,
     )
+    console.print(needs_of(checkpoint, after.params, after.weight_bytes).sentence, highlight=False)
     for sentence in who_can_load(graph, plan):
         console.print(f"[dim]{sentence}[/dim]", highlight=False)
 
