@@ -17,7 +17,7 @@ from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.stats import Stats, group_costs
-from prunepolicy.pruning.surrogate import Surrogate
+from prunepolicy.pruning.surrogate import USUAL_SHRINKAGE, Surrogate
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 
 
@@ -40,7 +40,7 @@ class PruneCase:
     stats: Stats
     budget: Budget = field(default_factory=lambda: Budget(0.8, "ffn", uniform=False))
     measure: Callable[[Keep], float] | None = None
-    shrinkage: float = 0.0
+    shrinkage: float = USUAL_SHRINKAGE
 
     def __post_init__(self) -> None:
         if not self.groups:

@@ -19,7 +19,7 @@ from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.stats import Stats
-from prunepolicy.pruning.surrogate import Surrogate
+from prunepolicy.pruning.surrogate import USUAL_SHRINKAGE, Surrogate
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 
 
@@ -32,7 +32,7 @@ class SearchConfig(PolicyConfig):
         repair: name of the repair after the cut, None for none.
     """
 
-    shrinkage: float = Field(default=0.0, ge=0, le=1)
+    shrinkage: float = Field(default=USUAL_SHRINKAGE, ge=0, le=1)
     steps: int = Field(default=1024, ge=1, le=1_000_000)
     repair: str | None = None
     samples: int = Field(default=64, ge=1)
