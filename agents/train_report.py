@@ -16,6 +16,11 @@ from prunepolicy.pruning.atomic import write_text
 REPORT = "train_report.json"
 
 
+MARGIN = 0.05
+"""Share by which excess log-perplexity has to fall before one run's lead is called one: probe seeds
+alone move it by a few percent."""
+
+
 @dataclass(frozen=True)
 class TrainReport:
     """The result of a run.
@@ -55,8 +60,10 @@ class TrainReport:
         if rival is None:
             return f"This policy was compared with nothing; its excess log-perplexity is {own:.4f}."
         numbers = f"{own:.4f} against {self.means[rival]:.4f} nats per token over the dense model"
+        if own < (1 - MARGIN) * self.means[rival]:
+            return f"In this one run, this policy beats the best heuristic, {rival}: {numbers}."
         if own < self.means[rival]:
-            return f"This policy beats the best heuristic, {rival}: {numbers}."
+            return f"This policy doesn't beat the best heuristic, {rival}, it ties: {numbers}."
         return f"This policy doesn't beat the best heuristic, {rival}: {numbers}. Use {rival} instead."
 
     def to_json(self) -> str:

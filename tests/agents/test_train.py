@@ -80,6 +80,9 @@ def test_the_first_line_admits_a_policy_that_does_not_win(model: str, tmp_path: 
     worse = {name: dict.fromkeys(scores, -1.0) for name, scores in report.scores.items() if name != "run"}
     lost = replace(report, scores={"run": report.scores["run"], **worse})
     assert "doesn't beat the best heuristic" in policy_card(lost).splitlines()[0]
+    for own, verdict in ((0.90, "beats the best"), (0.99, "it ties"), (1.01, "Use random instead")):
+        near = replace(report, scores={"run": {"m": own}, "random": {"m": 1.0}})
+        assert verdict in near.verdict
 
 
 def test_equal_seeds_give_equal_bytes_and_others_do_not(model: str, tmp_path: Path) -> None:
