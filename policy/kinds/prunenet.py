@@ -103,8 +103,10 @@ class PruneNet(Policy):
 
         Raises:
             BudgetError: when the budget can't be met.
-            UsageError: when other kinds of unit are to go.
+            UsageError: when other kinds of unit are to go, or widths are to differ by layer.
         """
+        if not budget.uniform:
+            raise UsageError(f"The policy {self.name!r} chooses rows at equal widths; drop --per-layer.")
         instruments = instruments or Instruments()
         groups = self.groups(graph, budget)
         scores = {group.name: _alive(group, instruments.within) for group in groups}
