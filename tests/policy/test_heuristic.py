@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -39,7 +40,7 @@ def test_rounds_measure_anew_and_stay_inside_the_plan_before(graph: UnitGraph) -
     plan = policy.plan(graph, norms(graph, 0), Budget(0.5, "ffn"), Instruments(refresh=refresh))
     assert len(seen) == 2
     steps = [*seen, plan]
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in pairwise(steps):
         for name, units in after.keep.items():
             assert set(units) < set(before.keep[name])
     assert {len(units) for units in plan.keep.values()} == {256}

@@ -80,5 +80,5 @@ def test_unknown_dtypes_and_devices_are_refused() -> None:
     assert dtype_called("float32", CPU) == torch.float32
     with pytest.raises(UsageError, match="Did you mean 'bfloat16'"):
         dtype_called("bfloat", CPU)
-    with pytest.raises(UsageError, match="Unknown device 'cpuu'. Did you mean 'cpu'"):
+    with pytest.raises(UsageError, match=r"Unknown device 'cpuu'\. Did you mean 'cpu'"):
         device_called("cpuu")
