@@ -21,8 +21,8 @@ VARIANTS = {
 def main() -> None:
     """Cut each variant (random units: speed depends on shapes alone), time it, write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/latency.json"))
     options = parser.parse_args()
     request = BenchRequest((1, 8), prompt=128, new=32, repeats=options.repeats, threads=options.threads)
