@@ -7,36 +7,26 @@ that was stopped continues.
 from __future__ import annotations
 
 import argparse
-import argparse as scored_module
-import json
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
+from scoring import Results, Row, Scorer
 
 from prunepolicy.agents.opened_model import Hardware
 from prunepolicy.agents.subject import Subject
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.policy.load import load_policy
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.edited import edited
 from prunepolicy.pruning.errors import BudgetError
-from prunepolicy.pruning.machine import device_name, versions
-from prunepolicy.pruning.multiple_choice import read_choices, score_choices
-from prunepolicy.pruning.perplexity import score_text
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.probe import Probe
-from prunepolicy.pruning.source import resolve
 from prunepolicy.pruning.stats import Stats
 
 BUDGETS = [("ffn", 0.9), ("ffn", 0.7), ("params", 0.8), ("ffn", 0.8), ("params", 0.9), ("params", 0.7)]
-TOKENS = 4096
-PIQA, BLIMP_STEP = 300, 3
-"""Questions of PIQA, and the step between BLiMP's sentences, whose paradigms lie in blocks of 15."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +76,8 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        checkpoint = Checkpoint.open(resolve("smollm2-135m"))
-        self.subject = Subject("smollm2-135m", checkpoint, Hardware())
-        self.texts = {
-            "prose": options.data.joinpath("prose.txt").read_text(encoding="utf-8"),
-            "code": Path(scored_module.__file__).read_text(encoding="utf-8"),
-        }
-        self.piqa = read_choices(options.data / "piqa.jsonl", None)[:PIQA]
-        self.blimp = read_choices(options.data / "blimp.jsonl", None)[::BLIMP_STEP]
+        self.subject = Subject.named("smollm2-135m", Hardware())
+        self.scorer = Scorer.read(options.data)
         self._stats: dict[tuple[str, int], Stats] = {}
 
     def probe(self, method: Method, seed: int) -> Probe:
@@ -112,7 +96,7 @@ class Bench:
             self._stats[key] = self.subject.stats(needs, self.probe(method, seed))
         return self._stats[key]
 
-    def row(self, method: Method, of: str, keep: float, seed: int) -> dict[str, Any]:
+    def row(self, method: Method, of: str, keep: float, seed: int) -> Row:
         """Prune one way and score the result, without writing it."""
         graph = self.subject.checkpoint.graph
         policy = (
@@ -121,7 +105,7 @@ class Bench:
             else Heuristic(HeuristicConfig(criterion=method.policy))
         )
         budget = Budget(keep, of, uniform=not method.per_layer)  # type: ignore[arg-type]
-        facts: dict[str, Any] = {"method": method.name, "of": of, "keep": keep, "seed": seed}
+        facts: Row = {"method": method.name, "of": of, "keep": keep, "seed": seed}
         start = time.perf_counter()
         try:
             plan = policy.plan(graph, self.stats(method, seed), budget)
@@ -133,18 +117,17 @@ class Bench:
         with edited(self.subject.model, graph, plan, edits):
             return facts | self.scores(seed < method.questions)
 
-    def scores(self, questions: bool) -> dict[str, Any]:
+    def scores(self, questions: bool) -> Row:
         """Score the model as it runs now."""
         model, tokenizer = self.subject.model, self.subject.tokenizer
-        found: dict[str, Any] = {
-            name: round(score_text(model, tokenizer, text, limit=TOKENS).perplexity, 3)
-            for name, text in self.texts.items()
-        }
-        if questions:
-            piqa = score_choices(model, tokenizer, self.piqa)
-            blimp = score_choices(model, tokenizer, self.blimp)
-            found |= {"piqa_acc": piqa.acc, "piqa_acc_norm": piqa.acc_norm, "blimp_acc": blimp.acc}
-        return found
+        losses = self.scorer.nll(model, tokenizer)
+        found = {name: round(math.exp(nll), 3) for name, nll in losses.items()}
+        return found | (self.scorer.answers(model, tokenizer) if questions else {})
+
+    def described(self) -> Row:
+        """Return what the numbers depend on."""
+        methods = {"methods": [asdict(method) for method in METHODS]}
+        return self.scorer.described(self.subject.dtype) | methods
 
 
 def jobs() -> Iterator[tuple[Method, str, float, int]]:
@@ -164,35 +147,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/quality.json"))
     parser.add_argument("--of", choices=["ffn", "params"], help="only these budgets")
     options = parser.parse_args()
-    done: Mapping[str, Any] = json.loads(options.json.read_text()) if options.json.is_file() else {"rows": []}
-    rows = list(done["rows"])
-    known = {(row["method"], row["of"], row["keep"], row["seed"]) for row in rows}
-    bench = Bench(options)
-    if not known:
-        rows.append({"method": "dense", "of": "params", "keep": 1.0, "seed": 0} | bench.scores(True))
+    results, bench = Results(options.json, ("method", "of", "keep", "seed")), Bench(options)
+    dense = {"method": "dense", "of": "params", "keep": 1.0, "seed": 0}
+    if dense not in results:
+        results.add(dense | bench.scores(True), bench.described())
     for method, of, keep, seed in jobs():
-        if options.of not in (None, of):
-            continue
         wants_text = method.probe == "text" and options.probe_text is None
-        if (method.name, of, keep, seed) in known or wants_text:
-            continue
-        rows.append(bench.row(method, of, keep, seed))
-        print(rows[-1], flush=True)
-        write_text(options.json, json.dumps(described(bench) | {"rows": rows}, indent=1) + "\n")
-
-
-def described(bench: Bench) -> dict[str, Any]:
-    """Return what the numbers depend on."""
-    return {
-        "model": "SmolLM2-135M-Instruct, dequantised from Q4_1",
-        "machine": device_name(torch.device("cpu")),
-        "threads": torch.get_num_threads(),
-        "dtype": str(bench.subject.dtype).removeprefix("torch."),
-        "versions": versions("prunepolicy", "torch", "transformers"),
-        "texts": f"first {TOKENS} tokens of each, windows of 512",
-        "questions": {"piqa": len(bench.piqa), "blimp": len(bench.blimp)},
-        "methods": [asdict(method) for method in METHODS],
-    }
+        place = {"method": method.name, "of": of, "keep": keep, "seed": seed}
+        if options.of in (None, of) and not wants_text and place not in results:
+            results.add(bench.row(method, of, keep, seed), bench.described())
 
 
 if __name__ == "__main__":
