@@ -11,7 +11,7 @@ from prunepolicy.agents.algorithms import Assignment, Learner, algorithms
 from prunepolicy.agents.judge import Judge, Scores, mean
 from prunepolicy.agents.opened_model import Hardware
 from prunepolicy.agents.plots import plot_learning
-from prunepolicy.agents.policy_card import write_policy_card
+from prunepolicy.agents.policy_card_text import write_policy_card
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.recipe import Recipe
 from prunepolicy.agents.run_folder import BEST, LAST, Progress, RunFolder, seed_generators
@@ -19,7 +19,7 @@ from prunepolicy.agents.subject import Subject
 from prunepolicy.agents.train_report import TrainReport
 from prunepolicy.policy.load import load_policy, load_policy_folder
 from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.source import resolve
 
 SCORE = "held_out/score"
@@ -40,6 +40,8 @@ def train(
         PrunePolicyError: when something learned is no number any more, or the recipe is wrong.
     """
     steps = steps or Steps()
+    if folder.name in recipe.evaluation.baselines:
+        raise UsageError(f"A run can't be called {folder.name!r}, like a policy that it is compared with.")
     algorithm = algorithms[recipe.algorithm]
     opened = RunFolder.reopen if resume else RunFolder.start
     run = opened(folder, recipe, command)
@@ -141,10 +143,11 @@ def _conclude(run: RunFolder, learner: Learner, judge: Judge, progress: Progress
         progress.best_step,
         scores,
         learner.evidence(),
+        progress.best if progress.best is not None else -mean(scores[policy.name]),
     )
     report.save(run.path)
     curve = [(int(row["step"]), row["reward"]) for row in run.rows() if "reward" in row]
     judged = [(int(row["step"]), -row[SCORE]) for row in run.rows() if SCORE in row]
     plot_learning(curve, judged, run.path / CURVE)
-    write_policy_card(report, run.path / BEST)
+    write_policy_card(report.card, run.path / BEST)
     return report

@@ -7,14 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
 from prunepolicy.agents.judge import Scores, mean
+from prunepolicy.agents.policy_card import PolicyCard, Word, card_of
 from prunepolicy.pruning.atomic import write_text
+from prunepolicy.pruning.errors import PrunePolicyError
 
 REPORT = "train_report.json"
-
 
 MARGIN = 0.05
 """Share by which excess log-perplexity has to fall before one run's lead is called one: probe seeds
@@ -33,6 +35,7 @@ class TrainReport:
         best_step: the step whose policy is kept as the best.
         scores: by policy, the excess log-perplexity (nats per token) by model and budget.
         evidence: what the algorithm measured about itself.
+        selected: the score that chose the best step, higher is better; it may choose among runs, too.
     """
 
     policy: str
@@ -42,6 +45,7 @@ class TrainReport:
     best_step: int
     scores: dict[str, Scores]
     evidence: dict[str, float]
+    selected: float
 
     @property
     def means(self) -> dict[str, float]:
@@ -54,17 +58,32 @@ class TrainReport:
         return next((name for name in self.means if name != self.policy), None)
 
     @property
+    def word(self) -> Word:
+        """One word: whether learning was worth it."""
+        if self.best_heuristic is None:
+            return "alone"
+        rival, own = self.means[self.best_heuristic], self.means[self.policy]
+        if own < (1 - MARGIN) * rival:
+            return "beats"
+        return "ties" if own < rival else "loses"
+
+    @property
     def verdict(self) -> str:
         """One sentence: whether learning was worth it."""
         rival, own = self.best_heuristic, self.means[self.policy]
         if rival is None:
             return f"This policy was compared with nothing; its excess log-perplexity is {own:.4f}."
         numbers = f"{own:.4f} against {self.means[rival]:.4f} nats per token over the dense model"
-        if own < (1 - MARGIN) * self.means[rival]:
+        if self.word == "beats":
             return f"In this one run, this policy beats the best heuristic, {rival}: {numbers}."
-        if own < self.means[rival]:
+        if self.word == "ties":
             return f"This policy doesn't beat the best heuristic, {rival}, it ties: {numbers}."
         return f"This policy doesn't beat the best heuristic, {rival}: {numbers}. Use {rival} instead."
+
+    @property
+    def card(self) -> PolicyCard:
+        """What the policy's folder says about it."""
+        return card_of(self.policy, [self], self, (self.word, self.verdict))
 
     def to_json(self) -> str:
         """Return the report as JSON text."""
@@ -73,6 +92,20 @@ class TrainReport:
     def save(self, folder: Path) -> None:
         """Write the report into `folder`."""
         write_text(folder / REPORT, self.to_json())
+
+    @classmethod
+    def load(cls, folder: Path) -> TrainReport:
+        """Read the report that `save` wrote into `folder`.
+
+        Raises:
+            PrunePolicyError: when it is missing or damaged.
+        """
+        try:
+            return TypeAdapter(cls).validate_json((folder / REPORT).read_bytes())
+        except (OSError, ValueError) as error:
+            raise PrunePolicyError(
+                f"Can't read {folder / REPORT}: it is missing or damaged. Delete it and add --resume."
+            ) from error
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return one row per policy, the best first: name, every score, mean."""

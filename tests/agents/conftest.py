@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from prunepolicy.agents.recipe import Recipe
 from prunepolicy.agents.report import Facts, KeptUnits, Origin, PruneReport
+from prunepolicy.agents.train_report import TrainReport
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.pruning.cost import Cost
 from prunepolicy.pruning.perplexity import TextScore
@@ -87,3 +89,20 @@ def quick(tmp_path: Path) -> str:
     folder = tmp_path / "quick"
     Heuristic(HeuristicConfig(samples=4, length=16, repair="ridge"), "quick").save(folder)
     return str(folder)
+
+
+@pytest.fixture
+def invented() -> Make:
+    """A function that returns the report of a run: its mean, and that of the one heuristic."""
+
+    def make(learned: float, fisher: float | None = 1.0, seed: int = 0, selected: float = 0.0) -> TrainReport:
+        recipe = Recipe(algorithm="reinforce", policy={"kind": "prunenet"}, models=("m",), seed=seed)
+        places = ("m, keep 0.8 of ffn", "m, keep 0.7 of ffn")
+        scores = {"run": dict.fromkeys(places, learned)}
+        if fisher is not None:
+            scores["fisher"] = dict.fromkeys(places, fisher)
+        data = recipe.model_dump(mode="json")
+        evidence = {"surrogate_correlation": 0.8}
+        return TrainReport("run", "runs/run", data, 20, 10, scores, evidence, selected)
+
+    return make

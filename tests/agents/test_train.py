@@ -15,10 +15,12 @@ import torch
 import transformers
 
 from prunepolicy.agents.algorithms.reinforce import Reinforce
-from prunepolicy.agents.policy_card import policy_card
+from prunepolicy.agents.policy_card import read_card
+from prunepolicy.agents.policy_card_text import policy_card
 from prunepolicy.agents.recipe import Recipe
 from prunepolicy.agents.run_folder import CHECKPOINT, METRICS, RunFolder
 from prunepolicy.agents.train import train
+from prunepolicy.agents.train_report import TrainReport
 from prunepolicy.cli import main
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.checkpoint import Checkpoint
@@ -63,6 +65,8 @@ def test_a_run_leaves_a_policy_with_its_evidence(model: str, tmp_path: Path) -> 
     assert load_policy(folder).name == "run"
     card = (folder / "best" / "README.md").read_text()
     assert card.startswith(f"**{report.verdict}**")
+    assert read_card(folder / "best") == report.card
+    assert TrainReport.load(folder) == report
     assert all(
         word in card for word in ("Training models", "Held-out models", "seed 0", "random", "activation")
     )
@@ -79,7 +83,7 @@ def test_the_first_line_admits_a_policy_that_does_not_win(model: str, tmp_path: 
     report = train(recipe(model, episodes=2), tmp_path / "run")
     worse = {name: dict.fromkeys(scores, -1.0) for name, scores in report.scores.items() if name != "run"}
     lost = replace(report, scores={"run": report.scores["run"], **worse})
-    assert "doesn't beat the best heuristic" in policy_card(lost).splitlines()[0]
+    assert "doesn't beat the best heuristic" in policy_card(lost.card).splitlines()[0]
     for own, verdict in ((0.90, "beats the best"), (0.99, "it ties"), (1.01, "Use random instead")):
         near = replace(report, scores={"run": {"m": own}, "random": {"m": 1.0}})
         assert verdict in near.verdict
@@ -175,6 +179,8 @@ def test_a_resumed_run_keeps_its_recipe_but_may_go_on_longer(model: str, tmp_pat
     train(recipe(model, episodes=2), folder)
     with pytest.raises(UsageError, match="not empty"):
         train(recipe(model), folder)
+    with pytest.raises(UsageError, match="can't be called 'random'"):
+        train(recipe(model), tmp_path / "random")
     with pytest.raises(UsageError, match="other seed"):
         train(recipe(model, seed=5), folder, resume=True)
     assert train(recipe(model, episodes=4), folder, resume=True).steps == 4
