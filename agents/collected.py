@@ -19,7 +19,7 @@ class Collected:
 
     def stats(self, subject: Subject, needs: Iterable[Need], probe: Probe) -> Stats:
         """Return the statistics of `subject`, collecting those that nobody has asked for yet."""
-        stats = Stats(seed=probe.seed)
+        stats = Stats(seed=probe.seed, fingerprint=subject.checkpoint.fingerprint)
         for need in sorted(needs):
             key = (subject.checkpoint.fingerprint, need, probe)
             if key not in self.known:

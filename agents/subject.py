@@ -62,7 +62,8 @@ class Subject(OpenedModel):
 
     def stats(self, needs: set[Need], probe: Probe, plan: Plan | None = None) -> Stats:
         """Collect the statistics a policy asks for, on the network as `plan` would leave it."""
-        graph, stats = self.checkpoint.graph, Stats(seed=probe.seed)
+        graph = self.checkpoint.graph
+        stats = Stats(seed=probe.seed, fingerprint=self.checkpoint.fingerprint)
         if "weights" in needs and plan is None:
             with self.steps.step("read the weights' norms"):
                 stats = stats.merged(weight_stats(self.checkpoint, graph.groups))

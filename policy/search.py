@@ -18,7 +18,7 @@ from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.stats import Stats, group_costs
 from prunepolicy.pruning.surrogate import USUAL_SHRINKAGE, Surrogate
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 
@@ -107,6 +107,14 @@ def without(scores: Mapping[str, Tensor], gone: Tensor, surrogate: Surrogate) ->
     """Give units that an outer plan has removed the score minus infinity."""
     columns = surrogate.columns
     return {name: score.masked_fill(gone[columns[name]], -torch.inf) for name, score in scores.items()}
+
+
+def priced(graph: UnitGraph, group: UnitGroup, densities: Tensor, within: Plan | None) -> Tensor:
+    """Return scores whose order per parameter is that of `densities`; removed units get minus infinity."""
+    scores = torch.full((group.size,), -torch.inf, dtype=torch.float64)
+    alive = list(within.kept(group)) if within else slice(None)
+    scores[alive] = densities.double().exp()[alive] * group_costs(graph, group)
+    return scores
 
 
 def shrunk(keep: Keep, graph: UnitGraph) -> dict[str, tuple[int, ...]]:

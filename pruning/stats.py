@@ -29,10 +29,12 @@ class Stats:
 
     Attributes:
         seed: for whatever is random in reading them.
+        fingerprint: of the checkpoint that they describe.
     """
 
     values: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
     seed: int = 0
+    fingerprint: str = ""
 
     def get(self, statistic: str, group: str) -> Tensor:
         """Return one statistic of one group.
@@ -50,7 +52,7 @@ class Stats:
 
     def merged(self, other: Stats) -> Stats:
         """Return these statistics and `other`'s; the other's win."""
-        return Stats({**self.values, **other.values}, self.seed)
+        return Stats({**self.values, **other.values}, self.seed, self.fingerprint)
 
 
 def weight_stats(checkpoint: Checkpoint, groups: Iterable[UnitGroup]) -> Stats:

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from prunepolicy.metanet.graph import NetworkGraph, network_graph
 from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies, restored_weights
-from prunepolicy.policy.search import searched_groups, shrunk
+from prunepolicy.policy.search import priced, searched_groups, shrunk
 from prunepolicy.pruning.allocators import Task, allocate
 from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe
-from prunepolicy.pruning.stats import Stats, group_costs
-from prunepolicy.pruning.units import UnitGraph, UnitGroup
+from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.units import UnitGraph
 
 if TYPE_CHECKING:
     from prunepolicy.metanet.network import GraphNetwork, Judgement
@@ -105,7 +105,7 @@ class Graph(Policy):
             described = network_graph(graph, groups, stats, budget)
             densities = described.per_group(self.densities(described, self.network(described)))
         scores = {
-            group.name: _priced(graph, group, densities[group.name], instruments.within) for group in groups
+            group.name: priced(graph, group, densities[group.name], instruments.within) for group in groups
         }
         meter = meter_for(graph, budget, instruments.seconds)
         task = Task(graph, groups, scores, budget, meter, comparable=not budget.uniform)
@@ -115,14 +115,6 @@ class Graph(Policy):
     def densities(self, described: NetworkGraph, judgement: Judgement) -> Tensor:
         """Return one number per unit, comparable in the whole network, higher means keep."""
         return described.prior + judgement.scores + judgement.ratios[described.owner]
-
-
-def _priced(graph: UnitGraph, group: UnitGroup, densities: Tensor, within: Plan | None) -> Tensor:
-    """Return scores whose order per parameter is that of `densities`; removed units get minus infinity."""
-    scores = torch.full((group.size,), -torch.inf, dtype=torch.float64)
-    alive = list(within.kept(group)) if within else slice(None)
-    scores[alive] = densities.double().exp()[alive] * group_costs(graph, group)
-    return scores
 
 
 policies.add("graph", Graph)

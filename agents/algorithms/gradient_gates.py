@@ -1,0 +1,171 @@
+"""Gates learned by gradient: what a learner that sees through the network reaches without rewards.
+
+The forward pass keeps what the policy would keep at one of the recipe's budgets; the backward pass takes
+the step for a sigmoid around the threshold (straight-through estimator: Bengio et al., "Estimating or
+Propagating Gradients Through Stochastic Neurons", section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from prunepolicy.agents.algorithms.registry import Assignment, Learner, LearnerState, algorithms
+from prunepolicy.agents.optimiser_state import packed, unpack
+from prunepolicy.agents.recipe import checked
+from prunepolicy.agents.subject import Subject
+from prunepolicy.policy.base import Instruments, PolicyConfig
+from prunepolicy.policy.kinds.gates import Gates, GatesConfig
+from prunepolicy.policy.search import searched_groups
+from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.gates import gates
+from prunepolicy.pruning.plan import Budget
+from prunepolicy.pruning.probe import Probe
+from prunepolicy.pruning.stats import Stats
+
+
+class GradientGatesConfig(PolicyConfig):
+    """Settings of the learner.
+
+    Attributes:
+        texts: sequences that the dense model writes to learn on.
+        length: tokens of each.
+        batch: texts per step.
+        spread: standard deviation of the scores at the start; more makes the start harder to leave.
+        temperature: width of the sigmoid, in the unit of the scores.
+        noise: scale of logistic noise on the scores while learning; 0 draws none.
+    """
+
+    texts: int = Field(default=384, ge=1)
+    length: int = Field(default=128, ge=2)
+    batch: int = Field(default=4, ge=1)
+    learning_rate: float = Field(default=0.03, gt=0)
+    spread: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=0.3, gt=0)
+    noise: float = Field(default=0.0, ge=0)
+
+
+class GradientGates(Learner):
+    """Moves one score per unit down the divergence between the dense and the masked network."""
+
+    config_type: ClassVar[type[PolicyConfig]] = GradientGatesConfig
+
+    def __init__(self, assignment: Assignment) -> None:
+        recipe = assignment.recipe
+        settings = {key: value for key, value in recipe.policy.items() if key != "kind"}
+        if recipe.policy.get("kind") != "gates":
+            raise UsageError("The algorithm gradient_gates learns policies of the kind gates.")
+        if len(assignment.subjects) != 1 or recipe.held_out:
+            raise UsageError("Gates fit the one network they learned: name one model, none as held_out.")
+        self.config = checked(GradientGatesConfig, recipe.learner, "learner")
+        self.subject, self.budgets = assignment.subjects[0], recipe.budgets.listed()
+        self.tokens = _texts(self.subject, self.config, recipe.seed)
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.instruments = [Instruments(seconds=self.subject.seconds(budget)) for budget in self.budgets]
+        beginner = Gates(checked(GatesConfig, settings, "policy"))
+        self._policy = beginner.learned(self._start(beginner, assignment), self._network)
+        self.optimiser = torch.optim.Adam(self._policy.logits.values(), lr=self.config.learning_rate)
+
+    @property
+    def policy(self) -> Gates:
+        """The policy as learned so far."""
+        return self._policy
+
+    def step(self) -> dict[str, float]:
+        """Mask the network for one of the budgets, and follow the gradient of what that changes."""
+        index = int(torch.randint(len(self.budgets), (1,), generator=self.generator))
+        chosen = torch.randperm(len(self.tokens), generator=self.generator)[: self.config.batch]
+        values = self._values(self.budgets[index], self.instruments[index])
+        loss = self._divergence(self.tokens[chosen].to(self.subject.device), values)
+        self._update(loss)
+        divergence = float(loss.detach())
+        return {"reward": -divergence, "loss": divergence, "keep": self.budgets[index].keep}
+
+    def state(self) -> LearnerState:
+        """Return scores, optimiser moments and the generator's state."""
+        scores = {f"logits/{name}": logits.detach() for name, logits in self._policy.logits.items()}
+        return LearnerState({**scores, **packed(self.optimiser), "generator": self.generator.get_state()})
+
+    def restore(self, state: LearnerState) -> None:
+        """Continue from what `state` returned."""
+        with torch.no_grad():
+            for name, logits in self._policy.logits.items():
+                logits.copy_(state.tensors[f"logits/{name}"])
+        unpack(self.optimiser, state.tensors)
+        self.generator.set_state(state.tensors["generator"])
+
+    @property
+    def _network(self) -> str:
+        return self.subject.checkpoint.fingerprint
+
+    def _start(self, beginner: Gates, assignment: Assignment) -> dict[str, Tensor]:
+        """Return the heuristic's scores as leaves that take gradients."""
+        graph, budget = self.subject.checkpoint.graph, self.budgets[0]
+        probe = replace(beginner.probe, seed=assignment.recipe.seed)
+        stats = assignment.collected.stats(self.subject, beginner.needs(graph, budget), probe)
+        logits = beginner.start(graph, searched_groups(graph, budget), stats)
+        return {name: (self.config.spread * values).requires_grad_() for name, values in logits.items()}
+
+    def _values(self, budget: Budget, instruments: Instruments) -> dict[str, Tensor]:
+        """Return the multipliers of the units, 0 or 1, with gradients, where the budget removes any."""
+        logits = {name: self._noisy(values) for name, values in self._policy.logits.items()}
+        drawn, stats = self._policy.learned(logits, self._network), Stats(fingerprint=self._network)
+        plan = drawn.plan(self.subject.checkpoint.graph, stats, budget, instruments)
+        return {
+            name: straight_through(logits[name], units, self.config.temperature).to(self.subject.device)
+            for name, units in plan.keep.items()
+        }
+
+    def _update(self, loss: Tensor) -> None:
+        """Step down the gradient of the scores; the model's own weights get none."""
+        learned = list(self._policy.logits.values())
+        # Where a budget leaves a group whole, its scores have no part in the loss.
+        found = torch.autograd.grad(loss, learned, allow_unused=True)
+        for logits, gradient in zip(learned, found, strict=True):
+            logits.grad = gradient
+        self.optimiser.step()
+
+    def _noisy(self, logits: Tensor) -> Tensor:
+        if not self.config.noise:
+            return logits
+        chance = torch.rand(logits.shape, generator=self.generator).clamp(1e-6, 1 - 1e-6)
+        return logits + self.config.noise * torch.logit(chance)
+
+    def _divergence(self, tokens: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+        """Return the divergence of the masked network from the dense one, in nats per token."""
+        model, graph = self.subject.model, self.subject.checkpoint.graph
+        with torch.no_grad():
+            dense = model(input_ids=tokens, use_cache=False).logits.float().log_softmax(-1)
+        with gates(model, graph, values):
+            pruned = model(input_ids=tokens, use_cache=False).logits.float().log_softmax(-1)
+        per_entry = functional.kl_div(pruned, dense, log_target=True, reduction="sum")
+        return per_entry / tokens.numel()
+
+
+def straight_through(logits: Tensor, kept: Sequence[int], temperature: float) -> Tensor:
+    """Return 1 for kept units and 0 for others, with the gradient of a sigmoid around the threshold.
+
+    The threshold lies halfway between the lowest score that stays and the highest that goes.
+    """
+    mask = torch.zeros_like(logits)
+    mask[list(kept)] = 1
+    found = logits.detach()
+    threshold = (found[mask == 1].min() + found[mask == 0].max()) / 2
+    soft = ((logits - threshold) / temperature).sigmoid()
+    return mask + soft - soft.detach()
+
+
+def _texts(subject: Subject, config: GradientGatesConfig, seed: int) -> Tensor:
+    """Return what the dense model writes, shape (texts, length)."""
+    if subject.checkpoint.adapter.task != "causal":
+        raise UsageError(f"{subject.name} doesn't write text, so its gates can't be learned from any.")
+    return subject.probe(Probe("self", config.texts, config.length, seed))["input_ids"].cpu()
+
+
+algorithms.add("gradient_gates", GradientGates)

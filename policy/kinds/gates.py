@@ -1,0 +1,133 @@
+"""Gates: one learned score per unit of one network; another network needs scores of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies, restored_weights
+from prunepolicy.policy.search import priced, searched_groups, shrunk
+from prunepolicy.pruning.allocators import Task, allocate
+from prunepolicy.pruning.budget_meter import meter_for
+from prunepolicy.pruning.criteria import Need, criteria
+from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.probe import Probe
+from prunepolicy.pruning.stats import Stats, group_costs
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
+
+Logits = Mapping[str, Tensor]
+"""Per group one number per unit, comparable in the whole network, higher means keep."""
+
+
+class GatesConfig(PolicyConfig):
+    """Settings of learned gates.
+
+    Attributes:
+        criterion: the heuristic whose order is the start; without learned scores it decides alone.
+        network: fingerprint of the checkpoint whose units were learned; empty when none were.
+        units: size of every learned group.
+        repair: name of the repair after the cut, None for none.
+    """
+
+    criterion: str = "fisher_activation"
+    network: str = ""
+    units: dict[str, int] = Field(default_factory=dict)
+    repair: str | None = None
+    samples: int = Field(default=64, ge=1)
+    length: int = Field(default=128, ge=2)
+    probe: str = "self"
+
+
+class Gates(Policy):
+    """Keeps the units with the highest learned scores, at any budget."""
+
+    config_type: ClassVar[type[PolicyConfig]] = GatesConfig
+
+    def __init__(
+        self, config: GatesConfig | None = None, name: str = "gates", logits: Logits | None = None
+    ) -> None:
+        self.config: GatesConfig = config or GatesConfig()
+        self.name = name
+        self.logits = dict(logits or {})
+        self._criterion = criteria[self.config.criterion]
+
+    @classmethod
+    def restore(cls, folder: Path, config: GatesConfig, name: str) -> Self:
+        """Build the policy and read its scores."""
+        like = {group: torch.empty(size) for group, size in config.units.items()}
+        return cls(config, name, restored_weights(folder, like) if like else None)
+
+    def learned(self, logits: Logits, network: str) -> Gates:
+        """Return this policy with scores for the units of the checkpoint with fingerprint `network`."""
+        units = {group: len(values) for group, values in logits.items()}
+        config = self.config.model_copy(update={"network": network, "units": units})
+        return Gates(config, self.name, logits)
+
+    @property
+    def probe(self) -> Probe:
+        """The inputs on which the model is to be watched."""
+        return Probe(self.config.probe, self.config.samples, self.config.length)
+
+    @property
+    def repair(self) -> str | None:
+        """The repair that follows the cut."""
+        return self.config.repair
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """Return the learned scores."""
+        return self.logits
+
+    def needs(self, graph: UnitGraph, budget: Budget) -> set[Need]:
+        """Return what the start is made of; learned scores need nothing."""
+        return set() if self.logits else set(self._criterion.needs)
+
+    def plan(
+        self, graph: UnitGraph, stats: Stats, budget: Budget, instruments: Instruments | None = None
+    ) -> Plan:
+        """Let an allocator spend the budget on the units with the highest scores.
+
+        Raises:
+            BudgetError: when the budget can't be met.
+            UsageError: when the scores are those of another network, or of other units.
+        """
+        instruments = instruments or Instruments()
+        groups = searched_groups(graph, budget)
+        logits = self._known(groups, stats) if self.logits else self.start(graph, groups, stats)
+        scores = {g.name: priced(graph, g, logits[g.name].detach(), instruments.within) for g in groups}
+        meter = meter_for(graph, budget, instruments.seconds)
+        task = Task(graph, groups, scores, budget, meter, comparable=not budget.uniform)
+        keep = allocate("uniform" if budget.uniform else "global_rank", task)
+        return Plan(shrunk(keep, graph), budget, self.name)
+
+    def start(self, graph: UnitGraph, groups: tuple[UnitGroup, ...], stats: Stats) -> dict[str, Tensor]:
+        """Return the heuristic's scores per parameter as logarithms of mean 0 and deviation 1."""
+        scores = self._criterion(graph, groups, stats)
+        densities = [scores[group.name].double() / group_costs(graph, group) for group in groups]
+        smallest = torch.finfo(torch.float32).tiny  # of units that do nothing at all
+        logs = torch.cat(densities).clamp(min=smallest).log()
+        logs = (logs - logs.mean()) / logs.std().clamp(min=smallest)
+        parts = logs.float().split([group.size for group in groups])
+        return {group.name: part for group, part in zip(groups, parts, strict=True)}
+
+    def _known(self, groups: tuple[UnitGroup, ...], stats: Stats) -> Logits:
+        if stats.fingerprint != self.config.network:
+            raise UsageError(
+                f"The policy {self.name!r} learned the units of another network; train gates on this one, "
+                "or choose another policy."
+            )
+        missing = sorted({group.kind for group in groups if group.name not in self.logits})
+        if missing:
+            raise UsageError(
+                f"The policy {self.name!r} learned no scores for units of the kind {', '.join(missing)}; "
+                "ask for a budget of the kinds in its recipe."
+            )
+        return self.logits
+
+
+policies.add("gates", Gates)
