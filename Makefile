@@ -27,7 +27,7 @@ demo: $(VENV)/.demo-installed  ## prune SmolLM2-135M to 90 % of its parameters i
 	$(BIN)/prune-with-policy smollm2-135m --keep 0.9 --out smaller/ --overwrite
 
 bench: setup  ## measure again what the documents show, into benchmarks/results/ (hours)
-	for script in $(filter-out benchmarks/tables.py, $(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit; done
+	for script in $(filter-out benchmarks/tables.py benchmarks/ship.py, $(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit; done
 	@echo "Not repeated: rows on real text (benchmarks/quality.py --probe-text FILE) and the 13 GiB cut"
 	@echo "(benchmarks/streaming.py --gib 13 --rounds 1 --json benchmarks/results/streaming_13gib.json)."
 

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from prunepolicy.policy.weights import read_weights, write_weights
@@ -25,6 +25,7 @@ from prunepolicy.pruning.units import UnitGraph
 
 POLICY_FILE = "policy.json"
 POLICY_SCHEMA = 1
+LONGEST_NAME = 255
 
 
 class PolicyConfig(BaseModel):
@@ -117,13 +118,19 @@ class Policy(ABC):
         write_text(folder / POLICY_FILE, json.dumps(data, indent=2, sort_keys=True) + "\n")
 
 
+def _fit_to_print(name: str) -> str:
+    if not name.isprintable() or len(name) > LONGEST_NAME:
+        raise ValueError(f"a name has at most {LONGEST_NAME} characters, all of them printable")
+    return name
+
+
 class PolicyFile(BaseModel):
     """The content of `policy.json`."""
 
     model_config = ConfigDict(extra="forbid")
     schema_version: Literal[1]
     kind: str
-    name: str
+    name: Annotated[str, AfterValidator(_fit_to_print)]
     config: dict[str, Any]
     weights_sha256: str | None = None
 
@@ -159,5 +166,6 @@ def sentence_of(error: ValidationError, model: type[BaseModel]) -> str:
     """Return the first validation error as text, with the nearest known key for an unknown one."""
     first = error.errors()[0]
     place = ".".join(map(str, first["loc"])) or "the file"
+    place = "".join(letter if letter.isprintable() else "?" for letter in place[:80])
     hint = did_you_mean(place, model.model_fields) if first["type"] == "extra_forbidden" else ""
     return f"{place}: {first['msg']}{'.' + hint.rstrip('.') if hint else ''}"

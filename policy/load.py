@@ -1,4 +1,4 @@
-"""Find a policy by what a user calls it: a folder, the name of a criterion, or `default`."""
+"""Find a policy by what a user calls it: a folder, the name of a criterion or of a shipped policy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from prunepolicy.policy.base import POLICY_FILE, Policy, policies, read_policy_file, sentence_of
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
+from prunepolicy.policy.shelf import shipped
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean
 
@@ -22,11 +23,12 @@ def load_policy(source: str | Path) -> Policy:
     Args:
         source: a folder with a `policy.json`, the folder of a training run (its best policy), the
             name of a criterion (the heuristic policy of that criterion), of a search (`greedy`, `qubo`),
-            or `default` (the best heuristic on held-out text).
+            `default` (the best heuristic on held-out text), or the name of a shipped policy, whose
+            version may be left out where there is only one.
 
     Raises:
         UsageError: when there is no such policy; the nearest name is suggested.
-        PrunePolicyError: when the folder's policy is damaged.
+        PrunePolicyError: when the folder's policy is damaged, or a shipped one was changed.
     """
     place = Path(source)
     for folder in (place, place / "best", place / "last"):
@@ -41,7 +43,17 @@ def load_policy(source: str | Path) -> Policy:
         return Heuristic(HeuristicConfig(criterion=name))
     if name in SEARCHES:
         return policies[name].restore(place, policies[name].config_type(), name)
-    raise UsageError(f"There is no policy {name!r}.{did_you_mean(name, [DEFAULT, *criteria, *SEARCHES])}")
+    shelf = shipped()
+    if full_name := shelf.find(name):
+        return load_policy_folder(shelf.verified(full_name))
+    raise UsageError(
+        f"There is no policy {name!r}.{did_you_mean(name, [*built_in_policies(), *shelf.index().policies])}"
+    )
+
+
+def built_in_policies() -> tuple[str, ...]:
+    """Return the names of the policies that plan without having learned anything."""
+    return (DEFAULT, *criteria, *SEARCHES)
 
 
 def load_policy_folder(folder: Path) -> Policy:

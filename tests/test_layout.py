@@ -10,9 +10,12 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from importlinter.cli import lint_imports
+
+from prunepolicy.policy.shelf import FileName
 
 ROOT = Path(__file__).resolve().parent.parent
 LINKED = ("agents", "configs", "envs", "metanet", "policy", "pruning")
@@ -29,6 +32,9 @@ MAY_TRUST = {
     "pruning/proof_script.py": "runs the file that the cut has just written, in a process of its own",
     "agents/quality.py": "runs the file that the cut has just written",
 }
+
+SHIPPED = [f"shipped/tiny-graph.v1/{file}" for file in get_args(FileName)]
+"""A policy as it would lie on the shelf."""
 
 
 def parsed(module: str) -> ast.Module:
@@ -53,6 +59,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=ignored)
     for file in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
+    for file in SHIPPED:
+        (source / "policy" / file).parent.mkdir(exist_ok=True)
+        (source / "policy" / file).touch()
     build = "from setuptools.build_meta import build_wheel; build_wheel('dist')"
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
     (path,) = (source / "dist").glob("*.whl")
@@ -61,6 +70,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: set[str]) -> None:
     expected = {"prunepolicy/__init__.py", "prunepolicy/py.typed"}
+    expected |= {f"prunepolicy/policy/{file}" for file in SHIPPED}
     expected |= {module for module in MODULES if module.startswith("prunepolicy/")}
     for folder in LINKED:
         files = (file.relative_to(ROOT) for file in (ROOT / folder).rglob("*") if file.is_file())
