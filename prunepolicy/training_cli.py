@@ -5,13 +5,17 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from prunepolicy.options import AsJson
 from prunepolicy.running import error_console
+
+if TYPE_CHECKING:
+    from prunepolicy.agents.seeds_report import SeedsReport
+    from prunepolicy.agents.train_report import TrainReport
 
 RUNS = Path("runs")
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.", show_default=False)]
@@ -20,6 +24,7 @@ RunName = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue after the last checkpoint.")]
 SeedOverride = Annotated[int | None, typer.Option("--seed", help="Instead of the recipe's.")]
+SeedCount = Annotated[int, typer.Option("--seeds", min=1, help="Train with that many seeds, counting up.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override a key: --set learner.samples=8.", metavar="KEY=VALUE"),
@@ -31,24 +36,33 @@ def train(
     out: RunName = None,
     resume: Resume = False,
     seed: SeedOverride = None,
+    seeds: SeedCount = 1,
     set_: Set = None,
     as_json: AsJson = False,
 ) -> None:
     """Learn a policy from a recipe, judge it on held-out models, and write it with its evidence.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
 
     prunepolicy train configs/train/prunenet.yaml --seed 1 --set episodes=100
+
+    prunepolicy train configs/train/prunenet.yaml --seeds 3 --resume
     """
     from prunepolicy.agents.progress import Steps
     from prunepolicy.agents.recipe import load_recipe
+    from prunepolicy.agents.seeds import Seeds
     from prunepolicy.agents.train import train
 
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
     console = error_console if as_json else Console()
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     folder = out or RUNS / recipe.stem
-    report = train(load_recipe(recipe, overrides), folder, resume, Steps(console), command)
+    settings, steps = load_recipe(recipe, overrides), Steps(console)
+    report: TrainReport | SeedsReport
+    if seeds == 1:
+        report = train(settings, folder, resume, steps, command)
+    else:
+        report = Seeds(settings, folder, seeds, resume).train(steps, command)
     if as_json:
         print(report.to_json(), end="")
     else:
