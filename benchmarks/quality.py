@@ -147,15 +147,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/quality.json"))
     parser.add_argument("--of", choices=["ffn", "params"], help="only these budgets")
     options = parser.parse_args()
-    results, bench = Results(options.json, ("method", "of", "keep", "seed")), Bench(options)
+    bench = Bench(options)
+    results = Results(options.json, ("method", "of", "keep", "seed"), bench.described())
     dense = {"method": "dense", "of": "params", "keep": 1.0, "seed": 0}
     if dense not in results:
-        results.add(dense | bench.scores(True), bench.described())
+        results.add(dense | bench.scores(True))
     for method, of, keep, seed in jobs():
         wants_text = method.probe == "text" and options.probe_text is None
         place = {"method": method.name, "of": of, "keep": keep, "seed": seed}
         if options.of in (None, of) and not wants_text and place not in results:
-            results.add(bench.row(method, of, keep, seed), bench.described())
+            results.add(bench.row(method, of, keep, seed))
 
 
 if __name__ == "__main__":

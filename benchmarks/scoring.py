@@ -73,10 +73,12 @@ class Results:
 
     Attributes:
         key: the columns that tell rows apart.
+        described: what the numbers depend on, written beside them.
     """
 
     file: Path
     key: tuple[str, ...]
+    described: Row
     rows: list[Row] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -86,11 +88,11 @@ class Results:
     def __contains__(self, row: Row) -> bool:
         return self._place(row) in {self._place(known) for known in self.rows}
 
-    def add(self, row: Row, described: Row) -> None:
+    def add(self, row: Row) -> None:
         """Print a row and write everything."""
         print(row, flush=True)
         self.rows.append(row)
-        write_text(self.file, json.dumps(described | {"rows": self.rows}, indent=1) + "\n")
+        write_text(self.file, json.dumps(self.described | {"rows": self.rows}, indent=1) + "\n")
 
     def _place(self, row: Row) -> tuple[Any, ...]:
         return tuple(row.get(name) for name in self.key)
