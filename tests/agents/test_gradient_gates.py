@@ -128,6 +128,17 @@ def test_the_models_own_weights_stay_as_they_are(checkpoint: Checkpoint) -> None
         assert torch.equal(weight, before[name])
 
 
+def test_a_fine_tuned_twin_is_refused(checkpoint: Checkpoint) -> None:
+    agent, budget = learner(checkpoint), Budget(0.75, "ffn")
+    assert agent.subject.plan(agent.policy, budget, agent.policy.probe).keep
+    with torch.no_grad():
+        agent.subject.model.lm_head.weight.mul_(1.5)
+    agent.subject.model.save_pretrained(checkpoint.folder)
+    twin = Subject("twin", Checkpoint.open(checkpoint.folder), agent.subject.hardware)
+    with pytest.raises(UsageError, match="another network"):
+        twin.plan(agent.policy, budget, agent.policy.probe)
+
+
 def test_more_than_one_network_is_refused(checkpoint: Checkpoint) -> None:
     with pytest.raises(UsageError, match="name one model, none as held_out"):
         learner(checkpoint, held_out=["another"])
