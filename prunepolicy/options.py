@@ -17,7 +17,7 @@ PlanFile = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.", show_default=False)]
 PolicyName = Annotated[
-    str, typer.Option("--policy", help="A policy folder, a criterion (fisher, random, …), or default.")
+    str, typer.Option("--policy", help="A folder, default, or a name that `prunepolicy policies` lists.")
 ]
 Keep = Annotated[float, typer.Option("--keep", help="Fraction that stays, e.g. 0.8.", show_default=False)]
 Of = Annotated[

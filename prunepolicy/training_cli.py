@@ -1,4 +1,4 @@
-"""The commands that learn policies: they parse, call one function, and print."""
+"""The commands that learn policies and list them: they parse, call one function, and print."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from prunepolicy.options import AsJson
-from prunepolicy.running import error_console
+from prunepolicy.running import console_for, error_console
 
 if TYPE_CHECKING:
     from prunepolicy.agents.seeds_report import SeedsReport
@@ -23,6 +23,9 @@ RunName = Annotated[
     Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/RECIPE's name")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue after the last checkpoint.")]
+PolicyToShow = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="Show the card of this policy.", show_default="list all")
+]
 SeedOverride = Annotated[int | None, typer.Option("--seed", help="Instead of the recipe's.")]
 SeedCount = Annotated[int, typer.Option("--seeds", min=1, help="Train with that many seeds, counting up.")]
 Set = Annotated[
@@ -67,3 +70,24 @@ def train(
         print(report.to_json(), end="")
     else:
         report.render(console)
+
+
+def policies(name: PolicyToShow = None, as_json: AsJson = False) -> None:
+    """List the policies there are with their scores, or show what is known about one.
+
+    [bold]Examples[/bold]
+
+    prunepolicy policies
+
+    prunepolicy policies runs/prunenet
+    """
+    from prunepolicy.agents.catalogue import Catalogue, described
+
+    if name is not None:
+        print(described(name, RUNS, as_json).rstrip())
+        return
+    catalogue = Catalogue.of(RUNS)
+    if as_json:
+        print(catalogue.to_json(), end="")
+    else:
+        catalogue.render(console_for())
