@@ -17,6 +17,7 @@ from prunepolicy.pruning.atomic import write_bytes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, told apart by colour-blind readers; black is left for text.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
@@ -72,7 +73,7 @@ def plot_layers(report: PruneReport, path: Path) -> None:
     """Draw the share of units that stayed, per layer and kind, as a PNG."""
     shares = layer_shares(report)
     depth = 1 + max((place for place, _ in places(report)), default=0)
-    with _picture(path, (max(6.0, min(11.0, 4 + 0.1 * depth)), 3.2)) as axes:
+    with picture(path, (max(6.0, min(11.0, 4 + 0.1 * depth)), 3.2)) as axes:
         for number, (kind, points) in enumerate(shares.items()):
             label, colour, marker = STYLES[kind]
             # Later lines are thinner, so that equal shares stay visible under one another.
@@ -133,7 +134,7 @@ def plot_before_after(report: PruneReport, path: Path) -> None:
     """Draw every measured quantity after pruning as a multiple of before, as a PNG."""
     ratios = dict(reversed(change_ratios(report).items()))
     values = list(ratios.values())
-    with _picture(path, (6.6, 1.3 + 0.36 * len(ratios))) as axes:
+    with picture(path, (6.6, 1.3 + 0.36 * len(ratios))) as axes:
         colours = [ORANGE if value > 1 else BLUE for value in values]
         axes.barh(list(ratios), [value - 1 for value in values], left=1, color=colours, height=0.6)
         axes.axvline(1, color="black", linewidth=1)
@@ -163,7 +164,7 @@ def plot_frontier(points: Sequence[FrontierPoint], path: Path, dense: float | No
     Args:
         dense: perplexity of the whole network, drawn as a line.
     """
-    with _picture(path, (7.2, 4.0)) as axes:
+    with picture(path, (7.2, 4.0)) as axes:
         for (label, line), (colour, marker) in zip(_lines(points).items(), cycle(LINES), strict=False):
             axes.plot(
                 [point.params for point in line],
@@ -180,30 +181,6 @@ def plot_frontier(points: Sequence[FrontierPoint], path: Path, dense: float | No
         _plain_log_ticks(axes.yaxis, axes.get_ylim(), "{x:g}")
         axes.xaxis.set_major_formatter("{x:.0%}")
         _finish(axes, axes.lines)
-
-
-def plot_learning(
-    rewards: Sequence[tuple[int, float]], judged: Sequence[tuple[int, float]], path: Path
-) -> None:
-    """Draw a learning curve as a PNG: the reward of every step, and the judges' score above it.
-
-    Args:
-        rewards: (step, reward).
-        judged: (step, excess log-perplexity).
-    """
-    with _picture(path, (7.2, 4.0)) as axes:
-        axes.plot(*zip(*rewards, strict=True), color=SKY, linewidth=1, label="reward in training")
-        axes.set(xlabel="learning step", title="Learning")
-        right = axes.twinx()
-        right.plot(
-            *zip(*judged, strict=True), color=VERMILION, marker="o", markersize=4, label="held-out excess"
-        )
-        right.set_ylabel("excess log-perplexity, nats per token (less is better)")
-        axes.set_ylabel("reward (more is better)")
-        right.spines["right"].set_visible(True)
-        axes.legend(
-            handles=[*axes.lines, *right.lines], loc="lower center", bbox_to_anchor=(0.5, 1.08), ncols=2
-        )
 
 
 def _lines(points: Sequence[FrontierPoint]) -> dict[str, list[FrontierPoint]]:
@@ -234,8 +211,15 @@ def _finish(axes: Axes, named: Sequence[object]) -> None:
 
 
 @contextmanager
-def _picture(path: Path, inches: tuple[float, float]) -> Iterator[Axes]:
-    """Give axes to draw on, and write them to `path`: the same bytes for the same drawing."""
+def picture(path: Path, inches: tuple[float, float]) -> Iterator[Axes]:
+    """Give axes to draw on, and write them to `path`."""
+    with figure_at(path, inches) as figure:
+        yield figure.add_subplot()
+
+
+@contextmanager
+def figure_at(path: Path, inches: tuple[float, float]) -> Iterator[Figure]:
+    """Give a figure to draw on, and write it to `path`: the same bytes for the same drawing."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -243,7 +227,7 @@ def _picture(path: Path, inches: tuple[float, float]) -> Iterator[Axes]:
     with rc_context({**SETTINGS}):
         figure = Figure(figsize=inches, layout="constrained")
         FigureCanvasAgg(figure)
-        yield figure.add_subplot()
+        yield figure
         drawn = BytesIO()
         # Matplotlib's version would be written into the file otherwise.
         figure.savefig(drawn, format="png", dpi=DPI, metadata={"Software": None})

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from prunepolicy.agents.algorithms import Assignment, Learner, algorithms
 from prunepolicy.agents.judge import Judge, Scores, mean
+from prunepolicy.agents.kept import KEPT, MOVED, KeptWatch, history
+from prunepolicy.agents.learning_plots import KeptHistory, plot_kept, plot_learning
 from prunepolicy.agents.opened_model import Hardware
-from prunepolicy.agents.plots import plot_learning
 from prunepolicy.agents.policy_card_text import write_policy_card
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.recipe import Recipe
@@ -24,6 +25,7 @@ from prunepolicy.pruning.source import resolve
 
 SCORE = "held_out/score"
 CURVE = "learning.png"
+KEPT_PICTURE = "kept.png"
 
 
 def train(
@@ -60,7 +62,9 @@ def train(
     progress, state = run.latest()
     if progress.step:
         learner.restore(state)
-    progress = _Training(run, learner, judge, steps).run(progress)
+    watch = KeptWatch(judge, recipe.evaluation.baselines)
+    progress = _Training(run, learner, judge, watch, steps).run(progress)
+    _draw(run, watch, progress)
     return _conclude(run, learner, judge.for_the_end(), progress)
 
 
@@ -69,6 +73,7 @@ class _Training:
     run_folder: RunFolder
     learner: Learner
     judge: Judge
+    watch: KeptWatch
     steps: Steps
 
     def run(self, progress: Progress) -> Progress:
@@ -104,7 +109,7 @@ class _Training:
         check_finite(scores, progress.step)
         score = -mean(scores)
         row = {f"held_out/{name}": value for name, value in scores.items()}
-        self.run_folder.log(progress.step, {SCORE: score, **row})
+        self.run_folder.log(progress.step, {SCORE: score, **row, **self.watch.row(self.learner.policy)})
         self.steps.note(f"  step {progress.step}: excess log-perplexity {-score:.4f} nats per token")
         if progress.best is not None and score <= progress.best:
             return replace(progress, stale=progress.stale + 1)
@@ -129,8 +134,24 @@ def check_finite(metrics: Mapping[str, float], step: int) -> None:
             )
 
 
+def _draw(run: RunFolder, watch: KeptWatch, progress: Progress) -> None:
+    """Draw the learning curve, and what was kept of every layer."""
+    rows = run.rows()
+    curve = [(int(row["step"]), row["reward"]) for row in rows if "reward" in row]
+    judged = [(int(row["step"]), -row[SCORE]) for row in rows if SCORE in row]
+    plot_learning(curve, judged, run.path / CURVE)
+    if watch.budget.uniform:
+        shares, title = history(rows, MOVED), f"Units kept that {watch.rival_name} would have removed"
+        scale = "share of the kept units"
+    else:
+        shares, title, scale = history(rows, KEPT), "Units kept", "share of all units"
+    where = f"{Path(watch.subject.name).name}, {watch.budget}"
+    kept = KeptHistory(watch.graph, shares, progress.best_step, title, where, scale)
+    plot_kept(kept, run.path / KEPT_PICTURE)
+
+
 def _conclude(run: RunFolder, learner: Learner, judge: Judge, progress: Progress) -> TrainReport:
-    """Compare the best policy with the baselines, and write report, card and curve."""
+    """Compare the best policy with the baselines, and write report and card."""
     recipe, policy = run.recipe, load_policy_folder(run.path / BEST)
     scores: dict[str, Scores] = {policy.name: judge.scores(policy)}
     for name in recipe.evaluation.baselines:
@@ -146,8 +167,5 @@ def _conclude(run: RunFolder, learner: Learner, judge: Judge, progress: Progress
         progress.best if progress.best is not None else -mean(scores[policy.name]),
     )
     report.save(run.path)
-    curve = [(int(row["step"]), row["reward"]) for row in run.rows() if "reward" in row]
-    judged = [(int(row["step"]), -row[SCORE]) for row in run.rows() if SCORE in row]
-    plot_learning(curve, judged, run.path / CURVE)
     write_policy_card(report.card, run.path / BEST)
     return report

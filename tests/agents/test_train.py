@@ -74,7 +74,10 @@ def test_a_run_leaves_a_policy_with_its_evidence(model: str, tmp_path: Path) -> 
     assert [row["step"] for row in rows if "reward" in row] == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in rows if "held_out/score" in row] == [2, 4, 6]
     assert json.loads((folder / "run.json").read_text())["commands"] == ["prunepolicy train x.yaml"]
-    assert (folder / "learning.png").stat().st_size > 1000
+    moved = [row["moved/layers.1.ffn"] for row in rows if "held_out/score" in row]
+    assert len(moved) == 3
+    assert all(0 <= share <= 1 for share in moved)
+    assert all((folder / name).stat().st_size > 1000 for name in ("learning.png", "kept.png"))
     assert list((folder / "events").iterdir())
     assert not list(folder.glob("*.pt")) + list(folder.glob("*.pkl"))
 
