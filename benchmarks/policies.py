@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from contenders import BUDGETS, CONTENDERS, OFS, SEEDS, Contender, Job, jobs, learned
 from peer_rows import peer_rows
 from scoring import Results, Row, Scorer
 
@@ -31,80 +31,14 @@ from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.cut import Edits
 from prunepolicy.pruning.edited import edited
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.plan import Budget, Of, Plan
+from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.stats import Stats
 
-OFS: tuple[Of, ...] = ("ffn", "params")
-BUDGETS = [Budget(keep, of, uniform=u) for u in (True, False) for of in OFS for keep in (0.9, 0.8, 0.7)]
-ASKED = Budget(0.7, "ffn")
-"""The budget at which questions are answered."""
 SMALL = ("models/gpt_neox-1m", "models/phi3-2m", "models/llama-5m")
 SMALL_TEXTS = EvaluationRecipe(samples=64)
 SMALL_TEXT_SEED = JUDGING_SEED + 2
 """Training chooses on the text of one seed and reports on that of the next; this is neither."""
-SEEDS = 3
 KEY = ("block", "model", "method", "of", "keep", "uniform", "seed")
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One way to choose what stays.
-
-    Attributes:
-        source: a criterion, a search, or run folders with `{seed}` in their name.
-        group: `hand-made`, `search` or `learned`; `finished` is the default with its repair.
-        seeds: how many probes, and trainings, it is repeated with.
-        blocks: where else it takes part than in `selection`.
-        repaired: the shapes (uniform or not) in which it is also measured with a ridge repair.
-    """
-
-    name: str
-    source: str
-    group: str = "hand-made"
-    seeds: int = SEEDS
-    blocks: tuple[str, ...] = ("selection", "small")
-    repaired: tuple[bool, ...] = ()
-
-
-EVERYWHERE = ("selection", "small", "questions")
-CONTENDERS = [
-    Contender("random", "random", blocks=EVERYWHERE),
-    Contender("magnitude", "magnitude", seeds=1),
-    Contender("activation", "activation", blocks=EVERYWHERE),
-    Contender("taylor", "taylor", seeds=1),
-    Contender("fisher", "fisher", repaired=(False,)),
-    Contender("fisher x activation", "fisher_activation", blocks=EVERYWHERE, repaired=(True,)),
-    Contender("greedy search", "greedy", "search"),
-    Contender("quadratic search", "qubo", "search"),
-    Contender("default, ridge", "default", "finished", blocks=("questions",)),
-]
-
-
-def learned(option: str) -> Contender:
-    """Read `--run NAME=FOLDERS`; row policies learn at equal widths only, and their repair isn't shown."""
-    name, _, folders = option.partition("=")
-    shapes = () if "prunenet" in name.lower() else (True, False)
-    return Contender(name, folders, "learned", blocks=EVERYWHERE, repaired=shapes)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One row to measure."""
-
-    block: str
-    contender: Contender
-    budget: Budget
-    seed: int
-    model: str = "smollm2-135m"
-
-    @property
-    def place(self) -> Row:
-        """The columns that tell the row apart."""
-        return {
-            "block": self.block, "model": self.model, "method": self.contender.name,
-            "group": self.contender.group, "of": self.budget.of, "keep": self.budget.keep,
-            "uniform": self.budget.uniform, "seed": self.seed,
-        }  # fmt: skip
 
 
 @dataclass
@@ -197,21 +131,6 @@ def opened(contenders: list[Contender], seeds: int) -> dict[tuple[str, int], Pol
             except PrunePolicyError as error:
                 print(f"skipped: {contender.name}, seed {seed}: {error}", flush=True)
     return found
-
-
-def jobs(contenders: list[Contender], models: list[str]) -> Iterator[Job]:
-    """Yield every row, the first seed of everything before the others."""
-    for seed in range(SEEDS):
-        here = [contender for contender in contenders if seed < contender.seeds]
-        for budget in BUDGETS:
-            yield from (Job("selection", c, budget, seed) for c in here if "selection" in c.blocks)
-        for model in models:
-            small = [budget for budget in BUDGETS if budget.of == "ffn" and budget.uniform]
-            yield from (Job("small", c, b, seed, model) for b in small for c in here if "small" in c.blocks)
-        if not seed:
-            yield from (Job("questions", c, ASKED, seed) for c in here if "questions" in c.blocks)
-            hard = [b for b in BUDGETS if b.of == "ffn" and b.keep < 0.9]
-            yield from (Job("repaired", c, b, seed) for b in hard for c in here if b.uniform in c.repaired)
 
 
 def dense_row(bench: Bench) -> Row:
