@@ -40,6 +40,7 @@ class GradientGatesConfig(PolicyConfig):
         spread: standard deviation of the scores at the start; more makes the start harder to leave.
         temperature: width of the sigmoid, in the unit of the scores.
         noise: scale of logistic noise on the scores while learning; 0 draws none.
+        average: weight of the past in the running mean of scores that the policy gets; 0 gives it the last.
     """
 
     texts: int = Field(default=384, ge=1)
@@ -49,6 +50,7 @@ class GradientGatesConfig(PolicyConfig):
     spread: float = Field(default=1.0, gt=0)
     temperature: float = Field(default=0.3, gt=0)
     noise: float = Field(default=0.0, ge=0)
+    average: float = Field(default=0.95, ge=0, lt=1)
 
 
 class GradientGates(Learner):
@@ -69,8 +71,10 @@ class GradientGates(Learner):
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.instruments = [Instruments(seconds=self.subject.seconds(budget)) for budget in self.budgets]
         beginner = Gates(checked(GatesConfig, settings, "policy"))
-        self._policy = beginner.learned(self._start(beginner, assignment), self._network)
-        self.optimiser = torch.optim.Adam(self._policy.logits.values(), lr=self.config.learning_rate)
+        self.logits = self._start(beginner, assignment)
+        averaged = {name: logits.detach().clone() for name, logits in self.logits.items()}
+        self._policy = beginner.learned(averaged, self._network)
+        self.optimiser = torch.optim.Adam(self.logits.values(), lr=self.config.learning_rate)
 
     @property
     def policy(self) -> Gates:
@@ -89,16 +93,20 @@ class GradientGates(Learner):
 
     def state(self) -> LearnerState:
         """Return scores, optimiser moments and the generator's state."""
-        scores = {f"logits/{name}": logits.detach() for name, logits in self._policy.logits.items()}
-        return LearnerState({**scores, **packed(self.optimiser), "generator": self.generator.get_state()})
+        generator = {"generator": self.generator.get_state()}
+        return LearnerState({**self._scores(), **packed(self.optimiser), **generator})
 
     def restore(self, state: LearnerState) -> None:
         """Continue from what `state` returned."""
-        with torch.no_grad():
-            for name, logits in self._policy.logits.items():
-                logits.copy_(state.tensors[f"logits/{name}"])
+        for name, scores in self._scores().items():
+            scores.copy_(state.tensors[name])
         unpack(self.optimiser, state.tensors)
         self.generator.set_state(state.tensors["generator"])
+
+    def _scores(self) -> dict[str, Tensor]:
+        """Return the scores that gradients move and their running means, sharing memory."""
+        moved = {f"logits/{name}": logits.detach() for name, logits in self.logits.items()}
+        return {**moved, **{f"averaged/{name}": values for name, values in self._policy.logits.items()}}
 
     @property
     def _network(self) -> str:
@@ -114,7 +122,7 @@ class GradientGates(Learner):
 
     def _values(self, budget: Budget, instruments: Instruments) -> dict[str, Tensor]:
         """Return the multipliers of the units, 0 or 1, with gradients, where the budget removes any."""
-        logits = {name: self._noisy(values) for name, values in self._policy.logits.items()}
+        logits = {name: self._noisy(values) for name, values in self.logits.items()}
         drawn, stats = self._policy.learned(logits, self._network), Stats(fingerprint=self._network)
         plan = drawn.plan(self.subject.checkpoint.graph, stats, budget, instruments)
         return {
@@ -124,12 +132,14 @@ class GradientGates(Learner):
 
     def _update(self, loss: Tensor) -> None:
         """Step down the gradient of the scores; the model's own weights get none."""
-        learned = list(self._policy.logits.values())
+        learned = list(self.logits.values())
         # Where a budget leaves a group whole, its scores have no part in the loss.
         found = torch.autograd.grad(loss, learned, allow_unused=True)
         for logits, gradient in zip(learned, found, strict=True):
             logits.grad = gradient
         self.optimiser.step()
+        for name, averaged in self._policy.logits.items():
+            averaged.lerp_(self.logits[name].detach(), 1 - self.config.average)
 
     def _noisy(self, logits: Tensor) -> Tensor:
         if not self.config.noise:
