@@ -25,7 +25,7 @@ from prunepolicy.agents.judge import JUDGING_SEED, Judge
 from prunepolicy.agents.opened_model import Hardware
 from prunepolicy.agents.recipe import EvaluationRecipe
 from prunepolicy.agents.subject import Subject
-from prunepolicy.policy.base import Policy
+from prunepolicy.policy.base import Instruments, Policy
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.cut import Edits
@@ -93,10 +93,13 @@ class Bench:
 
     def planned(self, job: Job, policy: Policy) -> tuple[Plan, Row]:
         """Return a plan, its size, and the CPU seconds it took on an opened and loaded model."""
-        graph = self.subject(job.model).checkpoint.graph
+        subject, probe = self.subject(job.model), replace(policy.probe, seed=job.seed)
+        graph = subject.checkpoint.graph
+        needs = policy.needs(graph, job.budget)
         stats, watching = self.stats(job, policy)
+        again = Instruments(refresh=lambda plan: subject.stats(needs, probe, plan))
         start = time.process_time()
-        plan = policy.plan(graph, stats, job.budget)
+        plan = policy.plan(graph, stats, job.budget, again)
         spent = {"watching": round(watching, 3), "planning": round(time.process_time() - start, 3)}
         return plan, spent | {"params": cost_of(graph, plan.keep).params}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from markdown import percent, spread, table, three_places
+from cells import percent, spread, table, three_places
 
 Row = dict[str, Any]
 KEEPS = (0.9, 0.8, 0.7)

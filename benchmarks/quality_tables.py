@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from markdown import four, percent, spread, table
+from cells import four, percent, spread, table
 
 from prunepolicy.agents.plots import FrontierPoint, plot_frontier
 from prunepolicy.pruning.atomic import write_text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from markdown import table
+from cells import table
 
 TIMES = ("before", "after")
 
