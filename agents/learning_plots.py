@@ -36,7 +36,7 @@ def plot_learning(
         right.plot(
             *zip(*judged, strict=True), color=VERMILION, marker="o", markersize=4, label="held-out excess"
         )
-        right.set_ylabel("excess log-perplexity, nats per token (less is better)")
+        right.set_ylabel("held-out excess, nats (less is better)")
         axes.set_ylabel("reward (more is better)")
         right.spines["right"].set_visible(True)
         axes.legend(
