@@ -1,7 +1,7 @@
 """Pruning episodes per second on the surrogate, one and several processes, beside the published cost.
 
 Random statistics of the networks' sizes: what an episode costs doesn't depend on them. The published
-procedure decomposes every layer's matrix, see prunenet_episode.py. Takes about two minutes on two cores.
+procedure decomposes every layer's matrix, see prunenet_episode.py. Takes about four minutes on two cores.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +48,27 @@ def language_model() -> PruneCase:
     return PruneCase("smollm2-135m", graph, Stats({"gradients": gradients, "output": output}))
 
 
-def make(case: PruneCase) -> gymnasium.Env[Any, Any]:
-    """Return the environment; one budget, so that its reference is computed once."""
-    return gymnasium.make(ENVIRONMENT, cases=(case,), keep=(0.7, 0.7))
+@dataclass(frozen=True)
+class Setting:
+    """One network, and what an action decides; one budget, so that its reference is computed once."""
+
+    case: PruneCase
+    step: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the environment is made with."""
+        return {"cases": (self.case,), "keep": (0.7, 0.7), "step": self.step}
+
+    def make(self) -> gymnasium.Env[Any, Any]:
+        """Return the environment."""
+        return gymnasium.make(ENVIRONMENT, **self.arguments)
 
 
 @contextmanager
-def alone(case: PruneCase, processes: int) -> Iterator[Step]:
+def alone(setting: Setting, processes: int) -> Iterator[Step]:
     """Step in this process."""
-    env = make(case)
+    env = setting.make()
     env.reset(seed=0)
 
     def step() -> int:
@@ -70,11 +82,9 @@ def alone(case: PruneCase, processes: int) -> Iterator[Step]:
 
 
 @contextmanager
-def gymnasium_processes(case: PruneCase, processes: int) -> Iterator[Step]:
+def gymnasium_processes(setting: Setting, processes: int) -> Iterator[Step]:
     """Step in processes of gymnasium's vector environment."""
-    envs = gymnasium.make_vec(
-        ENVIRONMENT, processes, vectorization_mode="async", cases=(case,), keep=(0.7, 0.7)
-    )
+    envs = gymnasium.make_vec(ENVIRONMENT, processes, vectorization_mode="async", **setting.arguments)
     envs.reset(seed=0)
 
     def step() -> int:
@@ -86,9 +96,9 @@ def gymnasium_processes(case: PruneCase, processes: int) -> Iterator[Step]:
 
 
 @contextmanager
-def sb3_processes(case: PruneCase, processes: int) -> Iterator[Step]:
+def sb3_processes(setting: Setting, processes: int) -> Iterator[Step]:
     """Step in processes of Stable-Baselines3."""
-    envs = SubprocVecEnv([partial(make, case)] * processes, start_method="fork")
+    envs = SubprocVecEnv([setting.make] * processes, start_method="fork")
     envs.reset()
 
     def step() -> int:
@@ -99,6 +109,7 @@ def sb3_processes(case: PruneCase, processes: int) -> Iterator[Step]:
     envs.close()
 
 
+STEPS = ("group", "all")
 WAYS = (
     ("this process", alone, 1),
     ("gymnasium.make_vec, async", gymnasium_processes, 1),
@@ -127,21 +138,27 @@ def published_seconds() -> float:
     return timed(lambda: published(layers, affine, kept, dense))[0] * DEEP / LAYERS
 
 
+def described(setting: Setting) -> dict[str, Any]:
+    """Return what an episode is about."""
+    units = sum(group.size for group in setting.case.groups)
+    return {"network": setting.case.name, "units": units, "step": setting.step}
+
+
 def main() -> None:
     """Measure, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="for every row")
+    parser.add_argument("--json", type=Path, default=RESULT)
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows = []
-    for case in (invented_case(0), language_model()):
-        units = sum(group.size for group in case.groups)
+    settings = [Setting(case, step) for case in (invented_case(0), language_model()) for step in STEPS]
+    for setting in settings:
         for name, way, processes in WAYS:
-            with way(case, processes) as step:
+            with way(setting, processes) as step:
                 found = round(rate(step, options.seconds), 2)
-            rows.append({"network": case.name, "units": units, "way": name, "processes": processes})
-            rows[-1] |= {"episodes_per_second": found}
+            rows.append(described(setting) | {"way": name, "processes": processes, "per_second": found})
             print(rows[-1], flush=True)
     result = {
         "rows": rows,
@@ -151,7 +168,7 @@ def main() -> None:
         "machine": device_name(torch.device("cpu")),
         "versions": versions("prunepolicy", "torch", "gymnasium", "stable-baselines3"),
     }
-    write_text(RESULT, json.dumps(result, indent=1) + "\n")
+    write_text(options.json, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,26 +6,36 @@ from typing import Any
 
 from cells import table
 
+DECIDES = {"group": "one group", "all": "everything"}
 TIMES = ("before", "after")
 
 
 def episodes(results: dict[str, Any]) -> str:
     """Episodes per second, beside the published cost."""
-    published = results["published_seconds"]
-    rows = []
-    for row in results["rows"]:
-        per_second = row["episodes_per_second"]
-        cells = [row["network"], f"{row['units']:,}", row["way"], row["processes"], f"{per_second:.4g}"]
+    published, rows = results["published_seconds"], results["rows"]
+    ways = dict.fromkeys((row["way"], row["processes"]) for row in rows)
+    lines = []
+    for case in dict.fromkeys((row["network"], row["units"], row["step"]) for row in rows):
+        here = [row for row in rows if (row["network"], row["units"], row["step"]) == case]
+        rates = {(row["way"], row["processes"]): row["per_second"] for row in here}
         # The published cost is that of one network; another size has nothing to compare with.
-        rows.append([*cells, f"{per_second * published:,.0f}" if row["network"] == "smollm2-135m" else ""])
-    head = ["network", "units", "stepped in", "processes", "episodes a second", "times the published"]
+        times = f"{max(rates.values()) * published:,.0f}" if case[0] == "smollm2-135m" else ""
+        cells = [f"{rates[way]:.4g}" if way in rates else "" for way in ways]
+        lines.append([case[0], f"{case[1]:,}", DECIDES[case[2]], *cells, times])
+    head = [
+        "network",
+        "units",
+        "an action decides on",
+        *(f"{way}, {n}" for way, n in ways),
+        "best / published",
+    ]
     note = (
-        "`prunepolicy/Prune-v0` with random actions, the quality predicted by the surrogate; "
-        f"{results['machine']}, load {results['load_average']}. An episode decides on every layer. "
-        f"The published procedure takes {published:.2f} s for one episode of the same network "
-        f"({results['published']})."
+        "Episodes a second of `prunepolicy/Prune-v0` with random actions, the quality predicted by the "
+        f"surrogate, by where it is stepped and in how many processes; {results['machine']}, load "
+        f"{results['load_average']}. The published procedure takes {published:.2f} s for one episode of the "
+        f"same network ({results['published']})."
     )
-    return "\n".join(["## Episodes\n", note + "\n", table(head, rows), ""])
+    return "\n".join(["## Episodes\n", note + "\n", table(head, lines), ""])
 
 
 def prunenet_episode(results: dict[str, Any]) -> str:
