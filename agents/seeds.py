@@ -49,14 +49,14 @@ class Seeds:
     def _check_folder(self) -> None:
         if self.folder.name in self.recipe.evaluation.baselines:
             raise UsageError(f"{self.folder.name!r} is a policy to compare with; choose another --out.")
-        if not self.folder.exists():
+        if (self.folder / RECIPE).exists():
+            raise UsageError(f"{self.folder} holds a run of one seed; choose another --out.")
+        if self.resume and any(self.folder.glob("seed-*")):
             return
-        if not self.folder.is_dir() or (any(self.folder.iterdir()) and not self.resume):
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
             raise UsageError(
                 f"{self.folder} is not empty. Add --resume to continue, or choose another --out."
             )
-        if (self.folder / RECIPE).exists():
-            raise UsageError(f"{self.folder} holds a run of one seed; choose another --out.")
 
     def _run(self, seed: int, steps: Steps, command: str) -> TrainReport:
         folder = self.folder / f"seed-{seed}"
