@@ -157,27 +157,42 @@ class Correlation:
     pairs: int
 
 
-def rank_correlation(predicted: Sequence[float], measured: Sequence[float]) -> Correlation:
+def rank_correlation(
+    predicted: Sequence[float], measured: Sequence[float], within: Sequence[float] | None = None
+) -> Correlation:
     """Return Kendall's tau-b with the p-value of its normal approximation under ties.
 
     Source: Kendall, "Rank Correlation Methods", chapters 3 and 4.
 
+    Args:
+        within: one number per plan, such as its size; only plans with equal numbers are compared.
+
     Raises:
-        PrunePolicyError: for fewer than three plans, or when one side gives all of them one value.
+        PrunePolicyError: for fewer than three plans to compare, or when one side gives all of them one
+            value.
     """
     first, second = np.asarray(predicted, np.float64), np.asarray(measured, np.float64)
     count = len(first)
-    if count < 3 or len(second) != count or not (np.isfinite(first).all() and np.isfinite(second).all()):
+    strata = np.zeros(count) if within is None else np.asarray(within, np.float64)
+    members = [strata == stratum for stratum in np.unique(strata)]
+    fewest = min((int(member.sum()) for member in members), default=0)
+    if fewest < 3 or len(second) != count or not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise PrunePolicyError("A rank correlation needs three or more finite pairs.")
-    upper = np.triu_indices(count, 1)
-    signs = [np.sign(values[:, None] - values[None, :])[upper] for values in (first, second)]
-    concordance = float((signs[0] * signs[1]).sum())
-    untied = [float(np.abs(sign).sum()) for sign in signs]
-    if 0.0 in untied:
+    parts = np.array([_concordance(first[member], second[member]) for member in members])
+    concordance, first_untied, second_untied, variance = parts.sum(0).tolist()
+    if not first_untied or not second_untied:
         raise PrunePolicyError("All plans have the same value, so that they have no order to compare.")
-    tau = concordance / math.sqrt(untied[0] * untied[1])
-    spread = math.sqrt(_concordance_variance(_tie_sizes(first), _tie_sizes(second), count))
-    return Correlation(tau, math.erfc(abs(concordance) / spread / math.sqrt(2)), count)
+    tau = concordance / math.sqrt(first_untied * second_untied)
+    return Correlation(tau, math.erfc(abs(concordance) / math.sqrt(2 * variance)), count)
+
+
+def _concordance(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return concordant minus discordant pairs, the untied pairs of both sides, and the variance."""
+    upper = np.triu_indices(len(first), 1)
+    signs = [np.sign(values[:, None] - values[None, :])[upper] for values in (first, second)]
+    untied = [float(np.abs(sign).sum()) for sign in signs]
+    variance = _concordance_variance(_tie_sizes(first), _tie_sizes(second), len(first))
+    return float((signs[0] * signs[1]).sum()), *untied, variance
 
 
 def _tie_sizes(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -103,3 +103,17 @@ def test_rank_correlation_matches_scipy_where_there_are_ties() -> None:
     expected = scipy_stats.kendalltau(first, second, method="asymptotic")
     found = rank_correlation(first, second)
     assert (found.tau, found.p_value) == pytest.approx((expected.statistic, expected.pvalue))
+
+
+def test_rank_correlation_within_sizes_ignores_what_sizes_say() -> None:
+    sizes, noise = [0.9] * 4 + [0.7] * 4, [1, 2, 3, 4, 11, 12, 13, 14]
+    measured = [4, 3, 2, 1, 14, 13, 12, 11]
+    assert rank_correlation(noise, measured).tau > 0
+    assert rank_correlation(noise, measured, sizes).tau == -1
+    assert rank_correlation(noise, noise, sizes).tau == 1
+    whole, within = rank_correlation(noise, noise), rank_correlation(noise, noise, sizes)
+    assert whole.p_value < within.p_value
+    same = rank_correlation(noise, measured, [0.8] * 8)
+    assert same == rank_correlation(noise, measured)
+    with pytest.raises(PrunePolicyError, match="three or more"):
+        rank_correlation(noise, measured, [*sizes[:-1], 0.5])
