@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -16,7 +16,7 @@ from prunepolicy.pruning.budget_meter import Meter, meter_for
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.stats import Stats, group_costs
+from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.surrogate import USUAL_SHRINKAGE, Surrogate
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 
@@ -32,6 +32,7 @@ class PruneCase:
         budget: what is budgeted; its size is drawn anew for every episode.
         measure: the loss of the network with a keep choice, above the dense one's; None takes the
             surrogate's prediction, which costs milliseconds.
+        refresh: statistics measured anew on the network as a keep choice leaves it, for several rounds.
         shrinkage: of the surrogate.
     """
 
@@ -40,6 +41,7 @@ class PruneCase:
     stats: Stats
     budget: Budget = field(default_factory=lambda: Budget(0.8, "ffn", uniform=False))
     measure: Callable[[Keep], float] | None = None
+    refresh: Callable[[Keep], Stats] | None = None
     shrinkage: float = USUAL_SHRINKAGE
 
     def __post_init__(self) -> None:
@@ -64,7 +66,11 @@ class PruneCase:
     @cached_property
     def described(self) -> NetworkGraph:
         """What a policy sees; its globals are those of `budget`."""
-        return network_graph(self.graph, self.groups, self.stats, self.budget)
+        return self.described_by(self.stats)
+
+    def described_by(self, stats: Stats) -> NetworkGraph:
+        """Return what a policy sees when the statistics are `stats`."""
+        return network_graph(self.graph, self.groups, stats, self.budget)
 
     @cached_property
     def fisher(self) -> dict[str, Tensor]:
@@ -93,19 +99,10 @@ class PruneCase:
     def _references(self) -> dict[float, float]:
         return {}
 
-    def spend(self, scores: dict[str, Tensor], budget: Budget) -> Keep:
+    def spend(self, scores: Mapping[str, Tensor], budget: Budget) -> Keep:
         """Keep the best units within the budget, widths in steps of one."""
-        task = Task(self.graph, self.groups, scores, budget, self.meter, comparable=not budget.uniform)
+        task = Task(self.graph, self.groups, scores, budget, self.meter, comparable=True)
         return allocators["uniform" if budget.uniform else "global_rank"](task, 1)
-
-    def spend_densities(self, densities: Tensor, budget: Budget) -> Keep:
-        """Keep units by logarithms of scores per parameter, one number per unit of all groups."""
-        scores = {
-            group.name: densities[self.surrogate.columns[group.name]].double().exp()
-            * group_costs(self.graph, group)
-            for group in self.groups
-        }
-        return self.spend(scores, budget)
 
 
 def invented_case(seed: int = 0, widths: int = 32, layers: int = 3, samples: int = 16) -> PruneCase:

@@ -16,22 +16,25 @@ from numpy.typing import NDArray
 
 from prunepolicy.envs.prune_case import PruneCase, invented_case
 from prunepolicy.envs.shaping import Outcomes, shapings
-from prunepolicy.metanet.graph import EDGE_FEATURES, GLOBALS, GROUP_FEATURES, LARGEST, UNIT_FEATURES
+from prunepolicy.metanet.graph import (
+    DECISIONS,
+    EDGE_FEATURES,
+    GLOBALS,
+    GROUP_FEATURES,
+    LARGEST,
+)
 from prunepolicy.pruning.errors import BudgetError, PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.units import UnitGroup
 
 Observation = dict[str, NDArray[Any]]
 Action = NDArray[np.floating[Any]]
-STRENGTH = 4.0
-"""Largest correction of a heuristic score by a one-shot action, as a logarithm."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The largest network's numbers of units, groups and edges: all observations have their shape."""
+    """The largest network's numbers of groups and edges: all observations have their shape."""
 
-    units: int
     groups: int
     edges: int
 
@@ -40,7 +43,6 @@ class Sizes:
         """Return the sizes that fit all `cases`."""
         described = [case.described for case in cases]
         return cls(
-            max(len(d.units) for d in described),
             max(len(d.groups) for d in described),
             max(1, *(d.edges.shape[1] for d in described)),
         )
@@ -52,16 +54,16 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
     Network and budget are drawn at reset. The reward comes at the end of the episode.
 
     Observation:
-        groups, edges, edge_features, globals: as in `metanet.graph.NetworkGraph`, padded with zeros.
+        groups, edges, edge_features, globals: as in `metanet.graph.GroupGraph`, padded with zeros.
         group_mask, edge_mask: 1 for what belongs to this network.
-        kept: share of every group that stays as decided so far; current: 1 for the group to decide on.
-        units, owner, prior, unit_mask: only where `step` is `all`.
+        kept: share of every group that stays as decided so far; current: 1 for groups to decide on.
 
     Action:
         group: the share of the current group that should stay, from -1 (nothing) to 1 (all). It is
             lowered where the groups still to come couldn't meet the budget any more; the Fisher ranking
             says which units. With `may_stop`, a positive second number leaves all further groups whole.
-        all: one correction per unit of a heuristic's score; what lies beyond the mask is ignored.
+        all: for every group, one after the other, what `metanet.graph.DECISIONS` names; what lies
+            beyond the mask is ignored.
 
     Args:
         cases: the networks; invented ones when None.
@@ -69,6 +71,8 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
         shaping: name of the reward.
         step: `group` or `all`.
         may_stop: whether an episode may end before the budget is met.
+        rounds: with `step="all"`, steps in which the budget is approached. Statistics are measured anew
+            after each, and units that went may come back.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (declared by the base class)
@@ -80,13 +84,15 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
         shaping: str = "quality",
         step: Literal["group", "all"] = "group",
         may_stop: bool = False,
+        rounds: int = 1,
     ) -> None:
         self.cases = tuple(cases or (invented_case(0), invented_case(1, widths=24, layers=2)))
         self.keep, self.shaping, self.mode, self.may_stop = keep, shapings[shaping], step, may_stop
+        self.rounds = rounds
         self._check()
         self.sizes = Sizes.of(self.cases)
         self.observation_space: spaces.Space[Any] = spaces.Dict(self._spaces())
-        length = self.sizes.units if step == "all" else 1 + may_stop
+        length = self.sizes.groups * len(DECISIONS) if step == "all" else 1 + may_stop
         self.action_space: spaces.Space[Any] = spaces.Box(-1, 1, (length,), np.float32)
         self._start(self.cases[0], keep[1])
 
@@ -96,7 +102,11 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
             raise UsageError(f"keep is a range of fractions above 0 and at most 1; got {self.keep}.")
         if self.may_stop and (self.mode == "all" or "used" not in self.shaping.reads):
             raise UsageError("may_stop needs step='group' and a shaping that reads what was used (ternary).")
+        if self.rounds < 1 or (self.rounds > 1 and self.mode != "all"):
+            raise UsageError(f"rounds needs step='all' and a number of at least 1; got {self.rounds}.")
         for case in self.cases:
+            if self.rounds > 1 and case.refresh is None:
+                raise UsageError(f"{case.name} can't measure statistics anew, so it knows no rounds.")
             if self.mode == "group" and case.budget.uniform:
                 raise UsageError("Equal widths leave no ratios to choose; use step='all', or uniform=False.")
             least = case.meter({group.name: tuple(range(group.floor)) for group in case.groups})
@@ -106,6 +116,7 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
     def _start(self, case: PruneCase, keep: float) -> None:
         self.case, self.budget = case, replace(case.budget, keep=keep)
         self._decided: dict[str, tuple[int, ...]] = {}
+        self._round, self._seen = 1, case.described
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -121,13 +132,12 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Decide on one group, or on everything; the last decision is paid for."""
         action = np.asarray(action, np.float32)
-        stopped = False
         if self.mode == "all":
-            self._decide_all(action)
+            done = self._decide_all(action)
         else:
-            stopped = self.may_stop and action[1] > 0
+            stopped = self.may_stop and bool(action[1] > 0)
             self._decide(self._current(), float(action[0]), stopped)
-        done = stopped or len(self._decided) == len(self.case.groups)
+            done = stopped or len(self._decided) == len(self.case.groups)
         if not done:
             return self._observation(), 0.0, False, False, {}
         reward = float(self.shaping(self.outcomes())[0])
@@ -175,11 +185,22 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
         )
         return counts[max(0, within - 1)]
 
-    def _decide_all(self, action: Action) -> None:
-        described = self.case.described
-        corrections = torch.from_numpy(action[: len(described.units)]).clamp(-1, 1) * STRENGTH
-        keep = self.case.spend_densities(described.prior + corrections, self.budget)
+    def _decide_all(self, action: Action) -> bool:
+        """Decide on all groups for this round; return whether it was the last."""
+        decisions = torch.from_numpy(action).reshape(-1, len(DECISIONS))[: len(self._seen.groups)]
+        keep = self.case.spend(self._seen.scores(decisions), replace(self.budget, keep=self._aim))
         self._decided = {name: tuple(units) for name, units in keep.items()}
+        if self._round == self.rounds:
+            return True
+        assert self.case.refresh is not None
+        self._round += 1
+        self._seen = self.case.described_by(self.case.refresh(self._decided))
+        return False
+
+    @property
+    def _aim(self) -> float:
+        """What may stay after this round: equal shares of what is left go in every round."""
+        return float(self.budget.keep ** (self._round / self.rounds))
 
     def _spaces(self) -> dict[str, spaces.Space[Any]]:
         sizes, far = self.sizes, LARGEST
@@ -193,18 +214,12 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
             "kept": spaces.Box(0, 1, (sizes.groups,), np.float32),
             "current": spaces.MultiBinary(sizes.groups),
         }
-        if self.mode == "all":
-            boxes["units"] = spaces.Box(-far, far, (sizes.units, len(UNIT_FEATURES)), np.float32)
-            boxes["owner"] = spaces.Box(0, sizes.groups, (sizes.units,), np.int64)
-            boxes["prior"] = spaces.Box(-1000, 1000, (sizes.units,), np.float32)
-            boxes["unit_mask"] = spaces.MultiBinary(sizes.units)
         return boxes
 
     def _observation(self) -> Observation:
-        seen, groups = self.case.described, self.case.groups
+        seen, groups, keep = self._seen, self.case.groups, self._aim
         kept = [len(self._decided.get(group.name, range(group.size))) / group.size for group in groups]
-        current = [index == len(self._decided) for index in range(len(groups))]
-        keep = self.budget.keep
+        current = [self.mode == "all" or index == len(self._decided) for index in range(len(groups))]
         parts: dict[str, Any] = {
             "groups": seen.groups,
             "edges": seen.edges,
@@ -215,9 +230,6 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
             "kept": kept,
             "current": current,
         }
-        if self.mode == "all":
-            ones = np.ones(len(seen.units))
-            parts |= {"units": seen.units, "owner": seen.owner, "prior": seen.prior, "unit_mask": ones}
         boxes: Any = self.observation_space
         return {name: _padded(part, boxes[name]) for name, part in parts.items()}
 

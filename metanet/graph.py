@@ -35,11 +35,37 @@ GLOBALS = ("keep", "log keep", "uniform")
 EDGE_FEATURES = ("forwards", "backwards")
 LARGEST = 8.0
 """Largest absolute feature: one massive unit must not drown the others."""
+EMPHASISED = tuple(name for name in UNIT_FEATURES if name.endswith(("rank", "z-score", "alignment")))
+"""Features of units that a policy may add to a heuristic's score; the others say nothing within a group."""
+DECISIONS = ("ratio", *EMPHASISED)
+"""What is decided for every group: how much more of it stays, and what counts within it."""
+STRENGTHS = (2.0, *(1.0 for _ in EMPHASISED))
+"""What a decision of 1 adds to the logarithm of a score."""
+_EMPHASISED_COLUMNS = [UNIT_FEATURES.index(name) for name in EMPHASISED]
+
+
+@dataclass(frozen=True)
+class GroupGraph:
+    """The groups of one or several networks as one flat batch, ready for message passing.
+
+    Attributes:
+        groups: features per group, shape (groups, len(GROUP_FEATURES)).
+        edges: pairs of groups that exchange messages, shape (2, edges).
+        edge_features: direction of every edge, shape (edges, len(EDGE_FEATURES)).
+        globals: the budgets, shape (networks, len(GLOBALS)).
+        network: index of every group's network, shape (groups,).
+    """
+
+    groups: Tensor
+    edges: Tensor
+    edge_features: Tensor
+    globals: Tensor
+    network: Tensor
 
 
 @dataclass(frozen=True)
 class NetworkGraph:
-    """A network, its statistics and a budget, ready for message passing.
+    """A network, its statistics and a budget, as tensors.
 
     Attributes:
         names: of the groups.
@@ -49,8 +75,9 @@ class NetworkGraph:
         edges: pairs of groups that exchange messages, shape (2, edges).
         edge_features: direction of every edge, shape (edges, len(EDGE_FEATURES)).
         globals: the budget, shape (len(GLOBALS),).
-        prior: per unit the logarithm of what a good heuristic would score, as a starting point: outputs
-            and gradients together for uniform widths, Fisher per parameter where layers compete.
+        costs: parameters per unit of every group, shape (groups,).
+        prior: per unit the logarithm of a good heuristic's score per parameter, as a starting point:
+            within a group outputs and gradients together, between groups Fisher's sums.
     """
 
     names: tuple[str, ...]
@@ -60,7 +87,25 @@ class NetworkGraph:
     edges: Tensor
     edge_features: Tensor
     globals: Tensor
+    costs: Tensor
     prior: Tensor
+
+    @property
+    def nodes(self) -> GroupGraph:
+        """The groups alone: what message passing sees."""
+        network = torch.zeros(len(self.groups), dtype=torch.long)
+        return GroupGraph(self.groups, self.edges, self.edge_features, self.globals[None], network)
+
+    def scores(self, decisions: Tensor) -> dict[str, Tensor]:
+        """Return the units' scores in the light of decisions, comparable between all groups.
+
+        Args:
+            decisions: shape (groups, len(DECISIONS)), from -1 to 1; zeros leave the heuristic as it is.
+        """
+        ratio, *emphases = (decisions.clamp(-1, 1) * decisions.new_tensor(STRENGTHS)).T
+        said = torch.stack(emphases, dim=1)[self.owner] * self.units[:, _EMPHASISED_COLUMNS]
+        densities = self.prior + ratio[self.owner] + said.sum(1)
+        return self.per_group(densities.double().exp() * self.costs[self.owner])
 
     def per_group(self, per_unit: Tensor) -> dict[str, Tensor]:
         """Split one number per unit into one tensor per group."""
@@ -86,8 +131,10 @@ def network_graph(
     coherence = torch.stack([cosines.mean() for cosines in alignment])[:, None]
     about = torch.cat([_identity(graph, groups, costs, sizes), coherence, *group_columns], dim=1)
     edges, edge_features = _edges(graph, groups)
-    fisher, output = (torch.cat([column[0] for column in logs[name]]) for name in ("fisher", "output"))
-    prior = fisher / 2 + output if budget.uniform else fisher - costs.log()[owner]
+    prior = [
+        _prior(fisher, output)
+        for (fisher, _), (output, _) in zip(logs["fisher"], logs["output"], strict=True)
+    ]
     return NetworkGraph(
         tuple(group.name for group in groups),
         units.clamp(-LARGEST, LARGEST),
@@ -96,8 +143,15 @@ def network_graph(
         edges,
         edge_features,
         torch.tensor([budget.keep, math.log(budget.keep), float(budget.uniform)]),
-        prior,
+        costs,
+        torch.cat(prior) - costs.log()[owner],
     )
+
+
+def _prior(fisher: Tensor, output: Tensor) -> Tensor:
+    """Return logarithms of scores: in the order of sqrt(Fisher) x output, with Fisher's sum."""
+    order = fisher / 2 + output
+    return order - order.logsumexp(0) + fisher.logsumexp(0)
 
 
 def _logs(stats: Stats, group: UnitGroup, name: str) -> tuple[Tensor, bool]:

@@ -18,7 +18,7 @@ from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe
-from prunepolicy.pruning.stats import Stats, group_costs
+from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.surrogate import USUAL_SHRINKAGE, Surrogate
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 
@@ -109,12 +109,14 @@ def without(scores: Mapping[str, Tensor], gone: Tensor, surrogate: Surrogate) ->
     return {name: score.masked_fill(gone[columns[name]], -torch.inf) for name, score in scores.items()}
 
 
-def priced(graph: UnitGraph, group: UnitGroup, densities: Tensor, within: Plan | None) -> Tensor:
-    """Return scores whose order per parameter is that of `densities`; removed units get minus infinity."""
-    scores = torch.full((group.size,), -torch.inf, dtype=torch.float64)
-    alive = list(within.kept(group)) if within else slice(None)
-    scores[alive] = densities.double().exp()[alive] * group_costs(graph, group)
-    return scores
+def left(scores: Tensor, group: UnitGroup, within: Plan | None) -> Tensor:
+    """Return the scores of a group, minus infinity for units that an outer plan has removed."""
+    if within is None:
+        return scores
+    remaining = torch.full_like(scores, -torch.inf)
+    kept = list(within.kept(group))
+    remaining[kept] = scores[kept]
+    return remaining
 
 
 def shrunk(keep: Keep, graph: UnitGraph) -> dict[str, tuple[int, ...]]:

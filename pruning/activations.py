@@ -64,7 +64,6 @@ def activation_stats(
     layers: dict[str, Tensor] = {}
     mass: dict[str, Tensor] = {}
     with ExitStack() as stack:
-        stack.enter_context(masked(model, graph, plan) if plan else nullcontext())
         for group in chosen:
             assert group.gate is not None
             if group.gate.how == "residual":
@@ -76,6 +75,8 @@ def activation_stats(
             elif group.gate.how in ("input", "output"):
                 records[group.name] = _watch_entries(stack, model, group)
         records |= _watch_experts(stack, model, [g for g in chosen if g.gate and g.gate.expert is not None])
+        # Last, so that units which the plan removes are still seen: they may come back.
+        stack.enter_context(masked(model, graph, plan) if plan else nullcontext())
         calls = read_inputs(model, inputs, tick)
     stats = _unit_statistics(records)
     stats["angular"] = {name: total / calls for name, total in layers.items()}

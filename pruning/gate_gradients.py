@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.gates import gates, masked
+from prunepolicy.pruning.gates import gates, keep_values
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.probe import Inputs, Tick, batches_of
 from prunepolicy.pruning.stats import Stats
@@ -29,6 +28,7 @@ def gate_gradients(
 ) -> Stats:
     """Return, per group, the gradient of every sample's loss with respect to every gate.
 
+    Gates of units that `plan` removes are at 0: their gradients say what bringing them back would do.
     One backward pass serves a whole batch: each sample has gates of its own. The loss is that of
     predicting the model's own output: the next token for text it wrote, a label drawn from its
     own distribution for a classifier, and a random projection of hidden states otherwise.
@@ -40,16 +40,21 @@ def gate_gradients(
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     rows: dict[str, list[Tensor]] = {group.name: [] for group in chosen}
+    closed = keep_values(graph, plan, torch.float32, device) if plan else {}
+    others = {name: values for name, values in closed.items() if name not in rows}
     trainable = [p for p in model.parameters() if p.requires_grad]
     for parameter in trainable:
         parameter.requires_grad_(False)
     try:
-        with masked(model, graph, plan) if plan else nullcontext():
+        with gates(model, graph, others):
             for batch in batches_of(inputs):
                 count = len(next(iter(batch.values())))
                 values = {
-                    g.name: torch.ones(count, g.size, device=device, requires_grad=True) for g in chosen
+                    g.name: closed.get(g.name, torch.ones(g.size, device=device)).repeat(count, 1)
+                    for g in chosen
                 }
+                for value in values.values():
+                    value.requires_grad_()
                 with gates(model, graph, values):
                     sample_losses(model, batch, generator).sum().backward()
                 for name, value in values.items():

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies, restored_weights
-from prunepolicy.policy.search import priced, searched_groups, shrunk
+from prunepolicy.policy.search import left, searched_groups, shrunk
 from prunepolicy.pruning.allocators import Task, allocate
 from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.criteria import Need, criteria
@@ -99,7 +99,8 @@ class Gates(Policy):
         instruments = instruments or Instruments()
         groups = searched_groups(graph, budget)
         logits = self._known(groups, stats) if self.logits else self.start(graph, groups, stats)
-        scores = {g.name: priced(graph, g, logits[g.name].detach(), instruments.within) for g in groups}
+        scores = {g.name: logits[g.name].detach().double().exp() * group_costs(graph, g) for g in groups}
+        scores = {g.name: left(scores[g.name], g, instruments.within) for g in groups}
         meter = meter_for(graph, budget, instruments.seconds)
         task = Task(graph, groups, scores, budget, meter, comparable=not budget.uniform)
         keep = allocate("uniform" if budget.uniform else "global_rank", task)

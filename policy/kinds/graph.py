@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -10,9 +11,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from prunepolicy.metanet.graph import NetworkGraph, network_graph
+from prunepolicy.metanet.graph import network_graph
 from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies, restored_weights
-from prunepolicy.policy.search import priced, searched_groups, shrunk
+from prunepolicy.policy.search import left, searched_groups, shrunk
 from prunepolicy.pruning.allocators import Task, allocate
 from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.criteria import Need
@@ -20,10 +21,10 @@ from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.stats import Stats
-from prunepolicy.pruning.units import UnitGraph
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 if TYPE_CHECKING:
-    from prunepolicy.metanet.network import GraphNetwork, Judgement
+    from prunepolicy.metanet.network import GraphNetwork
 
 
 class GraphConfig(PolicyConfig):
@@ -33,14 +34,14 @@ class GraphConfig(PolicyConfig):
         hidden: width of its network.
         rounds: of messages between groups.
         layer: name of the message-passing layer.
-        bound: largest correction of a heuristic score, as a logarithm.
+        units: kinds of unit to mix where a uniform budget names none; empty for the main kind alone.
         repair: name of the repair after the cut, None for none.
     """
 
     hidden: int = Field(default=48, ge=1, le=1024)
     rounds: int = Field(default=2, ge=0, le=16)
     layer: str = "directed_mean"
-    bound: float = Field(default=4.0, gt=0)
+    units: tuple[str, ...] = ()
     repair: str | None = None
     samples: int = Field(default=64, ge=1)
     length: int = Field(default=128, ge=2)
@@ -58,9 +59,10 @@ class Graph(Policy):
 
         self.config: GraphConfig = config or GraphConfig()
         self.name = name
-        sizes = (self.config.hidden, self.config.rounds)
         try:
-            self.network: GraphNetwork = GraphNetwork(*sizes, self.config.layer, self.config.bound)
+            self.network: GraphNetwork = GraphNetwork(
+                self.config.hidden, self.config.rounds, self.config.layer
+            )
         except ImportError as error:
             raise PrunePolicyError(
                 "Graph policies need an extra: pip install 'prunepolicy[train]'."
@@ -94,27 +96,27 @@ class Graph(Policy):
     def plan(
         self, graph: UnitGraph, stats: Stats, budget: Budget, instruments: Instruments | None = None
     ) -> Plan:
-        """Judge the network, and let an allocator spend the budget on the corrected scores.
+        """Judge the network, and let an allocator spend the budget on the scores that follow.
 
         Raises:
             BudgetError: when the budget can't be met.
         """
         instruments = instruments or Instruments()
-        groups = searched_groups(graph, budget)
+        groups = self.groups(graph, budget)
+        described = network_graph(graph, groups, stats, budget)
         with torch.no_grad():
-            described = network_graph(graph, groups, stats, budget)
-            densities = described.per_group(self.densities(described, self.network(described)))
-        scores = {
-            group.name: priced(graph, group, densities[group.name], instruments.within) for group in groups
-        }
+            scores = described.scores(self.network(described.nodes).decisions)
+        scores = {group.name: left(scores[group.name], group, instruments.within) for group in groups}
         meter = meter_for(graph, budget, instruments.seconds)
-        task = Task(graph, groups, scores, budget, meter, comparable=not budget.uniform)
+        task = Task(graph, groups, scores, budget, meter, comparable=True)
         keep = allocate("uniform" if budget.uniform else "global_rank", task)
         return Plan(shrunk(keep, graph), budget, self.name)
 
-    def densities(self, described: NetworkGraph, judgement: Judgement) -> Tensor:
-        """Return one number per unit, comparable in the whole network, higher means keep."""
-        return described.prior + judgement.scores + judgement.ratios[described.owner]
+    def groups(self, graph: UnitGraph, budget: Budget) -> tuple[UnitGroup, ...]:
+        """Return the groups that may lose units under `budget`."""
+        mixed = replace(budget, units=self.config.units)
+        suits = budget.uniform and not budget.kinds and set(mixed.kinds) & set(graph.kinds)
+        return searched_groups(graph, mixed if suits else budget)
 
 
 policies.add("graph", Graph)

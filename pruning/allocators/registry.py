@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prunepolicy.pruning.budget_meter import Meter
 from prunepolicy.pruning.errors import BudgetError
-from prunepolicy.pruning.plan import KIND_OF, Budget
+from prunepolicy.pruning.plan import KIND_OF, Budget, Plan
 from prunepolicy.pruning.registry import Registry
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 
@@ -100,10 +100,10 @@ def count_grid(task: Task, group: UnitGroup, multiple: int) -> list[int]:
 
 
 def removed_score(task: Task, keep: Keep) -> float:
-    """Return the sum of scores of what goes, not counting what earlier rounds removed."""
+    """Return the sum of scores of what goes, not counting what earlier rounds or whole layers took."""
     total = 0.0
-    for name, units in keep.items():
-        scores = task.scores[name].clone()
-        scores[list(units)] = 0
+    for group in Plan(keep, task.budget, "").staying(task.graph, task.groups):
+        scores = task.scores[group.name].clone()
+        scores[list(keep[group.name])] = 0
         total += float(scores[scores > -torch.inf].sum())
     return total

@@ -6,13 +6,14 @@ import itertools
 from collections.abc import Iterator
 
 from prunepolicy.pruning.allocators.registry import (
+    TOLERANCE,
     Task,
     allocator,
     count_grid,
     kept_by_score,
     removed_score,
 )
-from prunepolicy.pruning.units import UnitGroup
+from prunepolicy.pruning.units import Keep, UnitGroup
 
 
 @allocator
@@ -21,8 +22,8 @@ def uniform(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
 
     The kind with the finest grid (FFN channels) is solved for the budget, all its keys at one share.
     All counts of the other kinds (heads, layers) are tried when scores are comparable, and the
-    choice that removes the smallest sum of scores wins. Without comparable scores the others are
-    touched only when the finest grid alone can't meet the budget.
+    choice that removes the smallest sum of scores wins, as long as it can use up the budget. Without
+    comparable scores the others are touched only when the finest grid alone can't meet the budget.
     """
     ties = _ties(task)
     grids = {
@@ -39,13 +40,19 @@ def uniform(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
             continue
         keep = _solve(task, ties, grids | {finest: allowed}, counts, finest)
         over = task.meter(keep) > task.budget.keep + 1e-12
-        rank = (over, removed_score(task, keep) if task.comparable else 0.0)
+        idle = max(grids[finest]) == len(keep[ties[finest][0].name]) and _wastes(task, keep)
+        rank = (over or idle, removed_score(task, keep) if task.comparable else 0.0)
         if best is None or rank < best[0]:
             best = (rank, keep)
         if not task.comparable and not over:
             break
     assert best is not None
     return best[1]
+
+
+def _wastes(task: Task, keep: Keep) -> bool:
+    """Return whether a keep choice leaves more than 1 % of the budget unspent."""
+    return task.meter(keep) < task.budget.keep - TOLERANCE
 
 
 def _ties(task: Task) -> dict[str, list[UnitGroup]]:

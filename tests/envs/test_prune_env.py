@@ -8,7 +8,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-import torch
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
@@ -16,10 +15,11 @@ from prunepolicy.envs.check import check_env
 from prunepolicy.envs.prune_case import PruneCase, invented_case
 from prunepolicy.envs.prune_env import PruneEnv
 from prunepolicy.envs.shaping import shapings
-from prunepolicy.metanet.graph import KINDS
+from prunepolicy.metanet.graph import DECISIONS, KINDS
 from prunepolicy.policy.kinds.graph import Graph
 from prunepolicy.pruning.errors import BudgetError, UsageError
 from prunepolicy.pruning.plan import Budget
+from prunepolicy.pruning.stats import Stats
 
 ID = "prunepolicy/Prune-v0"
 MODES = ["group", "all"]
@@ -138,8 +138,6 @@ def test_smaller_networks_are_padded_with_zeros(step: Any) -> None:
     assert not small["groups"][groups:].any()
     assert not small["kept"][groups:].any()
     assert not small["edge_features"][small["edge_mask"] == 0].any()
-    if step == "all":
-        assert not small["units"][small["unit_mask"] == 0].any()
 
 
 def test_the_observation_says_what_was_decided() -> None:
@@ -160,6 +158,10 @@ def test_what_cannot_work_is_refused() -> None:
         PruneEnv([measured(None, uniform)])
     with pytest.raises(UsageError, match="may_stop"):
         PruneEnv(may_stop=True)
+    with pytest.raises(UsageError, match="rounds"):
+        PruneEnv(rounds=2)
+    with pytest.raises(UsageError, match="measure statistics anew"):
+        PruneEnv(step="all", rounds=2)
     with pytest.raises(BudgetError, match="can't get below"):
         PruneEnv([measured(None, params)], keep=(0.05, 0.5))
 
@@ -170,16 +172,52 @@ def test_equal_widths_are_chosen_in_one_step() -> None:
     assert env.plan().is_uniform(env.case.graph)
 
 
-def test_removing_units_that_do_little_is_worth_more() -> None:
-    """A network with known best units: corrections that point at them beat corrections that don't."""
+def rounds_of(case: PruneCase, rounds: int, refresh: Any) -> PruneEnv:
+    return PruneEnv([replace(case, refresh=refresh)], step="all", rounds=rounds)
+
+
+def test_rounds_approach_the_budget_and_see_the_network_anew() -> None:
+    seen, case = [], invented_case()
+
+    def refresh(keep: Any) -> Any:
+        seen.append(case.meter(keep))
+        return invented_case(len(seen)).stats
+
+    env = rounds_of(case, 3, refresh)
+    first, _ = env.reset(seed=0, options={"keep": 0.512})
+    nothing, done, rewards = np.zeros(env.action_space.shape, np.float32), False, []
+    while not done:
+        observation, reward, done, *_ = env.step(nothing)
+        rewards.append(reward)
+    assert seen == pytest.approx([0.8, 0.64], abs=0.02)
+    assert rewards[:2] == [0, 0]
+    assert len(rewards) == 3
+    assert not np.array_equal(first["groups"], observation["groups"])
+    assert case.meter(env.plan().keep) <= 0.512
+
+
+def test_units_that_went_may_come_back() -> None:
+    """Statistics that turn around after the first round bring back what it removed."""
     case = invented_case()
-    for name in ("gradients", "output"):
-        for group in case.groups:
-            case.stats.values[name][group.name][..., :16] *= 0.2
-    env = PruneEnv([case], step="all")
-    rewards = []
+    turned = {
+        name: {group: values.flip(-1) for group, values in groups.items()}
+        for name, groups in case.stats.values.items()
+    }
+    env = rounds_of(case, 2, lambda keep: Stats(turned))
+    env.reset(seed=0, options={"keep": 0.5})
+    nothing = np.zeros(env.action_space.shape, np.float32)
+    env.step(nothing)
+    before = {name: set(units) for name, units in env.plan().keep.items()}
+    env.step(nothing)
+    assert any(set(units) - before[name] for name, units in env.plan().keep.items() if name in before)
+
+
+def test_following_what_tells_good_units_apart_is_worth_more() -> None:
+    """The reward tells whether a decision follows the gradients or goes against them."""
+    env, rewards = PruneEnv([invented_case()], step="all"), []
     for sign in (1.0, -1.0):
         env.reset(seed=0, options={"keep": 0.5})
-        idle = torch.cat([(torch.arange(g.size) < 16).float() for g in case.groups])
-        rewards.append(env.step((-sign * idle).numpy())[1])
+        decisions = np.zeros((len(env.case.groups), len(DECISIONS)), np.float32)
+        decisions[:, DECISIONS.index("fisher: z-score")] = sign
+        rewards.append(env.step(decisions.ravel())[1])
     assert rewards[0] > rewards[1]

@@ -7,7 +7,14 @@ from itertools import pairwise
 import pytest
 import torch
 
-from prunepolicy.metanet.graph import GROUP_FEATURES, KINDS, UNIT_FEATURES, network_graph
+from prunepolicy.metanet.graph import (
+    DECISIONS,
+    GROUP_FEATURES,
+    KINDS,
+    UNIT_FEATURES,
+    GroupGraph,
+    network_graph,
+)
 from prunepolicy.metanet.network import GraphNetwork
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.plan import Budget
@@ -34,7 +41,7 @@ def stats_of(graph: UnitGraph, scale: float = 1.0) -> Stats:
 
 @pytest.fixture
 def network() -> GraphNetwork:
-    network = GraphNetwork(8, 2, "directed_mean", 4.0)
+    network = GraphNetwork(8, 2, "directed_mean")
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return network
@@ -47,10 +54,12 @@ def test_every_family_has_finite_features(model_type: str, network: GraphNetwork
     assert described.units.shape == (sum(g.size for g in graph.groups), len(UNIT_FEATURES))
     assert described.groups.shape == (len(graph.groups), len(GROUP_FEATURES))
     assert (described.groups[:, : len(KINDS)].sum(1) == 1).all()
-    judgement = network(described)
-    for tensor in (described.units, described.groups, described.prior, *vars(judgement).values()):
+    judgement = network(described.nodes)
+    scores = described.scores(judgement.decisions)
+    for tensor in (described.units, described.groups, *vars(judgement).values(), *scores.values()):
         assert torch.isfinite(tensor).all()
-    assert judgement.scores.abs().max() <= 4
+    assert judgement.decisions.shape == (len(graph.groups), len(DECISIONS))
+    assert judgement.decisions.abs().max() <= 1
 
 
 def test_scores_follow_units_in_another_order(network: GraphNetwork) -> None:
@@ -60,11 +69,11 @@ def test_scores_follow_units_in_another_order(network: GraphNetwork) -> None:
         order[group.name] = torch.randperm(group.size)
     moved = Stats({s: {n: v[..., order[n]] for n, v in values.items()} for s, values in stats.values.items()})
     plain, shuffled = (network_graph(graph, graph.groups, some, BUDGET) for some in (stats, moved))
-    before = plain.per_group(network(plain).scores)
-    after = shuffled.per_group(network(shuffled).scores)
+    decisions = network(plain.nodes).decisions
+    torch.testing.assert_close(decisions, network(shuffled.nodes).decisions, rtol=1e-4, atol=1e-5)
+    before, after = plain.scores(decisions), shuffled.scores(decisions)
     for name, scores in before.items():
-        torch.testing.assert_close(after[name], scores[order[name]], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(network(plain).ratios, network(shuffled).ratios, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(after[name], scores[order[name]], rtol=1e-4, atol=1e-9)
 
 
 def test_the_scale_of_the_statistics_does_not_show() -> None:
@@ -86,15 +95,58 @@ def test_a_change_reaches_groups_further_down(network: GraphNetwork) -> None:
     graph, stats = graph_of(), stats_of(graph_of())
     ffn = graph.of_kind("ffn")
     described = network_graph(graph, ffn, stats, BUDGET)
-    before = network(described).ratios.detach().clone()
+    before = network(described.nodes).decisions.detach().clone()
     described.groups[0, len(KINDS)] += 1
-    assert not torch.equal(network(described).ratios[1], before[1])
+    assert not torch.equal(network(described.nodes).decisions[1], before[1])
+
+
+def test_networks_of_a_batch_do_not_hear_each_other(network: GraphNetwork) -> None:
+    both = [network_graph(g, g.of_kind("ffn"), stats_of(g), BUDGET) for g in (graph_of(), graph_of("gpt2"))]
+    first, second = (described.nodes for described in both)
+    count = len(first.groups)
+    batch = GroupGraph(
+        torch.cat([first.groups, second.groups]),
+        torch.cat([first.edges, second.edges + count], dim=1),
+        torch.cat([first.edge_features, second.edge_features]),
+        torch.cat([first.globals, second.globals]),
+        torch.cat([first.network, second.network + 1]),
+    )
+    together = network(batch)
+    torch.testing.assert_close(together.decisions[:count], network(first).decisions)
+    torch.testing.assert_close(together.decisions[count:], network(second).decisions)
+    torch.testing.assert_close(together.value[1:], network(second).value)
 
 
 def test_an_untrained_network_adds_nothing() -> None:
     graph = graph_of()
-    judgement = GraphNetwork(8, 1, "directed_mean", 4.0)(
-        network_graph(graph, graph.groups, stats_of(graph), BUDGET)
-    )
-    assert not judgement.scores.any()
-    assert not judgement.ratios.any()
+    described = network_graph(graph, graph.groups, stats_of(graph), BUDGET)
+    assert not GraphNetwork(8, 1, "directed_mean")(described.nodes).decisions.any()
+
+
+def test_the_prior_orders_units_within_groups_and_sums_to_fisher_between_them() -> None:
+    graph, stats = graph_of(), stats_of(graph_of())
+    groups = graph.of_kind("ffn")
+    described = network_graph(graph, groups, stats, BUDGET)
+    scores = described.scores(torch.zeros(len(groups), len(DECISIONS)))
+    for group in groups:
+        fisher = stats.get("gradients", group.name).square().mean(0)
+        order = fisher.sqrt() * stats.get("output", group.name)
+        assert torch.equal(scores[group.name].argsort(), order.argsort())
+        torch.testing.assert_close(scores[group.name].sum().float(), fisher.sum(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_ratio_lifts_a_whole_group_and_an_emphasis_reorders_it() -> None:
+    graph = graph_of()
+    groups = graph.of_kind("ffn")
+    described = network_graph(graph, groups, stats_of(graph), BUDGET)
+    nothing = torch.zeros(len(groups), len(DECISIONS))
+    plain, lifted, turned = described.scores(nothing), nothing.clone(), nothing.clone()
+    lifted[0, DECISIONS.index("ratio")] = 1
+    turned[0, DECISIONS.index("taylor: z-score")] = 1
+    first, second = groups[0].name, groups[1].name
+    higher, other = described.scores(lifted), described.scores(turned)
+    assert torch.equal(higher[first].argsort(), plain[first].argsort())
+    assert (higher[first] > plain[first]).all()
+    assert not torch.equal(other[first].argsort(), plain[first].argsort())
+    assert torch.equal(higher[second], plain[second])
+    assert torch.equal(other[second], plain[second])

@@ -31,13 +31,19 @@ def stats(graph: UnitGraph) -> Stats:
     return Stats({"gradients": gradients, "output": {g.name: torch.rand(g.size) for g in graph.groups}})
 
 
-@pytest.mark.parametrize(("uniform", "criterion"), [(True, "fisher_activation"), (False, "fisher")])
-def test_untrained_it_is_the_best_heuristic(
-    graph: UnitGraph, stats: Stats, uniform: bool, criterion: str
-) -> None:
-    budget = Budget(0.75, "ffn", uniform=uniform)
-    heuristic = Heuristic(HeuristicConfig(criterion=criterion))
+def test_untrained_it_is_the_best_heuristic(graph: UnitGraph, stats: Stats) -> None:
+    budget = Budget(0.75, "ffn")
+    heuristic = Heuristic(HeuristicConfig(criterion="fisher_activation"))
     assert Graph().plan(graph, stats, budget).keep == heuristic.plan(graph, stats, budget).keep
+
+
+def test_it_mixes_layers_and_channels_where_the_budget_leaves_it_free(graph: UnitGraph, stats: Stats) -> None:
+    policy = Graph(GraphConfig(units=("ffn", "layers")))
+    stats.values["gradients"]["layers"][:] = 1e-3
+    free = Budget(0.6, "params")
+    assert len(policy.plan(graph, stats, free).keep["layers"]) < graph["layers"].size
+    assert "layers" not in Graph().plan(graph, stats, Budget(0.8, "params")).keep
+    assert "layers" not in policy.plan(graph, stats, Budget(0.5, "ffn")).keep
 
 
 def test_what_it_learned_changes_its_plans(graph: UnitGraph, stats: Stats) -> None:
@@ -60,7 +66,7 @@ def test_weights_that_changed_or_are_no_numbers_are_refused(tmp_path: Path) -> N
     with pytest.raises(PrunePolicyError, match="SHA-256"):
         load_policy(tmp_path)
     broken = Graph(GraphConfig(hidden=4))
-    broken.network.score[0].weight.data[0, 0] = torch.nan
+    broken.network.decide[0].weight.data[0, 0] = torch.nan
     broken.save(tmp_path)
     with pytest.raises(PrunePolicyError, match="NaN"):
         load_policy(tmp_path)
