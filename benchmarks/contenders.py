@@ -44,7 +44,7 @@ CONTENDERS = [
     Contender("taylor", "taylor", seeds=1),
     Contender("fisher", "fisher", repaired=(False,)),
     Contender("fisher x activation", "fisher_activation", blocks=EVERYWHERE, repaired=(True,)),
-    Contender("greedy search", "greedy", "search"),
+    Contender("greedy search", "greedy", "search", seeds=1),
     Contender("quadratic search", "qubo", "search"),
     Contender("default", "default", "finished", blocks=("questions",)),
 ]

@@ -204,6 +204,7 @@ def seconds(found: Comparison) -> Iterator[str]:
     yield "### Seconds to plan\n"
     yield (
         "CPU seconds on one thread, the model in memory and the probe's text written; medians over all "
-        f"budgets and seeds. The last column is a multiple of {USUAL}.\n"
+        f"budgets and seeds. The last column is a multiple of {USUAL}. What it took to learn a policy isn't "
+        "counted: gates are learned for every network anew, and the published PruneNet for every shape.\n"
     )
     yield table(["method", "statistics", "plan", "together", "times"], cells) + "\n"
