@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from policy_tables import KEEPS, SHAPES, Comparison, Place
 
-from prunepolicy.agents.plots import DPI, GREY, LINES, SETTINGS
-from prunepolicy.pruning.atomic import write_bytes
+from prunepolicy.agents.plots import GREY, LINES, figure_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,13 +24,7 @@ FAINT = "#B5B5B5"
 
 def plot_policies(found: Comparison, path: Path) -> None:
     """Draw every method's excess as a multiple of the best hand-made criterion's, as a PNG."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with rc_context({**SETTINGS}):
-        figure = Figure(figsize=(10.5, 4.2), layout="constrained")
-        FigureCanvasAgg(figure)
+    with figure_at(path, (10.5, 4.2)) as figure:
         panels: Any = figure.subplots(1, 4, sharey=True)
         shapes = [(of, uniform) for uniform in SHAPES for of in ("ffn", "params")]
         for axes, (of, uniform) in zip(panels, shapes, strict=True):
@@ -44,9 +36,6 @@ def plot_policies(found: Comparison, path: Path) -> None:
             handles, labels = axes.get_legend_handles_labels()
             named |= dict(zip(labels, handles, strict=True))
         figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=5)
-        drawn = BytesIO()
-        figure.savefig(drawn, format="png", dpi=DPI, metadata={"Software": None})
-    write_bytes(path, drawn.getvalue())
 
 
 def _panel(axes: Axes, found: Comparison, of: str, uniform: bool) -> None:
