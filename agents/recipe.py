@@ -5,10 +5,10 @@ from __future__ import annotations
 import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from prunepolicy.pruning.errors import UsageError, did_you_mean
 from prunepolicy.pruning.plan import Budget, Of
@@ -63,6 +63,11 @@ class EvaluationRecipe(RecipePart):
     )
 
 
+def _listed(budgets: Any) -> Any:
+    """Return a list of kinds of budgets where a recipe names one kind alone."""
+    return [budgets] if isinstance(budgets, dict | BudgetRecipe) else budgets
+
+
 class Recipe(RecipePart):
     """Everything that decides what is learned.
 
@@ -72,6 +77,7 @@ class Recipe(RecipePart):
         learner: the algorithm's settings.
         models: folders, files, aliases or hub ids to learn on.
         held_out: models that only judge; without any, the training models judge on other text.
+        budgets: one kind of budget or a list of kinds; a policy learns all of them.
         episodes: learning steps.
         checkpoint_every: learning steps between checkpoints.
     """
@@ -81,13 +87,24 @@ class Recipe(RecipePart):
     learner: dict[str, Any] = Field(default_factory=dict)
     models: tuple[str, ...] = Field(min_length=1)
     held_out: tuple[str, ...] = ()
-    budgets: BudgetRecipe = BudgetRecipe()
+    budgets: Annotated[tuple[BudgetRecipe, ...], BeforeValidator(_listed)] = (BudgetRecipe(),)
     evaluation: EvaluationRecipe = EvaluationRecipe()
     seed: int = 0
     episodes: int = Field(default=200, ge=1)
     checkpoint_every: int = Field(default=20, ge=1)
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+
+    @property
+    def every_budget(self) -> tuple[Budget, ...]:
+        """All budgets, kind by kind."""
+        return tuple(budget for kind in self.budgets for budget in kind.listed())
+
+    @property
+    def sizes(self) -> tuple[float, ...]:
+        """The sizes of all budgets, largest first."""
+        return tuple(sorted({budget.keep for budget in self.every_budget}, reverse=True))
 
 
 def load_recipe(source: Path, overrides: Sequence[str] = ()) -> Recipe:

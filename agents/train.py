@@ -55,7 +55,7 @@ def train(
     judges = tuple(subjects[name] for name in recipe.held_out or recipe.models)
     assignment = Assignment(recipe, tuple(subjects[name] for name in recipe.models), steps)
     judge = Judge(
-        judges, recipe.budgets.listed(), recipe.evaluation, recipe.seed, collected=assignment.collected
+        judges, recipe.every_budget, recipe.evaluation, recipe.seed, collected=assignment.collected
     )
     seed_generators(recipe.seed)
     learner = algorithm(assignment)

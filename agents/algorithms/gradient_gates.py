@@ -66,7 +66,7 @@ class GradientGates(Learner):
         if len(assignment.subjects) != 1 or recipe.held_out:
             raise UsageError("Gates fit the one network they learned: name one model, none as held_out.")
         self.config = checked(GradientGatesConfig, recipe.learner, "learner")
-        self.subject, self.budgets = assignment.subjects[0], recipe.budgets.listed()
+        self.subject, self.budgets = assignment.subjects[0], recipe.every_budget
         self.tokens = _texts(self.subject, self.config, recipe.seed)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.instruments = [Instruments(seconds=self.subject.seconds(budget)) for budget in self.budgets]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from prunepolicy.metanet.graph import network_graph
 from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies, restored_weights
+from prunepolicy.policy.kinds.heuristic import FREE_KINDS
 from prunepolicy.policy.search import left, searched_groups, shrunk
 from prunepolicy.pruning.allocators import Task, allocate
 from prunepolicy.pruning.budget_meter import meter_for
@@ -34,7 +35,8 @@ class GraphConfig(PolicyConfig):
         hidden: width of its network.
         rounds: of messages between groups.
         layer: name of the message-passing layer.
-        units: kinds of unit to mix where a uniform budget names none; empty for the main kind alone.
+        units: kinds of unit to mix where a budget names none, beside those that may always differ
+            between layers; empty for what other policies take.
         repair: name of the repair after the cut, None for none.
     """
 
@@ -114,9 +116,9 @@ class Graph(Policy):
 
     def groups(self, graph: UnitGraph, budget: Budget) -> tuple[UnitGroup, ...]:
         """Return the groups that may lose units under `budget`."""
-        mixed = replace(budget, units=self.config.units)
-        suits = budget.uniform and not budget.kinds and set(mixed.kinds) & set(graph.kinds)
-        return searched_groups(graph, mixed if suits else budget)
+        mixed = replace(budget, units=self.config.units).kinds + (() if budget.uniform else FREE_KINDS)
+        groups = graph.of_kind(*mixed)
+        return groups if groups and self.config.units and not budget.kinds else searched_groups(graph, budget)
 
 
 policies.add("graph", Graph)

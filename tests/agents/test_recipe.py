@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from prunepolicy.agents.recipe import Recipe, load_recipe
+from prunepolicy.agents.recipe import BudgetRecipe, load_recipe
 from prunepolicy.pruning.errors import UsageError
 
 TEXT = "algorithm: reinforce\npolicy: {kind: prunenet}\nmodels: [a]\n"
@@ -17,7 +17,7 @@ def written(tmp_path: Path, text: str = TEXT) -> Path:
 
 @pytest.mark.parametrize("file", sorted(Path(__file__).parents[2].glob("configs/train/*.yaml")), ids=str)
 def test_recipes_that_ship_are_valid(file: Path) -> None:
-    assert load_recipe(file).budgets.listed()
+    assert load_recipe(file).every_budget
 
 
 def test_overrides_have_yamls_types_and_reach_inside(tmp_path: Path) -> None:
@@ -32,7 +32,8 @@ def test_overrides_have_yamls_types_and_reach_inside(tmp_path: Path) -> None:
     [
         (TEXT + "modles: [b]\n", [], "models"),
         (TEXT + "evaluation: {evry: 3}\n", [], r"evaluation\.evry.*every"),
-        (TEXT + "budgets: {of: fn}\n", [], r"budgets\.of"),
+        (TEXT + "budgets: {of: fn}\n", [], r"budgets\.0\.of"),
+        (TEXT + "budgets: [{of: ffn}, {uniforn: false}]\n", [], r"budgets\.1\.uniforn.*uniform"),
         (TEXT, ["episodes"], "key=value"),
         (TEXT, ["seed.x=1"], "seed"),
         (TEXT + "seed: 1\n", ["seed.x=1"], "'seed' has no keys"),
@@ -50,6 +51,11 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, overrides: list[str],
 
 
 def test_a_budget_that_keeps_too_much_is_refused() -> None:
-    recipe = Recipe(algorithm="reinforce", policy={}, models=("a",), budgets={"keep": [40]})
     with pytest.raises(UsageError, match=r"0\.4"):
-        recipe.budgets.listed()
+        BudgetRecipe(keep=(40,)).listed()
+
+
+def test_one_kind_of_budget_is_a_list_of_one(tmp_path: Path) -> None:
+    recipe = load_recipe(written(tmp_path, TEXT + "budgets: {of: params, keep: [0.9, 0.8]}\n"))
+    assert [(budget.of, budget.keep) for budget in recipe.every_budget] == [("params", 0.9), ("params", 0.8)]
+    assert recipe.sizes == (0.9, 0.8)
