@@ -16,6 +16,7 @@ from prunepolicy.envs.spectra import kept_spectra, spectrum
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.moments import output_interactions
 from prunepolicy.pruning.row_features import standardised, weight_columns
+from prunepolicy.pruning.units import Keep
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,16 @@ class RowLayer:
         if tensor is None:
             raise PrunePolicyError(f"The {what} of {self.name!r} was not prepared for this shaping.")
         return tensor
+
+
+def predicted_rise(layers: Iterable[RowLayer], keep: Keep) -> float:
+    """Return the rise of the loss that all layers together predict when only `keep` stays."""
+    total = 0.0
+    for layer in layers:
+        kept = torch.zeros(1, layer.size, dtype=torch.bool)
+        kept[0, list(keep.get(layer.name, range(layer.size)))] = True
+        total += float(layer.outcomes(kept, ("loss_rise",))["loss_rise"][0])
+    return total
 
 
 def invented_layers(layers: int = 3, rows: int = 24, columns: int = 8, seed: int = 0) -> tuple[RowLayer, ...]:

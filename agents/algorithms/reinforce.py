@@ -7,6 +7,7 @@ log-probability of what was drawn, and subtracts the mean reward of the others (
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
@@ -14,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from prunepolicy.agents.algorithms.registry import Assignment, Learner, LearnerState, algorithms
+from prunepolicy.agents.audited_cases import audited_layers
 from prunepolicy.agents.optimiser_state import packed, unpack
 from prunepolicy.agents.recipe import checked
 from prunepolicy.agents.row_blocks import row_blocks
@@ -60,6 +62,7 @@ class Reinforce(Learner):
     """Improves a row policy, one network and one keep ratio per step."""
 
     config_type: ClassVar[type[PolicyConfig]] = ReinforceConfig
+    assignment: Assignment | None = None
 
     def __init__(self, assignment: Assignment) -> None:
         recipe = assignment.recipe
@@ -71,6 +74,7 @@ class Reinforce(Learner):
         reads = shapings[config.shaping].reads
         networks = [row_blocks(subject, policy, reads, assignment) for subject in assignment.subjects]
         self._prepare(policy, config, networks, recipe.seed)
+        self.assignment = assignment
 
     @classmethod
     def on_networks(
@@ -128,6 +132,13 @@ class Reinforce(Learner):
         self._policy.scorer.load_state_dict({name: state.tensors[f"scorer/{name}"] for name in weights})
         unpack(self.optimiser, state.tensors)
         self.generator.set_state(state.tensors["generator"])
+
+    def evidence(self) -> dict[str, float]:
+        """Return how well predicted rises of the loss order plans, where rewards were made of them."""
+        if self.assignment is None or "loss_rise" not in self.shaping.reads:
+            return {}
+        probe = replace(self._policy.probe, seed=self.assignment.recipe.seed)
+        return audited_layers(self.assignment, self.networks, probe)
 
     def _draw(self, layer: RowLayer, keep: float, index: int, layers: int) -> Tensor:
         """Return drawn row ids, shape (samples, kept rows)."""

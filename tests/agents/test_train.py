@@ -82,6 +82,14 @@ def test_a_run_leaves_a_policy_with_its_evidence(model: str, tmp_path: Path) -> 
     assert not list(folder.glob("*.pt")) + list(folder.glob("*.pkl"))
 
 
+def test_predicted_rewards_are_audited(model: str, tmp_path: Path) -> None:
+    learner = {"samples": 3, "shaping": "function_and_loss"}
+    report = train(recipe(model, learner=learner, episodes=2), tmp_path / "run")
+    assert 0 < report.evidence["surrogate tau, equal size"] <= 1
+    assert "surrogate tau, all sizes" in (tmp_path / "run" / "best" / "README.md").read_text()
+    assert train(recipe(model, episodes=2), tmp_path / "other").evidence == {}
+
+
 def test_the_first_line_admits_a_policy_that_does_not_win(model: str, tmp_path: Path) -> None:
     report = train(recipe(model, episodes=2), tmp_path / "run")
     worse = {name: dict.fromkeys(scores, -1.0) for name, scores in report.scores.items() if name != "run"}

@@ -11,7 +11,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check
 
 from prunepolicy.envs.check import check_env
 from prunepolicy.envs.prune_rows_env import PruneRowsEnv
-from prunepolicy.envs.row_layer import RowLayer, invented_layers
+from prunepolicy.envs.row_layer import RowLayer, invented_layers, predicted_rise
 from prunepolicy.envs.shaping import shapings
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.moments import output_interactions
@@ -120,3 +120,14 @@ class OneEpisode(PruneRowsEnv):
     def reset(self, **options: Any) -> Any:
         self.action_space.seed(0)
         return super().reset(seed=0)
+
+
+def test_predicted_rises_of_layers_add_up() -> None:
+    layers = invented_layers()
+    keep = {layer.name: tuple(range(5, layer.size)) for layer in layers}
+    single = [predicted_rise(layers, {name: units}) for name, units in keep.items()]
+    assert predicted_rise(layers, keep) == pytest.approx(sum(single))
+    assert predicted_rise(layers, {}) == 0
+    first = layers[0]
+    assert first.gradients is not None
+    assert single[0] == pytest.approx(float(first.gradients[:, :5].sum(1).square().mean() / 2), rel=1e-5)
