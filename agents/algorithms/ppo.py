@@ -1,0 +1,117 @@
+"""PPO for graph policies: Stable-Baselines3's, over all training models and budgets of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from pydantic import Field
+
+from prunepolicy.agents.algorithms.registry import Assignment, Learner, LearnerState, algorithms
+from prunepolicy.agents.audited_cases import Reward, audited_cases
+from prunepolicy.agents.recipe import checked
+from prunepolicy.envs.prune_case import PruneCase
+from prunepolicy.policy.base import PolicyConfig
+from prunepolicy.policy.kinds.graph import Graph, GraphConfig
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+
+if TYPE_CHECKING:
+    from prunepolicy.agents.prune_agent import PruneAgent
+
+
+class PPOConfig(PolicyConfig):
+    """Settings of the learner.
+
+    An episode is one plan for one network and one budget, decided in one step.
+
+    Attributes:
+        shaping: the reward.
+        reward: where the rise of the loss comes from: `surrogate` (predicted, where the network confirms
+            it), `measured`, measured after the policy's repair (`recovered`), or `auto`: the surrogate for
+            models that confirm it, and the measured rise for the others.
+        episodes: per learning step.
+        repeats: episodes of a step that share network and budget, so that they can be compared; 1 leaves
+            the comparison to the value head.
+        epochs: passes over the episodes of a step.
+        minibatch: episodes per optimiser step.
+        clip: largest change of an action's probability that is rewarded, as a share.
+        entropy: weight of the entropy.
+        std: spread of every decision at the start; decisions lie between -1 and 1.
+    """
+
+    shaping: str = "quality"
+    reward: Reward = "auto"
+    episodes: int = Field(default=64, ge=2)
+    repeats: int = Field(default=8, ge=1)
+    epochs: int = Field(default=4, ge=1)
+    minibatch: int = Field(default=32, ge=2)
+    clip: float = Field(default=0.2, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    entropy: float = Field(default=0.0, ge=0)
+    std: float = Field(default=0.15, gt=0)
+
+
+class Ppo(Learner):
+    """Improves a graph policy by clipped policy gradients."""
+
+    config_type: ClassVar[type[PolicyConfig]] = PPOConfig
+
+    def __init__(self, assignment: Assignment) -> None:
+        recipe = assignment.recipe
+        settings = {key: value for key, value in recipe.policy.items() if key != "kind"}
+        if recipe.policy.get("kind") != "graph":
+            raise UsageError("The algorithm ppo learns policies of the kind graph.")
+        config = checked(PPOConfig, recipe.learner, "learner")
+        policy = Graph(checked(GraphConfig, settings, "policy"))
+        probe = replace(policy.probe, seed=recipe.seed)
+        cases, self._evidence = audited_cases(assignment, probe, config.reward)
+        self._prepare(policy, config, cases, recipe.sizes, recipe.seed)
+
+    @classmethod
+    def on_cases(
+        cls, policy: Graph, config: PPOConfig, cases: Sequence[PruneCase], keep: Sequence[float], seed: int
+    ) -> Self:
+        """Learn on networks prepared elsewhere, without models."""
+        learner = cls.__new__(cls)
+        learner._evidence = {}
+        learner._prepare(policy, config, cases, keep, seed)
+        return learner
+
+    def _prepare(
+        self, policy: Graph, config: PPOConfig, cases: Sequence[PruneCase], keep: Sequence[float], seed: int
+    ) -> None:
+        for name, number in (("repeats", config.repeats), ("minibatch", config.minibatch)):
+            if config.episodes % number:
+                raise UsageError(
+                    f"learner.episodes ({config.episodes}) must be a multiple of learner.{name} ({number})."
+                )
+        try:
+            from prunepolicy.agents.prune_agent import PruneAgent
+        except ImportError as error:
+            raise PrunePolicyError("PPO needs an extra: pip install 'prunepolicy[train]'.") from error
+        self.agent: PruneAgent = PruneAgent(policy, cases, keep, config, seed)
+
+    @property
+    def policy(self) -> Graph:
+        """The policy as learned so far."""
+        return self.agent.policy
+
+    def step(self) -> dict[str, float]:
+        """Play one rollout, and learn from it."""
+        return self.agent.learn(self.agent.config.episodes).metrics()
+
+    def state(self) -> LearnerState:
+        """Return weights, spreads, optimiser moments and the number of episodes."""
+        return self.agent.state()
+
+    def restore(self, state: LearnerState) -> None:
+        """Continue from what `state` returned."""
+        self.agent.restore(state)
+
+    def evidence(self) -> dict[str, float]:
+        """Return how well the surrogate predicts what was measured, where there is one."""
+        return self._evidence
+
+
+algorithms.add("ppo", Ppo)
