@@ -21,6 +21,7 @@ import torch
 from package_prose import PACKAGES, documents, split, token_stream, trained_tokenizer
 from rich.console import Console
 from torch import Tensor, nn
+from transformers.utils.logging import disable_progress_bar
 
 from prunepolicy.agents.progress import Steps
 from prunepolicy.pruning.adapters import adapter_for
@@ -243,6 +244,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/small_models.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
+    disable_progress_bar()
     workshop = Workshop(options.folder, steps=Steps(Console()))
     facts = []
     for small in MODELS:
