@@ -10,7 +10,6 @@ from typing import Literal
 from prunepolicy.agents.algorithms.registry import Assignment
 from prunepolicy.agents.measured_rise import MeasuredRise
 from prunepolicy.agents.prune_cases import cases_of, measured_rise, prune_cases
-from prunepolicy.agents.subject import Subject
 from prunepolicy.agents.surrogate_audit import LEAST_TAU, SIZES, Audit, audit
 from prunepolicy.envs.prune_case import PruneCase
 from prunepolicy.envs.row_layer import RowLayer, predicted_rise
@@ -36,8 +35,12 @@ def audited_cases(
     """
     if reward in ("measured", "recovered"):
         return prune_cases(assignment, probe, reward), {}
-    audited = [_audited(assignment, subject, probe, reward) for subject in assignment.subjects]
-    return tuple(case for cases, _ in audited for case in cases), evidence_of([found for _, found in audited])
+    audited = [
+        _audited(assignment, measure, probe, reward, kind)
+        for measure in [measured_rise(assignment, subject, probe) for subject in assignment.subjects]
+        for kind in range(len(assignment.recipe.budgets))
+    ]
+    return tuple(case for case, _ in audited), evidence_of([found for _, found in audited])
 
 
 def audited_layers(
@@ -53,37 +56,37 @@ def audited_layers(
 
 
 def evidence_of(audits: list[Audit]) -> dict[str, float]:
-    """Return what audits of several models came to: of every number, the worst."""
+    """Return what audits of several models and budgets came to: of every number, the worst."""
     return {
         "surrogate tau, all sizes": min(found.across.tau for found in audits),
         "surrogate tau, equal size": min(found.equal.tau for found in audits),
         "surrogate tau, equal size, p-value": max(found.equal.p_value for found in audits),
-        "models with an unconvincing surrogate": float(sum(not found.is_convincing for found in audits)),
+        "unconvincing surrogates": float(sum(not found.is_convincing for found in audits)),
     }
 
 
 def _audited(
-    assignment: Assignment, subject: Subject, probe: Probe, reward: Reward
-) -> tuple[tuple[PruneCase, ...], Audit]:
-    """Return a model whose surrogate has passed, or that is measured instead, and the last audit.
+    assignment: Assignment, measure: MeasuredRise, probe: Probe, reward: Reward, kind: int
+) -> tuple[PruneCase, Audit]:
+    """Return a model under one kind of budget, and the last audit.
 
-    The first kind of budget of the recipe is audited, for all.
+    Its surrogate has passed, or it is measured.
     """
-    measure, note = measured_rise(assignment, subject, probe), assignment.steps.note
+    subject, note = measure.subject, assignment.steps.note
     for refresh in range(REFRESHES + 1):
         more = replace(probe, samples=probe.samples * 2**refresh)
-        cases = cases_of(assignment, subject, more)
-        found = _audit(assignment, cases[0], measure)
-        note(f"  surrogate of {subject.name}, {more.samples} samples: {found}")
+        case = cases_of(assignment, subject, more)[kind]
+        found = _audit(assignment, case, measure)
+        note(f"  surrogate from {more.samples} samples: {found}")
         if found.is_convincing:
-            return cases, found
+            return case, found
     if reward == "surrogate":
         raise PrunePolicyError(
             f"The surrogate doesn't know {subject.name}: {found}, where tau should reach {LEAST_TAU:g} at "
             "equal size. Reward by what is measured (--set learner.reward=measured)."
         )
     note(f"  {subject.name} is measured instead")
-    return cases_of(assignment, subject, probe, "measured"), found
+    return replace(cases_of(assignment, subject, probe)[kind], measure=measure), found
 
 
 def _audit(
@@ -92,6 +95,6 @@ def _audit(
     measure: MeasuredRise,
     predict: Callable[[Keep], float] | None = None,
 ) -> Audit:
-    recipe = assignment.recipe
-    with assignment.steps.step(f"audit the surrogate of {case.name}"):
+    recipe, widths = assignment.recipe, "equal widths" if case.budget.uniform else "widths by layer"
+    with assignment.steps.step(f"audit the surrogate of {case.name}, {case.budget.of}, {widths}"):
         return audit(case, measure, seed=recipe.seed, sizes=recipe.sizes, predict=predict)

@@ -26,6 +26,15 @@ class Steps:
         self.console.print(sentence, highlight=False)
 
     @contextmanager
+    def silence(self) -> Iterator[None]:
+        """Say nothing while the context lasts: what happens in every episode is no news."""
+        console, self.console = self.console, Console(quiet=True)
+        try:
+            yield
+        finally:
+            self.console = console
+
+    @contextmanager
     def step(self, name: str, total: int = 0) -> Iterator[Advance]:
         """Show one step; the yielded function takes what was just done, in units of `total`."""
         start = time.monotonic()

@@ -43,7 +43,8 @@ def cases_of(
 
     def refresh(keep: Keep) -> Stats:
         units = {name: tuple(ids) for name, ids in keep.items()}
-        return subject.stats(SEEN, probe, Plan(units, kinds[0], "episode"))
+        with subject.steps.silence():
+            return subject.stats(SEEN, probe, Plan(units, kinds[0], "episode"))
 
     stats = assignment.collected.stats(subject, SEEN, probe)
     measure = None if reward == "surrogate" else measured_rise(assignment, subject, probe, reward)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import StringIO
 from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from prunepolicy.agents import audited_cases as module
 from prunepolicy.agents.algorithms.registry import Assignment
@@ -64,10 +66,15 @@ def test_the_policys_own_repair_is_what_recovers(assignment: Assignment) -> None
     assert case.measure.repair == "ridge"
 
 
-def test_statistics_can_be_measured_anew(assignment: Assignment) -> None:
+def test_statistics_can_be_measured_anew_without_a_word(assignment: Assignment) -> None:
     (case,) = prune_cases(assignment, PROBE)
     assert case.refresh is not None
+    said = StringIO()
+    assignment.subjects[0].steps.console = Console(file=said)
     fresh = case.refresh({"layers.0.ffn": tuple(range(8))})
+    assert said.getvalue() == ""
+    assignment.subjects[0].steps.note("heard again")
+    assert said.getvalue() == "heard again\n"
     before, after = (stats.get("gradients", "layers.1.ffn") for stats in (case.stats, fresh))
     assert before.shape == after.shape
     assert not torch.allclose(before, after)
@@ -78,7 +85,7 @@ def test_a_convincing_surrogate_is_used(assignment: Assignment, monkeypatch: pyt
     (case,), evidence = audited_cases(assignment, PROBE)
     assert case.measure is None
     assert evidence["surrogate tau, equal size"] == evidence["surrogate tau, all sizes"] == 1
-    assert evidence["models with an unconvincing surrogate"] == 0
+    assert evidence["unconvincing surrogates"] == 0
 
 
 def test_an_unconvincing_one_is_refreshed_and_then_rejected(
@@ -96,7 +103,7 @@ def test_an_unconvincing_one_is_refreshed_and_then_rejected(
     assert isinstance(case.measure, MeasuredRise)
     assert case.surrogate.samples == 8
     assert evidence["surrogate tau, equal size"] == -1
-    assert evidence["models with an unconvincing surrogate"] == 1
+    assert evidence["unconvincing surrogates"] == 1
     with pytest.raises(PrunePolicyError, match=r"doesn't know .* tau -1.00 at equal size"):
         audited_cases(assignment, PROBE, "surrogate")
     assert audited_cases(assignment, PROBE, "measured")[1] == {}
@@ -108,6 +115,19 @@ def test_more_samples_may_convince(assignment: Assignment, monkeypatch: pytest.M
     (case,), _ = audited_cases(assignment, PROBE, "surrogate")
     assert case.measure is None
     assert case.surrogate.samples == 16
+
+
+def test_every_kind_of_budget_is_audited(assignment: Assignment, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: Any = [{"of": "ffn", "uniform": False}, {"of": "ffn"}]
+    recipe = Recipe.model_validate({**assignment.recipe.model_dump(), "budgets": kinds})
+    monkeypatch.setattr(
+        module, "audit", lambda case, *args, **named: MISLEADING if case.budget.uniform else CONVINCING
+    )
+    cases, evidence = audited_cases(Assignment(recipe, assignment.subjects), PROBE)
+    assert [case.budget.uniform for case in cases] == [False, True]
+    assert [case.measure is None for case in cases] == [True, False]
+    assert evidence["unconvincing surrogates"] == 1
+    assert evidence["surrogate tau, equal size"] == -1
 
 
 def test_a_real_audit_is_the_same_every_time(assignment: Assignment) -> None:
