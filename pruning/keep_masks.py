@@ -16,7 +16,9 @@ def removed_units(graph: UnitGraph, keep: Keep) -> dict[str, Indices]:
     """Return, per group that loses something, the sorted ids of the units that go."""
     removed = {}
     for name, units in keep.items():
-        gone = np.setdiff1d(np.arange(graph[name].size), np.asarray(units, dtype=np.int64))
+        missing = np.ones(graph[name].size, dtype=bool)
+        missing[np.asarray(units, dtype=np.int64)] = False
+        gone = np.flatnonzero(missing)
         if gone.size:
             removed[name] = gone
     return removed

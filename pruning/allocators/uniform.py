@@ -36,18 +36,22 @@ def uniform(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
     best: tuple[tuple[bool, float], dict[str, tuple[int, ...]]] | None = None
     for counts in _combinations(others, grids):
         allowed = [n for n in grids[finest] if task.graph.allows(counts | {finest: n})]
-        if not allowed:
+        if not allowed or (best and _wastes(task, _of_counts(ties, counts))):
             continue
         keep = _solve(task, ties, grids | {finest: allowed}, counts, finest)
         over = task.meter(keep) > task.budget.keep + 1e-12
-        idle = max(grids[finest]) == len(keep[ties[finest][0].name]) and _wastes(task, keep)
-        rank = (over or idle, removed_score(task, keep) if task.comparable else 0.0)
+        rank = (over, removed_score(task, keep) if task.comparable else 0.0)
         if best is None or rank < best[0]:
             best = (rank, keep)
         if not task.comparable and not over:
             break
     assert best is not None
     return best[1]
+
+
+def _of_counts(ties: dict[str, list[UnitGroup]], counts: dict[str, int]) -> Keep:
+    """Return a keep choice with the given counts, others whole; which units stay doesn't change its cost."""
+    return {group.name: tuple(range(counts[tie])) for tie in counts for group in ties[tie]}
 
 
 def _wastes(task: Task, keep: Keep) -> bool:
@@ -78,19 +82,12 @@ def _solve(
     """Return the largest share of the finest kind within the budget, beside the given other counts."""
     free = [tie for tie in ties if tie not in counts]
 
-    def keep_of(chosen: dict[str, int]) -> dict[str, tuple[int, ...]]:
-        return {
-            group.name: kept_by_score(group, task.scores[group.name], chosen[tie])
-            for tie, groups in ties.items()
-            for group in groups
-        }
-
     def at_point(point: int) -> dict[str, int]:
         share = grids[finest][point] / ties[finest][0].size
         return counts | {tie: _at_share(grids[tie], share * ties[tie][0].size) for tie in free}
 
     def fits(chosen: dict[str, int]) -> bool:
-        return task.meter(keep_of(chosen)) <= task.budget.keep + 1e-12
+        return task.meter(_of_counts(ties, chosen)) <= task.budget.keep + 1e-12
 
     low, high = 0, len(grids[finest]) - 1
     while low < high:
@@ -102,7 +99,11 @@ def _solve(
         for tie, count in at_point(low + 1).items():
             wider = chosen | {tie: count}
             chosen = wider if len(free) > 1 and fits(wider) else chosen
-    return keep_of(chosen)
+    return {
+        group.name: kept_by_score(group, task.scores[group.name], chosen[tie])
+        for tie, groups in ties.items()
+        for group in groups
+    }
 
 
 def _at_share(grid: list[int], count: float) -> int:
