@@ -21,7 +21,7 @@ JUDGING_SEED = 1_000_003
 """Of the text that judges; no training probe uses it."""
 
 Scores = dict[str, float]
-"""Excess log-perplexity over the dense model in nats per token, by `model, budget`."""
+"""Excess log-perplexity over the dense model in nats per token, by `place_of`."""
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Judge:
     def scores(self, policy: Policy) -> Scores:
         """Return the excess log-perplexity of every model at every budget; lower is better."""
         return {
-            f"{subject.name}, {budget}": self._excess(subject, self.plan(subject, policy, budget))
+            place_of(subject, budget): self._excess(subject, self.plan(subject, policy, budget))
             for subject in self.subjects
             for budget in self.budgets
         }
@@ -95,6 +95,12 @@ class Judge:
         text = _Text(ids[:, 1:].flatten(), probe.length, start)
         text.dense = _nll(subject, text)
         return text
+
+
+def place_of(subject: Subject, budget: Budget) -> str:
+    """Return what scores call a model at a budget; budgets that differ have different names."""
+    units = f" from {' and '.join(budget.units)}" if budget.units else ""
+    return f"{subject.name}, {budget}{units}{'' if budget.uniform else ' per layer'}"
 
 
 def mean(scores: Scores) -> float:

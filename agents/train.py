@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prunepolicy.agents.algorithms import Assignment, Learner, algorithms
-from prunepolicy.agents.judge import Judge, Scores, mean
+from prunepolicy.agents.judge import Judge, Scores, mean, place_of
 from prunepolicy.agents.kept import KEPT, MOVED, KeptWatch, history
 from prunepolicy.agents.learning_plots import KeptHistory, plot_kept, plot_learning
 from prunepolicy.agents.opened_model import Hardware
@@ -54,9 +54,7 @@ def train(
     }
     judges = tuple(subjects[name] for name in recipe.held_out or recipe.models)
     assignment = Assignment(recipe, tuple(subjects[name] for name in recipe.models), steps)
-    judge = Judge(
-        judges, recipe.every_budget, recipe.evaluation, recipe.seed, collected=assignment.collected
-    )
+    judge = Judge(judges, recipe.every_budget, recipe.evaluation, recipe.seed, collected=assignment.collected)
     seed_generators(recipe.seed)
     learner = algorithm(assignment)
     progress, state = run.latest()
@@ -145,7 +143,7 @@ def _draw(run: RunFolder, watch: KeptWatch, progress: Progress) -> None:
         scale = "share of the kept units"
     else:
         shares, title, scale = history(rows, KEPT), "Units kept", "share of all units"
-    where = f"{Path(watch.subject.name).name}, {watch.budget}"
+    where = Path(place_of(watch.subject, watch.budget)).name
     kept = KeptHistory(watch.graph, shares, progress.best_step, title, where, scale)
     plot_kept(kept, run.path / KEPT_PICTURE)
 

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from prunepolicy.agents.judge import Judge
+from prunepolicy.agents.opened_model import Hardware
+from prunepolicy.agents.recipe import EvaluationRecipe
+from prunepolicy.agents.subject import Subject
+from prunepolicy.policy.load import load_policy
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.plan import Budget
+
+
+def test_budgets_that_differ_have_scores_of_their_own(
+    model: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Judge, "plan", lambda self, subject, policy, budget: budget)
+    monkeypatch.setattr(Judge, "_excess", lambda self, subject, budget: 1.0)
+    subject = Subject("tiny", Checkpoint.open(Path(model())), Hardware("cpu", "float32"))
+    budgets = (
+        Budget(0.8, "ffn"),
+        Budget(0.8, "ffn", uniform=False),
+        Budget(0.8),
+        Budget(0.8, units=("ffn", "heads")),
+        Budget(0.8, units=("ffn", "heads"), uniform=False),
+    )
+    scores = Judge((subject,), budgets, EvaluationRecipe()).scores(load_policy("random"))
+    assert [*scores] == [
+        "tiny, keep 0.8 of ffn",
+        "tiny, keep 0.8 of ffn per layer",
+        "tiny, keep 0.8 of params",
+        "tiny, keep 0.8 of params from ffn and heads",
+        "tiny, keep 0.8 of params from ffn and heads per layer",
+    ]
