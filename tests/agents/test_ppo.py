@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,14 @@ def test_a_saved_agent_learns_on_as_if_it_had_not_been_saved(tmp_path: Path) -> 
     expected = agent.learn(32, callback=lambda *_: True).metrics()
     assert PruneAgent.load(tmp_path / "agent", cases).learn(32).metrics() == expected
     assert load_policy(tmp_path / "agent").kind == "graph"
+
+
+def test_the_example_in_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, example, _ = inspect.cleandoc(PruneAgent.__doc__ or "").split("```")
+    found: dict[str, Any] = {}
+    exec(example.removeprefix("python"), found)
+    assert found["agent"].algorithm.num_timesteps == 512
 
 
 def test_damaged_agents_are_refused(tmp_path: Path) -> None:
