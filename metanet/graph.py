@@ -77,7 +77,8 @@ class NetworkGraph:
         globals: the budget, shape (len(GLOBALS),).
         costs: parameters per unit of every group, shape (groups,).
         prior: per unit the logarithm of a good heuristic's score per parameter, as a starting point:
-            within a group outputs and gradients together, between groups Fisher's sums.
+            Fisher where layers may differ; for equal widths outputs and gradients together within a
+            group, and Fisher's sums between groups.
     """
 
     names: tuple[str, ...]
@@ -144,11 +145,11 @@ def network_graph(
         edge_features,
         torch.tensor([budget.keep, math.log(budget.keep), float(budget.uniform)]),
         costs,
-        torch.cat(prior) - costs.log()[owner],
+        torch.cat(scored) - costs.log()[owner],
     )
 
 
-def _prior(fisher: Tensor, output: Tensor) -> Tensor:
+def _equal_width_scores(fisher: Tensor, output: Tensor) -> Tensor:
     """Return logarithms of scores: in the order of sqrt(Fisher) x output, with Fisher's sum."""
     order = fisher / 2 + output
     return order - order.logsumexp(0) + fisher.logsumexp(0)

@@ -126,7 +126,7 @@ def test_an_untrained_network_adds_nothing() -> None:
 def test_the_prior_orders_units_within_groups_and_sums_to_fisher_between_them() -> None:
     graph, stats = graph_of(), stats_of(graph_of())
     groups = graph.of_kind("ffn")
-    described = network_graph(graph, groups, stats, BUDGET)
+    described = network_graph(graph, groups, stats, Budget(0.7, "ffn"))
     scores = described.scores(torch.zeros(len(groups), len(DECISIONS)))
     for group in groups:
         fisher = stats.get("gradients", group.name).square().mean(0)

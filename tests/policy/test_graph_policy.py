@@ -31,9 +31,12 @@ def stats(graph: UnitGraph) -> Stats:
     return Stats({"gradients": gradients, "output": {g.name: torch.rand(g.size) for g in graph.groups}})
 
 
-def test_untrained_it_is_the_best_heuristic(graph: UnitGraph, stats: Stats) -> None:
-    budget = Budget(0.75, "ffn")
-    heuristic = Heuristic(HeuristicConfig(criterion="fisher_activation"))
+@pytest.mark.parametrize(("uniform", "criterion"), [(True, "fisher_activation"), (False, "fisher")])
+def test_untrained_it_is_the_best_heuristic(
+    graph: UnitGraph, stats: Stats, uniform: bool, criterion: str
+) -> None:
+    budget = Budget(0.75, "ffn", uniform=uniform)
+    heuristic = Heuristic(HeuristicConfig(criterion=criterion))
     assert Graph().plan(graph, stats, budget).keep == heuristic.plan(graph, stats, budget).keep
 
 
