@@ -99,8 +99,8 @@ class PruneAgent:
     def learn(self, total_timesteps: int, callback: MaybeCallback = None) -> Self:
         """Play at least `total_timesteps` more episodes, learning after every `config.episodes`.
 
-        The process's generators are seeded anew before every rollout, so that what a rollout does
-        depends on nothing but the agent's state.
+        What a rollout does depends on nothing but weights, optimiser and the number of episodes so far:
+        environments start afresh, and the process's generators are seeded before every rollout.
 
         Args:
             callback: of Stable-Baselines3, or a function; a list of callbacks; None.
@@ -108,6 +108,8 @@ class PruneAgent:
         every: list[Any] = [SeededRollouts(self.seed)]
         if callback is not None:
             every += callback if isinstance(callback, list) else [callback]
+        self.env.rollout = self.algorithm.num_timesteps // self.config.episodes
+        self.algorithm.set_env(self.env)  # forgets the last observation
         self.algorithm.learn(total_timesteps, _together(every), reset_num_timesteps=False, log_interval=1)
         return self
 
@@ -142,8 +144,6 @@ class PruneAgent:
             learned.log_std.copy_(state.tensors["log_std"])
         unpack(learned.optimizer, state.tensors)
         self.algorithm.num_timesteps = int(state.data["timesteps"])
-        self.env.rollout = self.algorithm.num_timesteps // self.config.episodes
-        self.algorithm.set_env(self.env)  # forgets the last observation, so that learning starts afresh
 
     def save(self, folder: str | Path) -> None:
         """Write the policy as others read it, and beside it what learning needs to go on."""
@@ -213,11 +213,11 @@ class RepeatedContexts(VecEnvWrapper):
         make = lambda: PruneEnv(cases, ends, config.shaping, "all")  # noqa: E731
         super().__init__(VecMonitor(DummyVecEnv([make] * config.episodes)))
         self.contexts = [{"network": number, "keep": size} for number in range(len(cases)) for size in keep]
-        self.repeats, self.seed_drawn, self.rollout = config.repeats, seed, 0
+        self.repeats, self.seed_of_contexts, self.rollout = config.repeats, seed, 0
 
     def reset(self) -> VecEnvObs:
         """Draw networks and budgets: each comes again only after all others have come."""
-        generator = np.random.default_rng([self.seed_drawn, self.rollout])
+        generator = np.random.default_rng([self.seed_of_contexts, self.rollout])
         self.rollout += 1
         count, known = self.num_envs // self.repeats, len(self.contexts)
         rounds = [generator.permutation(known) for _ in range(-(-count // known))]

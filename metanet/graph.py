@@ -132,8 +132,8 @@ def network_graph(
     coherence = torch.stack([cosines.mean() for cosines in alignment])[:, None]
     about = torch.cat([_identity(graph, groups, costs, sizes), coherence, *group_columns], dim=1)
     edges, edge_features = _edges(graph, groups)
-    prior = [
-        _prior(fisher, output)
+    scored = [
+        _equal_width_scores(fisher, output) if budget.uniform else fisher
         for (fisher, _), (output, _) in zip(logs["fisher"], logs["output"], strict=True)
     ]
     return NetworkGraph(

@@ -98,7 +98,7 @@ def test_a_learner_continues_bit_by_bit_from_its_state() -> None:
     expected = [whole.step() for _ in range(5)]
     for _ in range(2):
         first.step()
-    second.agent.seed = second.agent.env.seed_drawn = 0
+    second.agent.seed = second.agent.env.seed_of_contexts = 0
     torch.rand(7)  # whatever else has used the process's generators must not matter
     np.random.rand(3)
     second.step()
@@ -160,6 +160,7 @@ def test_a_saved_agent_learns_on_as_if_it_had_not_been_saved(tmp_path: Path) -> 
     torch.manual_seed(0)
     agent = PruneAgent(Graph(GraphConfig(hidden=16)), cases, KEEP, config).learn(32)
     agent.save(tmp_path / "agent")
+    agent.env.reset()  # as users do, to have something to predict for
     expected = agent.learn(32, callback=lambda *_: True).metrics()
     assert PruneAgent.load(tmp_path / "agent", cases).learn(32).metrics() == expected
     assert load_policy(tmp_path / "agent").kind == "graph"
