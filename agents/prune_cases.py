@@ -19,7 +19,7 @@ Source = Literal["surrogate", "measured", "recovered"]
 SEEN: set[Need] = {"activations", "gradients"}
 USUAL_REPAIR = "bias"
 """The cheapest recovery: it costs one more pass, and no weight is trained."""
-TEXTS, LENGTH = 16, 128
+TEXTS, LENGTH = 8, 128
 """Amount of text on which the rise is measured."""
 
 
