@@ -57,11 +57,7 @@ class Trial:
 
 
 TRIALS = (
-    *(
-        Trial(f"models/{name}", uniform)
-        for name in ("llama-1m", "gpt2-1m", "llama-2m")
-        for uniform in (False, True)
-    ),
+    *(Trial(f"models/{name}", uniform) for name in ("llama-1m", "gpt2-1m") for uniform in (False, True)),
     Trial(SMOLLM2, uniform=False, plans=8, texts=32, searched=False),
 )
 
