@@ -2,7 +2,7 @@
 
 Every plan around the Fisher ranking is measured on the same texts, which the dense model wrote, and
 predicted by surrogates of several shrinkages and numbers of samples. Where a search lowers a surrogate, the
-network says what that was worth. One thread; minutes for small models, about 5 for SmolLM2. Rows are
+network says what that was worth. One thread; under two minutes a small model, five for SmolLM2. Rows are
 written one by one, and a run that was stopped continues: python benchmarks/surrogate.py
 """
 
