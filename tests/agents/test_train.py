@@ -85,7 +85,9 @@ def test_a_run_leaves_a_policy_with_its_evidence(model: str, tmp_path: Path) -> 
 def test_predicted_rewards_are_audited(model: str, tmp_path: Path) -> None:
     learner = {"samples": 3, "shaping": "function_and_loss"}
     report = train(recipe(model, learner=learner, episodes=2), tmp_path / "run")
-    assert 0 < report.evidence["surrogate tau, equal size"] <= 1
+    taus = [report.evidence[f"surrogate tau, {which}"] for which in ("equal size", "all sizes")]
+    assert taus[0] == taus[1]  # the recipe names one size
+    assert 0 < report.evidence["surrogate tau, equal size, p-value"] <= 1
     assert "surrogate tau, all sizes" in (tmp_path / "run" / "best" / "README.md").read_text()
     assert train(recipe(model, episodes=2), tmp_path / "other").evidence == {}
 
