@@ -150,8 +150,9 @@ class PruneAgent:
         folder, state = Path(folder), self.state()
         self.policy.save(folder)
         sha256 = write_tensors(folder / STATE_FILE, state.tensors)
+        timesteps = self.algorithm.num_timesteps
         about = AgentFile(
-            config=self.config, keep=self.keep, seed=self.seed, sha256=sha256, **dict(state.data)
+            config=self.config, keep=self.keep, seed=self.seed, timesteps=timesteps, sha256=sha256
         )
         write_text(folder / AGENT_FILE, json.dumps(about.model_dump(mode="json"), indent=2) + "\n")
 

@@ -42,7 +42,7 @@ class PPOConfig(PolicyConfig):
 
     shaping: str = "quality"
     reward: Reward = "auto"
-    episodes: int = Field(default=64, ge=2)
+    episodes: int = Field(default=32, ge=2)
     repeats: int = Field(default=8, ge=1)
     epochs: int = Field(default=4, ge=1)
     minibatch: int = Field(default=32, ge=2)
