@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
+
 import torch
 from torch import Tensor
 
-from prunepolicy.pruning.allocators.registry import Task, allocator, count_grid, kept_by_score
+from prunepolicy.pruning.allocators.registry import Task, allocator, count_grid, kept_by_score, priced_like
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.stats import group_costs
 
@@ -28,23 +30,21 @@ def global_rank(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
     low, high = 0, len(thresholds)  # number of thresholds below which units go
     while low < high:
         middle = (low + high) // 2
-        if task.meter(_above(task, density, thresholds, middle, multiple)) <= task.budget.keep + 1e-12:
-            high = middle
-        else:
-            low = middle + 1
-    return _above(task, density, thresholds, low, multiple)
+        counts = _above(task, density, thresholds, middle, multiple)
+        cost = task.meter({g.name: priced_like(task, g, counts[g.name]) for g in task.groups})
+        low, high = (low, middle) if cost <= task.budget.keep + 1e-12 else (middle + 1, high)
+    counts = _above(task, density, thresholds, low, multiple)
+    return {g.name: kept_by_score(g, density[g.name], counts[g.name]) for g in task.groups}
 
 
 def _above(
     task: Task, density: dict[str, Tensor], thresholds: Tensor, index: int, multiple: int
-) -> dict[str, tuple[int, ...]]:
-    """Keep what reaches the `index`-th threshold, counts rounded up to the allowed grid."""
-    keep = {}
+) -> dict[str, int]:
+    """Count what reaches the `index`-th threshold, rounded up to the allowed grid."""
+    bar = thresholds[index] if index < len(thresholds) else torch.inf
+    counts = {}
     for group in task.groups:
-        scores = density[group.name]
-        bar = thresholds[index] if index < len(thresholds) else torch.inf
-        wanted = int((scores >= bar).sum())
         grid = count_grid(task, group, multiple)
-        count = next(count for count in grid if count >= wanted)
-        keep[group.name] = kept_by_score(group, scores, count)
-    return keep
+        wanted = int((density[group.name] >= bar).sum())
+        counts[group.name] = grid[bisect.bisect_left(grid, wanted)]
+    return counts

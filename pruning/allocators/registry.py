@@ -80,6 +80,11 @@ def kept_by_score(group: UnitGroup, scores: Tensor, count: int) -> tuple[int, ..
     return tuple(sorted(order[:count].tolist()))
 
 
+def priced_like(task: Task, group: UnitGroup, count: int) -> tuple[int, ...]:
+    """Return units that cost what the `count` best ones cost: any, but where whole tensors go."""
+    return kept_by_score(group, task.scores[group.name], count) if group.prefix else tuple(range(count))
+
+
 def alive(scores: Tensor) -> int:
     """Return how many units earlier rounds have left."""
     return int((scores > -torch.inf).sum())

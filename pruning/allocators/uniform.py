@@ -11,6 +11,7 @@ from prunepolicy.pruning.allocators.registry import (
     allocator,
     count_grid,
     kept_by_score,
+    priced_like,
     removed_score,
 )
 from prunepolicy.pruning.units import Keep, UnitGroup
@@ -36,7 +37,7 @@ def uniform(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
     best: tuple[tuple[bool, float], dict[str, tuple[int, ...]]] | None = None
     for counts in _combinations(others, grids):
         allowed = [n for n in grids[finest] if task.graph.allows(counts | {finest: n})]
-        if not allowed or (best and _wastes(task, _of_counts(ties, counts))):
+        if not allowed or (best and _wastes(task, _of_counts(task, ties, counts))):
             continue
         keep = _solve(task, ties, grids | {finest: allowed}, counts, finest)
         over = task.meter(keep) > task.budget.keep + 1e-12
@@ -49,9 +50,9 @@ def uniform(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
     return best[1]
 
 
-def _of_counts(ties: dict[str, list[UnitGroup]], counts: dict[str, int]) -> Keep:
-    """Return a keep choice with the given counts, others whole; which units stay doesn't change its cost."""
-    return {group.name: tuple(range(counts[tie])) for tie in counts for group in ties[tie]}
+def _of_counts(task: Task, ties: dict[str, list[UnitGroup]], counts: dict[str, int]) -> Keep:
+    """Return a keep choice with the given counts that costs what the best units cost, others whole."""
+    return {group.name: priced_like(task, group, counts[tie]) for tie in counts for group in ties[tie]}
 
 
 def _wastes(task: Task, keep: Keep) -> bool:
@@ -87,7 +88,7 @@ def _solve(
         return counts | {tie: _at_share(grids[tie], share * ties[tie][0].size) for tie in free}
 
     def fits(chosen: dict[str, int]) -> bool:
-        return task.meter(_of_counts(ties, chosen)) <= task.budget.keep + 1e-12
+        return task.meter(_of_counts(task, ties, chosen)) <= task.budget.keep + 1e-12
 
     low, high = 0, len(grids[finest]) - 1
     while low < high:
