@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scoring import Row
 
@@ -26,6 +26,7 @@ class Contender:
         seeds: how many probes, and trainings, it is repeated with.
         blocks: where else it takes part than in `selection`.
         repaired: the shapes (uniform or not) in which it is also measured with a ridge repair.
+        mixes: takes part in budgets of parameters only, and may take layers, too, as graph policies may.
     """
 
     name: str
@@ -34,6 +35,14 @@ class Contender:
     seeds: int = SEEDS
     blocks: tuple[str, ...] = ("selection", "small")
     repaired: tuple[bool, ...] = ()
+    mixes: bool = False
+
+    def asked(self, budget: Budget) -> Budget | None:
+        """Return what it is asked for in the place of `budget`; None where it takes no part."""
+        if not self.mixes:
+            return budget
+        kinds = ("ffn", "layers") if budget.uniform else ("ffn", "heads", "layers")
+        return replace(budget, units=kinds) if budget.of == "params" else None
 
 
 EVERYWHERE = ("selection", "small", "questions")
@@ -43,6 +52,7 @@ CONTENDERS = [
     Contender("activation", "activation", blocks=EVERYWHERE),
     Contender("taylor", "taylor", seeds=1),
     Contender("fisher", "fisher", repaired=(False,)),
+    Contender("fisher, layers too", "fisher", blocks=("selection",), mixes=True),
     Contender("fisher x activation", "fisher_activation", blocks=EVERYWHERE, repaired=(True,)),
     Contender("greedy search", "greedy", "search", seeds=1),
     Contender("quadratic search", "qubo", "search"),
@@ -82,7 +92,8 @@ def jobs(contenders: list[Contender], models: list[str]) -> Iterator[Job]:
     for seed in range(SEEDS):
         here = [contender for contender in contenders if seed < contender.seeds]
         for budget in BUDGETS:
-            yield from (Job("selection", c, budget, seed) for c in here if "selection" in c.blocks)
+            asked = [(c, c.asked(budget)) for c in here if "selection" in c.blocks]
+            yield from (Job("selection", c, wanted, seed) for c, wanted in asked if wanted)
         for model in models:
             small = [budget for budget in BUDGETS if budget.of == "ffn" and budget.uniform]
             yield from (Job("small", c, b, seed, model) for b in small for c in here if "small" in c.blocks)
