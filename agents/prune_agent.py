@@ -90,6 +90,7 @@ class PruneAgent:
             gamma=1.0,
             clip_range=self.config.clip,
             ent_coef=self.config.entropy,
+            target_kl=self.config.divergence / 1.5,  # it stops beyond 1.5 times its target
             stats_window_size=self.config.episodes,
             policy_kwargs=graph_policy(policy.network, float(np.log(self.config.std))),
             device="cpu",

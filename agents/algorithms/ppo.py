@@ -36,6 +36,7 @@ class PPOConfig(PolicyConfig):
         epochs: passes over the episodes of a step.
         minibatch: episodes per optimiser step.
         clip: largest change of an action's probability that is rewarded, as a share.
+        divergence: from the policy that played, beyond which a step learns no more from its episodes.
         entropy: weight of the entropy.
         std: spread of every decision at the start; decisions lie between -1 and 1.
     """
@@ -48,6 +49,7 @@ class PPOConfig(PolicyConfig):
     minibatch: int = Field(default=32, ge=2)
     clip: float = Field(default=0.2, gt=0)
     learning_rate: float = Field(default=1e-3, gt=0)
+    divergence: float = Field(default=0.1, gt=0)
     entropy: float = Field(default=0.0, ge=0)
     std: float = Field(default=0.15, gt=0)
 
