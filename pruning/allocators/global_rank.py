@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import bisect
+import math
 
 import torch
 from torch import Tensor
 
-from prunepolicy.pruning.allocators.registry import Task, allocator, count_grid, kept_by_score, priced_like
+from prunepolicy.pruning.allocators.registry import (
+    TOLERANCE,
+    Task,
+    allocator,
+    count_grid,
+    kept_by_score,
+    priced_like,
+)
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.stats import group_costs
+
+Counts = dict[str, int]
+"""Group name to the number of units that stay."""
 
 
 @allocator
 def global_rank(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
     """Remove the cheapest units, score per parameter, until the budget is met.
+
+    Where a whole layer or expert is the last to go and takes more than 1 % too much with it, it stays,
+    and smaller units go on.
 
     Raises:
         UsageError: when the scores can't be compared across layers.
@@ -24,24 +38,42 @@ def global_rank(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
             "This criterion's scores can't be compared across layers: leave out --per-layer, or use "
             "--policy fisher or taylor."
         )
+    before, counts = _around_budget(task, multiple, {})
+    large = {group.name: before[group.name] for group in task.groups if group.prefix}
+    if large and _used(task, counts) < task.budget.keep - TOLERANCE:
+        _, others = _around_budget(task, multiple, large)
+        counts = others if _used(task, others) <= task.budget.keep + 1e-12 else counts
+    return {g.name: kept_by_score(g, task.scores[g.name], counts[g.name]) for g in task.groups}
+
+
+def _around_budget(task: Task, multiple: int, fixed: Counts) -> tuple[Counts, Counts]:
+    """Return the last counts above the budget and the first within, where units go one by one.
+
+    Args:
+        fixed: counts of groups that take no part.
+    """
     density = {g.name: task.scores[g.name] / group_costs(task.graph, g) for g in task.groups}
-    thresholds = torch.cat(list(density.values()))
+    thresholds = torch.cat([scores for name, scores in density.items() if name not in fixed])
     thresholds = thresholds[thresholds > -torch.inf].unique(sorted=True)
+
+    def at(index: int) -> Counts:
+        bar = float(thresholds[index]) if index < len(thresholds) else math.inf
+        return _above(task, density, bar, multiple) | fixed
+
     low, high = 0, len(thresholds)  # number of thresholds below which units go
     while low < high:
         middle = (low + high) // 2
-        counts = _above(task, density, thresholds, middle, multiple)
-        cost = task.meter({g.name: priced_like(task, g, counts[g.name]) for g in task.groups})
-        low, high = (low, middle) if cost <= task.budget.keep + 1e-12 else (middle + 1, high)
-    counts = _above(task, density, thresholds, low, multiple)
-    return {g.name: kept_by_score(g, density[g.name], counts[g.name]) for g in task.groups}
+        fits = _used(task, at(middle)) <= task.budget.keep + 1e-12
+        low, high = (low, middle) if fits else (middle + 1, high)
+    return at(max(0, low - 1)), at(low)
 
 
-def _above(
-    task: Task, density: dict[str, Tensor], thresholds: Tensor, index: int, multiple: int
-) -> dict[str, int]:
-    """Count what reaches the `index`-th threshold, rounded up to the allowed grid."""
-    bar = thresholds[index] if index < len(thresholds) else torch.inf
+def _used(task: Task, counts: Counts) -> float:
+    return task.meter({g.name: priced_like(task, g, counts[g.name]) for g in task.groups})
+
+
+def _above(task: Task, density: dict[str, Tensor], bar: float, multiple: int) -> Counts:
+    """Count what reaches `bar`, rounded up to the allowed grid."""
     counts = {}
     for group in task.groups:
         grid = count_grid(task, group, multiple)

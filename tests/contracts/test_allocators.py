@@ -110,6 +110,17 @@ def test_global_rank_spends_where_scores_are_high() -> None:
     assert len(kept["layers.0.ffn"]) < 512
 
 
+def test_a_layer_too_large_for_the_budget_stays_and_channels_go_instead() -> None:
+    """The cheapest unit is a layer, and a layer is worth more than the budget lets go."""
+    graph = graph_of("llama")
+    budget = Budget(0.93, "params", uniform=False, units=("ffn", "layers"))
+    task = task_for(graph, budget)
+    scores = {name: score * (1e-6 if name == "layers" else 1.0) for name, score in task.scores.items()}
+    kept = allocate("global_rank", replace(task, scores=scores))
+    assert len(kept["layers"]) == graph["layers"].size
+    assert task.meter(kept) == pytest.approx(0.93, abs=0.01)
+
+
 def test_global_rank_refuses_scores_that_cannot_be_compared() -> None:
     task = replace(task_for(graph_of("llama"), Budget(0.6, "ffn")), comparable=False)
     with pytest.raises(UsageError, match="can't be compared"):
