@@ -1,17 +1,35 @@
-"""What the documents say is so: links and paths exist, every snippet of docs/extending.md runs."""
+"""What the documents say is so: links and paths exist, snippets run, commands and recipes are understood."""
 
 from __future__ import annotations
 
 import importlib
 import re
+import runpy
+import shlex
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
+import transformers
+import typer
+import yaml
 
+from prunepolicy.agents.algorithms import algorithms
+from prunepolicy.agents.recipe import Recipe, load_recipe
+from prunepolicy.agents.train import train
+from prunepolicy.cli import app, prune_app
+from prunepolicy.envs.prune_case import invented_case
+from prunepolicy.envs.prune_env import PruneEnv
+from prunepolicy.envs.shaping import shapings
+from prunepolicy.metanet.layers import layers
+from prunepolicy.policy.base import policies
+from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.activations import activation_stats
 from prunepolicy.pruning.adapters import adapters
 from prunepolicy.pruning.allocators import allocators
@@ -26,7 +44,7 @@ from prunepolicy.pruning.registry import Registry
 from prunepolicy.pruning.repair.registry import Patient, repairs
 
 ROOT = Path(__file__).resolve().parent.parent
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\w+(?:/\w+)+)\.py\n")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
@@ -38,7 +56,12 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "criteria": criteria,
     "allocators": allocators,
     "repair": repairs,
+    "shaping": shapings,
+    "layers": layers,
+    "kinds": policies,
+    "algorithms": algorithms,
 }
+ENVIRONMENT = "prunepolicy/PruneSize-v0"
 Make = Callable[..., Checkpoint]
 
 
@@ -50,31 +73,47 @@ def test_documents_point_at_what_is_there(document: str) -> None:
     assert not [target for target in targets if not target.exists()]
 
 
+def blocks(document: Path, language: str) -> list[str]:
+    return [text for found, text in BLOCK.findall(document.read_text(encoding="utf-8")) if found == language]
+
+
 @pytest.fixture(scope="module")
 def tried(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """Put the snippets' files where they belong, run the other snippets, return the names these define."""
     names: dict[str, Any] = {}
     with pytest.MonkeyPatch.context() as patch:
         installed = []
-        for block in BLOCK.findall((ROOT / "docs" / "extending.md").read_text(encoding="utf-8")):
+        for block in blocks(ROOT / "docs" / "extending.md", "python"):
             if file := FILE.match(block):
                 installed.append(install(file[1], block, tmp_path_factory.mktemp("snippet"), patch))
             else:
                 exec(block, names)
         yield names
         for module in installed:
-            package, _, name = module.rpartition(".")
-            del sys.modules[module], REGISTRIES[package.rpartition(".")[2]]._items[name]
+            uninstall(module)
+    gymnasium.registry.pop(ENVIRONMENT)
 
 
 def install(path: str, text: str, folder: Path, patch: pytest.MonkeyPatch) -> str:
     """Let `folder` belong to the snippet's package, as if its file lay beside the others."""
     package = importlib.import_module(f"prunepolicy.{path.rpartition('/')[0].replace('/', '.')}")
     name = path.rpartition("/")[2]
-    assert name not in REGISTRIES[path.split("/")[1]], f"{name} exists: choose another example"
+    assert name not in registry_at(package.__name__), f"{name} exists: choose another example"
     (folder / f"{name}.py").write_text(text, encoding="utf-8")
     patch.setattr(package, "__path__", [*package.__path__, str(folder)])
     return importlib.import_module(f"{package.__name__}.{name}").__name__
+
+
+def uninstall(module: str) -> None:
+    package, _, name = module.rpartition(".")
+    del sys.modules[module]
+    registry_at(package).pop(name, None)
+
+
+def registry_at(package: str) -> dict[str, Any]:
+    """The components of a package by name; nothing for one that has no registry."""
+    registry = REGISTRIES.get(package.rpartition(".")[2])
+    return {} if registry is None or not len(registry) else registry._items
 
 
 def half_of_the_channels(checkpoint: Checkpoint) -> Plan:
@@ -125,3 +164,137 @@ def test_the_repair_restores_the_size_of_what_is_written(
         assert weight.shape == (32, 24)
         assert ratio.min() > 1.1
         torch.testing.assert_close(ratio, ratio.new_full(ratio.shape, ratio.mean().item()))
+
+
+def test_the_reward_pays_what_went_and_charges_the_rise(tried: dict[str, Any]) -> None:
+    env = PruneEnv(shaping="net_saving", may_stop=True)
+    env.reset(seed=0, options={"network": 0, "keep": 0.5})
+    whole, ended, *_ = env.step(np.array([0.0, 1.0], np.float32))[1:]
+    assert (whole, ended) == (0, True)
+    env.reset(seed=0, options={"network": 0, "keep": 0.5})
+    for _ in env.case.groups:
+        _, reward, *_ = env.step(np.array([0.0, -1.0], np.float32))
+    used, rise = env.case.meter(env.plan().keep), env.case.rise(env.plan().keep)
+    assert reward == pytest.approx(1 - used - rise)
+
+
+def test_the_environment_pays_more_for_going_than_for_staying_where_that_costs_little(
+    tried: dict[str, Any],
+) -> None:
+    rewards, case = [], invented_case(0)
+    for rise in (0.0, 5.0):
+        free = replace(case, measure=lambda keep, rise=rise: rise * (1 - case.meter(keep)))
+        env = gymnasium.make(ENVIRONMENT, cases=[free]).unwrapped
+        env.reset(seed=0)
+        rewards.append([env.step(np.array([action], np.float32))[1] for action in (-1.0, 1.0)])
+    assert rewards[0] == pytest.approx([0.8, 0.0], abs=0.03)
+    assert rewards[1] == pytest.approx([-3.2, 0.0], abs=0.12)
+
+
+def contract(registry: str) -> dict[str, Any]:
+    """The suite that every component of a registry has to pass."""
+    return runpy.run_path(str(ROOT / "tests" / "contracts" / f"test_{registry}.py"))
+
+
+@pytest.mark.parametrize("test", [name for name in contract("layers") if name.startswith("test_")])
+def test_the_layer_holds_what_layers_must(test: str, tried: dict[str, Any]) -> None:
+    contract("layers")[test]("directed_sum")
+
+
+def test_the_policy_kind_holds_what_kinds_must(tried: dict[str, Any]) -> None:
+    suite = contract("policies")
+    for budget in suite["BUDGETS"]:
+        suite["test_the_budget_is_met_from_below"]("blend", budget)
+    suite["test_choices_follow_their_units"]("blend")
+    suite["test_what_an_outer_plan_removed_stays_gone"]("blend")
+
+
+def test_the_policy_kind_lies_between_its_parts_and_survives_its_files(
+    tried: dict[str, Any], tmp_path: Path
+) -> None:
+    case, budget = invented_case(0), Budget(0.6, "ffn", uniform=False)
+    plans = {}
+    for share in (0.0, 0.5, 1.0):
+        policy = policies["blend"](policies["blend"].config_type(share=share), "blend")
+        policy.save(tmp_path / str(share))
+        plans[share] = load_policy(tmp_path / str(share)).plan(case.graph, case.stats, budget).keep
+    ends = [load_policy(name).plan(case.graph, case.stats, budget).keep for name in ("taylor", "fisher")]
+    assert [plans[0.0], plans[1.0]] == ends
+    assert plans[0.5] not in ends
+
+
+@pytest.fixture
+def model(tiny_checkpoint: Make, byte_tokenizer: transformers.PreTrainedTokenizerFast) -> str:
+    folder = tiny_checkpoint("llama", vocab_size=258, num_hidden_layers=2).folder
+    byte_tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_the_learner_climbs_and_resumes_to_the_same_bytes(
+    tried: dict[str, Any], model: str, tmp_path: Path
+) -> None:
+    settings = {
+        "algorithm": "hill_climb",
+        "policy": {"kind": "blend"},
+        "models": [model],
+        "budgets": {"keep": [0.75]},
+        "evaluation": {"every": 2, "samples": 2, "length": 12, "baselines": []},
+        "checkpoint_every": 2,
+        "dtype": "float32",
+    }
+    short, long = (Recipe.model_validate({**settings, "episodes": episodes}) for episodes in (2, 4))
+    train(long, tmp_path / "whole" / "run")
+    train(short, tmp_path / "cut" / "run")
+    train(long, tmp_path / "cut" / "run", resume=True)
+    metrics = [(tmp_path / name / "run" / "metrics.jsonl").read_text() for name in ("whole", "cut")]
+    assert metrics[0] == metrics[1]
+    rewards = [row["reward"] for row in map(yaml.safe_load, metrics[0].splitlines()) if "reward" in row]
+    assert len(rewards) == 4
+    assert rewards == sorted(rewards)
+
+
+def test_the_snippets_about_training_run(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in blocks(ROOT / "docs" / "training.md", "python"):
+        # The same program, on a network and with texts that take no minutes.
+        exec(block.replace("models/llama-1m", model).replace("Probe(", "Probe(length=12, "), names)
+    assert load_policy(tmp_path / "agent").kind == "graph"
+    observation, _ = names["env"].reset(seed=0)
+    stays = np.zeros(names["env"].action_space.shape, np.float32)
+    seen, reward, done, *_ = names["env"].step(stays)
+    assert (reward, done) == (0, False)
+    assert not np.array_equal(seen["groups"], observation["groups"])
+    _, reward, done, *_ = names["env"].step(stays)
+    assert done
+    assert np.isfinite(reward)
+
+
+def commands(document: Path) -> list[list[str]]:
+    """Return the calls of our programs that a document tells to type, comments removed."""
+    lines = [line for block in blocks(document, "sh") for line in block.splitlines()]
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [line for line in words if line and line[0].startswith("prune")]
+
+
+TYPED = [pytest.param(line, id=" ".join(line)) for document in DOCUMENTS for line in commands(document)]
+
+
+@pytest.mark.parametrize("line", TYPED)
+def test_commands_in_the_documents_are_understood(line: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    program, *words = line
+    if program == "prune-with-policy":
+        typer.main.get_command(prune_app).make_context(program, words)
+        return
+    group: Any = typer.main.get_command(app)
+    context = group.commands[words[0]].make_context(words[0], words[1:])
+    if words[0] == "train":
+        load_recipe(context.params["recipe"], context.params["set_"] or ())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_parts_of_recipes_in_the_documents_are_understood(document: Path) -> None:
+    whole = {"algorithm": "ppo", "policy": {"kind": "graph"}, "models": ["model"]}
+    for block in blocks(document, "yaml"):
+        Recipe.model_validate({**whole, **yaml.safe_load(block)})
