@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from prunepolicy.policy.weights import read_weights, write_weights
@@ -29,9 +30,20 @@ LONGEST_NAME = 255
 
 
 class PolicyConfig(BaseModel):
-    """Settings of a policy kind; unknown keys are refused."""
+    """Settings that all kinds of policy have; every kind adds its own. Unknown keys are refused.
+
+    Attributes:
+        repair: name of the repair after the cut, None for none.
+        samples: texts (or images) on which the model is watched.
+        length: tokens of each.
+        probe: what they are: `self`, `start` or a text file, see `Probe`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    repair: str | None = None
+    samples: int = Field(default=64, ge=1)
+    length: int = Field(default=128, ge=2)
+    probe: str = "self"
 
 
 @dataclass(frozen=True)
@@ -53,31 +65,39 @@ class Policy(ABC):
     """Decides what stays.
 
     Attributes:
+        config_type: settings of the kind.
+        config: everything needed to build it again, but what it has learned.
         name: what plans and reports call it.
-        config: everything needed to build it again.
-        probe: the inputs it wants the model to be watched on.
-        repair: name of the repair that follows its cuts.
     """
 
     config_type: ClassVar[type[PolicyConfig]]
-    name: str
     config: PolicyConfig
+    name: str
+
+    def __init__(self, config: PolicyConfig | None = None, name: str = "") -> None:
+        self.config = config or self.config_type()
+        self.name = name or self.kind
+
+    @classmethod
+    def restore(cls, folder: Path, config: Any, name: str) -> Self:
+        """Build the policy from its checked configuration; one with `weights` reads them in `folder`."""
+        return cls(config, name)
 
     @property
     def probe(self) -> Probe:
         """The inputs on which the model is to be watched."""
-        return Probe()
+        return Probe(self.config.probe, self.config.samples, self.config.length)
 
     @property
     def repair(self) -> str | None:
-        """The repair that follows the cut."""
-        return None
+        """Name of the repair that follows the cut."""
+        return self.config.repair
 
     def in_rounds(self, rounds: int) -> Policy:
-        """Return this policy, removing in `rounds` steps with statistics measured anew after each.
+        """Return this policy, deciding in `rounds` steps with statistics measured anew after each.
 
         Raises:
-            UsageError: where the policy decides everything at once.
+            UsageError: for a senseless number, and where the policy decides everything at once.
         """
         raise UsageError(f"The policy {self.name!r} decides everything at once; it knows no rounds.")
 
@@ -91,11 +111,6 @@ class Policy(ABC):
     ) -> Plan:
         """Decide which units stay; the budget is met from below."""
 
-    @classmethod
-    @abstractmethod
-    def restore(cls, folder: Path, config: Any, name: str) -> Self:
-        """Build the policy that `folder` holds from its checked configuration."""
-
     @property
     def kind(self) -> str:
         """Registered name of the policy's kind: that of its file."""
@@ -104,6 +119,12 @@ class Policy(ABC):
     def weights(self) -> Mapping[str, Tensor]:
         """Return what the policy has learned, for `save`; nothing for one that doesn't learn."""
         return {}
+
+    def with_settings(self, **changes: Any) -> Self:
+        """Return this policy with some settings changed; it shares what it has learned."""
+        changed = copy(self)
+        changed.config = self.config.model_copy(update=changes)
+        return changed
 
     def save(self, folder: Path) -> None:
         """Write the policy to `folder` as data that can't run code: JSON, and safetensors beside it."""

@@ -42,7 +42,7 @@ def load_policy(source: str | Path) -> Policy:
     if name in criteria:
         return Heuristic(HeuristicConfig(criterion=name))
     if name in SEARCHES:
-        return policies[name].restore(place, policies[name].config_type(), name)
+        return policies[name]()
     shelf = shipped()
     if full_name := shelf.find(name):
         return load_policy_folder(shelf.verified(full_name))

@@ -18,11 +18,11 @@ from torch.nn import functional
 
 from prunepolicy.agents.algorithms.registry import Assignment, Learner, LearnerState, algorithms
 from prunepolicy.agents.optimiser_state import packed, unpack
-from prunepolicy.agents.recipe import checked
+from prunepolicy.agents.recipe import RecipePart, checked
 from prunepolicy.agents.subject import Subject
-from prunepolicy.policy.base import Instruments, PolicyConfig
+from prunepolicy.policy.base import Instruments
 from prunepolicy.policy.kinds.gates import Gates, GatesConfig
-from prunepolicy.policy.search import searched_groups
+from prunepolicy.policy.spending import searched_groups
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.gates import gates
 from prunepolicy.pruning.plan import Budget
@@ -30,7 +30,7 @@ from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.stats import Stats
 
 
-class GradientGatesConfig(PolicyConfig):
+class GradientGatesConfig(RecipePart):
     """Settings of the learner.
 
     Attributes:
@@ -56,7 +56,7 @@ class GradientGatesConfig(PolicyConfig):
 class GradientGates(Learner):
     """Moves one score per unit down the divergence between the dense and the masked network."""
 
-    config_type: ClassVar[type[PolicyConfig]] = GradientGatesConfig
+    config_type: ClassVar[type[RecipePart]] = GradientGatesConfig
 
     def __init__(self, assignment: Assignment) -> None:
         recipe = assignment.recipe

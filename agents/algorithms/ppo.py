@@ -10,9 +10,8 @@ from pydantic import Field
 
 from prunepolicy.agents.algorithms.registry import Assignment, Learner, LearnerState, algorithms
 from prunepolicy.agents.audited_cases import Reward, audited_cases
-from prunepolicy.agents.recipe import checked
+from prunepolicy.agents.recipe import RecipePart, checked
 from prunepolicy.envs.prune_case import PruneCase
-from prunepolicy.policy.base import PolicyConfig
 from prunepolicy.policy.kinds.graph import Graph, GraphConfig
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from prunepolicy.agents.prune_agent import PruneAgent
 
 
-class PPOConfig(PolicyConfig):
+class PPOConfig(RecipePart):
     """Settings of the learner.
 
     An episode is one plan for one network and one budget, decided in one step.
@@ -57,7 +56,7 @@ class PPOConfig(PolicyConfig):
 class Ppo(Learner):
     """Improves a graph policy by clipped policy gradients."""
 
-    config_type: ClassVar[type[PolicyConfig]] = PPOConfig
+    config_type: ClassVar[type[RecipePart]] = PPOConfig
 
     def __init__(self, assignment: Assignment) -> None:
         recipe = assignment.recipe

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from prunepolicy.agents.collected import Collected
 from prunepolicy.agents.progress import Steps
-from prunepolicy.agents.recipe import Recipe
+from prunepolicy.agents.recipe import Recipe, RecipePart
 from prunepolicy.agents.subject import Subject
-from prunepolicy.policy.base import Policy, PolicyConfig
+from prunepolicy.policy.base import Policy
 from prunepolicy.pruning.registry import Registry
 
 
@@ -53,7 +53,7 @@ class Learner(ABC):
         config_type: settings of the algorithm, the `learner` part of a recipe.
     """
 
-    config_type: ClassVar[type[PolicyConfig]] = PolicyConfig
+    config_type: ClassVar[type[RecipePart]] = RecipePart
 
     @abstractmethod
     def __init__(self, assignment: Assignment) -> None:

@@ -17,11 +17,10 @@ from torch import Tensor
 from prunepolicy.agents.algorithms.registry import Assignment, Learner, LearnerState, algorithms
 from prunepolicy.agents.audited_cases import audited_layers
 from prunepolicy.agents.optimiser_state import packed, unpack
-from prunepolicy.agents.recipe import checked
+from prunepolicy.agents.recipe import RecipePart, checked
 from prunepolicy.agents.row_blocks import row_blocks
 from prunepolicy.envs.row_layer import RowLayer
 from prunepolicy.envs.shaping import shapings
-from prunepolicy.policy.base import PolicyConfig
 from prunepolicy.policy.kinds.prunenet import PruneNet, PruneNetConfig, context_of
 from prunepolicy.policy.row_choices import concrete, draw_by_weight, plackett_luce, plackett_luce_log_prob
 from prunepolicy.pruning.errors import UsageError
@@ -29,7 +28,7 @@ from prunepolicy.pruning.errors import UsageError
 Network = Sequence[RowLayer]
 
 
-class ReinforceConfig(PolicyConfig):
+class ReinforceConfig(RecipePart):
     """Settings of the learner; the comments name what PruneNet's code does.
 
     Attributes:
@@ -61,7 +60,7 @@ class ReinforceConfig(PolicyConfig):
 class Reinforce(Learner):
     """Improves a row policy, one network and one keep ratio per step."""
 
-    config_type: ClassVar[type[PolicyConfig]] = ReinforceConfig
+    config_type: ClassVar[type[RecipePart]] = ReinforceConfig
     assignment: Assignment | None = None
 
     def __init__(self, assignment: Assignment) -> None:

@@ -11,13 +11,10 @@ from pydantic import Field
 from torch import Tensor
 
 from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies, restored_weights
-from prunepolicy.policy.search import left, searched_groups, shrunk
-from prunepolicy.pruning.allocators import Task, allocate
-from prunepolicy.pruning.budget_meter import meter_for
+from prunepolicy.policy.spending import searched_groups, spend, task_for
 from prunepolicy.pruning.criteria import Need, criteria
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.stats import Stats, group_costs
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
@@ -32,28 +29,23 @@ class GatesConfig(PolicyConfig):
         criterion: the heuristic whose order is the start; without learned scores it decides alone.
         network: fingerprint of the checkpoint whose units were learned; empty when none were.
         units: size of every learned group.
-        repair: name of the repair after the cut, None for none.
     """
 
     criterion: str = "fisher_activation"
     network: str = ""
     units: dict[str, int] = Field(default_factory=dict)
-    repair: str | None = None
-    samples: int = Field(default=64, ge=1)
-    length: int = Field(default=128, ge=2)
-    probe: str = "self"
 
 
 class Gates(Policy):
     """Keeps the units with the highest learned scores, at any budget."""
 
     config_type: ClassVar[type[PolicyConfig]] = GatesConfig
+    config: GatesConfig
 
     def __init__(
-        self, config: GatesConfig | None = None, name: str = "gates", logits: Logits | None = None
+        self, config: GatesConfig | None = None, name: str = "", logits: Logits | None = None
     ) -> None:
-        self.config: GatesConfig = config or GatesConfig()
-        self.name = name
+        super().__init__(config, name)
         self.logits = dict(logits or {})
         self._criterion = criteria[self.config.criterion]
 
@@ -66,18 +58,9 @@ class Gates(Policy):
     def learned(self, logits: Logits, network: str) -> Gates:
         """Return this policy with scores for the units of the checkpoint with fingerprint `network`."""
         units = {group: len(values) for group, values in logits.items()}
-        config = self.config.model_copy(update={"network": network, "units": units})
-        return Gates(config, self.name, logits)
-
-    @property
-    def probe(self) -> Probe:
-        """The inputs on which the model is to be watched."""
-        return Probe(self.config.probe, self.config.samples, self.config.length)
-
-    @property
-    def repair(self) -> str | None:
-        """The repair that follows the cut."""
-        return self.config.repair
+        learned = self.with_settings(network=network, units=units)
+        learned.logits = dict(logits)
+        return learned
 
     def weights(self) -> Mapping[str, Tensor]:
         """Return the learned scores."""
@@ -96,15 +79,12 @@ class Gates(Policy):
             BudgetError: when the budget can't be met.
             UsageError: when the scores are those of another network, or of other units.
         """
-        instruments = instruments or Instruments()
         groups = searched_groups(graph, budget)
         logits = self._known(groups, stats) if self.logits else self.start(graph, groups, stats)
         scores = {g.name: logits[g.name].detach().double().exp() * group_costs(graph, g) for g in groups}
-        scores = {g.name: left(scores[g.name], g, instruments.within) for g in groups}
-        meter = meter_for(graph, budget, instruments.seconds)
-        task = Task(graph, groups, scores, budget, meter, comparable=not budget.uniform)
-        keep = allocate("uniform" if budget.uniform else "global_rank", task)
-        return Plan(shrunk(keep, graph), budget, self.name)
+        instruments = instruments or Instruments()
+        task = task_for(graph, scores, budget, instruments, comparable=not budget.uniform)
+        return Plan(spend(task), budget, self.name)
 
     def start(self, graph: UnitGraph, groups: tuple[UnitGroup, ...], stats: Stats) -> dict[str, Tensor]:
         """Return the heuristic's scores per parameter as logarithms of mean 0 and deviation 1."""

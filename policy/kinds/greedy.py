@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from prunepolicy.policy.base import Instruments, policies
-from prunepolicy.policy.search import Search, outside, shrunk, spend, without
+from prunepolicy.policy.search import Search, outside
+from prunepolicy.policy.spending import spend, task_for
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.search import removal_order
 from prunepolicy.pruning.stats import Stats, group_costs
@@ -27,8 +28,8 @@ class Greedy(Search):
         order = removal_order(surrogate, gone, budget.uniform, self.config.steps)
         if not budget.uniform:  # The ranking over all layers divides by these costs again.
             order = {name: place * group_costs(graph, graph[name]) for name, place in order.items()}
-        keep = spend(surrogate, without(order, gone, surrogate), budget, instruments.seconds)
-        return Plan(shrunk(keep, graph), budget, self.name)
+        task = task_for(graph, order, budget, instruments, comparable=not budget.uniform)
+        return Plan(spend(task), budget, self.name)
 
 
 policies.add("greedy", Greedy)

@@ -18,13 +18,11 @@ from torch import Tensor
 from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies, restored_weights
 from prunepolicy.policy.row_choices import concrete, draw_by_weight
 from prunepolicy.policy.row_scorers import AffineScorer, RowScorer
-from prunepolicy.pruning.allocators import Task, allocate
+from prunepolicy.policy.spending import spend, task_for, without_removed
 from prunepolicy.pruning.allocators.registry import kept_by_score
-from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.row_features import FEATURES, row_features
 from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
@@ -42,7 +40,6 @@ class PruneNetConfig(PolicyConfig):
         hidden: its width.
         bound: largest absolute score.
         shape: rows and columns of the scored matrix, for `affine`.
-        repair: name of the repair after the cut, None for none.
     """
 
     scorer: Literal["mlp", "affine"] = "mlp"
@@ -53,38 +50,24 @@ class PruneNetConfig(PolicyConfig):
     hidden: int = Field(default=64, ge=1, le=4096)
     bound: float = Field(default=8.0, gt=0)
     shape: tuple[int, int] | None = None
-    repair: str | None = None
-    samples: int = Field(default=64, ge=1)
-    length: int = Field(default=128, ge=2)
-    probe: str = "self"
 
 
 class PruneNet(Policy):
     """Scores rows with one small network that all layers share."""
 
     config_type: ClassVar[type[PolicyConfig]] = PruneNetConfig
+    config: PruneNetConfig
 
-    def __init__(self, config: PruneNetConfig, name: str = "prunenet") -> None:
-        self.config: PruneNetConfig = config
-        self.name = name
-        self.scorer = _scorer(config)
+    def __init__(self, config: PruneNetConfig | None = None, name: str = "") -> None:
+        super().__init__(config, name)
+        self.scorer = _scorer(self.config)
 
     @classmethod
     def restore(cls, folder: Path, config: PruneNetConfig, name: str) -> Self:
         """Build the policy and read its weights."""
         policy = cls(config, name)
-        policy.scorer.load_state_dict(restored_weights(folder, policy.scorer.state_dict()))
+        policy.scorer.load_state_dict(restored_weights(folder, policy.weights()))
         return policy
-
-    @property
-    def probe(self) -> Probe:
-        """The inputs on which the model is to be watched."""
-        return Probe(self.config.probe, self.config.samples, self.config.length)
-
-    @property
-    def repair(self) -> str | None:
-        """The repair that follows the cut."""
-        return self.config.repair
 
     def weights(self) -> Mapping[str, Tensor]:
         """Return the scorer's weights."""
@@ -109,17 +92,19 @@ class PruneNet(Policy):
             raise UsageError(f"The policy {self.name!r} chooses rows at equal widths; drop --per-layer.")
         instruments = instruments or Instruments()
         groups = self.groups(graph, budget)
-        scores = {group.name: _alive(group, instruments.within) for group in groups}
-        meter = meter_for(graph, budget, instruments.seconds)
-        widths = allocate("uniform", Task(graph, groups, scores, budget, meter, False))
-        keep = {}
+        nothing = {group.name: torch.zeros(group.size) for group in groups}
+        widths = spend(task_for(graph, nothing, budget, instruments, comparable=False))
+        scores = {}
         for index, group in enumerate(groups):
-            count = len(widths[group.name])
+            count = len(widths.get(group.name, range(group.size)))
             context = context_of(count / group.size, index, len(groups))
             with torch.no_grad():
-                scored = self.scorer(self.rows(stats, group), context) + scores[group.name]
-            if count < group.size:
-                keep[group.name] = self._chosen(group, scored, count, stats.seed)
+                scores[group.name] = self.scorer(self.rows(stats, group), context)
+        scores = without_removed(scores, instruments.within, graph)
+        keep = {
+            name: self._chosen(graph[name], scores[name], len(units), stats.seed)
+            for name, units in widths.items()
+        }
         return Plan(keep, budget, self.name)
 
     def groups(self, graph: UnitGraph, budget: Budget) -> tuple[UnitGroup, ...]:
@@ -172,13 +157,6 @@ def _scorer(config: PruneNetConfig) -> RowScorer | AffineScorer:
     if config.shape is None:
         raise UsageError("The affine scorer knows one shape only: give shape: [rows, columns].")
     return AffineScorer(*config.shape)
-
-
-def _alive(group: UnitGroup, within: Plan | None) -> Tensor:
-    """Return 0 per unit that may stay, minus infinity for those an outer plan has removed."""
-    scores = torch.full((group.size,), -torch.inf)
-    scores[list(within.kept(group)) if within else slice(None)] = 0.0
-    return scores
 
 
 policies.add("prunenet", PruneNet)

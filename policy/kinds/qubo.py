@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from prunepolicy.policy.base import Instruments, policies
-from prunepolicy.policy.search import Search, outside, shrunk, spend, without
+from prunepolicy.policy.search import Search, outside
+from prunepolicy.policy.spending import shrunk, spend, task_for
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.search import exchange
@@ -26,8 +27,8 @@ class Qubo(Search):
         surrogate = self.surrogate(graph, stats, budget)
         gone = outside(surrogate, instruments.within)
         fisher = criteria["fisher"](graph, surrogate.groups, stats)
-        start = spend(surrogate, without(fisher, gone, surrogate), budget, instruments.seconds)
-        stays = exchange(surrogate, start, gone, self.config.steps, stats.seed)
+        task = task_for(graph, fisher, budget, instruments, comparable=not budget.uniform)
+        stays = exchange(surrogate, spend(task), gone, self.config.steps, stats.seed)
         keep = {name: tuple(mask.nonzero().flatten().tolist()) for name, mask in stays.items()}
         return Plan(shrunk(keep, graph), budget, self.name)
 

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from prunepolicy.agents.opened_model import Hardware
+from prunepolicy.agents.subject import Subject
+from prunepolicy.envs.prune_case import invented_case
+from prunepolicy.envs.prune_env import PruneEnv
+from prunepolicy.policy.base import Instruments
 from prunepolicy.policy.kinds.graph import Graph, GraphConfig
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.policy.load import load_policy
+from prunepolicy.policy.sb3 import group_graph
 from prunepolicy.pruning.adapters import adapter_for
-from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.plan import Budget
+from prunepolicy.pruning.budget_meter import meter_for
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.stats import Stats
-from prunepolicy.pruning.units import UnitGraph
+from prunepolicy.pruning.units import Keep, UnitGraph
+
+BUDGETS = [
+    Budget(0.7, "ffn", multiple_of=1),
+    Budget(0.7, "ffn", uniform=False, multiple_of=1),
+    Budget(0.75, units=("ffn", "layers"), multiple_of=1),
+    Budget(0.8, units=("ffn", "heads", "layers"), uniform=False, multiple_of=1),
+]
 
 
 @pytest.fixture
@@ -55,6 +75,98 @@ def test_what_it_learned_changes_its_plans(graph: UnitGraph, stats: Stats) -> No
     for parameter in policy.network.parameters():
         torch.nn.init.normal_(parameter)
     assert policy.plan(graph, stats, budget).keep != before
+
+
+def opinionated(config: GraphConfig | None = None) -> Graph:
+    """A policy whose decisions are far from zero."""
+    policy, generator = Graph(config), torch.Generator().manual_seed(4)
+    for parameter in policy.network.parameters():
+        parameter.data.normal_(std=0.4, generator=generator)
+    return policy
+
+
+def refreshed(graph: UnitGraph, keep: Keep) -> Stats:
+    """Statistics that depend on how much has gone."""
+    gone = sum(graph[name].size - len(units) for name, units in keep.items())
+    return invented_case(gone, widths=128, layers=4).stats
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+@pytest.mark.parametrize("budget", BUDGETS, ids=str)
+def test_an_episode_ends_with_what_the_policy_plans(budget: Budget, rounds: int) -> None:
+    """From the observation, padded for a larger network, to decisions and to what stays."""
+    case = replace(invented_case(widths=128, layers=4), budget=budget)
+    graph = case.graph
+    case = replace(case, refresh=lambda keep: refreshed(graph, keep))
+    env = PruneEnv([case, replace(invented_case(layers=6), refresh=case.refresh)], step="all", rounds=rounds)
+    policy, done = opinionated(), False
+    seen, _ = env.reset(seed=0, options={"network": 0, "keep": budget.keep})
+    while not done:
+        batch = {name: torch.as_tensor(values)[None] for name, values in seen.items()}
+        decisions = policy.network(group_graph(batch)).decisions.detach().flatten()
+        assert decisions.abs().mean() > 0.1
+        action = np.zeros(env.action_space.shape, np.float32)
+        action[: len(decisions)] = decisions.numpy()
+        seen, _, done, *_ = env.step(action)
+    again = Instruments(refresh=lambda plan: refreshed(graph, plan.keep))
+    planned = policy.in_rounds(rounds).plan(graph, case.stats, budget, again)
+    assert env.plan().keep == planned.keep
+    assert planned.budget == budget
+    assert planned.keep != Graph().in_rounds(rounds).plan(graph, case.stats, budget, again).keep
+
+
+def turned(stats: Stats) -> Stats:
+    """Statistics under which what was worst is best."""
+    return Stats({name: {g: v.flip(-1) for g, v in groups.items()} for name, groups in stats.values.items()})
+
+
+def test_units_that_went_in_one_round_may_come_back_in_the_next(graph: UnitGraph, stats: Stats) -> None:
+    first: list[Plan] = []
+
+    def refresh(plan: Plan) -> Stats:
+        first.append(plan)
+        return turned(stats)
+
+    policy, budget = Graph().in_rounds(2), Budget(0.5, "ffn")
+    plan = policy.plan(graph, stats, budget, Instruments(refresh=refresh))
+    assert len(first) == 1
+    for group in graph.of_kind("ffn"):
+        assert set(plan.kept(group)) - set(first[0].kept(group))
+    assert meter_for(graph, budget)(first[0].keep) == pytest.approx(0.5**0.5, abs=0.01)
+
+
+def test_what_an_outer_plan_removed_never_comes_back(graph: UnitGraph, stats: Stats) -> None:
+    outer = Graph().plan(graph, stats, Budget(0.75, "ffn"))
+    again = Instruments(refresh=lambda plan: turned(stats), within=outer)
+    inner = Graph().in_rounds(3).plan(graph, stats, Budget(0.5, "ffn"), again)
+    assert all(set(inner.keep[name]) < set(outer.keep[name]) for name in outer.keep)
+
+
+def test_rounds_are_saved_with_what_was_learned(tmp_path: Path) -> None:
+    policy = opinionated(GraphConfig(hidden=4))
+    policy.in_rounds(3).save(tmp_path)
+    restored = load_policy(tmp_path)
+    assert restored.config == GraphConfig(hidden=4, removal_rounds=3)
+    assert policy.config.removal_rounds == 1
+    assert all(torch.equal(values, policy.weights()[name]) for name, values in restored.weights().items())
+
+
+def test_senseless_rounds_are_refused() -> None:
+    with pytest.raises(UsageError, match="between 1 and 64; got 65"):
+        Graph(GraphConfig(hidden=4)).in_rounds(65)
+
+
+@pytest.mark.parametrize("budget", [Budget(0.75, "ffn"), Budget(0.7, units=("ffn", "layers"))], ids=str)
+def test_a_real_network_is_measured_anew(
+    budget: Budget, tiny_checkpoint: Callable[..., Checkpoint], byte_tokenizer: Any
+) -> None:
+    checkpoint = tiny_checkpoint("llama", vocab_size=258, intermediate_size=64, num_hidden_layers=3)
+    byte_tokenizer.save_pretrained(checkpoint.folder)
+    subject = Subject("tiny", checkpoint, Hardware("cpu", "float32"))
+    plan = subject.plan(opinionated().in_rounds(3), budget, Probe(samples=4, length=16))
+    plan.check(checkpoint.graph)
+    used = meter_for(checkpoint.graph, budget)(plan.keep)
+    assert budget.keep - 0.01 <= used <= budget.keep + 1e-9
 
 
 def test_it_is_small(tmp_path: Path) -> None:

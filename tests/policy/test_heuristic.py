@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from prunepolicy.policy.base import Instruments
+from prunepolicy.policy.kinds.heuristic import Heuristic
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.adapters import adapter_for
-from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.errors import BudgetError, UsageError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.units import UnitGraph
@@ -48,11 +49,36 @@ def test_rounds_measure_anew_and_stay_inside_the_plan_before(graph: UnitGraph) -
     assert once.keep != plan.keep
 
 
+def test_only_the_last_round_must_meet_its_budget() -> None:
+    """Of two layers one may go; a round that aims at 1.4 of them takes what it can."""
+    adapter = adapter_for({"model_type": "llama"})
+    config = {**adapter.tiny(), "num_hidden_layers": 2}
+    graph, seen = adapter.units(config, adapter.shapes(config)), []
+
+    def refresh(plan: Plan) -> Stats:
+        seen.append(plan)
+        return norms(graph, 1)
+
+    policy, budget = load_policy("magnitude").in_rounds(2), Budget(0.5, "layers")
+    plan = policy.plan(graph, norms(graph, 0), budget, Instruments(refresh=refresh))
+    assert len(plan.keep["layers"]) == 1
+    assert seen[0].keep == plan.keep
+    with pytest.raises(BudgetError, match=r"0\.7 of layers"):
+        policy.plan(graph, norms(graph, 0), Budget(0.7, "layers"), Instruments(refresh=refresh))
+
+
 def test_nested_plans_keep_subsets(graph: UnitGraph) -> None:
     policy, stats = load_policy("magnitude"), norms(graph, 0)
     large = policy.plan(graph, stats, Budget(0.75, "ffn"))
     small = policy.plan(graph, norms(graph, 1), Budget(0.5, "ffn"), Instruments(within=large))
     assert all(set(small.keep[name]) < set(large.keep[name]) for name in large.keep)
+
+
+def test_a_kind_that_builds_on_heuristics_keeps_to_its_own_choices_in_rounds() -> None:
+    class Mine(Heuristic):
+        pass
+
+    assert isinstance(Mine().in_rounds(2), Mine)
 
 
 def test_a_senseless_number_of_rounds_is_refused() -> None:

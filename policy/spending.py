@@ -1,0 +1,107 @@
+"""Spend a budget on scores: which units may go, which are left, and how many of the best stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from prunepolicy.policy.base import Instruments
+from prunepolicy.pruning.allocators import Task, allocate, allocators
+from prunepolicy.pruning.budget_meter import meter_for
+from prunepolicy.pruning.errors import BudgetError, UsageError
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
+
+FREE_KINDS = ("ffn", "kv_head", "query_head", "expert", "channel")
+"""Kinds of unit that may go together where layers may differ."""
+MAIN_KINDS = ("ffn", "expert", "channel", "layer")
+"""Kinds of unit of which the first that a network has goes where all layers stay alike."""
+
+
+def searched_groups(graph: UnitGraph, budget: Budget) -> tuple[UnitGroup, ...]:
+    """Return the groups that may lose units: those the budget names, or what suits its shape.
+
+    Raises:
+        UsageError: when the network has none of them.
+    """
+    main = main_kind(graph)
+    return groups_of(graph, budget, budget.kinds or (main if budget.uniform else (*FREE_KINDS, *main)))
+
+
+def main_kind(graph: UnitGraph) -> tuple[str, ...]:
+    """Return the kind of unit that every budget may take from; nothing for a network without any."""
+    return next(((kind,) for kind in MAIN_KINDS if kind in graph.kinds), ())
+
+
+def groups_of(graph: UnitGraph, budget: Budget, kinds: tuple[str, ...]) -> tuple[UnitGroup, ...]:
+    """Return the groups of some kinds.
+
+    Raises:
+        UsageError: when the network has none of them.
+    """
+    groups = graph.of_kind(*kinds)
+    if not groups:
+        raise UsageError(f"This {graph.family} network has no {budget.of} to prune.")
+    return groups
+
+
+def task_for(
+    graph: UnitGraph,
+    scores: Mapping[str, Tensor],
+    budget: Budget,
+    instruments: Instruments,
+    comparable: bool,
+) -> Task:
+    """Return what an allocator needs to know; what an outer plan has removed can't stay.
+
+    Args:
+        scores: per group one number per unit, higher means keep; other groups stay whole.
+        comparable: scores may be added and compared across groups.
+    """
+    return Task(
+        graph,
+        tuple(graph[name] for name in scores),
+        without_removed(scores, instruments.within, graph),
+        budget,
+        meter_for(graph, budget, instruments.seconds),
+        comparable,
+    )
+
+
+def spend(task: Task, allocator: str = "global_rank", exact: bool = True) -> dict[str, tuple[int, ...]]:
+    """Let an allocator keep the best units, and return the groups that lose any.
+
+    Args:
+        allocator: name of the one for per-layer budgets; others are spent by `uniform`.
+        exact: leave at most 1 % of the budget unspent, or refuse.
+
+    Raises:
+        BudgetError: when nothing reachable is within 1 % of the budget, though it has to be.
+    """
+    chosen = "uniform" if task.budget.uniform else allocator
+    try:
+        keep = allocate(chosen, task)
+    except BudgetError:
+        if exact:
+            raise
+        keep = allocators[chosen](task, task.budget.multiple_of or 1)
+    return shrunk(keep, task.graph)
+
+
+def without_removed(scores: Mapping[str, Tensor], plan: Plan | None, graph: UnitGraph) -> dict[str, Tensor]:
+    """Give units that `plan` has removed the score minus infinity."""
+    if plan is None:
+        return dict(scores)
+    remaining = {}
+    for name, score in scores.items():
+        kept = list(plan.kept(graph[name]))
+        remaining[name] = torch.full_like(score, -torch.inf)
+        remaining[name][kept] = score[kept]
+    return remaining
+
+
+def shrunk(keep: Keep, graph: UnitGraph) -> dict[str, tuple[int, ...]]:
+    """Return only the groups that lose units."""
+    return {name: tuple(units) for name, units in keep.items() if len(units) < graph[name].size}
