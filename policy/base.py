@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from prunepolicy.policy.weights import read_weights, write_weights
+from prunepolicy.policy.weights import WEIGHTS_FILE, read_weights, write_tensors
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.budget_meter import Meter
 from prunepolicy.pruning.criteria import Need
@@ -93,7 +93,7 @@ class Policy(ABC):
         """Name of the repair that follows the cut."""
         return self.config.repair
 
-    def in_rounds(self, rounds: int) -> Policy:
+    def in_rounds(self, rounds: int) -> Self:
         """Return this policy, deciding in `rounds` steps with statistics measured anew after each.
 
         Raises:
@@ -134,7 +134,7 @@ class Policy(ABC):
             "kind": self.kind,
             "name": self.name,
             "config": self.config.model_dump(mode="json"),
-            "weights_sha256": write_weights(folder, tensors) if tensors else None,
+            "weights_sha256": write_tensors(folder / WEIGHTS_FILE, tensors) if tensors else None,
         }
         write_text(folder / POLICY_FILE, json.dumps(data, indent=2, sort_keys=True) + "\n")
 

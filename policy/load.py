@@ -21,10 +21,10 @@ def load_policy(source: str | Path) -> Policy:
     """Return the policy called `source`.
 
     Args:
-        source: a folder with a `policy.json`, the folder of a training run (its best policy), the
-            name of a criterion (the heuristic policy of that criterion), of a search (`greedy`, `qubo`),
-            `default` (the best heuristic on held-out text), or the name of a shipped policy, whose
-            version may be left out where there is only one.
+        source: a folder with a `policy.json`, the folder of a training run (its best policy, or its last
+            as long as none was judged), the name of a criterion (the heuristic policy of that criterion),
+            of a search (`greedy`, `qubo`), `default` (the best heuristic on held-out text), or the name of
+            a shipped policy, whose version may be left out where there is only one.
 
     Raises:
         UsageError: when there is no such policy; the nearest name is suggested.
@@ -57,7 +57,12 @@ def built_in_policies() -> tuple[str, ...]:
 
 
 def load_policy_folder(folder: Path) -> Policy:
-    """Read the policy that `Policy.save` wrote."""
+    """Read the policy that `Policy.save` wrote.
+
+    Raises:
+        UsageError: when its kind is unknown.
+        PrunePolicyError: when it is damaged.
+    """
     file = read_policy_file(folder)
     kind = policies[file.kind]
     try:

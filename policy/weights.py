@@ -18,11 +18,6 @@ MOST_BYTES = 1 << 30
 """A policy is small; a larger file is not one."""
 
 
-def write_weights(folder: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write tensors to the folder's weights file, and return its SHA-256."""
-    return write_tensors(folder / WEIGHTS_FILE, tensors)
-
-
 def read_weights(folder: Path, sha256: str | None, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Read a policy's weights, which must have the names, types and shapes of `like`.
 

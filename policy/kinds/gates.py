@@ -55,7 +55,7 @@ class Gates(Policy):
         like = {group: torch.empty(size) for group, size in config.units.items()}
         return cls(config, name, restored_weights(folder, like) if like else None)
 
-    def learned(self, logits: Logits, network: str) -> Gates:
+    def learned(self, logits: Logits, network: str) -> Self:
         """Return this policy with scores for the units of the checkpoint with fingerprint `network`."""
         units = {group: len(values) for group, values in logits.items()}
         learned = self.with_settings(network=network, units=units)
