@@ -95,7 +95,6 @@ class Recipe(RecipePart):
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
-
     @property
     def every_budget(self) -> tuple[Budget, ...]:
         """All budgets, kind by kind."""

@@ -29,6 +29,8 @@ from prunepolicy.pruning.machine import versions
 RECIPE, RUN, METRICS, CHECKPOINT = "recipe.yaml", "run.json", "metrics.jsonl", "checkpoint.json"
 BEST, LAST, EVENTS = "best", "last", "events"
 PACKAGES = ("prunepolicy", "torch", "transformers", "gymnasium", "stable-baselines3", "torch-geometric")
+NOTHING = (RECIPE, RUN)
+"""Files of a run that hasn't learned anything: its recipe may have been wrong, so that it may change."""
 MAY_CHANGE = ("episodes",)
 """Keys of a recipe that a resumed run may change: training for longer is no other training."""
 
@@ -61,12 +63,12 @@ class RunFolder:
 
     @classmethod
     def start(cls, path: Path, recipe: Recipe, command: str) -> RunFolder:
-        """Begin a run in an empty or absent folder.
+        """Begin a run in a folder that is absent, empty, or left by a run that never learned anything.
 
         Raises:
-            UsageError: when the folder holds something.
+            UsageError: when the folder holds something else.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(file.name not in NOTHING for file in path.iterdir())):
             raise UsageError(f"{path} is not empty. Add --resume to continue it, or choose another --out.")
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
         write_text(path / RUN, _described([command]))
@@ -80,7 +82,7 @@ class RunFolder:
         Raises:
             UsageError: when there is none, or it has another recipe.
         """
-        if not (path / RECIPE).is_file():
+        if not (path / RECIPE).is_file() or all(file.name in NOTHING for file in path.iterdir()):
             return cls.start(path, recipe, command)
         old, new = load_recipe(path / RECIPE).model_dump(mode="json"), recipe.model_dump(mode="json")
         changed = [key for key in new if new[key] != old[key] and key not in MAY_CHANGE]

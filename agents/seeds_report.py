@@ -104,7 +104,11 @@ class SeedsReport:
             cells = [f"{value:.4f}" for value in (spread.median, *means)]
             grid.add_row(name, *cells, style="bold" if name == card.name else None)
         console.print(grid)
-        console.print(self.verdict, highlight=False)
+        console.print(self.verdict, highlight=False, soft_wrap=True)
         console.print(agreement(card), highlight=False)
         console.print(f"The policy of seed {card.chosen_seed} is kept as the best.", highlight=False)
-        console.print(f"Use it: prune-with-policy MODEL --policy {self.folder} --keep 0.8 --out smaller/")
+        console.print(
+            f"Use it: prune-with-policy MODEL --policy {self.folder} --keep 0.8 --out smaller/",
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -127,5 +127,9 @@ class TrainReport:
         for row in self.rows():
             grid.add_row(*row, style="bold" if row[0] == self.policy else None)
         console.print(grid)
-        console.print(self.verdict, highlight=False)
-        console.print(f"Use it: prune-with-policy MODEL --policy {self.folder} --keep 0.8 --out smaller/")
+        console.print(self.verdict, highlight=False, soft_wrap=True)
+        console.print(
+            f"Use it: prune-with-policy MODEL --policy {self.folder} --keep 0.8 --out smaller/",
+            highlight=False,
+            soft_wrap=True,
+        )

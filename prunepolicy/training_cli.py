@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from prunepolicy.options import AsJson
 from prunepolicy.running import console_for, error_console
@@ -57,7 +56,7 @@ def train(
     from prunepolicy.agents.train import train
 
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
-    console = error_console if as_json else Console()
+    console = error_console if as_json else console_for()
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     folder = out or RUNS / recipe.stem
     settings, steps = load_recipe(recipe, overrides), Steps(console)

@@ -187,6 +187,14 @@ def broken() -> dict[str, float]:
     return {"reward": 0.0, "loss": float("nan")}
 
 
+def test_a_recipe_that_could_not_begin_does_not_block_its_correction(model: str, tmp_path: Path) -> None:
+    wrong, right = recipe(model, learner={"sample": 3}), recipe(model, episodes=2)
+    for folder, resume in ((tmp_path / "new", False), (tmp_path / "resumed", True)):
+        with pytest.raises(UsageError, match="samples"):
+            train(wrong, folder)
+        assert train(right, folder, resume=resume).steps == 2
+
+
 def test_a_resumed_run_keeps_its_recipe_but_may_go_on_longer(model: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     train(recipe(model, episodes=2), folder)
