@@ -68,22 +68,20 @@ def _scores(card: PolicyCard) -> str:
         "Excess log-perplexity over the dense model in nats per token, right after the cut and without "
         f"repair, on {source} ({amount}), which had no part in choosing the best step. Lower is better. "
         f"{seeds}",
-        table(("policy", *card.learned.cells, "mean"), _rows(card)),
+        table(*_comparison(card)),
         agreement(card),
     ]
     return "\n\n".join(filter(None, parts))
 
 
-def _rows(card: PolicyCard) -> list[tuple[str, ...]]:
-    """Return one row per policy, the best first."""
+def _comparison(card: PolicyCard) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return headings, the best policy first, and one row per model and budget, means last."""
     by_name = {card.name: card.learned, **card.heuristics}
-    ranked = sorted(by_name.items(), key=lambda item: item[1].mean.median)
-    rows = [(name, *map(str, scored.cells.values()), str(scored.mean)) for name, scored in ranked]
+    ranked = dict(sorted(by_name.items(), key=lambda item: item[1].mean.median))
     if len(card.seeds) > 1:
-        chosen = Scored.of([card.chosen])
-        name = f"{card.name}, seed {card.chosen_seed} (this one)"
-        rows.append((name, *map(str, chosen.cells.values()), str(chosen.mean)))
-    return rows
+        ranked[f"{card.name}, seed {card.chosen_seed} (this one)"] = Scored.of([card.chosen])
+    places = [(place, *(str(s.cells[place]) for s in ranked.values())) for place in card.learned.cells]
+    return ("model, budget", *ranked), [*places, ("mean", *(str(s.mean) for s in ranked.values()))]
 
 
 def agreement(card: PolicyCard) -> str:

@@ -108,24 +108,27 @@ class TrainReport:
             ) from error
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return one row per policy, the best first: name, every score, mean."""
-        return [
-            (name, *(f"{value:.4f}" for value in self.scores[name].values()), f"{average:.4f}")
-            for name, average in self.means.items()
+        """Return one row per model and budget, and one of means: its name, and every policy's score."""
+        places = [
+            (place, *(f"{self.scores[name][place]:.4f}" for name in self.means))
+            for place in self.scores[self.policy]
         ]
+        return [*places, ("mean", *(f"{average:.4f}" for average in self.means.values()))]
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Headings of `rows`."""
-        return ("policy", *self.scores[self.policy], "mean")
+        """Headings of `rows`: the policies, the best first."""
+        return ("model, budget", *self.means)
 
     def render(self, console: Console) -> None:
         """Print the table and the verdict."""
         grid = Table(title="Excess log-perplexity over the dense model, nats per token")
         for heading in self.columns:
-            grid.add_column(heading, justify="left" if heading == "policy" else "right")
+            left = heading == self.columns[0]
+            style = "bold" if heading == self.policy else None
+            grid.add_column(heading, justify="left" if left else "right", style=style)
         for row in self.rows():
-            grid.add_row(*row, style="bold" if row[0] == self.policy else None)
+            grid.add_row(*row)
         console.print(grid)
         console.print(self.verdict, highlight=False, soft_wrap=True)
         console.print(

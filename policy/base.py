@@ -36,14 +36,14 @@ class PolicyConfig(BaseModel):
         repair: name of the repair after the cut, None for none.
         samples: texts (or images) on which the model is watched.
         length: tokens of each.
-        probe: what they are: `self`, `start` or a text file, see `Probe`.
+        probe: what they are; a policy may come from anywhere, so it names no file.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     repair: str | None = None
     samples: int = Field(default=64, ge=1)
     length: int = Field(default=128, ge=2)
-    probe: str = "self"
+    probe: Literal["self", "start"] = "self"
 
 
 @dataclass(frozen=True)

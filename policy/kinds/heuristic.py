@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from pydantic import Field
 
@@ -26,14 +26,12 @@ class HeuristicConfig(PolicyConfig):
         per_layer_criterion: the score where layers may differ, None for the same one.
         allocator: name of the allocator for per-layer budgets; uniform budgets use `uniform`.
         rounds: removal rounds; statistics are measured anew after each.
-        probe: `self` or `start`; a heuristic may come from anywhere, so it names no file.
     """
 
     criterion: str = "fisher_activation"
     per_layer_criterion: str | None = None
     allocator: str = "global_rank"
     rounds: int = Field(default=1, ge=1, le=MOST_ROUNDS)
-    probe: Literal["self", "start"] = "self"
 
 
 class Heuristic(Policy):

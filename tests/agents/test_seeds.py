@@ -58,7 +58,9 @@ def test_the_seed_is_chosen_by_the_selection_score_alone(invented: MakeReport) -
     report = joint(invented, (0.5, 0.9, 0.7), selected=(-3.0, -1.0, -2.0))
     card = report.card
     assert (card.chosen_seed, set(card.chosen.values())) == (1, {0.9})
-    assert "| rows, seed 1 (this one) | 0.9000 | 0.9000 | 0.9000 |" in policy_card(card)
+    table = [line.split(" | ") for line in policy_card(card).splitlines() if line.startswith("| m")]
+    assert table[0][-1] == "rows, seed 1 (this one) |"
+    assert {row[-1] for row in table[1:]} == {"0.9000 |"}
     assert (card.learned.mean.median, card.learned.mean.least, card.learned.mean.most) == (0.7, 0.5, 0.9)
 
 
