@@ -1,0 +1,60 @@
+"""What every policy that ships must hold: found by name, small, honest about itself, within its budgets."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from prunepolicy.policy.load import load_policy
+from prunepolicy.policy.shelf import SHELF, shipped
+from prunepolicy.pruning.adapters import adapter_for
+from prunepolicy.pruning.budget_meter import meter_for
+from prunepolicy.pruning.plan import Budget
+from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.units import UnitGraph
+
+NAMES = sorted(shipped().index().policies)
+FAMILIES = ["llama", "gpt2", "gemma3_text", "opt"]
+STATISTICS = ("output", "rms", "max", "first_rms")
+
+
+def graph_of(model_type: str) -> UnitGraph:
+    adapter = adapter_for({"model_type": model_type})
+    config = adapter.tiny()
+    return adapter.units(config, adapter.shapes(config))
+
+
+def stats_of(graph: UnitGraph) -> Stats:
+    values: dict[str, dict[str, torch.Tensor]] = {name: {} for name in (*STATISTICS, "gradients", "rows")}
+    for group in graph.groups:
+        for name in STATISTICS:
+            values[name][group.name] = torch.rand(group.size) + 0.1
+        values["gradients"][group.name] = torch.randn(8, group.size)
+        values["rows"][group.name] = torch.rand(group.size, 4)
+    return Stats(values)
+
+
+def test_something_ships() -> None:
+    assert {json.loads((SHELF / name / "policy.json").read_text())["kind"] for name in NAMES} >= {"prunenet"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_small_and_its_card_says_how_it_compares(name: str) -> None:
+    files = list((SHELF / name).iterdir())
+    assert sum(file.stat().st_size for file in files) < 1_000_000
+    card = json.loads((SHELF / name / "card.json").read_text())
+    assert len(card["seeds"]) >= 3
+    assert card["held_out"]
+    assert (SHELF / name / "README.md").read_text().startswith(f"**{card['verdict']}**")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", NAMES)
+def test_it_plans_for_families_it_never_saw_within_the_budget(name: str, family: str) -> None:
+    graph, budget = graph_of(family), Budget(0.75, "ffn")
+    policy = load_policy(name)
+    plan = policy.plan(graph, stats_of(graph), budget)
+    assert plan.made_by == name
+    assert 0.74 < meter_for(graph, budget)(plan.keep) <= 0.75
