@@ -11,7 +11,7 @@ from policy_figure import plot_policies
 from policy_tables import Comparison, policies
 from quality_tables import plot_quality, quality, write_readme
 from speed_tables import latency, startup, streaming
-from training_tables import episodes, prunenet_episode, prunenet_saturation
+from training_tables import episodes, prunenet_episode, prunenet_saturation, small_models, surrogate
 
 from prunepolicy.pruning.atomic import write_text
 
@@ -25,6 +25,8 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "episodes": episodes,
     "prunenet_episode": prunenet_episode,
     "prunenet_saturation": prunenet_saturation,
+    "surrogate": surrogate,
+    "small_models": small_models,
 }
 """One per results file, in the order of the document."""
 

@@ -72,3 +72,33 @@ def prunenet_saturation(results: dict[str, Any]) -> str:
     )
     head = ["learner", "mean keep before", "after", "spread before", "after", "KS"]
     return "\n".join(["## What PruneNet's update learns\n", note + "\n", table(head, rows), ""])
+
+
+def surrogate(results: dict[str, Any]) -> str:
+    """How well the surrogate and short texts know which plans are better."""
+    lines = []
+    for row in results["rows"]:
+        shape = "equal widths" if row["uniform"] else "per layer"
+        kind, _, shrinkage = row["by"].partition(" ")
+        what = f"surrogate, shrinkage {shrinkage}" if kind == "surrogate" else "measured on texts"
+        searched = f"{row['searched']:.2f}" if "searched" in row else ""
+        taus = (f"{row[name]:.2f}" for name in ("tau", "tau_all_sizes"))
+        lines.append([row["model"], shape, what, f"{row['amount']}", *taus, searched])
+    note = (
+        "Kendall's tau with the rise of the loss measured on many texts, among plans of equal and of all "
+        "sizes; `searched` is the measured rise of the plan that a search on the surrogate finds, as a share "
+        f"of the Fisher ranking's; {results['machine']}."
+    )
+    head = ["model", "widths", "predicted by", "samples", "tau, equal size", "tau, all sizes", "searched"]
+    return "\n".join(["## Surrogate\n", note + "\n", table(head, lines), ""])
+
+
+def small_models(results: dict[str, Any]) -> str:
+    """The small models that graph policies learn from and are judged on."""
+    lines = [
+        [row["name"], f"{row['parameters']:,}", f"{row['steps']:,}", f"{row['validation_perplexity']:.1f}"]
+        for row in results["models"]
+    ]
+    head = ["model", "parameters", "steps", "validation perplexity"]
+    note = "Trained by `make models` from the prose in installed packages; held-out documents validate."
+    return "\n".join(["## Small models\n", note + "\n", table(head, lines), ""])
