@@ -14,11 +14,13 @@ from prunepolicy.pruning.atomic import partial_folder
 from prunepolicy.pruning.errors import UsageError
 
 
-def ship(run: Path, name: str, shelf: Shelf) -> None:
+def ship(run: Path, name: str, shelf: Shelf, caveat: str = "") -> None:
     """Copy the best policy of the run folder `run`, renamed, with its card.
 
     Args:
         name: of the form NAME.vN.
+        caveat: what benchmarks found that the run didn't; it leads the card, whose verdict is then a tie
+            at best.
 
     Raises:
         UsageError: when the name doesn't fit, or the card names places on this machine.
@@ -32,10 +34,18 @@ def ship(run: Path, name: str, shelf: Shelf) -> None:
     shutil.rmtree(prepared, ignore_errors=True)
     try:
         policy.save(prepared)
-        write_policy_card(card.model_copy(update={"name": name}), prepared, source=name)
+        write_policy_card(_qualified(card, caveat).model_copy(update={"name": name}), prepared, source=name)
         shelf.add(name, prepared)
     finally:
         shutil.rmtree(prepared, ignore_errors=True)
+
+
+def _qualified(card: PolicyCard, caveat: str) -> PolicyCard:
+    """Put a caveat before the verdict: it can lower what a run says of itself, never raise it."""
+    if not caveat:
+        return card
+    word = "ties" if card.word == "beats" else card.word
+    return card.model_copy(update={"word": word, "verdict": f"{caveat} {card.verdict}"})
 
 
 def check_portable(card: PolicyCard) -> None:

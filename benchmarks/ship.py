@@ -16,10 +16,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a training run")
     parser.add_argument("name", help="NAME.vN")
+    parser.add_argument("--caveat", default="", help="what benchmarks found that the run didn't see")
     parser.add_argument("--shelf", type=Path, default=SHELF, help="another folder with an index.json")
     options = parser.parse_args()
     try:
-        ship(options.run, options.name, Shelf(options.shelf))
+        ship(options.run, options.name, Shelf(options.shelf), options.caveat)
     except PrunePolicyError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -70,6 +70,17 @@ def test_what_does_not_fit_the_shelf_leaves_nothing_on_it(
     assert [file.name for file in shelf.folder.iterdir()] == ["index.json"]
 
 
+def test_a_caveat_leads_the_card_and_only_lowers_its_verdict(run: Path, shelf: Shelf) -> None:
+    card = run / "best" / "card.json"
+    data = json.loads(card.read_text())
+    for number, (before, after) in enumerate((("beats", "ties"), ("loses", "loses")), 1):
+        card.write_text(json.dumps({**data, "word": before}))
+        ship(run, f"tiny-rows.v{number}", shelf, "Only on toys.")
+        folder = shelf.verified(f"tiny-rows.v{number}")
+        assert read_card(folder).word == after
+        assert (folder / "README.md").read_text().startswith(f"**Only on toys. {data['verdict']}**")
+
+
 def test_runs_without_a_card_or_with_places_of_one_machine_do_not_ship(run: Path, shelf: Shelf) -> None:
     card = run / "best" / "card.json"
     data = json.loads(card.read_text())
