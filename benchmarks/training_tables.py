@@ -30,7 +30,7 @@ def episodes(results: dict[str, Any]) -> str:
         "best / published",
     ]
     note = (
-        "Episodes a second of `prunepolicy/Prune-v0` with random actions, the quality predicted by the "
+        "Episodes a second of `Prune-v0` with random actions, the quality predicted by the "
         f"surrogate, by where it is stepped and in how many processes; {results['machine']}, load "
         f"{results['load_average']}. The published procedure takes {published:.2f} s for one episode of the "
         f"same network ({results['published']})."
