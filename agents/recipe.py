@@ -95,6 +95,17 @@ class Recipe(RecipePart):
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
+    def policy_settings(self, kind: str, settings: type[Settings]) -> Settings:
+        """Return the checked settings of the policy to learn.
+
+        Raises:
+            UsageError: when it is of another kind than the one that the algorithm learns.
+        """
+        if self.policy.get("kind") != kind:
+            raise UsageError(f"The algorithm {self.algorithm} learns policies of the kind {kind}.")
+        given = {key: value for key, value in self.policy.items() if key != "kind"}
+        return checked(settings, given, "policy")
+
     @property
     def every_budget(self) -> tuple[Budget, ...]:
         """All budgets, kind by kind."""

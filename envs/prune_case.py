@@ -51,7 +51,7 @@ class PruneCase:
     @cached_property
     def groups(self) -> tuple[UnitGroup, ...]:
         """The groups that may lose units."""
-        return self.graph.of_kind(*(self.budget.kinds or ("ffn", "channel")))
+        return budgeted_groups(self.graph, self.budget)
 
     @cached_property
     def surrogate(self) -> Surrogate:
@@ -103,6 +103,11 @@ class PruneCase:
         """Keep the best units within the budget, widths in steps of one."""
         task = Task(self.graph, self.groups, scores, budget, self.meter, comparable=True)
         return allocators["uniform" if budget.uniform else "global_rank"](task, 1)
+
+
+def budgeted_groups(graph: UnitGraph, budget: Budget) -> tuple[UnitGroup, ...]:
+    """Return the groups that episodes under `budget` decide on: channels, where it names no units."""
+    return graph.of_kind(*(budget.kinds or ("ffn", "channel")))
 
 
 def invented_case(seed: int = 0, widths: int = 32, layers: int = 3, samples: int = 16) -> PruneCase:

@@ -60,9 +60,7 @@ class GradientGates(Learner):
 
     def __init__(self, assignment: Assignment) -> None:
         recipe = assignment.recipe
-        settings = {key: value for key, value in recipe.policy.items() if key != "kind"}
-        if recipe.policy.get("kind") != "gates":
-            raise UsageError("The algorithm gradient_gates learns policies of the kind gates.")
+        settings = recipe.policy_settings("gates", GatesConfig)
         if len(assignment.subjects) != 1 or recipe.held_out:
             raise UsageError("Gates fit the one network they learned: name one model, none as held_out.")
         self.config = checked(GradientGatesConfig, recipe.learner, "learner")
@@ -70,7 +68,7 @@ class GradientGates(Learner):
         self.tokens = _texts(self.subject, self.config, recipe.seed)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.instruments = [Instruments(seconds=self.subject.seconds(budget)) for budget in self.budgets]
-        beginner = Gates(checked(GatesConfig, settings, "policy"))
+        beginner = Gates(settings)
         self.logits = self._start(beginner, assignment)
         averaged = {name: logits.detach().clone() for name, logits in self.logits.items()}
         self._policy = beginner.learned(averaged, self._network)

@@ -11,9 +11,11 @@ from pydantic import Field
 from prunepolicy.agents.algorithms.registry import Assignment, Learner, LearnerState, algorithms
 from prunepolicy.agents.audited_cases import Reward, audited_cases
 from prunepolicy.agents.recipe import RecipePart, checked
-from prunepolicy.envs.prune_case import PruneCase
+from prunepolicy.envs.prune_case import PruneCase, budgeted_groups
 from prunepolicy.policy.kinds.graph import Graph, GraphConfig
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.plan import Budget
+from prunepolicy.pruning.units import UnitGraph
 
 if TYPE_CHECKING:
     from prunepolicy.agents.prune_agent import PruneAgent
@@ -60,12 +62,12 @@ class Ppo(Learner):
 
     def __init__(self, assignment: Assignment) -> None:
         recipe = assignment.recipe
-        settings = {key: value for key, value in recipe.policy.items() if key != "kind"}
-        if recipe.policy.get("kind") != "graph":
-            raise UsageError("The algorithm ppo learns policies of the kind graph.")
+        settings = recipe.policy_settings("graph", GraphConfig)
         config = checked(PPOConfig, recipe.learner, "learner")
-        policy = Graph(checked(GraphConfig, settings, "policy"))
+        policy = Graph(settings)
         probe = replace(policy.probe, seed=recipe.seed)
+        for subject in assignment.subjects:
+            check_same_units(policy, subject.checkpoint.graph, recipe.every_budget)
         cases, self._evidence = audited_cases(assignment, probe, config.reward)
         self._prepare(policy, config, cases, recipe.sizes, recipe.seed)
 
@@ -113,6 +115,16 @@ class Ppo(Learner):
     def evidence(self) -> dict[str, float]:
         """Return how well the surrogate predicts what was measured, where there is one."""
         return self._evidence
+
+
+def check_same_units(policy: Graph, graph: UnitGraph, budgets: Sequence[Budget]) -> None:
+    """Raise `UsageError` where episodes would prune other units than the policy's plans do."""
+    for budget in budgets:
+        if not budget.kinds and set(policy.groups(graph, budget)) != set(budgeted_groups(graph, budget)):
+            raise UsageError(
+                f"{budget} leaves open which units may go; name them in the recipe's budgets, for example "
+                "units: [ffn, layers]."
+            )
 
 
 algorithms.add("ppo", Ppo)

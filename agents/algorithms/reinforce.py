@@ -65,11 +65,9 @@ class Reinforce(Learner):
 
     def __init__(self, assignment: Assignment) -> None:
         recipe = assignment.recipe
-        settings = {key: value for key, value in recipe.policy.items() if key != "kind"}
-        if recipe.policy.get("kind") != "prunenet":
-            raise UsageError("The algorithm reinforce learns policies of the kind prunenet.")
+        settings = recipe.policy_settings("prunenet", PruneNetConfig)
         config = checked(ReinforceConfig, recipe.learner, "learner")
-        policy = PruneNet(checked(PruneNetConfig, settings, "policy"))
+        policy = PruneNet(settings)
         reads = shapings[config.shaping].reads
         networks = [row_blocks(subject, policy, reads, assignment) for subject in assignment.subjects]
         self._prepare(policy, config, networks, recipe.seed)

@@ -14,7 +14,7 @@ import transformers
 from stable_baselines3.common.callbacks import BaseCallback
 
 from prunepolicy.agents.algorithms import LearnerState
-from prunepolicy.agents.algorithms.ppo import Ppo, PPOConfig
+from prunepolicy.agents.algorithms.ppo import Ppo, PPOConfig, check_same_units
 from prunepolicy.agents.prune_agent import AGENT_FILE, STATE_FILE, PruneAgent
 from prunepolicy.agents.recipe import Recipe
 from prunepolicy.agents.train import train
@@ -24,6 +24,7 @@ from prunepolicy.policy.kinds.graph import Graph, GraphConfig
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.units import Keep
 
 Make = Callable[..., Checkpoint]
@@ -245,3 +246,13 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
 def test_other_kinds_of_policies_are_refused(model: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="of the kind graph"):
         train(recipe(model, policy={"kind": "prunenet"}), tmp_path / "run")
+
+
+def test_budgets_that_leave_the_units_open_are_refused_where_plans_would_differ() -> None:
+    graph = invented_case().graph
+    mixing, plain = Graph(GraphConfig(units=("ffn", "layers"))), Graph()
+    check_same_units(plain, graph, [Budget(0.8, "params"), Budget(0.8, "ffn", uniform=False)])
+    check_same_units(mixing, graph, [Budget(0.8, "params", units=("ffn", "layers"))])
+    for policy, budget in ((mixing, Budget(0.8, "params")), (plain, Budget(0.8, "params", uniform=False))):
+        with pytest.raises(UsageError, match="leaves open which units"):
+            check_same_units(policy, graph, [budget])
