@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prunepolicy.agents.opened_model import OpenedModel
 from prunepolicy.agents.progress import Steps
 from prunepolicy.policy.base import Instruments, Policy
-from prunepolicy.pruning.activations import activation_stats
+from prunepolicy.pruning.activations import ActivationWatch, activation_stats
 from prunepolicy.pruning.budget_meter import Meter
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.cut import Edits
@@ -24,7 +24,11 @@ from prunepolicy.pruning.repair import Patient, repairs
 from prunepolicy.pruning.row_features import row_stats, scored_stats
 from prunepolicy.pruning.stats import Stats, weight_stats
 
-MEASURED: set[Need] = {"activations", "gradients"}
+WATCHED: dict[Need, str] = {
+    "activations": "what every unit adds (activations)",
+    "gradients": "what every unit matters to the loss (gate gradients)",
+}
+MEASURED = set(WATCHED)
 """Statistics that change when units go, so that working in rounds means measuring them again."""
 
 
@@ -72,17 +76,20 @@ class Subject(OpenedModel):
                 stats = stats.merged(self._rows(needs))
         if not needs & MEASURED:
             return stats
-        inputs = self.probe(probe)
-        count = len(next(iter(inputs.values())))
+        return stats.merged(self._measured(needs, probe, plan))
+
+    def _measured(self, needs: set[Need], probe: Probe, plan: Plan | None) -> Stats:
+        """Watch the running model; one pass serves activations and gradients alike."""
+        graph, inputs = self.checkpoint.graph, self.probe(probe)
         groups = [group for group in graph.groups if group.gate is not None]
-        if "activations" in needs:
-            with self.steps.step("watch what every unit adds (activations)", count) as tick:
-                stats = stats.merged(activation_stats(self.model, graph, groups, inputs, plan, tick))
-        if "gradients" in needs:
-            with self.steps.step("watch what every unit matters to the loss (gate gradients)", count) as tick:
+        what = " and ".join(name for need, name in WATCHED.items() if need in needs)
+        with self.steps.step(f"watch {what}", len(next(iter(inputs.values())))) as tick:
+            if "gradients" not in needs:
+                return activation_stats(self.model, graph, groups, inputs, plan, tick)
+            watch = ActivationWatch(self.model, groups if "activations" in needs else ())
+            with watch.watching():
                 found = gate_gradients(self.model, graph, groups, inputs, plan, probe.seed, tick)
-                stats = stats.merged(found)
-        return stats
+        return watch.stats().merged(found) if watch.groups else found
 
     def _rows(self, needs: set[Need]) -> Stats:
         blocks, stats = self.checkpoint.graph.of_kind("ffn"), Stats()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,59 @@ class _Record:
         self.entries[name] = self.entries[name] + value if name in self.entries else value
 
 
+class ActivationWatch:
+    """Sees what the gates of `groups` see while the model reads probe inputs, and adds it up.
+
+    Args:
+        groups: those without a gate are left out.
+    """
+
+    def __init__(self, model: nn.Module, groups: Iterable[UnitGroup]) -> None:
+        self.model = model
+        self.groups = [group for group in groups if group.gate is not None]
+        self._records: dict[str, _Record] = {}
+        self._layers: dict[str, Tensor] = {}
+        self._mass: dict[str, Tensor] = {}
+        self._passes = 0
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch whatever the model reads while the context lasts.
+
+        Gates that are attached inside act after the watch, so that units which they remove are still
+        seen: they may come back.
+        """
+        with ExitStack() as stack:
+            for group in self.groups:
+                self._watch(stack, group)
+            experts = [group for group in self.groups if group.gate and group.gate.expert is not None]
+            self._records |= _watch_experts(stack, self.model, experts)
+            stack.callback(self.model.register_forward_hook(self._count).remove)
+            yield
+
+    def stats(self) -> Stats:
+        """Return the statistics of everything that was read."""
+        stats = _unit_statistics(self._records)
+        stats["angular"] = {name: total / self._passes for name, total in self._layers.items()}
+        stats["output"] |= {name: total / self._passes for name, total in self._mass.items()}
+        stats["output"] |= stats["angular"]
+        return Stats(stats)
+
+    def _watch(self, stack: ExitStack, group: UnitGroup) -> None:
+        assert group.gate is not None
+        if group.gate.how == "residual":
+            self._layers[group.name] = torch.zeros(group.size)
+            _watch_turning(stack, self.model, group, self._layers[group.name])
+        elif group.gate.how == "router":
+            self._mass[group.name] = torch.zeros(group.size)
+            _watch_routing(stack, self.model, group, self._mass[group.name])
+        elif group.gate.how in ("input", "output"):
+            self._records[group.name] = _watch_entries(stack, self.model, group)
+
+    def _count(self, *passed: object) -> None:
+        self._passes += 1
+
+
 def activation_stats(
     model: nn.Module,
     graph: UnitGraph,
@@ -59,30 +112,10 @@ def activation_stats(
     tick: Tick = lambda done: None,
 ) -> Stats:
     """Return activation statistics of `groups`, on the model as `plan` would leave it."""
-    chosen = [group for group in groups if group.gate is not None]
-    records: dict[str, _Record] = {}
-    layers: dict[str, Tensor] = {}
-    mass: dict[str, Tensor] = {}
-    with ExitStack() as stack:
-        for group in chosen:
-            assert group.gate is not None
-            if group.gate.how == "residual":
-                layers[group.name] = torch.zeros(group.size)
-                _watch_turning(stack, model, group, layers[group.name])
-            elif group.gate.how == "router":
-                mass[group.name] = torch.zeros(group.size)
-                _watch_routing(stack, model, group, mass[group.name])
-            elif group.gate.how in ("input", "output"):
-                records[group.name] = _watch_entries(stack, model, group)
-        records |= _watch_experts(stack, model, [g for g in chosen if g.gate and g.gate.expert is not None])
-        # Last, so that units which the plan removes are still seen: they may come back.
-        stack.enter_context(masked(model, graph, plan) if plan else nullcontext())
-        calls = read_inputs(model, inputs, tick)
-    stats = _unit_statistics(records)
-    stats["angular"] = {name: total / calls for name, total in layers.items()}
-    stats["output"] |= {name: total / calls for name, total in mass.items()}
-    stats["output"] |= stats["angular"]
-    return Stats(stats)
+    watch = ActivationWatch(model, groups)
+    with watch.watching(), masked(model, graph, plan) if plan else nullcontext():
+        read_inputs(model, inputs, tick)
+    return watch.stats()
 
 
 def _watch_entries(stack: ExitStack, model: nn.Module, group: UnitGroup) -> _Record:
@@ -134,7 +167,8 @@ def _watch_turning(stack: ExitStack, model: nn.Module, group: UnitGroup, angles:
         def hook(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
             before = inputs[0] if inputs else named["hidden_states"]
             after = output[0] if isinstance(output, tuple) else output
-            cosine = F.cosine_similarity(before.float(), after.float(), dim=-1).clamp(-1, 1)
+            pair = (before.detach().float(), after.detach().float())
+            cosine = F.cosine_similarity(*pair, dim=-1).clamp(-1, 1)
             angles[layer] += (cosine.acos() / math.pi).mean().cpu()
 
         return hook
@@ -150,7 +184,8 @@ def _watch_routing(stack: ExitStack, model: nn.Module, group: UnitGroup, mass: T
 
     def hook(module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor, Tensor]) -> None:
         _, scores, experts = output
-        per_token = torch.zeros(len(experts), len(mass)).scatter_(1, experts.cpu(), scores.float().cpu())
+        chosen, weights = experts.cpu(), scores.detach().float().cpu()
+        per_token = torch.zeros(len(experts), len(mass)).scatter_(1, chosen, weights)
         mass.add_(per_token.mean(0))
 
     handle = find_module(model, group.gate.module).register_forward_hook(hook)

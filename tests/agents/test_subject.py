@@ -17,7 +17,7 @@ from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.plan import Budget
+from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.stats import Stats
 
@@ -82,3 +82,22 @@ def test_equal_seeds_give_equal_plans(name: str, subject: Subject) -> None:
 def test_chance_depends_on_the_seed(subject: Subject) -> None:
     policy, budget = policy_called("random"), Budget(0.75, "ffn")
     assert subject.plan(policy, budget, PROBE) != subject.plan(policy, budget, Probe(seed=1))
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral", "gpt2"])
+@pytest.mark.parametrize("cut", [False, True], ids=["whole", "masked"])
+def test_one_pass_sees_what_two_would(
+    family: str, cut: bool, tiny_checkpoint: Make, byte_tokenizer: object
+) -> None:
+    checkpoint = tiny_checkpoint(family, vocab_size=258)
+    byte_tokenizer.save_pretrained(checkpoint.folder)  # type: ignore[attr-defined]
+    subject, probe = Subject("tiny", checkpoint, Hardware("cpu", "float32")), PROBE
+    block = next(group for group in checkpoint.graph.groups if group.kind == "ffn")
+    plan = Plan({block.name: tuple(range(block.size // 2))}, Budget(0.5), "test") if cut else None
+    together = subject.stats({"activations", "gradients"}, probe, plan)
+    apart = subject.stats({"activations"}, probe, plan).merged(subject.stats({"gradients"}, probe, plan))
+    assert together.values.keys() == apart.values.keys()
+    for name, by_group in apart.values.items():
+        assert together.values[name].keys() == by_group.keys()
+        for group, numbers in by_group.items():
+            torch.testing.assert_close(together.get(name, group), numbers, rtol=1e-4, atol=1e-6)
