@@ -166,4 +166,5 @@ def _conclude(run: RunFolder, learner: Learner, judge: Judge, progress: Progress
     )
     report.save(run.path)
     write_policy_card(report.card, run.path / BEST)
+    run.count_cpu()
     return report
