@@ -9,10 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from prunepolicy.policy.zoo.index import FileName, Index
+from prunepolicy.policy.zoo.index import MOST_INDEX_BYTES, FileName, Index
 from prunepolicy.policy.zoo.opened import INDEX
 from prunepolicy.policy.zoo.push import Parcel, believed_by
+from prunepolicy.policy.zoo.settings import offline
 from prunepolicy.policy.zoo.signing import signed
+from prunepolicy.policy.zoo.sources.hub import Hub
+from prunepolicy.policy.zoo.transfer import read_whole
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 if TYPE_CHECKING:
@@ -67,14 +70,9 @@ def push_to_hub(parcel: Parcel, repo: str, keys: Keys) -> str:
 def _index_there(api: HfApi, repo: str, commit: str | None, keys: Keys) -> Index:
     """Return the index of the repository as it is at `commit`, an empty one where there is none yet."""
     if not api.file_exists(repo, INDEX, revision=commit):
-        return Index()
-    from prunepolicy.policy.zoo.index import MOST_INDEX_BYTES
-    from prunepolicy.policy.zoo.sources.hub import Hub
-    from prunepolicy.policy.zoo.transfer import read_whole
-
-    return believed_by(
-        keys, read_whole(Hub(f"hf://{repo}@{commit}"), INDEX, MOST_INDEX_BYTES), f"hf://{repo}"
-    )
+        return Index.empty()
+    signed_there = read_whole(Hub(f"hf://{repo}@{commit}"), INDEX, MOST_INDEX_BYTES)
+    return believed_by(keys, signed_there, f"hf://{repo}")
 
 
 def push_folder(folder: Path, repo: str, private: bool | None, message: str, token: Any) -> str:
@@ -99,6 +97,8 @@ def hub_api(token: Any = None) -> HfApi:
 @contextmanager
 def _told(repo: str) -> Iterator[None]:
     """Turn what the hub's client raises into one sentence; its errors share no base."""
+    if offline():
+        raise PrunePolicyError("PRUNEPOLICY_OFFLINE or HF_HUB_OFFLINE forbids a push to the hub.")
     try:
         yield
     except PrunePolicyError:

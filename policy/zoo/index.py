@@ -107,9 +107,14 @@ class Index(IndexPart):
         serial: counts up with every change, so that an old index can't be passed off as the current one.
     """
 
-    schema_version: Literal[1] = INDEX_SCHEMA
-    serial: int = Field(default=0, ge=0, lt=1 << 53)
-    policies: dict[FullName, Entry] = Field(default={}, max_length=MOST_POLICIES)
+    schema_version: Literal[1]
+    serial: int = Field(ge=0, lt=1 << 53)
+    policies: dict[FullName, Entry] = Field(max_length=MOST_POLICIES)
+
+    @classmethod
+    def empty(cls) -> Index:
+        """Return the index of a zoo before its first policy."""
+        return cls(schema_version=INDEX_SCHEMA, serial=0, policies={})
 
     @checks_model(mode="after")
     def _check_versions(self) -> Self:
@@ -134,7 +139,9 @@ class Index(IndexPart):
             _check_change(name, old, entry)
         listed = dict(sorted({**self.policies, name: entry}.items()))
         try:
-            return Index.model_validate({"serial": self.serial + 1, "policies": listed})
+            return Index.model_validate(
+                {"schema_version": INDEX_SCHEMA, "serial": self.serial + 1, "policies": listed}
+            )
         except ValidationError as error:
             raise UsageError(f"Can't list {name}: {sentence_of(error, Index)}.") from error
 

@@ -40,6 +40,7 @@ class Zoo:
             spelling: what `--source` takes; None for what environment and settings say.
 
         Raises:
+            UsageError: when settings are wrong.
             PrunePolicyError: when there is none, or it isn't signed by a trusted key.
         """
         source = source_of(configured_source(spelling))
@@ -53,6 +54,8 @@ class Zoo:
             raise InterruptedTransferError(f"{error}{hint}") from error
         try:
             index = believed(signed, source)
+        except UsageError:
+            raise
         except PrunePolicyError as error:
             raise PrunePolicyError(f"{error}{_set_aside(signed, source)}") from error
         if source.in_place is None:

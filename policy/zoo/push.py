@@ -118,7 +118,7 @@ def own_index(folder: Path, keys: Keys) -> Index:
         PrunePolicyError: when no trusted key and none of `keys` has signed it.
     """
     if not (folder / INDEX).exists():
-        return Index()
+        return Index.empty()
     return believed_by(keys, (folder / INDEX).read_bytes(), str(folder))
 
 
