@@ -92,8 +92,15 @@ def listing_of(run: Path, name: str | None, version: str | None, licence: str) -
 
 
 def best_of(run: Path) -> Path:
-    """Return the folder of a run's best policy; a policy's folder is its own."""
-    return run if (run / POLICY_FILE).is_file() else run / BEST
+    """Return the folder of a run's best policy; a policy's folder is its own.
+
+    Raises:
+        UsageError: when there is none.
+    """
+    for folder in (run, run / BEST):
+        if (folder / POLICY_FILE).is_file():
+            return folder
+    raise UsageError(f"{run} holds no policy; give the folder of a finished run, or that of a policy.")
 
 
 def origin(card: PolicyCard) -> str:
