@@ -89,6 +89,7 @@ class PolicyCard(CardPart):
         evidence: what the algorithm measured about itself, such as a surrogate's correlation.
         recipe: of the chosen seed.
         cpu_seconds: of learning and judging, over all seeds; None where it isn't known.
+        judges: fingerprints of the models that the scores are of, by name; empty in cards of early versions.
     """
 
     schema_version: Literal[1] = 1
@@ -110,6 +111,7 @@ class PolicyCard(CardPart):
     evidence: dict[str, float]
     recipe: dict[str, Any]
     cpu_seconds: float | None = None
+    judges: dict[str, str] = {}
 
     @property
     def best_heuristic(self) -> str | None:
@@ -146,6 +148,7 @@ def card_of(
         failures=_failures(learned, heuristics),
         evidence=chosen.evidence,
         recipe=chosen.recipe,
+        judges=chosen.judges,
     )
 
 

@@ -31,12 +31,14 @@ class Rescore:
         where: model and budget.
         card: excess log-perplexity by the card, nats per token.
         here: by the measurement.
+        same_model: whether the card says by its fingerprint that it was this very model.
     """
 
     name: str
     where: str
     card: float
     here: float
+    same_model: bool
 
     @property
     def tolerance(self) -> float:
@@ -52,9 +54,10 @@ class Rescore:
     def sentence(self) -> str:
         """What was found."""
         verdict = "confirms" if self.agrees else "contradicts"
+        doubt = "" if self.same_model else " The card doesn't say by fingerprint that it was this model."
         return (
             f"Measured again, {self.where}: {self.here:.4f} nats per token over the dense model where the "
-            f"card says {self.card:.4f}, which {verdict} it (tolerance {self.tolerance:.4f})."
+            f"card says {self.card:.4f}, which {verdict} it (tolerance {self.tolerance:.4f}).{doubt}"
         )
 
 
@@ -75,32 +78,33 @@ def rescore(folder: Path, steps: Steps) -> Rescore:
     place = place_of(subject, budget)
     judge = Judge((subject,), (budget,), recipe.evaluation, recipe.seed).for_the_end()
     found = judge.scores(load_policy_folder(folder))[place]
-    return Rescore(card.name, place, card.chosen[place], found)
+    return Rescore(card.name, place, card.chosen[place], found, subject.name in card.judges)
 
 
 def _smallest(card: PolicyCard, recipe: Recipe, steps: Steps) -> Subject:
     judges = card.held_out or card.models
-    here = [place for name in judges if (place := _checkpoint_here(name)) is not None]
+    here = [place for name in judges if (place := _checkpoint_here(name, card.judges.get(name)))]
     if not here:
         made = (
             " (`make models` trains those in models/)" if any(n.startswith("models/") for n in judges) else ""
         )
         raise PrunePolicyError(
             f"The card of {card.name} can't be measured again here: it needs one of {', '.join(judges)}, "
-            f"and none is in this folder{made}."
+            f"and none, or another of that name, is in this folder{made}."
         )
     name, checkpoint = min(here, key=lambda item: item[1].nbytes)
     return Subject(name, checkpoint, Hardware(recipe.device, recipe.dtype), steps)
 
 
-def _checkpoint_here(name: str) -> tuple[str, Checkpoint] | None:
-    """Open a model that needs no download; a card may name anything."""
+def _checkpoint_here(name: str, fingerprint: str | None) -> tuple[str, Checkpoint] | None:
+    """Open a model that needs no download, if it is the one of that fingerprint; a card may name anything."""
     if not Path(name).is_dir() and name.lower() != SMOLLM2:
         return None
     try:
-        return name, Checkpoint.open(resolve(name))
+        checkpoint = Checkpoint.open(resolve(name))
     except PrunePolicyError:
         return None
+    return (name, checkpoint) if fingerprint in (None, checkpoint.fingerprint) else None
 
 
 def _hardest(card: PolicyCard, recipe: Recipe, subject: Subject) -> Budget:

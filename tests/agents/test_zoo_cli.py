@@ -209,8 +209,9 @@ def test_a_card_is_measured_again(model: Callable[..., str], capsys: Captured, t
     assert main(["zoo", "verify", "judged-rows.v2", "--rescore", "--source", "zoo"]) == 1
     assert "which contradicts it (tolerance " in capsys.readouterr().out
     (tmp_path / "judge").rename(tmp_path / "gone")
+    Path(model("llama", num_hidden_layers=2, hidden_act="relu")).rename(tmp_path / "judge")
     said = refused(capsys, "verify", "judged-rows.v1", "--rescore", "--source", "zoo", code=1)
-    assert "it needs one of judge, and none is in this folder" in said
+    assert "it needs one of judge, and none, or another of that name, is in this folder" in said
 
 
 def test_the_models_of_what_ships_are_named_where_they_are_missing(capsys: Captured) -> None:
