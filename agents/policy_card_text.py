@@ -9,20 +9,21 @@ import yaml
 
 from prunepolicy.agents.card import table
 from prunepolicy.agents.policy_card import PolicyCard, Scored, write_card_data
-from prunepolicy.policy.hub_card import CARD, front_matter
+from prunepolicy.policy.hub_card import CARD
 from prunepolicy.pruning.atomic import write_text
 
 HERE = "path/to/this/folder"
 
 
-def write_policy_card(card: PolicyCard, folder: Path, source: str = HERE) -> None:
+def write_policy_card(card: PolicyCard, folder: Path, source: str = HERE, head: str = "") -> None:
     """Write the card into a policy's folder, as data and as text.
 
     Args:
         source: what `--policy` takes to find the policy.
+        head: what stands before the text, for the hub.
     """
     write_card_data(card, folder)
-    write_text(folder / CARD, front_matter(card.kind) + policy_card(card, source))
+    write_text(folder / CARD, head + policy_card(card, source))
 
 
 def policy_card(card: PolicyCard, source: str = HERE) -> str:

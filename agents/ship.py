@@ -13,6 +13,7 @@ from prunepolicy.agents.policy_card_text import write_policy_card
 from prunepolicy.agents.recipe import checked
 from prunepolicy.agents.run_folder import BEST, cpu_spent
 from prunepolicy.policy.base import POLICY_FILE
+from prunepolicy.policy.hub_card import front_matter
 from prunepolicy.policy.load import built_in_policies, load_policy_folder
 from prunepolicy.policy.zoo.identifiers import PolicyId
 from prunepolicy.policy.zoo.index import Listing
@@ -72,7 +73,8 @@ def packed(
     with tempfile.TemporaryDirectory() as folder:
         policy.save(Path(folder))
         qualified = _qualified(card, caveat).model_copy(update=changes)
-        write_policy_card(qualified, Path(folder), source or name)
+        head = front_matter(card.kind, listing.licence)
+        write_policy_card(qualified, Path(folder), source or name, head)
         yield Parcel.of(name, Path(folder), listing)
 
 

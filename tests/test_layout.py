@@ -126,6 +126,7 @@ def modules_after(statements: str) -> set[str]:
         "from prunepolicy.cli import main; assert main(['--help']) == 0",
         "from prunepolicy.cli import main; assert main(['prune', '--help']) == 0",
         "from prunepolicy.cli import main; assert main(['policies', '--help']) == 0",
+        "from prunepolicy.cli import main; assert main(['zoo', 'pull', '--help']) == 0",
         "from prunepolicy.cli import prune_main; assert prune_main(['--help']) == 0",
     ],
 )
