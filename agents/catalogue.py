@@ -17,7 +17,10 @@ from prunepolicy.agents.policy_card_text import policy_card
 from prunepolicy.agents.run_folder import BEST
 from prunepolicy.policy.base import POLICY_FILE
 from prunepolicy.policy.load import built_in_policies, load_policy
-from prunepolicy.policy.shelf import shipped
+from prunepolicy.policy.zoo.identifiers import find
+from prunepolicy.policy.zoo.opened import Zoo
+from prunepolicy.policy.zoo.pull import pull
+from prunepolicy.policy.zoo.settings import PACKAGE
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean
@@ -63,13 +66,13 @@ class Catalogue:
 
     @classmethod
     def of(cls, runs: Path) -> Catalogue:
-        """Look on the shelf and into the run folders under `runs`.
+        """Look at what ships and into the run folders under `runs`.
 
         Raises:
             PrunePolicyError: when a shipped policy was changed.
         """
-        shelf = shipped()
-        cards = {name: read_card(shelf.verified(name)) for name in shelf.index().policies}
+        zoo = Zoo.open(PACKAGE)
+        cards = {name: read_card(pull(zoo, name)) for name in zoo.index.policies}
         found, troubles = {}, []
         for best in sorted(file.parent for file in runs.glob(f"*/{BEST}/{POLICY_FILE}")):
             try:
@@ -124,19 +127,19 @@ def described(name: str, runs: Path, as_json: bool = False) -> str:
         item = _built_in(name)
         line = f"{item.name}: {item.about} Reads {', '.join(item.reads) or 'nothing'}."
         return json.dumps(vars(item), indent=1) if as_json else line
-    shelf = shipped()
-    if full_name := shelf.find(name):
-        return _card(shelf.verified(full_name), full_name, as_json)
-    known = [*shelf.index().policies, *built_in_policies()]
+    zoo = Zoo.open(PACKAGE)
+    if full_name := find(name, zoo.index.policies):
+        return _card(pull(zoo, full_name), full_name, as_json)
+    known = [*zoo.index.policies, *built_in_policies()]
     raise UsageError(f"There is no policy {name!r}.{did_you_mean(name, known)}")
 
 
 def _card(folder: Path, source: str, as_json: bool) -> str:
     card = read_card(folder)
-    return card.model_dump_json(indent=1) if as_json else _harmless(policy_card(card, source))
+    return card.model_dump_json(indent=1) if as_json else harmless(policy_card(card, source))
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
     """Remove what could move the cursor: a folder may come from anywhere."""
     return "".join(letter for letter in text if letter.isprintable() or letter == "\n")
 
@@ -164,5 +167,5 @@ def _print_cards(console: Console, title: str, cards: dict[str, PolicyCard], non
         rival = card.best_heuristic
         against = f"{rival} {card.heuristics[rival].mean}" if rival else "none"
         cells = (card.kind, ", ".join(card.models), len(card.seeds), card.learned.mean, against, card.word)
-        grid.add_row(*(escape(_harmless(str(cell))) for cell in (name, *cells)))
+        grid.add_row(*(escape(harmless(str(cell))) for cell in (name, *cells)))
     console.print(grid)

@@ -88,6 +88,8 @@ class PolicyCard(CardPart):
         failures: where the best heuristic is better.
         evidence: what the algorithm measured about itself, such as a surrogate's correlation.
         recipe: of the chosen seed.
+        cpu_seconds: of learning and judging, over all seeds; None where it isn't known.
+        judges: fingerprints of the models that the scores are of, by name; empty in cards of early versions.
     """
 
     schema_version: Literal[1] = 1
@@ -108,6 +110,8 @@ class PolicyCard(CardPart):
     failures: tuple[Failure, ...]
     evidence: dict[str, float]
     recipe: dict[str, Any]
+    cpu_seconds: float | None = None
+    judges: dict[str, str] = {}
 
     @property
     def best_heuristic(self) -> str | None:
@@ -144,6 +148,7 @@ def card_of(
         failures=_failures(learned, heuristics),
         evidence=chosen.evidence,
         recipe=chosen.recipe,
+        judges=chosen.judges,
     )
 
 
@@ -177,8 +182,19 @@ def read_card(folder: Path) -> PolicyCard:
     """
     file = folder / CARD_DATA
     try:
-        return PolicyCard.model_validate_json(file.read_bytes())
+        text = file.read_bytes()
     except OSError as error:
         raise PrunePolicyError(f"Can't read the card {file}: {error.strerror}.") from error
+    return parsed_card(text, str(file))
+
+
+def parsed_card(text: bytes, where: str) -> PolicyCard:
+    """Check the content of a `card.json`, which `where` is called.
+
+    Raises:
+        PrunePolicyError: when it is damaged, or of another schema.
+    """
+    try:
+        return PolicyCard.model_validate_json(text)
     except ValidationError as error:
-        raise PrunePolicyError(f"{file} is no card: {sentence_of(error, PolicyCard)}.") from error
+        raise PrunePolicyError(f"{where} is no card: {sentence_of(error, PolicyCard)}.") from error

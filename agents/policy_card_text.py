@@ -7,21 +7,23 @@ from pathlib import Path
 
 import yaml
 
-from prunepolicy.agents.card import CARD, table
+from prunepolicy.agents.card import table
 from prunepolicy.agents.policy_card import PolicyCard, Scored, write_card_data
+from prunepolicy.policy.hub_card import CARD
 from prunepolicy.pruning.atomic import write_text
 
 HERE = "path/to/this/folder"
 
 
-def write_policy_card(card: PolicyCard, folder: Path, source: str = HERE) -> None:
+def write_policy_card(card: PolicyCard, folder: Path, source: str = HERE, head: str = "") -> None:
     """Write the card into a policy's folder, as data and as text.
 
     Args:
         source: what `--policy` takes to find the policy.
+        head: what stands before the text, for the hub.
     """
     write_card_data(card, folder)
-    write_text(folder / CARD, policy_card(card, source))
+    write_text(folder / CARD, head + policy_card(card, source))
 
 
 def policy_card(card: PolicyCard, source: str = HERE) -> str:
@@ -39,12 +41,14 @@ def policy_card(card: PolicyCard, source: str = HERE) -> str:
 
 def _origin(card: PolicyCard) -> str:
     held_out = _listed(card.held_out) or "none: the training models judged, on text of another seed"
-    lines = (
+    lines = [
         f"- Kind: `{card.kind}`, learned with `{card.recipe['algorithm']}`, {_seeds(card)}.",
         f"- Training models: {_listed(card.models)}.",
         f"- Held-out models: {held_out}.",
         f"- {card.steps} learning steps; the policy of step {card.best_step} scored best.",
-    )
+    ]
+    if card.cpu_seconds is not None:
+        lines.append(f"- CPU time of learning and judging, all seeds: {card.cpu_seconds / 60:,.1f} minutes.")
     return "## What it learned from\n\n" + "\n".join(lines)
 
 

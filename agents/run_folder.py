@@ -53,6 +53,11 @@ class Progress:
     metrics_bytes: int = 0
 
 
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
 @dataclass
 class RunFolder:
     """Reads and writes one run's files; whatever is killed in between leaves the old or the new."""
@@ -60,6 +65,7 @@ class RunFolder:
     path: Path
     recipe: Recipe
     writer: Any = field(default=None, repr=False)
+    cpu_counted: float = field(default_factory=cpu_seconds, repr=False)
 
     @classmethod
     def start(cls, path: Path, recipe: Recipe, command: str) -> RunFolder:
@@ -91,8 +97,9 @@ class RunFolder:
                 f"{path} was started with other {', '.join(changed)}; "
                 f"resume with its own recipe ({path / RECIPE}), or choose another --out."
             )
-        commands = read_json(path / RUN).get("commands", []) if (path / RUN).is_file() else []
-        write_text(path / RUN, _described([*commands, command]))
+        before = read_json(path / RUN) if (path / RUN).is_file() else {}
+        commands = [*before.get("commands", []), command]
+        write_text(path / RUN, _described(commands, before.get("cpu_seconds", 0.0)))
         return cls(path, recipe)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -145,6 +152,14 @@ class RunFolder:
         for old in self.path.glob("state-*.safetensors"):
             if old.name != name:
                 old.unlink()
+        self.count_cpu()
+
+    def count_cpu(self) -> None:
+        """Add to the run's description the CPU time that went since it was counted last."""
+        data, now = read_json(self.path / RUN), cpu_seconds()
+        data["cpu_seconds"] = round(data.get("cpu_seconds", 0.0) + now - self.cpu_counted, 2)
+        self.cpu_counted = now
+        write_text(self.path / RUN, json.dumps(data, indent=2) + "\n")
 
     def latest(self) -> tuple[Progress, LearnerState]:
         """Return to the last checkpoint: its progress, the learner's state, metrics cut to its step.
@@ -207,5 +222,14 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _described(commands: list[str]) -> str:
-    return json.dumps({"commands": commands, "versions": versions(*PACKAGES)}, indent=2) + "\n"
+def cpu_spent(folder: Path) -> float | None:
+    """Return the CPU seconds of a run, or of the runs of all seeds in `folder`; None when it isn't known."""
+    runs = [folder / RUN, *folder.glob(f"seed-*/{RUN}")]
+    spent = [read_json(file).get("cpu_seconds") for file in runs if file.is_file()]
+    known = [float(seconds) for seconds in spent if isinstance(seconds, int | float)]
+    return sum(known) if known and len(known) == len(spent) else None
+
+
+def _described(commands: list[str], cpu: float = 0.0) -> str:
+    data = {"commands": commands, "versions": versions(*PACKAGES), "cpu_seconds": cpu}
+    return json.dumps(data, indent=2) + "\n"

@@ -163,7 +163,9 @@ def _conclude(run: RunFolder, learner: Learner, judge: Judge, progress: Progress
         scores,
         learner.evidence(),
         progress.best if progress.best is not None else -mean(scores[policy.name]),
+        {subject.name: subject.checkpoint.fingerprint for subject in judge.subjects},
     )
     report.save(run.path)
     write_policy_card(report.card, run.path / BEST)
+    run.count_cpu()
     return report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class TrainReport:
         scores: by policy, the excess log-perplexity (nats per token) by model and budget.
         evidence: what the algorithm measured about itself.
         selected: the score that chose the best step, higher is better; it may choose among runs, too.
+        judges: fingerprints of the models that judged, by name.
     """
 
     policy: str
@@ -46,6 +47,7 @@ class TrainReport:
     scores: dict[str, Scores]
     evidence: dict[str, float]
     selected: float
+    judges: dict[str, str] = field(default_factory=dict)
 
     @property
     def means(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Ship the best policy of a run: `python benchmarks/ship.py runs/graph llama-graph.v1`."""
+"""Ship the best policy of a run: `python benchmarks/ship.py runs/graph llama-graph.v2 --key FILE`."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ import sys
 from pathlib import Path
 
 from prunepolicy.agents.ship import ship
-from prunepolicy.policy.shelf import SHELF, Shelf
+from prunepolicy.policy.zoo.signing import load_keys
+from prunepolicy.policy.zoo.sources.package import SHIPPED
 from prunepolicy.pruning.errors import PrunePolicyError
 
 
 def main() -> int:
-    """Copy policy and card onto the shelf, and list their hashes in its index."""
+    """Copy policy and card among those that ship, list their hashes in the index, and sign that."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a training run")
-    parser.add_argument("name", help="NAME.vN")
+    parser.add_argument("name", help="NAME.vN or NAME.TAG-vN")
+    parser.add_argument("--key", type=Path, required=True, help="private key whose public half is pinned")
     parser.add_argument("--caveat", default="", help="what benchmarks found that the run didn't see")
-    parser.add_argument("--shelf", type=Path, default=SHELF, help="another folder with an index.json")
+    parser.add_argument("--to", type=Path, default=SHIPPED, help="another zoo's folder")
     options = parser.parse_args()
     try:
-        ship(options.run, options.name, Shelf(options.shelf), options.caveat)
+        ship(options.run, options.name, load_keys([options.key]), options.to, options.caveat)
     except PrunePolicyError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    print(f"{options.name} is on the shelf.")
+    print(f"{options.name} ships.")
     return 0
 
 

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import from_json
 from torch import Tensor
 
+from prunepolicy.policy.hub_methods import HubMethods
+from prunepolicy.policy.migrations import POLICY_SCHEMA, RELEASE, migrated
 from prunepolicy.policy.weights import WEIGHTS_FILE, read_weights, write_tensors
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.budget_meter import Meter
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean
+from prunepolicy.pruning.machine import own_version
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.registry import Registry
 from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.units import UnitGraph
 
-POLICY_FILE = "policy.json"
-POLICY_SCHEMA = 1
+POLICY_FILE: Final = "policy.json"
+MOST_BYTES = 1 << 20
+"""Of `policy.json`."""
 LONGEST_NAME = 255
 
 
@@ -61,16 +66,21 @@ class Instruments:
     within: Plan | None = None
 
 
-class Policy(ABC):
+class Policy(HubMethods):
     """Decides what stays.
 
     Attributes:
         config_type: settings of the kind.
+        observation_version: of what the kind reads of a network; counts up when the same weights would
+            see something else.
+        action_version: of what its answers mean; counts up when the same answers would do something else.
         config: everything needed to build it again, but what it has learned.
         name: what plans and reports call it.
     """
 
     config_type: ClassVar[type[PolicyConfig]]
+    observation_version: ClassVar[int] = 1
+    action_version: ClassVar[int] = 1
     config: PolicyConfig
     name: str
 
@@ -131,6 +141,9 @@ class Policy(ABC):
         tensors = self.weights()
         data = {
             "schema_version": POLICY_SCHEMA,
+            "observation_version": self.observation_version,
+            "action_version": self.action_version,
+            "written_by": own_version(),
             "kind": self.kind,
             "name": self.name,
             "config": self.config.model_dump(mode="json"),
@@ -146,10 +159,13 @@ def _fit_to_print(name: str) -> str:
 
 
 class PolicyFile(BaseModel):
-    """The content of `policy.json`."""
+    """The content of `policy.json`; earlier schemas are migrated to this one."""
 
     model_config = ConfigDict(extra="forbid")
-    schema_version: Literal[1]
+    schema_version: Literal[2]
+    observation_version: Annotated[int, Field(ge=1)]
+    action_version: Annotated[int, Field(ge=1)]
+    written_by: Annotated[str, StringConstraints(pattern=f"^{RELEASE.pattern}$")]
     kind: str
     name: Annotated[str, AfterValidator(_fit_to_print)]
     config: dict[str, Any]
@@ -167,11 +183,31 @@ def read_policy_file(folder: Path) -> PolicyFile:
     """
     file = folder / POLICY_FILE
     try:
-        return PolicyFile.model_validate_json(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        with open(file, "rb") as stream:
+            text = stream.read(MOST_BYTES + 1)
+    except OSError as error:
         raise PrunePolicyError(f"Can't read the policy {file}: {error}.") from error
+    if len(text) > MOST_BYTES:
+        raise PrunePolicyError(f"{file} is larger than {MOST_BYTES:,} bytes, so it is no policy.")
+    return parsed_policy(text, str(file))
+
+
+def parsed_policy(text: bytes, where: str) -> PolicyFile:
+    """Check the content of a `policy.json`, which `where` is called.
+
+    Raises:
+        PrunePolicyError: when it is damaged or of a later schema.
+    """
+    try:
+        data = from_json(text)
+    except ValueError as error:
+        raise PrunePolicyError(f"{where} is not a policy: {error}.") from error
+    if not isinstance(data, dict):
+        raise PrunePolicyError(f"{where} is not a policy: it holds no object.")
+    try:
+        return PolicyFile.model_validate(migrated(data, where))
     except ValidationError as error:
-        raise PrunePolicyError(f"{file} is not a policy: {sentence_of(error, PolicyFile)}.") from error
+        raise PrunePolicyError(f"{where} is not a policy: {sentence_of(error, PolicyFile)}.") from error
 
 
 def restored_weights(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from prunepolicy.pruning.atomic import write_bytes
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.safetensors_file import NAMES, TensorHeader, header_bytes, read_header, tensor_bytes
 
-WEIGHTS_FILE = "weights.safetensors"
+WEIGHTS_FILE: Final = "weights.safetensors"
 MOST_BYTES = 1 << 30
 """A policy is small; a larger file is not one."""
 

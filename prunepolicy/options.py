@@ -17,7 +17,10 @@ PlanFile = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.", show_default=False)]
 PolicyName = Annotated[
-    str, typer.Option("--policy", help="A folder, default, or a name that `prunepolicy policies` lists.")
+    str,
+    typer.Option(
+        "--policy", help="A folder, default, a name that `prunepolicy policies` lists, or zoo:NAME.vN."
+    ),
 ]
 Keep = Annotated[float, typer.Option("--keep", help="Fraction that stays, e.g. 0.8.", show_default=False)]
 Of = Annotated[

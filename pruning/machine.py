@@ -90,6 +90,11 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
+def own_version() -> str:
+    """Return the version of this package, as it was installed."""
+    return versions("prunepolicy").get("prunepolicy", "0")
+
+
 def cache_folder() -> Path:
     """Return the folder for what can be measured or fetched again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prunepolicy"

@@ -41,7 +41,7 @@ class Registry(Mapping[str, T], Generic[T]):
         """Return the component called `name`, or raise `UsageError` with the nearest name."""
         self._fill()
         if name not in self._items:
-            raise UsageError(f"Unknown {self.what} {name!r}.{did_you_mean(name, self._items)}")
+            raise UsageError(f"Unknown {self.what} {name!r:.80}.{did_you_mean(name, self._items)}")
         return self._items[name]
 
     def __iter__(self) -> Iterator[str]:

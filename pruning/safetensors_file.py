@@ -159,12 +159,12 @@ def _entries(file: Path, header: Any, base: int) -> Iterator[TensorEntry]:
         except (KeyError, TypeError, ValueError):
             dtype = None
         if not isinstance(dtype, str) or not _sane(name, shape, start, stop):
-            raise BadCheckpointError(f"{file.name} describes {name!r} in a damaged way.")
+            raise BadCheckpointError(f"{file.name} describes {name!r:.80} in a damaged way.")
         if dtype not in DTYPES:
-            raise BadCheckpointError(f"{file.name} stores {name!r} as {dtype!r}, an unknown type.")
+            raise BadCheckpointError(f"{file.name} stores {name!r:.80} as {dtype!r:.80}, an unknown type.")
         entry = TensorEntry(file, name, dtype, shape, base + start)
         if entry.nbytes != stop - start:
-            raise BadCheckpointError(f"{file.name} gives {name!r} a size that doesn't fit its shape.")
+            raise BadCheckpointError(f"{file.name} gives {name!r:.80} a size that doesn't fit its shape.")
         yield entry
 
 
@@ -178,7 +178,7 @@ def _check_coverage(file: Path, entries: list[TensorEntry], base: int, size: int
     place = base
     for entry in entries:
         if entry.start != place:
-            raise BadCheckpointError(f"{file.name} has a hole or an overlap before {entry.name!r}.")
+            raise BadCheckpointError(f"{file.name} has a hole or an overlap before {entry.name!r:.80}.")
         place += entry.nbytes
     if place != size:
         state = "truncated" if place > size else "followed by foreign bytes"

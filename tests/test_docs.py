@@ -6,6 +6,7 @@ import importlib
 import re
 import runpy
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -30,6 +31,10 @@ from prunepolicy.envs.shaping import shapings
 from prunepolicy.metanet.layers import layers
 from prunepolicy.policy.base import policies
 from prunepolicy.policy.load import load_policy
+from prunepolicy.policy.zoo.opened import Zoo
+from prunepolicy.policy.zoo.pull import pull
+from prunepolicy.policy.zoo.sources import sources
+from prunepolicy.policy.zoo.sources.package import SHIPPED
 from prunepolicy.pruning.activations import activation_stats
 from prunepolicy.pruning.adapters import adapters
 from prunepolicy.pruning.allocators import allocators
@@ -38,6 +43,7 @@ from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.cut import finish, prepare
+from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.gates import masked
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.registry import Registry
@@ -60,6 +66,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "layers": layers,
     "kinds": policies,
     "algorithms": algorithms,
+    "sources": sources,
 }
 ENVIRONMENT = "prunepolicy/PruneSize-v0"
 Make = Callable[..., Checkpoint]
@@ -270,6 +277,25 @@ def test_the_snippets_about_training_run(model: str, tmp_path: Path, monkeypatch
     assert np.isfinite(reward)
 
 
+def test_the_snippet_about_the_hub_saves_and_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in blocks(ROOT / "docs" / "zoo.md", "python"):
+        exec(block, names)
+    assert (names["policy"].name, names["policy"].kind) == ("mine", "heuristic")
+
+
+def test_the_source_reads_a_zoo_from_its_archive(
+    tried: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    archive = shutil.make_archive(str(tmp_path / "zoo"), "zip", SHIPPED)
+    zoo = Zoo.open(f"zip://{archive}")
+    assert load_policy(pull(zoo, zoo.find("prunenet-rows"))).kind == "prunenet"
+    with pytest.raises(PrunePolicyError, match="Can't read"):
+        Zoo.open(f"zip://{tmp_path}")
+
+
 def commands(document: Path) -> list[list[str]]:
     """Return the calls of our programs that a document tells to type, comments removed."""
     lines = [line for block in blocks(document, "sh") for line in block.splitlines()]
@@ -287,9 +313,11 @@ def test_commands_in_the_documents_are_understood(line: list[str], monkeypatch: 
     if program == "prune-with-policy":
         typer.main.get_command(prune_app).make_context(program, words)
         return
-    group: Any = typer.main.get_command(app)
-    context = group.commands[words[0]].make_context(words[0], words[1:])
-    if words[0] == "train":
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands"):
+        command, words = command.commands[words[0]], words[1:]
+    context = command.make_context(program, words)
+    if command.name == "train":
         load_recipe(context.params["recipe"], context.params["set_"] or ())
 
 

@@ -15,7 +15,7 @@ from typing import get_args
 import pytest
 from importlinter.cli import lint_imports
 
-from prunepolicy.policy.shelf import FileName
+from prunepolicy.policy.zoo.index import FileName
 
 ROOT = Path(__file__).resolve().parent.parent
 LINKED = ("agents", "configs", "envs", "metanet", "policy", "pruning")
@@ -34,7 +34,7 @@ MAY_TRUST = {
 }
 
 SHIPPED = [f"shipped/tiny-graph.v1/{file}" for file in get_args(FileName)]
-"""A policy as it would lie on the shelf."""
+"""A policy as it would lie among those that ship."""
 
 
 def parsed(module: str) -> ast.Module:
@@ -126,6 +126,7 @@ def modules_after(statements: str) -> set[str]:
         "from prunepolicy.cli import main; assert main(['--help']) == 0",
         "from prunepolicy.cli import main; assert main(['prune', '--help']) == 0",
         "from prunepolicy.cli import main; assert main(['policies', '--help']) == 0",
+        "from prunepolicy.cli import main; assert main(['zoo', 'pull', '--help']) == 0",
         "from prunepolicy.cli import prune_main; assert prune_main(['--help']) == 0",
     ],
 )

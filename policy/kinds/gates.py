@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from pydantic import Field
@@ -18,6 +18,8 @@ from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.stats import Stats, group_costs
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
+MOST_UNITS = 1 << 40
+"""Of one group; more is no number to compute with."""
 Logits = Mapping[str, Tensor]
 """Per group one number per unit, comparable in the whole network, higher means keep."""
 
@@ -33,7 +35,7 @@ class GatesConfig(PolicyConfig):
 
     criterion: str = "fisher_activation"
     network: str = ""
-    units: dict[str, int] = Field(default_factory=dict)
+    units: dict[str, Annotated[int, Field(ge=0, le=MOST_UNITS)]] = Field(default_factory=dict)
 
 
 class Gates(Policy):
@@ -52,7 +54,7 @@ class Gates(Policy):
     @classmethod
     def restore(cls, folder: Path, config: GatesConfig, name: str) -> Self:
         """Build the policy and read its scores."""
-        like = {group: torch.empty(size) for group, size in config.units.items()}
+        like = {group: torch.empty(size, device="meta") for group, size in config.units.items()}
         return cls(config, name, restored_weights(folder, like) if like else None)
 
     def learned(self, logits: Logits, network: str) -> Self:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies, restored_weights
 from prunepolicy.policy.row_choices import concrete, draw_by_weight
 from prunepolicy.policy.row_scorers import AffineScorer, RowScorer
 from prunepolicy.policy.spending import spend, task_for, without_removed
+from prunepolicy.policy.weights import MOST_BYTES
 from prunepolicy.pruning.allocators.registry import kept_by_score
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
@@ -50,6 +51,14 @@ class PruneNetConfig(PolicyConfig):
     hidden: int = Field(default=64, ge=1, le=4096)
     bound: float = Field(default=8.0, gt=0)
     shape: tuple[int, int] | None = None
+
+    @field_validator("shape")
+    @classmethod
+    def _fits_a_file(cls, shape: tuple[int, int] | None) -> tuple[int, int] | None:
+        """Refuse matrices that no policy's file could hold, before memory is asked for."""
+        if shape is not None and (min(shape) < 1 or 4 * shape[0] * shape[1] > MOST_BYTES):
+            raise ValueError("rows and columns are positive, and the matrix has at most a gigabyte")
+        return shape
 
 
 class PruneNet(Policy):

@@ -12,26 +12,26 @@ from prunepolicy.agents.policy_card_text import write_policy_card
 from prunepolicy.agents.ship import ship
 from prunepolicy.agents.train_report import TrainReport
 from prunepolicy.cli import main
-from prunepolicy.policy import shelf as shelf_module
 from prunepolicy.policy.kinds.prunenet import PruneNet, PruneNetConfig
 from prunepolicy.policy.load import built_in_policies
-from prunepolicy.policy.shelf import Index, Shelf
+from prunepolicy.policy.zoo import pinned_keys
+from prunepolicy.policy.zoo.signing import load_key, make_key
+from prunepolicy.policy.zoo.sources import package
 
 MakeReport = Callable[..., TrainReport]
 Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def shelf(invented: MakeReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def shipped(invented: MakeReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, with the finished run `runs/rows`, which also ships as `tiny-rows.v1`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NO_COLOR", "1")
     add_run("rows", invented(0.9))
-    folder = tmp_path / "shelf"
-    folder.mkdir()
-    (folder / "index.json").write_text(Index().model_dump_json())
-    monkeypatch.setattr(shelf_module, "SHELF", folder)
-    ship(Path("runs/rows"), "tiny-rows.v1", Shelf(folder))
+    folder = tmp_path / "shipped"
+    monkeypatch.setattr(package, "SHIPPED", folder)
+    monkeypatch.setattr(pinned_keys, "PINNED", (make_key(tmp_path / "key.pem"),))
+    ship(Path("runs/rows"), "tiny-rows.v1", [load_key(tmp_path / "key.pem")], folder)
     return folder
 
 
@@ -57,7 +57,7 @@ def squeezed(printed: str) -> str:
 
 
 def test_the_list_compares_every_policy_with_the_best_heuristic(
-    shelf: Path, invented: MakeReport, capsys: Captured
+    shipped: Path, invented: MakeReport, capsys: Captured
 ) -> None:
     add_run("worse", invented(1.2))
     printed = squeezed(shown(capsys))
@@ -72,7 +72,7 @@ def test_the_list_compares_every_policy_with_the_best_heuristic(
     assert " │ random │ nothing │ " in printed
 
 
-def test_the_list_for_programs(shelf: Path, capsys: Captured) -> None:
+def test_the_list_for_programs(shipped: Path, capsys: Captured) -> None:
     data = json.loads(shown(capsys, "--json"))
     assert data["shipped"]["tiny-rows.v1"]["word"] == "beats"
     assert data["runs"]["runs/rows"]["heuristics"]["fisher"]["mean"]["median"] == 1.0
@@ -80,7 +80,7 @@ def test_the_list_for_programs(shelf: Path, capsys: Captured) -> None:
     assert (data["runs"].keys(), data["troubles"]) == ({"runs/rows"}, [])
 
 
-def test_runs_without_a_readable_card_are_named_beside_the_others(shelf: Path, capsys: Captured) -> None:
+def test_runs_without_a_readable_card_are_named_beside_the_others(shipped: Path, capsys: Captured) -> None:
     add_run("unfinished", None)
     (add_run("broken", None) / "card.json").write_text("{")
     printed = shown(capsys)
@@ -105,20 +105,20 @@ def test_without_anything_learned_the_list_says_so(
         ("rows", "runs/rows/best"),
     ],
 )
-def test_one_policy_is_shown_by_its_card(shelf: Path, name: str, source: str, capsys: Captured) -> None:
+def test_one_policy_is_shown_by_its_card(shipped: Path, name: str, source: str, capsys: Captured) -> None:
     printed = shown(capsys, name)
     assert printed.startswith("**In this one run, this policy beats the best heuristic")
     assert f"--policy {source} " in printed
     assert json.loads(shown(capsys, name, "--json"))["learned"]["mean"]["median"] == 0.9
 
 
-def test_a_built_in_policy_is_shown_in_one_line(shelf: Path, capsys: Captured) -> None:
+def test_a_built_in_policy_is_shown_in_one_line(shipped: Path, capsys: Captured) -> None:
     assert shown(capsys, "magnitude").count("\n") == 1
     assert json.loads(shown(capsys, "qubo", "--json"))["reads"] == ["gate gradients"]
 
 
-@pytest.mark.parametrize("name", ["tiny-row", "../shelf/tiny", "..", "", "no\x1b[31mthing"])
-def test_unknown_names_are_refused(shelf: Path, name: str, capsys: Captured) -> None:
+@pytest.mark.parametrize("name", ["tiny-row", "../shipped/tiny", "..", "", "no\x1b[31mthing"])
+def test_unknown_names_are_refused(shipped: Path, name: str, capsys: Captured) -> None:
     assert main(["policies", name]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: There is no policy")
@@ -126,8 +126,8 @@ def test_unknown_names_are_refused(shelf: Path, name: str, capsys: Captured) -> 
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"], ["tiny-rows.v1"]])
-def test_a_tampered_card_is_shown_to_nobody(shelf: Path, arguments: list[str], capsys: Captured) -> None:
-    card = shelf / "tiny-rows.v1" / "card.json"
+def test_a_tampered_card_is_shown_to_nobody(shipped: Path, arguments: list[str], capsys: Captured) -> None:
+    card = shipped / "tiny-rows.v1" / "card.json"
     card.write_text(card.read_text().replace("0.9", "0.1"))
     capsys.readouterr()
     assert main(["policies", *arguments]) == 1
@@ -135,10 +135,10 @@ def test_a_tampered_card_is_shown_to_nobody(shelf: Path, arguments: list[str], c
     assert said.out == ""
     assert said.err.startswith("error: ")
     assert said.err.count("\n") == 1
-    assert "isn't what was shipped" in said.err
+    assert "isn't what the index lists" in said.err
 
 
-def test_what_a_foreign_card_says_moves_no_cursor(shelf: Path, capsys: Captured) -> None:
+def test_what_a_foreign_card_says_moves_no_cursor(shipped: Path, capsys: Captured) -> None:
     file = Path("runs/rows/best/card.json")
     data = json.loads(file.read_text())
     file.write_text(json.dumps({**data, "verdict": "\x1b[2Jgood", "models": ["[/red]\x1b[31m"]}))

@@ -8,14 +8,17 @@ import pytest
 import torch
 
 from prunepolicy.policy.load import load_policy
-from prunepolicy.policy.shelf import SHELF, shipped
+from prunepolicy.policy.zoo.opened import Zoo
+from prunepolicy.policy.zoo.sources.package import SHIPPED
+from prunepolicy.policy.zoo.verify import verify
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.units import UnitGraph
 
-NAMES = sorted(shipped().index().policies)
+ZOO = Zoo.open("package")
+NAMES = sorted(ZOO.index.policies)
 FAMILIES = ["llama", "gpt2", "gemma3_text", "opt"]
 STATISTICS = ("output", "rms", "max", "first_rms")
 
@@ -36,18 +39,23 @@ def stats_of(graph: UnitGraph) -> Stats:
     return Stats(values)
 
 
+def test_what_ships_is_what_the_signed_index_lists() -> None:
+    assert {finding.state for finding in verify(ZOO, NAMES)} == {"ok"}
+    assert {path.name for path in SHIPPED.iterdir()} == {"index.signed", *NAMES}
+
+
 def test_something_ships() -> None:
     assert {load_policy(name).kind for name in NAMES} >= {"prunenet", "graph"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_small_and_its_card_says_how_it_compares(name: str) -> None:
-    files = list((SHELF / name).iterdir())
+    files = list((SHIPPED / name).iterdir())
     assert sum(file.stat().st_size for file in files) < 1_000_000
-    card = json.loads((SHELF / name / "card.json").read_text())
+    card = json.loads((SHIPPED / name / "card.json").read_text())
     assert len(card["seeds"]) >= 3
     assert card["held_out"]
-    assert (SHELF / name / "README.md").read_text().startswith(f"**{card['verdict']}**")
+    assert f"**{card['verdict']}**\n\n# {name}\n" in (SHIPPED / name / "README.md").read_text()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

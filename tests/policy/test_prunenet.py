@@ -152,7 +152,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a link": (elsewhere, "link"),
     "no weights": (lambda f: (f / WEIGHTS_FILE).unlink(), "missing"),
     "no safetensors": (lambda f: (f / WEIGHTS_FILE).write_bytes(b"\x80\x04pickle"), "SHA-256"),
-    "another schema": (lambda f: edit_json(f, schema_version=2), "schema_version"),
+    "another schema": (lambda f: edit_json(f, schema_version=99), "policy schema 99"),
     "an unknown key": (lambda f: edit_json(f, confg={}), "config"),
     "an unknown kind": (lambda f: edit_json(f, kind="../prunenet"), "policy kind"),
     "an unknown setting": (lambda f: edit_json(f, config={"hiden": 8}), "hidden"),

@@ -1,0 +1,46 @@
+"""Copy a whole zoo into a folder, which is then a source itself: on a disk, or served by any web server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from prunepolicy.policy.zoo.opened import INDEX, Zoo
+from prunepolicy.policy.zoo.pull import bring, difference
+from prunepolicy.pruning.atomic import as_sentence, check_target, partial_folder, publish, write_bytes
+from prunepolicy.pruning.claim import claiming, release
+
+
+def mirror(zoo: Zoo, folder: Path, tell: Callable[[str], None] = lambda name: None) -> int:
+    """Bring every policy of a zoo into `folder`, then its index; return the number of those that came new.
+
+    An interrupted mirror continues when it is started again. Until the last policy is there, `folder`
+    keeps its old index, all of whose policies stay.
+
+    Args:
+        tell: is given the name of every policy that comes.
+
+    Raises:
+        PrunePolicyError: when the source fails, a file isn't the listed one, or the folder can't be written.
+    """
+    came = 0
+    try:
+        with claiming(folder / INDEX):
+            for name, entry in zoo.index.policies.items():
+                if difference(folder / name, entry) is not None:
+                    tell(name)
+                    _copy(zoo, name, folder / name)
+                    came += 1
+            write_bytes(folder / INDEX, zoo.signed)
+    except OSError as error:
+        raise as_sentence(error, folder) from error
+    finally:
+        release(folder / INDEX)
+    return came
+
+
+def _copy(zoo: Zoo, name: str, target: Path) -> None:
+    check_target(target, overwrite=True)
+    prepared = partial_folder(target)
+    bring(zoo, name, prepared)
+    publish(prepared, target)

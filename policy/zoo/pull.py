@@ -1,0 +1,168 @@
+"""Bring a policy of a zoo here, whole and verified; what is here needs no network any more."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from prunepolicy.policy.load import load_policy_folder
+from prunepolicy.policy.zoo.cache import only_one, policy_place, quarantine
+from prunepolicy.policy.zoo.identifiers import find
+from prunepolicy.policy.zoo.index import Entry, FileName
+from prunepolicy.policy.zoo.opened import Zoo
+from prunepolicy.policy.zoo.settings import configured_source, offline
+from prunepolicy.policy.zoo.sources import Source, source_of
+from prunepolicy.policy.zoo.transfer import fetch, is_listed, read_whole
+from prunepolicy.pruning.atomic import as_sentence, sync_folder
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+
+
+def policy_folder(name: str, source: str | None = None) -> Path:
+    """Return the folder of a policy, pulling it on first use; all files are checked every time.
+
+    Raises:
+        UsageError: when there is no such policy, or the name could mean several.
+        PrunePolicyError: when it can't be had, or isn't what its index lists.
+    """
+    place = source_of(configured_source(source))
+    here = _pulled_before(name, place)
+    if here is not None:
+        return here
+    zoo = Zoo.open(place.spelling)
+    return pull(zoo, zoo.find(name))
+
+
+def _pulled_before(name: str, source: Source) -> Path | None:
+    """Return the policy as the index read last lists it, if it was pulled and is undamaged."""
+    try:
+        zoo = Zoo.remembered(source)
+    except PrunePolicyError:
+        return None
+    full_name = find(name, zoo.index.policies)
+    return None if full_name is None else pulled(zoo, full_name)
+
+
+def pulled(zoo: Zoo, name: str) -> Path | None:
+    """Return the folder of a policy that is here, all of whose files are as listed; else None.
+
+    Args:
+        name: full.
+    """
+    place = place_of(zoo, name)
+    return None if difference(place, zoo.index.policies[name]) else place
+
+
+def place_of(zoo: Zoo, name: str) -> Path:
+    """Return where a policy of the full name is, or would be once pulled."""
+    if zoo.source.in_place is not None:
+        return zoo.source.in_place / name
+    return policy_place(name, zoo.index.policies[name])
+
+
+def pull(zoo: Zoo, name: str) -> Path:
+    """Return the folder of a policy, with what is missing brought from the source.
+
+    Args:
+        name: full.
+
+    Raises:
+        PrunePolicyError: when the source fails, or a file isn't the listed one.
+    """
+    entry = zoo.index.policies[name]
+    if zoo.source.in_place is not None:
+        return _checked_in_place(zoo.source.in_place / name, entry)
+    place = policy_place(name, entry)
+    with only_one(place):
+        wrong = difference(place, entry)
+        if wrong is None:
+            return place
+        if place.exists():
+            quarantine(place)
+        if zoo.source.remote and offline():
+            raise PrunePolicyError(
+                f"{name} of {zoo.source.spelling} isn't here, and PRUNEPOLICY_OFFLINE or HF_HUB_OFFLINE "
+                "forbids a download."
+            )
+        prepared = place.with_name(f"{place.name}.partial")
+        bring(zoo, name, prepared)
+        _settle(prepared, place, name)
+    return place
+
+
+def bring(zoo: Zoo, name: str, folder: Path) -> None:
+    """Fetch the files of a policy into `folder`, continuing what is there; each is checked.
+
+    Raises:
+        PrunePolicyError: when the source fails, or a file isn't the listed one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, record in zoo.index.policies[name].files.items():
+        if not is_listed(folder / file, record):
+            fetch(zoo.source, f"{name}/{file}", folder / file, record)
+
+
+def _settle(prepared: Path, place: Path, name: str) -> None:
+    """Put a complete folder in its place, if it holds the policy that it should."""
+    try:
+        check_is(name, prepared)
+    except PrunePolicyError as error:
+        aside = quarantine(prepared)
+        raise PrunePolicyError(f"{error} It lies in quarantine at {aside}; nothing was installed.") from error
+    try:
+        sync_folder(prepared)
+        os.rename(prepared, place)
+        sync_folder(place.parent)
+    except OSError as error:
+        raise as_sentence(error, place) from error
+
+
+def check_is(name: str, folder: Path) -> None:
+    """Raise `PrunePolicyError` when a folder doesn't hold a readable policy of that full name."""
+    found = load_policy_folder(folder).name
+    if found != name:
+        raise PrunePolicyError(f"{folder} holds the policy {found!r}, not {name}.")
+
+
+def _checked_in_place(folder: Path, entry: Entry) -> Path:
+    wrong = difference(folder, entry)
+    if wrong is not None:
+        raise PrunePolicyError(f"{wrong} Install the package again.")
+    return folder
+
+
+def difference(folder: Path, entry: Entry) -> str | None:
+    """Return in which way a folder isn't what an index lists, as a sentence; None where it is."""
+    if folder.is_symlink() or not folder.is_dir():
+        return f"{folder} is missing, or a link that leads elsewhere."
+    names = {file.name for file in folder.iterdir()}
+    if names != {*entry.files}:
+        return f"{folder} doesn't hold the files that the index lists."
+    for file, record in entry.files.items():
+        if not is_listed(folder / file, record):
+            return f"{folder / file} isn't what the index lists: a link, or of other size or SHA-256."
+    return None
+
+
+def read_file(zoo: Zoo, name: str, file: FileName) -> bytes:
+    """Return one file of a policy, checked, without pulling the others.
+
+    Args:
+        name: full.
+
+    Raises:
+        UsageError: when the policy has no such file.
+        PrunePolicyError: when the source fails, or the file isn't the listed one.
+    """
+    record = zoo.index.policies[name].files.get(file)
+    if record is None:
+        raise UsageError(f"{name} of {zoo.source.spelling} has no {file}.")
+    here = pulled(zoo, name)
+    if here is not None:
+        return (here / file).read_bytes()
+    if zoo.source.remote and offline():
+        raise PrunePolicyError(f"{name} of {zoo.source.spelling} isn't here, and the network is forbidden.")
+    content = read_whole(zoo.source, f"{name}/{file}", record.size)
+    if hashlib.sha256(content).hexdigest() != record.sha256:
+        raise PrunePolicyError(f"{name}/{file} of {zoo.source.spelling} isn't the file that the index lists.")
+    return content
