@@ -53,11 +53,17 @@ class Rescore:
     @property
     def sentence(self) -> str:
         """What was found."""
-        verdict = "confirms" if self.agrees else "contradicts"
-        doubt = "" if self.same_model else " The card doesn't say by fingerprint that it was this model."
-        return (
+        found = (
             f"Measured again, {self.where}: {self.here:.4f} nats per token over the dense model where the "
-            f"card says {self.card:.4f}, which {verdict} it (tolerance {self.tolerance:.4f}).{doubt}"
+            f"card says {self.card:.4f} (tolerance {self.tolerance:.4f})"
+        )
+        if self.agrees:
+            return f"{found}: confirmed."
+        if self.same_model:
+            return f"{found}: contradicted, with the very model that the card names."
+        return (
+            f"{found}: not confirmed. The card doesn't say by fingerprint which model it was, so this one "
+            "may be another of that name."
         )
 
 

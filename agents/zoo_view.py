@@ -17,6 +17,7 @@ from prunepolicy.agents.rescore import Rescore
 from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.pull import pulled
 from prunepolicy.policy.zoo.push import Parcel
+from prunepolicy.policy.zoo.settings import pinned
 from prunepolicy.policy.zoo.verify import Finding
 
 
@@ -138,17 +139,19 @@ class Pushed:
 
     Attributes:
         place: where it is now; None for a dry run.
+        keys: public halves of those that signed it.
     """
 
     parcel: Parcel
     destination: str
     place: str | None
+    keys: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return everything as JSON text."""
         entry = self.parcel.entry.model_dump(mode="json")
         sent = {"name": self.parcel.name, "to": self.destination, "place": self.place, "entry": entry}
-        return as_json({**sent, "sent": self.place is not None})
+        return as_json({**sent, "sent": self.place is not None, "public_keys": self.keys})
 
     def render(self, console: Console) -> None:
         """Print the files and what became of them."""
@@ -158,7 +161,8 @@ class Pushed:
         lines += [f"  {name}/{file}  {r.size:,} bytes  {r.sha256}" for file, r in entry.files.items()]
         lines.append("  index.signed, with the policy added and signed again")
         if self.place is not None:
-            lines.append(
-                f"Use it: prune-with-policy MODEL --policy zoo:{name} ... with PRUNEPOLICY_ZOO={self.place}"
-            )
+            lines.append(f"Use it with PRUNEPOLICY_ZOO={self.place} and --policy zoo:{name}.")
+        strangers = [key for key in self.keys if key not in pinned()]
+        if strangers:
+            lines.append(f"Its readers must trust you: PRUNEPOLICY_ZOO_KEYS={','.join(strangers)}")
         console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)

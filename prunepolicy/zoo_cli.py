@@ -11,6 +11,7 @@ from prunepolicy.options import AsJson
 from prunepolicy.running import console_for, error_console
 
 if TYPE_CHECKING:
+    from prunepolicy.agents.zoo_view import Pushed
     from prunepolicy.policy.zoo.push import Parcel
 
 zoo_app = typer.Typer(
@@ -174,22 +175,24 @@ def push(
 
     full_name, listing = listing_of(run, name, version, licence)
     with packed(run, full_name, caveat, listing, f"zoo:{full_name}") as parcel:
-        place = None if dry_run else _sent(parcel, to, key)
-        _print(Pushed(parcel, to, place), as_json)
+        _print(Pushed(parcel, to, None) if dry_run else _sent(parcel, to, key), as_json)
 
 
-def _sent(parcel: Parcel, to: str, key: list[Path] | None) -> str:
-    """Send a policy, and return the source that has it now."""
+def _sent(parcel: Parcel, to: str, key: list[Path] | None) -> Pushed:
+    """Send a policy to a folder or a hub repository."""
+    from prunepolicy.agents.zoo_view import Pushed
     from prunepolicy.policy.zoo.push import push
-    from prunepolicy.policy.zoo.signing import load_keys
+    from prunepolicy.policy.zoo.signing import load_keys, public_text
 
     keys = load_keys(key or ())
-    if "://" not in to:
-        push(parcel, Path(to), keys)
-        return to
-    from prunepolicy.policy.zoo.hub_upload import push_to_hub, repository_of
+    if "://" in to:
+        from prunepolicy.policy.zoo.hub_upload import push_to_hub, repository_of
 
-    return push_to_hub(parcel, repository_of(to), keys)
+        place = push_to_hub(parcel, repository_of(to), keys)
+    else:
+        push(parcel, Path(to), keys)
+        place = to
+    return Pushed(parcel, to, place, tuple(map(public_text, keys)))
 
 
 @zoo_app.command()

@@ -61,7 +61,7 @@ def only_one(place: Path) -> Iterator[None]:
 
 def quarantine(found: Path) -> Path:
     """Move a file or folder that isn't what it should be out of the way, and return where to."""
-    place = zoo_cache() / "quarantine" / f"{found.parent.name}-{found.name}".lstrip(".")
+    place = zoo_cache() / "quarantine" / "-".join(found.parts[-3:])
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.is_dir() and not place.is_symlink():
         shutil.rmtree(place, ignore_errors=True)

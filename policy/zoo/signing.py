@@ -91,7 +91,7 @@ def _stranger(signatures: Mapping[str, str], where: str) -> str:
         return f"The index of {where} is signed by the retired key {min(retired)} only; fetch a newer one."
     return (
         f"The index of {where} is signed by {', '.join(signatures)}, a key that isn't trusted here. "
-        "A newer prunepolicy may pin it; if you trust its owner, see docs/zoo.md on trusted keys."
+        "A newer prunepolicy may pin it; if you trust its owner, add the public key to PRUNEPOLICY_ZOO_KEYS."
     )
 
 

@@ -207,7 +207,12 @@ def test_a_card_is_measured_again(model: Callable[..., str], capsys: Captured, t
     shown(capsys, *push[:5], "judged-rows.v2", *push[6:])
     capsys.readouterr()
     assert main(["zoo", "verify", "judged-rows.v2", "--rescore", "--source", "zoo"]) == 1
-    assert "which contradicts it (tolerance " in capsys.readouterr().out
+    assert "contradicted, with the very model that the card names." in capsys.readouterr().out
+    best.write_text(json.dumps({**json.loads(best.read_text()), "judges": {}}))
+    shown(capsys, *push[:5], "judged-rows.v3", *push[6:])
+    capsys.readouterr()
+    assert main(["zoo", "verify", "judged-rows.v3", "--rescore", "--source", "zoo"]) == 1
+    assert "not confirmed. The card doesn't say by fingerprint" in capsys.readouterr().out
     (tmp_path / "judge").rename(tmp_path / "gone")
     Path(model("llama", num_hidden_layers=2, hidden_act="relu")).rename(tmp_path / "judge")
     said = refused(capsys, "verify", "judged-rows.v1", "--rescore", "--source", "zoo", code=1)
