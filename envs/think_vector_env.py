@@ -66,9 +66,8 @@ class ThinkVectorEnv(gymnasium.vector.VectorEnv[Observations, Actions, NDArray[A
     def _start(self, seed: int) -> None:
         self._seed = seed
         self.task.start()
-        self.sampler: Sampler = built(
-            samplers, {**self._sampling, "prompts": len(self.task.source), "seed": seed}
-        )
+        known = {"prompts": len(self.task.source), "difficulty": self.task.source.difficulty.tolist()}
+        self.sampler: Sampler = built(samplers, {**self._sampling, **known, "seed": seed})
         self._prompts = np.zeros(self.num_envs, np.int64)
 
     def reset(
