@@ -18,6 +18,7 @@ from prunepolicy.envs.think_vector_env import ThinkVectorEnv
 from prunepolicy.envs.thinking.groups import Scale, group_advantages
 from prunepolicy.envs.thinking.schedule import NAIVE, Stage
 from prunepolicy.envs.thinking.source import Source
+from prunepolicy.envs.thinking.task import ThinkTask
 
 Array = NDArray[np.float64]
 BETAS, EPSILON = (0.9, 0.999), 1e-8
@@ -91,9 +92,15 @@ class Bandit:
         self._ascend((advantages[:, None] * (chosen - chances)).T @ inputs / len(actions))
         return dict(info["shaped"].statistics)
 
-    def probabilities(self) -> Array:
-        """Return the probability of every action on every prompt of the source, (prompts, actions)."""
-        return self._chances(self.env.task.observe(np.arange(len(self.env.task.source))))
+    def probabilities(self, source: Source | None = None) -> Array:
+        """Return the probability of every action on every prompt of `source`, (prompts, actions).
+
+        Args:
+            source: prompts that it didn't learn from; those that it did when None.
+        """
+        task = ThinkTask(source or self.env.task.source)
+        task.share = self.env.task.share
+        return self._chances(task.observe(np.arange(len(task.source))))
 
     def state(self) -> dict[str, Any]:
         """Return everything that decides the next steps as JSON can hold it."""
