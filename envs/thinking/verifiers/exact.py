@@ -1,0 +1,20 @@
+"""Text, compared as text."""
+
+from __future__ import annotations
+
+from prunepolicy.envs.thinking.verifiers.registry import Question, Verifier, verifiers
+
+
+class Exact(Verifier):
+    """Accepts the right answer alone; case and amount of white space don't matter."""
+
+    def check(self, answer: str, question: Question) -> bool:
+        """Return whether both are the same words."""
+        return _words(answer) == _words(question.answer)
+
+
+def _words(text: str) -> list[str]:
+    return text.casefold().split()
+
+
+verifiers.add("exact", Exact)
