@@ -59,3 +59,11 @@ def zero_variance_share(rewards: Rewards, groups: Groups) -> float:
     """Return the share of groups whose rewards are all equal: nothing is learned from these."""
     _, first = np.unique(groups, return_index=True)
     return float((group_std(rewards, groups)[first] <= 1e-12).mean())
+
+
+def group_min(values: Values, groups: Groups) -> Values:
+    """Return, for every row, the smallest value in its group."""
+    _, place, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    smallest = np.full(len(counts), np.inf)
+    np.minimum.at(smallest, place, values)
+    return smallest[place]
