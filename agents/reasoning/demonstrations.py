@@ -7,12 +7,11 @@ ellipsis prompt do (AutoThink, section 3).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 from pydantic import Field
 
-from prunepolicy.agents.reasoning.problem_set import ProblemSet
 from prunepolicy.agents.reasoning.prompting import Prompting
 from prunepolicy.agents.reasoning.tasks import Problem
 from prunepolicy.agents.reasoning.tokens import ANSWER, ANSWERED, CLOSE
@@ -36,7 +35,7 @@ class Demonstrator:
     """Writes demonstrations as token ids."""
 
     prompting: Prompting
-    how: DemonstrationRecipe = DemonstrationRecipe()
+    how: DemonstrationRecipe = field(default_factory=DemonstrationRecipe)
 
     def completion(self, problem: Problem, generator: Random) -> str:
         """Return what the model should write after the prompt, without the end token."""
@@ -47,7 +46,9 @@ class Demonstrator:
             answer = f"\n\n\\boxed{{{problem.answer}}}"
         return f"{thought}{CLOSE}{answer}"
 
-    def batch(self, problems: Iterator[Problem], count: int, generator: Random) -> list[tuple[list[int], list[int]]]:
+    def batch(
+        self, problems: Iterator[Problem], count: int, generator: Random
+    ) -> list[tuple[list[int], list[int]]]:
         """Return `count` pairs of prompt ids and completion ids, the end token included."""
         tokenizer, rows = self.prompting.tokenizer, []
         for _ in range(count):

@@ -1,4 +1,4 @@
-"""Which problems are learned on and which are held out: seeded, balanced over difficulty, never the same text."""
+"""Problems to learn on and problems held out: seeded, balanced over difficulty, no text twice."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class ProblemsRecipe(RecipePart):
 
     Attributes:
         learn: problems that reinforcement learning draws from.
-        held_out: problems that judge; none of them is learned on.
+        held_out: problems that choose the best step, and as many others that say what it came to; none
+            of them is learned on.
     """
 
     tasks: tuple[TaskRecipe, ...] = Field(min_length=1)
@@ -59,23 +60,31 @@ class ProblemsRecipe(RecipePart):
 
 @dataclass(frozen=True)
 class ProblemSet:
-    """Problems without repetition, and those that judge."""
+    """Problems without repetition.
+
+    Attributes:
+        learn: to learn on.
+        choose: to choose the best step with.
+        judge: to say what it came to; nothing is chosen on them.
+    """
 
     learn: tuple[Problem, ...]
-    held_out: tuple[Problem, ...]
+    choose: tuple[Problem, ...]
+    judge: tuple[Problem, ...]
     recipe: ProblemsRecipe
 
     @classmethod
     def drawn(cls, recipe: ProblemsRecipe, seed: int) -> ProblemSet:
-        """Draw both sets; where a level has few problems, it gives fewer."""
+        """Draw all sets; where a level has few problems, it gives fewer."""
         seen: set[str] = set()
-        held_out = tuple(_distinct(recipe.tasks, recipe.held_out, Random(HELD_OUT_SEED), seen))
+        judging = Random(HELD_OUT_SEED)
+        choose, judge = (tuple(_distinct(recipe.tasks, recipe.held_out, judging, seen)) for _ in range(2))
         learn = tuple(_distinct(recipe.tasks, recipe.learn, Random(seed), seen))
-        return cls(learn, held_out, recipe)
+        return cls(learn, choose, judge, recipe)
 
     def fresh(self, generator: Random) -> Iterator[Problem]:
         """Yield problems to demonstrate, without end; held-out ones never."""
-        forbidden = {problem.question for problem in self.held_out}
+        forbidden = {problem.question for problem in (*self.choose, *self.judge)}
         places = _places(self.recipe.tasks)
         while True:
             name, level = generator.choice(places)
@@ -84,7 +93,9 @@ class ProblemSet:
                 yield problem
 
 
-def _distinct(chosen: Sequence[TaskRecipe], count: int, generator: Random, seen: set[str]) -> Iterator[Problem]:
+def _distinct(
+    chosen: Sequence[TaskRecipe], count: int, generator: Random, seen: set[str]
+) -> Iterator[Problem]:
     """Yield problems with new questions, the levels in turn; an exhausted level is passed over."""
     places = _places(chosen)
     for number in range(count):

@@ -6,7 +6,7 @@ arXiv 2505.10832, section 3). Everything here works on token ids: decoding may d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -26,7 +26,6 @@ class PromptRecipe(RecipePart):
         instruction: added to every question, such as one to answer within `\boxed{}`.
         prefix: what the model's turn starts with.
         answer: whether answers stand in `<answer>` tags or in `\boxed{}`.
-        context: tokens of a prompt at most.
     """
 
     instruction: str = ""
@@ -39,7 +38,7 @@ class Prompting:
     """Renders prompts for one tokenizer."""
 
     tokenizer: Any
-    how: PromptRecipe = PromptRecipe()
+    how: PromptRecipe = field(default_factory=PromptRecipe)
 
     def render(self, question: str) -> str:
         """Return the text that the model continues; it ends with the prefix.
@@ -61,7 +60,9 @@ class Prompting:
         """
         ids = self._encoded(self.render(question))
         if ids[-len(self.prefix) :] != self.prefix:
-            raise UsageError(f"The tokenizer merges the prompt's prefix {self.how.prefix!r} with what is around it.")
+            raise UsageError(
+                f"The tokenizer merges the prompt's prefix {self.how.prefix!r} with what is around it."
+            )
         return ids
 
     @cached_property

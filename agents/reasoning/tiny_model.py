@@ -39,6 +39,7 @@ def new_model(sizes: NewModel, tokenizer: Any, seed: int) -> Any:
         num_key_value_heads=sizes.heads,
         max_position_embeddings=sizes.context,
         tie_word_embeddings=True,
+        initializer_range=sizes.hidden**-0.5,  # the usual 0.02 is for wide models: small ones wait for long
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from tokenizers import AddedToken as Tag
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 THINK, CLOSE, ANSWER, ANSWERED = "<think>", "</think>", "<answer>", "</answer>"
@@ -27,7 +27,7 @@ def reasoning_tokenizer(texts: Iterable[str] = (), merges: int = 0) -> PreTraine
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r"\n|[^\s\w]"), "isolated"),
+            pre_tokenizers.Split(Regex(r"\n|\.+|[^\s\w.]"), "isolated"),
             pre_tokenizers.Digits(individual_digits=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]

@@ -13,7 +13,7 @@ SIGNS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*
 SIZES = {"max_value": 20, "min_target": 2, "max_target": 99}
 
 
-@task("countdown", range(2, 7))
+@task("countdown", range(2, 7), verifier="reasoning_gym")
 def countdown(generator: Random, difficulty: int) -> Problem:
     """Return a problem whose steps work out one solution, operation by operation."""
     entry = gym_entry("countdown", generator, min_numbers=difficulty, max_numbers=difficulty, **SIZES)

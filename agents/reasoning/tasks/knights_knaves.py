@@ -16,7 +16,7 @@ NAMES = "ABCDEFG"
 JOINED = {"and": all, "or": any}
 
 
-@task("knights_knaves", range(2, 6))
+@task("knights_knaves", range(2, 6), verifier="exact")
 def knights_knaves(generator: Random, difficulty: int) -> Problem:
     """Return who says what; the steps try one assignment of roles after the other until one fits."""
     entry = gym_entry(
@@ -49,7 +49,7 @@ def _written(statement: Any) -> str:
 def _holds(statement: Any, roles: tuple[bool, ...]) -> bool:
     kind, *parts = statement
     if kind in ("telling-truth", "lying"):
-        return roles[parts[0]] == (kind == "telling-truth")
+        return bool(roles[parts[0]] == (kind == "telling-truth"))
     held = [_holds(part, roles) for part in parts]
     if kind == "not":
         return not held[0]

@@ -1,26 +1,23 @@
-"""Sums and differences of digits modulo 10, from left to right; difficulty is the number of operations.
+"""Named digits summed modulo 5; difficulty is the number of sums.
 
-A short answer needs all operations at once, a trace one at a time.
+A short answer needs all sums at once, a trace one at a time, and names say what comes next.
 """
 
 from __future__ import annotations
 
 from random import Random
+from string import ascii_lowercase
 
 from prunepolicy.agents.reasoning.tasks.registry import Problem, task
 
-MODULUS = 10
+MODULUS = 5
 
 
-@task("modular_chain", range(1, 11))
+@task("modular_chain", range(1, 16))
 def modular_chain(generator: Random, difficulty: int) -> Problem:
-    """Return a chain such as `7+5-4 mod 10?` with the steps `7+5=2` and `2-4=8`."""
-    total = generator.randrange(MODULUS)
-    question, steps = str(total), []
-    for _ in range(difficulty):
-        digit, sign = generator.randrange(MODULUS), generator.choice("+-")
-        after = (total + digit if sign == "+" else total - digit) % MODULUS
-        question += f"{sign}{digit}"
-        steps.append(f"{total}{sign}{digit}={after}")
-        total = after
-    return Problem("modular_chain", f"{question} mod 10?", str(total), difficulty, tuple(steps))
+    """Return a chain such as `a2b4c1 mod 5?` with the steps `b4=1` and `c1=2`."""
+    digits = [generator.randrange(MODULUS) for _ in range(difficulty + 1)]
+    terms = [f"{name}{digit}" for name, digit in zip(ascii_lowercase, digits, strict=False)]
+    totals = [sum(digits[: end + 1]) % MODULUS for end in range(len(digits))]
+    steps = tuple(f"{term}={total}" for term, total in zip(terms[1:], totals[1:], strict=True))
+    return Problem("modular_chain", f"{''.join(terms)} mod {MODULUS}?", str(totals[-1]), difficulty, steps)

@@ -38,20 +38,22 @@ class Task:
     Attributes:
         levels: the difficulties it knows, the easiest first.
         make: a generator and a difficulty to a problem.
+        verifier: what checks the answers.
     """
 
     levels: range
     make: Make
+    verifier: str
 
 
 tasks: Registry[Task] = Registry("task", "prunepolicy.agents.reasoning.tasks")
 
 
-def task(name: str, levels: range) -> Callable[[Make], Make]:
+def task(name: str, levels: range, verifier: str = "integer") -> Callable[[Make], Make]:
     """Register the decorated function as the source of the task `name`."""
 
     def register(make: Make) -> Make:
-        tasks.add(name, Task(levels, make))
+        tasks.add(name, Task(levels, make, verifier))
         return make
 
     return register
