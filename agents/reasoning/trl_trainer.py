@@ -103,8 +103,8 @@ class ShapedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # no types
             logged = {**result.statistics, "verifier_errors": errors / len(table)}
             for name, value in logged.items():
                 self._metrics["train"][f"think/{name}"].append(value)
-        device: torch.device = self.accelerator.device
-        return rewards[:, None].to(device)
+        column: Tensor = rewards[:, None].to(self.accelerator.device)
+        return column
 
 
 def shaped(completions: list[Any], **_: Any) -> list[float]:
