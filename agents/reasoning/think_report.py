@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from prunepolicy.agents.reasoning.efficiency import accuracy_efficiency, efficiency_f1
+from prunepolicy.envs.thinking.metrics import Point, aes, e_f1
 from prunepolicy.agents.reasoning.examination import Examination
 from prunepolicy.agents.seeds_report import SEEDS_REPORT
 from prunepolicy.agents.train_report import REPORT
@@ -52,18 +52,20 @@ class ThinkReport:
 
     @property
     def figures(self) -> dict[str, float]:
-        """Numbers that sum up the run, against the start that always thinks."""
-        always, never, now = self.start["always"], self.start["never"], self.learned["auto"]
-        return {
+        """Numbers that sum up the run, against the start that always thinks, as far as they are defined."""
+        always, never, now = (
+            Point(one.accuracy, one.tokens)
+            for one in (self.start["always"], self.start["never"], self.learned["auto"])
+        )
+        found = {
             "tokens saved": 1 - now.tokens / always.tokens,
             "accuracy gained": now.accuracy - always.accuracy,
-            "E-F1": efficiency_f1(
-                now.accuracy, now.tokens, (always.accuracy, always.tokens), (never.accuracy, never.tokens)
-            ),
-            "AES": accuracy_efficiency(now.accuracy, now.tokens, always.accuracy, always.tokens),
-            "think slope": now.think_slope,
+            "think slope": self.learned["auto"].think_slope,
             "router gain": self.router_gain,
         }
+        if always.accuracy > never.accuracy and always.tokens > never.tokens:
+            found["E-F1"] = e_f1(now, always, never)
+        return {**found, "AES": aes(now, always)} if always.accuracy else found
 
     @property
     def router_gain(self) -> float:
@@ -129,8 +131,9 @@ class ThinkSeedsReport:
 
     @property
     def figures(self) -> dict[str, list[float]]:
-        """Every number of every run."""
-        return {name: [run.figures[name] for run in self.runs] for name in self.runs[0].figures}
+        """Every number that all runs have."""
+        found = [run.figures for run in self.runs]
+        return {name: [each[name] for each in found] for name in found[0] if all(name in f for f in found)}
 
     def to_json(self) -> str:
         """Return the report as JSON text."""

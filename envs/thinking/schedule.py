@@ -55,6 +55,10 @@ class Stage(BaseModel):
     until: Until = Until()
 
 
+NAIVE = Stage(name="naive", terms=({"name": "naive"},))
+"""AutoThink's naive reward alone."""
+
+
 @dataclass(frozen=True)
 class Shaped:
     """A batch with its rewards.

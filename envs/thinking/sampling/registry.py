@@ -26,12 +26,14 @@ class Sampler(BaseModel):
     Attributes:
         prompts: how many there are.
         seed: of every draw.
+        difficulty: of every prompt, where known; without it, prompts are numbered from easy to hard.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     prompts: int = Field(ge=1)
     seed: int = 0
+    difficulty: tuple[float, ...] = ()
     _batches: int = PrivateAttr(default=0)
 
     @abstractmethod

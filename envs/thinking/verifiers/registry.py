@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prunepolicy.envs.thinking.responses import Response
-from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.registry import Registry
 
 LONGEST = 1000
@@ -54,12 +54,21 @@ class Verifier(ABC):
 
     errors: int = 0
 
+    @classmethod
+    @abstractmethod
+    def example(cls) -> tuple[Question, str]:
+        """Return a question and a right answer to it: what the contract suite tries to cheat with."""
+
     @abstractmethod
     def check(self, answer: str, question: Question) -> bool:
         """Return whether a non-empty answer of bounded length is right; whatever this raises is counted."""
 
     def verify(self, responses: Sequence[Response], questions: Sequence[Question]) -> list[Verdict]:
-        """Return a verdict for every response; one without a readable answer is wrong."""
+        """Return a verdict for every response; one without a readable answer is wrong.
+
+        Raises:
+            PrunePolicyError: when nothing can be checked: a package or a fitting verifier is missing.
+        """
         pairs = zip(responses, questions, strict=True)
         return [self._verdict(response, question) for response, question in pairs]
 
@@ -69,7 +78,7 @@ class Verifier(ABC):
             return Verdict(False)
         try:
             return Verdict(bool(self.check(answer.strip(), question)))
-        except UsageError:  # the request is wrong, not the answer
+        except PrunePolicyError:  # nothing can be checked at all
             raise
         except Exception as error:
             self.errors += 1
