@@ -24,14 +24,17 @@ from prunepolicy.agents.reasoning.gap import measured_gap
 from prunepolicy.agents.reasoning.health import Watch
 from prunepolicy.agents.reasoning.imitation import Imitation
 from prunepolicy.agents.reasoning.problem_set import ProblemSet
+from prunepolicy.agents.reasoning.prompt_batches import PromptBatches
 from prunepolicy.agents.reasoning.recipe import ThinkRecipe
 from prunepolicy.agents.reasoning.reinforcement import Reinforcement, advantages_of, divergence
-from prunepolicy.agents.reasoning.rollout_batch import Group, Roller, RolloutBatch, seed_of
+from prunepolicy.agents.reasoning.rollout_batch import (
+    Roller,
+    RolloutBatch,
+)
 from prunepolicy.agents.reasoning.scoring import Scorer
 from prunepolicy.agents.reasoning.student import Student
 from prunepolicy.agents.reasoning.switches import Observed, Switch, switches
 from prunepolicy.agents.recipe import RunRecipe
-from prunepolicy.envs.thinking.sampling import Sampler, samplers
 from prunepolicy.envs.thinking.schedule import Schedule
 from prunepolicy.envs.thinking.settings import built
 from prunepolicy.pruning.errors import PrunePolicyError
@@ -68,15 +71,13 @@ class Grpo(SteppedLearner):
             self.student.model.parameters(), betas=(0.9, 0.95), weight_decay=0.0
         )
         self.schedule = Schedule(recipe.stages)
-        drawing = {"prompts": len(self.problems.learn), "seed": recipe.seed}
-        self.sampler: Sampler = built(samplers, {**recipe.reinforcement.sampler, **drawing})
+        self.batches = PromptBatches.of(recipe, self.problems.learn, self.roller)
         self.switch: Switch = built(switches, recipe.switch)
         self.watch = Watch(recipe.alarms)
         self.demonstrator = Demonstrator(self.student.prompting, recipe.demonstrations)
         self.demonstrating = Random(recipe.seed)
         self.done = {"warm_up": 0, "reinforcing": 0, "all": 0}
         self.warm = not recipe.warm_up.steps
-        self.references: list[float] = []
 
     @property
     def max_tokens(self) -> int:
@@ -115,11 +116,10 @@ class Grpo(SteppedLearner):
             "done": self.done,
             "warm": self.warm,
             "schedule": self.schedule.state(),
-            "sampler": self.sampler.state(),
+            "batches": self.batches.state(),
             "switch": self.switch.state(),
             "held": self.watch.held,
             "demonstrating": [version, list(internal), gauss],
-            "references": self.references,
         }
         return LearnerState({**tensors, **packed(self.optimiser)}, data)
 
@@ -130,12 +130,11 @@ class Grpo(SteppedLearner):
         unpack(self.optimiser, state.tensors)
         self.done, self.warm = dict(state.data["done"]), state.data["warm"]
         self.schedule.restore(state.data["schedule"])
-        self.sampler.restore(state.data["sampler"])
+        self.batches.restore(state.data["batches"])
         self.switch.restore(state.data["switch"])
         self.watch.held = dict(state.data["held"])
         version, internal, gauss = state.data["demonstrating"]
         self.demonstrating.setstate((version, tuple(internal), gauss))
-        self.references = list(state.data["references"])
 
     def scorer(self, model: Any = None) -> Scorer:
         """Return what gives log-probabilities under the student, or under another model of its kind."""
@@ -211,10 +210,9 @@ class Grpo(SteppedLearner):
 
     def _reinforce(self, weight: float, imitation: float) -> dict[str, float]:
         recipe = self.recipe.reinforcement
-        batch, prompts = self._roll()
+        batch = self.batches.roll(self.done["all"], self.sampling)
         stage = self.schedule.stages.index(self.schedule.stage)
         shaped = self.schedule.step(batch.table)
-        self.sampler.observe(prompts, batch.table.correct)
         row = {**shaped.statistics, "stage": float(stage), **_lengths(batch)}
         if self.done["reinforcing"] == 0:
             self._check_mixed(row["mixed"])
@@ -237,30 +235,6 @@ class Grpo(SteppedLearner):
         for sentence in self.watch.look(row):
             self.steps.note(f"  [yellow]![/yellow] step {self.done['all']}: {sentence}")
         return row
-
-    def _roll(self) -> tuple[RolloutBatch, Any]:
-        """Answer the sampler's next prompts; seeds come from run, step, prompt and occurrence."""
-        recipe, drawn = self.recipe.reinforcement, self.sampler.sample(self.recipe.reinforcement.prompts)
-        if recipe.references and not self.references:
-            self.references = self._reference_accuracies()
-        groups, seen = [], dict.fromkeys(drawn.tolist(), 0)
-        for number, prompt in enumerate(drawn.tolist()):
-            seed = seed_of(self.recipe.seed, self.done["all"], prompt, seen[prompt])
-            seen[prompt] += 1
-            reference = self.references[prompt] if self.references else 0.0
-            problem = self.problems.learn[prompt]
-            groups.append(Group(problem, number, recipe.group, seed, recipe.force, reference))
-        return self.roller.roll(groups, self.sampling), np.repeat(drawn, recipe.group)
-
-    def _reference_accuracies(self) -> list[float]:
-        """Return the accuracy on every prompt of the model that it started with, made to think."""
-        count = self.recipe.reinforcement.references
-        groups = [
-            Group(problem, number, count, seed_of(self.recipe.seed, 0, number), "think")
-            for number, problem in enumerate(self.problems.learn)
-        ]
-        table = self.roller.roll(groups, self.sampling).table
-        return [float(mean) for mean in table.correct.reshape(len(groups), count).mean(1)]
 
     def _check_mixed(self, share: float) -> None:
         least = self.recipe.reinforcement.mixed

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from prunepolicy.agents.opened_model import Hardware
 from prunepolicy.agents.reasoning.engines import engines
@@ -18,7 +19,6 @@ from prunepolicy.agents.reasoning.problem_set import ProblemSet, ProblemsRecipe,
 from prunepolicy.agents.reasoning.recipe import ThinkRecipe
 from prunepolicy.agents.reasoning.rollout_batch import Roller
 from prunepolicy.agents.reasoning.student import Student
-from prunepolicy.agents.reasoning.think_report import examination_table
 from prunepolicy.agents.recipe import load_recipe
 from prunepolicy.agents.run_folder import BEST, RECIPE
 from prunepolicy.pruning.atomic import write_text
@@ -71,20 +71,32 @@ class ExamReport:
         """Return the report as JSON text."""
         return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
 
-    def save(self, folder: Path) -> None:
-        """Write numbers and picture into `folder`."""
+    def save(self, out: Path | None) -> None:
+        """Write numbers and picture into a folder, by default one inside the run; nowhere without either."""
+        if out is None and not (Path(self.model) / RECIPE).is_file():
+            return
+        folder = out or Path(self.model) / f"eval-{self.think}"
         write_text(folder / REPORT, self.to_json())
         plot_think({f"think {self.think}": self.result}, folder / PICTURE)
 
     def render(self, console: Console) -> None:
         """Print a row per difficulty."""
-        console.print(examination_table({f"think {self.think}": self.result}))
-        grid = examination_bins(self.result)
+        grid = Table(title=f"{self.model}, thinking: {self.think}")
+        for heading in ("difficulty", "answers", "accuracy", "tokens", "thinks"):
+            grid.add_column(heading, justify="right")
+        for one in self.result.bins:
+            shares = (f"{one.accuracy:.1%}", f"{one.tokens:.1f}", f"{one.think:.0%}")
+            grid.add_row(str(one.difficulty), str(one.answers), *shares)
+        whole, count = self.result, sum(one.answers for one in self.result.bins)
+        shares = (f"{whole.accuracy:.1%}", f"{whole.tokens:.1f}", f"{whole.think:.0%}")
+        grid.add_row("all", str(count), *shares, style="bold")
         console.print(grid)
+        listing = ", ".join(f"{name} {value}" for name, value in self.settings.items())
+        console.print(escape(listing), style="dim", highlight=False)
 
 
 def examine(model: str, request: ExamRequest, hardware: Hardware) -> ExamReport:
-    """Ask a model held-out problems.
+    """Ask a model held-out problems; of a run, its best model.
 
     Args:
         model: a run, a folder with a model, or a hub id. A run answers its own tasks by default.
@@ -105,7 +117,11 @@ def examine(model: str, request: ExamRequest, hardware: Hardware) -> ExamReport:
     roller = Roller(engines[how.engine].open(student.model), student.prompting, how.chunk)
     sampling = student.sampling(request.max_tokens or max(how.max_tokens), how.temperature)
     result = Examiner(problems, request.samples).examine(roller, sampling, mode)
-    settings = {"problems": len(problems), "samples": request.samples, "max_tokens": sampling.max_tokens}
+    settings: dict[str, Any] = {
+        "problems": len(problems),
+        "samples": request.samples,
+        "max_tokens": sampling.max_tokens,
+    }
     settings |= {"temperature": sampling.temperature, "tasks": asked_for.model_dump(mode="json")["tasks"]}
     return ExamReport(model, request.think, result, {**settings, **hardware.described()})
 
@@ -121,7 +137,7 @@ def recipe_of(model: str) -> ThinkRecipe | None:
     recipe = load_recipe(file)
     if not isinstance(recipe, ThinkRecipe):
         raise UsageError(f"{model} learned no model that thinks; --think is for runs of configs/think.")
-    return cast(ThinkRecipe, recipe)
+    return recipe
 
 
 def asked(request: ExamRequest) -> ProblemsRecipe:

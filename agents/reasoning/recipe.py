@@ -63,6 +63,8 @@ class ReinforcementRecipe(RecipePart):
             when to think.
         references: answers per prompt of the start, made to think, whose accuracy adapt_think compares with.
         drift: steps between measurements of the divergence from the start.
+        shuffle: a control: outcomes are dealt anew among the completions of each mode, so that difficulty
+            says nothing about them.
     """
 
     prompts: int = Field(default=16, ge=1)
@@ -79,6 +81,7 @@ class ReinforcementRecipe(RecipePart):
     mixed: float = Field(default=0.0, ge=0, le=1)
     references: int = Field(default=0, ge=0)
     drift: int = Field(default=10, ge=1)
+    shuffle: bool = False
 
 
 class ThinkEvaluation(RunEvaluation):

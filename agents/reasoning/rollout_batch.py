@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -139,3 +139,16 @@ class Roller:
 def seed_of(*numbers: int) -> int:
     """Return one seed for a run's seed, a step and a prompt, whoever writes its completions."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def dealt_anew(table: Rollouts, seed: int) -> Rollouts:
+    """Return the table with outcomes shuffled among the completions of each mode.
+
+    Whatever a mode is worth on the whole stays; that it is worth more on some prompts goes.
+    """
+    generator, source = np.random.default_rng(seed), np.arange(len(table))
+    for mode in np.unique(table.mode):
+        rows = np.flatnonzero(table.mode == mode)
+        source[rows] = generator.permutation(rows)
+    outcomes = {name: getattr(table, name)[source] for name in ("correct", "well_formed", "degenerate")}
+    return replace(table, **outcomes)

@@ -12,10 +12,10 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from prunepolicy.envs.thinking.metrics import Point, aes, e_f1
 from prunepolicy.agents.reasoning.examination import Examination
 from prunepolicy.agents.seeds_report import SEEDS_REPORT
 from prunepolicy.agents.train_report import REPORT
+from prunepolicy.envs.thinking.metrics import Point, aes, e_f1
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.errors import PrunePolicyError
 

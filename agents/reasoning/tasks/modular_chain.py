@@ -15,9 +15,11 @@ MODULUS = 5
 
 @task("modular_chain", range(1, 16))
 def modular_chain(generator: Random, difficulty: int) -> Problem:
-    """Return a chain such as `a2b4c1 mod 5?` with the steps `b4=1` and `c1=2`."""
+    """Return a chain such as `a2b4c1 mod 5?` with the steps `2b4=1` and `1c1=2`."""
     digits = [generator.randrange(MODULUS) for _ in range(difficulty + 1)]
     terms = [f"{name}{digit}" for name, digit in zip(ascii_lowercase, digits, strict=False)]
     totals = [sum(digits[: end + 1]) % MODULUS for end in range(len(digits))]
-    steps = tuple(f"{term}={total}" for term, total in zip(terms[1:], totals[1:], strict=True))
+    steps = tuple(
+        f"{before}{term}={after}" for before, term, after in zip(totals, terms[1:], totals[1:], strict=False)
+    )
     return Problem("modular_chain", f"{''.join(terms)} mod {MODULUS}?", str(totals[-1]), difficulty, steps)
