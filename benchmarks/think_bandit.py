@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 import prunepolicy.envs  # noqa: F401 (registers the environments)
-from prunepolicy.agents.think_bandit import Bandit, BanditConfig
+from prunepolicy.agents.algorithms.think_bandit import BanditConfig, ThinkBandit
 from prunepolicy.envs.thinking.metrics import (
     Point,
     aes,
@@ -68,12 +68,10 @@ def autothink() -> tuple[Stage, ...]:
     return tuple(Stage(name=name, terms=paid, until={"steps": steps}) for (name, steps), paid in parts)
 
 
-def learned(paid: tuple[Stage, ...], seed: int, source: Source, **settings: Any) -> Bandit:
+def learned(paid: tuple[Stage, ...], seed: int, source: Source, **settings: Any) -> ThinkBandit:
     """Return what is learned from the rewards of some stages."""
-    total = sum(STEPS.values())
-    config = BanditConfig(stages=paid, seed=seed, steps=total, learning_rate=RATE, **settings)
-    bandit = Bandit(config, source)
-    bandit.learn()
+    bandit = ThinkBandit(BanditConfig(stages=paid, learning_rate=RATE, **settings), source, seed)
+    bandit.learn(sum(STEPS.values()))
     return bandit
 
 
@@ -147,9 +145,9 @@ def shaped(seed: int) -> Iterator[dict[str, Any]]:
     worth = values(source, BOTH, terms["naive"]())
     for name in ("naive", "naive and success rate"):
         for start in (0.02, 0.5, 0.98):
-            config = BanditConfig(stages=stages(REWARDS[name]), seed=seed, start=start, learning_rate=RATE)
-            bandit, regrets = Bandit(config, source), []
-            for _ in range(config.steps):
+            config = BanditConfig(stages=stages(REWARDS[name]), start=start, learning_rate=RATE)
+            bandit, regrets = ThinkBandit(config, source, seed), []
+            for _ in range(300):
                 bandit.step()
                 regrets.append(float((worth.max(1) - (bandit.probabilities() * worth).sum(1)).mean()))
             first, last = float(np.mean(regrets[:100])), float(np.mean(regrets[-20:]))

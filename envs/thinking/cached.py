@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -89,6 +89,10 @@ class CachedSource(Source):
     def save(self, file: Path) -> None:
         """Write a safetensors file."""
         write_bytes(file, save({c.name: np.ascontiguousarray(getattr(self, c.name)) for c in fields(self)}))
+
+    def where(self, prompts: Any) -> Self:
+        """Return the prompts that a mask or indices choose."""
+        return type(self)(**{column.name: getattr(self, column.name)[prompts] for column in fields(self)})
 
     def draw(
         self, prompts: Prompts, thinks: NDArray[np.bool_], generator: np.random.Generator
