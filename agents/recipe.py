@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -35,12 +35,22 @@ class BudgetRecipe(RecipePart):
         return tuple(Budget(keep, self.of, uniform=self.uniform, units=self.units) for keep in self.keep)
 
 
-class EvaluationRecipe(RecipePart):
-    """How the policy is judged while it learns.
+class RunEvaluation(RecipePart):
+    """When a run is judged while it learns.
 
     Attributes:
         every: learning steps between evaluations.
         patience: evaluations without improvement after which training stops; None never stops early.
+    """
+
+    every: int = Field(default=20, ge=1)
+    patience: int | None = Field(default=None, ge=1)
+
+
+class EvaluationRecipe(RunEvaluation):
+    """How a pruning policy is judged while it learns.
+
+    Attributes:
         samples: texts to score, written by the dense model with a seed no training probe uses; four
             times as many, of yet another seed, decide in the end.
         length: tokens of each.
@@ -48,8 +58,6 @@ class EvaluationRecipe(RecipePart):
         baselines: policies to compare with at the end.
     """
 
-    every: int = Field(default=20, ge=1)
-    patience: int | None = Field(default=None, ge=1)
     samples: int = Field(default=16, ge=1)
     length: int = Field(default=128, ge=2)
     text: Path | None = None
@@ -68,32 +76,49 @@ def _listed(budgets: Any) -> Any:
     return [budgets] if isinstance(budgets, dict | BudgetRecipe) else budgets
 
 
-class Recipe(RecipePart):
-    """Everything that decides what is learned.
+class RunRecipe(RecipePart):
+    """What every recipe says, whatever is learned.
 
     Attributes:
-        algorithm: what learns.
-        policy: the policy kind under `kind`, and its settings.
-        learner: the algorithm's settings.
-        models: folders, files, aliases or hub ids to learn on.
-        held_out: models that only judge; without any, the training models judge on other text.
-        budgets: one kind of budget or a list of kinds; a policy learns all of them.
+        algorithm: what learns; it knows which other keys there are.
         episodes: learning steps.
         checkpoint_every: learning steps between checkpoints.
     """
 
     algorithm: str
+    evaluation: RunEvaluation = RunEvaluation()
+    seed: int = 0
+    episodes: int = Field(default=200, ge=1)
+    checkpoint_every: int = Field(default=20, ge=1)
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+    def check_name(self, name: str) -> None:
+        """Raise `UsageError` when a run can't be called `name`."""
+
+
+class Recipe(RunRecipe):
+    """Everything that decides what a pruning policy learns.
+
+    Attributes:
+        policy: the policy kind under `kind`, and its settings.
+        learner: the algorithm's settings.
+        models: folders, files, aliases or hub ids to learn on.
+        held_out: models that only judge; without any, the training models judge on other text.
+        budgets: one kind of budget or a list of kinds; a policy learns all of them.
+    """
+
     policy: dict[str, Any]
     learner: dict[str, Any] = Field(default_factory=dict)
     models: tuple[str, ...] = Field(min_length=1)
     held_out: tuple[str, ...] = ()
     budgets: Annotated[tuple[BudgetRecipe, ...], BeforeValidator(_listed)] = (BudgetRecipe(),)
     evaluation: EvaluationRecipe = EvaluationRecipe()
-    seed: int = 0
-    episodes: int = Field(default=200, ge=1)
-    checkpoint_every: int = Field(default=20, ge=1)
-    device: str = "auto"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+    def check_name(self, name: str) -> None:
+        """Raise `UsageError` for the name of a policy that the run is compared with."""
+        if name in self.evaluation.baselines:
+            raise UsageError(f"A run can't be called {name!r}, like a policy that it is compared with.")
 
     def policy_settings(self, kind: str, settings: type[Settings]) -> Settings:
         """Return the checked settings of the policy to learn.
@@ -117,8 +142,8 @@ class Recipe(RecipePart):
         return tuple(sorted({budget.keep for budget in self.every_budget}, reverse=True))
 
 
-def load_recipe(source: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply `--set key=value` overrides to it.
+def load_recipe(source: Path, overrides: Sequence[str] = ()) -> RunRecipe:
+    """Read a recipe and apply `--set key=value` overrides to it; its algorithm says which keys it has.
 
     Raises:
         UsageError: when the file is no YAML, or a key or value is wrong; the sentence names it.
@@ -131,7 +156,15 @@ def load_recipe(source: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise UsageError(f"The recipe {source} must be a mapping of keys to values.")
     for override in overrides:
         override_key(data, override)
-    return checked(Recipe, data, str(source))
+    return checked(_recipe_type(data, source), data, str(source))
+
+
+def _recipe_type(data: Mapping[str, Any], source: Path) -> type[RunRecipe]:
+    from prunepolicy.agents.algorithms import algorithms  # algorithms read recipes, so they import this
+
+    if not isinstance(data.get("algorithm"), str):
+        raise UsageError(f"{source}: algorithm: Field required. Known: {', '.join(algorithms)}.")
+    return algorithms[data["algorithm"]].recipe_type
 
 
 def override_key(data: dict[str, Any], override: str) -> None:

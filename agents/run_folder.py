@@ -6,7 +6,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ import yaml
 from torch import Tensor
 
 from prunepolicy.agents.algorithms import LearnerState
-from prunepolicy.agents.recipe import Recipe, load_recipe
+from prunepolicy.agents.recipe import RunRecipe, load_recipe
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.weights import read_tensors, write_tensors
 from prunepolicy.pruning.atomic import check_target, partial_folder, publish, write_text
@@ -63,12 +63,12 @@ class RunFolder:
     """Reads and writes one run's files; whatever is killed in between leaves the old or the new."""
 
     path: Path
-    recipe: Recipe
+    recipe: RunRecipe
     writer: Any = field(default=None, repr=False)
     cpu_counted: float = field(default_factory=cpu_seconds, repr=False)
 
     @classmethod
-    def start(cls, path: Path, recipe: Recipe, command: str) -> RunFolder:
+    def start(cls, path: Path, recipe: RunRecipe, command: str) -> RunFolder:
         """Begin a run in a folder that is absent, empty, or left by a run that never learned anything.
 
         Raises:
@@ -82,7 +82,7 @@ class RunFolder:
         return cls(path, recipe)
 
     @classmethod
-    def reopen(cls, path: Path, recipe: Recipe, command: str) -> RunFolder:
+    def reopen(cls, path: Path, recipe: RunRecipe, command: str) -> RunFolder:
         """Open a run to continue it.
 
         Raises:
@@ -116,13 +116,17 @@ class RunFolder:
         return [json.loads(line) for line in text.splitlines()]
 
     def keep_policy(self, policy: Policy, name: str) -> None:
-        """Save a policy as `best` or `last`, replacing the whole folder in one step."""
+        """Save a policy as `best` or `last`, under the run's name."""
+        policy.name = self.path.name
+        self.keep(policy.save, name)
+
+    def keep(self, save: Callable[[Path], None], name: str) -> None:
+        """Let `save` write into a folder, and put it in the place of `name` in one step."""
         target = self.path / name
         prepared = partial_folder(target)
         check_target(target, overwrite=True)
         shutil.rmtree(prepared, ignore_errors=True)
-        policy.name = self.path.name
-        policy.save(prepared)
+        save(prepared)
         publish(prepared, target)
 
     def checkpoint(self, progress: Progress, state: LearnerState) -> None:

@@ -1,4 +1,4 @@
-"""Environments: what comes of plans, for policies that learn.
+"""Environments: what comes of decisions, for policies that learn.
 
 Importing this package registers them with gymnasium, where that is installed.
 """
@@ -8,11 +8,15 @@ from contextlib import suppress
 ENVIRONMENTS = {
     "prunepolicy/Prune-v0": "prunepolicy.envs.prune_env:PruneEnv",
     "prunepolicy/PruneRows-v0": "prunepolicy.envs.prune_rows_env:PruneRowsEnv",
+    "prunepolicy/Think-v0": "prunepolicy.envs.think_env:ThinkEnv",
+    "prunepolicy/ThinkSegments-v0": "prunepolicy.envs.think_segments_env:ThinkSegmentsEnv",
 }
+VECTORS = {"prunepolicy/Think-v0": "prunepolicy.envs.think_vector_env:ThinkVectorEnv"}
+"""Vector environments of our own, for rewards that depend on a whole batch."""
 
 with suppress(ImportError):
     import gymnasium
 
     for _name, _class in ENVIRONMENTS.items():
         if _name not in gymnasium.registry:
-            gymnasium.register(_name, entry_point=_class)
+            gymnasium.register(_name, entry_point=_class, vector_entry_point=VECTORS.get(_name))

@@ -250,7 +250,17 @@ def evaluate(
     model: Model,
     text: Annotated[list[Path] | None, typer.Option("--text", help="Text files for perplexity.")] = None,
     choices: Annotated[list[Path] | None, typer.Option("--choices", help="PIQA or BLiMP lines.")] = None,
-    tasks: Annotated[str, typer.Option("--tasks", help="lm-eval task names, e.g. arc_easy,piqa.")] = "",
+    tasks: Annotated[
+        str,
+        typer.Option("--tasks", help="lm-eval's, e.g. arc_easy; with --think ours, e.g. addition:1-4."),
+    ] = "",
+    think: Annotated[
+        str | None, typer.Option("--think", help="Ask reasoning problems: auto, always or never think.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="With --think, for numbers and picture.", show_default="inside a run"),
+    ] = None,
     include_path: Annotated[Path | None, typer.Option("--include-path", help="Own lm-eval tasks.")] = None,
     against: Annotated[str | None, typer.Option("--against", help="A model to compare with.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Questions per task at most.")] = None,
@@ -263,12 +273,22 @@ def evaluate(
     trust_remote_code: Trust = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure quality: perplexity on text, multiple choice, lm-eval tasks by their names.
+    """Measure quality: perplexity on text, multiple choice, lm-eval tasks; or when a model thinks.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
 
     prunepolicy eval smaller/ --text held_out.txt --against smollm2-135m
+
+    prunepolicy eval runs/autothink --think auto --tasks modular_chain:1-6
     """
+    if think is not None:
+        from prunepolicy.agents.reasoning.evaluate import ExamRequest, examine
+
+        asked = ExamRequest(think, words_of(tasks), limit)
+        examined = examine(model, asked, hardware_of(device, dtype, trust_remote_code))
+        examined.save(out)
+        _print(examined, as_json)
+        return
     from prunepolicy.agents.evaluate import EvalRequest, evaluate
 
     request = EvalRequest(

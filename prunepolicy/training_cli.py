@@ -13,8 +13,7 @@ from prunepolicy.options import AsJson
 from prunepolicy.running import console_for, error_console
 
 if TYPE_CHECKING:
-    from prunepolicy.agents.seeds_report import SeedsReport
-    from prunepolicy.agents.train_report import TrainReport
+    from prunepolicy.agents.course import Report
 
 RUNS = Path("runs")
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.", show_default=False)]
@@ -60,7 +59,7 @@ def train(
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     folder = out or RUNS / recipe.stem
     settings, steps = load_recipe(recipe, overrides), Steps(console)
-    report: TrainReport | SeedsReport
+    report: Report
     if seeds == 1:
         report = train(settings, folder, resume, steps, command)
     else:

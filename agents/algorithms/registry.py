@@ -1,20 +1,23 @@
-"""The registry of algorithms: what learns a policy, in steps that can be saved and continued."""
+"""The registry of algorithms: what learns, in steps that can be saved and continued."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
 from prunepolicy.agents.collected import Collected
 from prunepolicy.agents.progress import Steps
-from prunepolicy.agents.recipe import Recipe, RecipePart
+from prunepolicy.agents.recipe import Recipe, RecipePart, RunRecipe
 from prunepolicy.agents.subject import Subject
 from prunepolicy.policy.base import Policy
 from prunepolicy.pruning.registry import Registry
+
+if TYPE_CHECKING:
+    from prunepolicy.agents.course import Course
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,49 @@ class LearnerState:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Learner(ABC):
-    """Improves one policy.
+class SteppedLearner(ABC):
+    """Learns in steps.
+
+    Attributes:
+        recipe_type: what a recipe of this algorithm says.
+    """
+
+    recipe_type: ClassVar[type[RunRecipe]]
+
+    @classmethod
+    @abstractmethod
+    def course_type(cls) -> type[Course]:
+        """Return how runs of this algorithm are prepared, judged and reported."""
+
+    @abstractmethod
+    def step(self) -> dict[str, float]:
+        """Learn from one batch and return what to log, `reward` among it where there is one."""
+
+    @abstractmethod
+    def state(self) -> LearnerState:
+        """Return everything that decides what the next steps do."""
+
+    @abstractmethod
+    def restore(self, state: LearnerState) -> None:
+        """Continue from what `state` returned, bit by bit the same on a CPU."""
+
+
+class Learner(SteppedLearner):
+    """Improves one pruning policy.
 
     Attributes:
         config_type: settings of the algorithm, the `learner` part of a recipe.
     """
 
+    recipe_type: ClassVar[type[RunRecipe]] = Recipe
     config_type: ClassVar[type[RecipePart]] = RecipePart
+
+    @classmethod
+    def course_type(cls) -> type[Course]:
+        """Return the course of policies that prune."""
+        from prunepolicy.agents.pruning_course import PruningCourse  # it imports what learners are
+
+        return PruningCourse
 
     @abstractmethod
     def __init__(self, assignment: Assignment) -> None:
@@ -64,21 +102,9 @@ class Learner(ABC):
     def policy(self) -> Policy:
         """The policy as learned so far; it can plan and be saved at any moment."""
 
-    @abstractmethod
-    def step(self) -> dict[str, float]:
-        """Learn from one batch of episodes and return what to log, `reward` among it."""
-
-    @abstractmethod
-    def state(self) -> LearnerState:
-        """Return everything that decides what the next steps do."""
-
-    @abstractmethod
-    def restore(self, state: LearnerState) -> None:
-        """Continue from what `state` returned, bit by bit the same on a CPU."""
-
     def evidence(self) -> dict[str, float]:
         """Return what the policy's card says beside the scores, such as a surrogate's correlation."""
         return {}
 
 
-algorithms: Registry[type[Learner]] = Registry("algorithm", "prunepolicy.agents.algorithms")
+algorithms: Registry[type[SteppedLearner]] = Registry("algorithm", "prunepolicy.agents.algorithms")

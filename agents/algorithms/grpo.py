@@ -1,0 +1,290 @@
+"""GRPO on tokens for models that learn when to think, with steps of imitation where a switch wants them.
+
+Rewards are shaped here, after everything that was rolled out has come together: they read whole batches.
+"""
+
+from __future__ import annotations
+
+import copy
+from random import Random
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prunepolicy.agents.algorithms.registry import LearnerState, SteppedLearner, algorithms
+from prunepolicy.agents.course import Course
+from prunepolicy.agents.opened_model import Hardware
+from prunepolicy.agents.optimiser_state import packed, unpack
+from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.reasoning.demonstrations import Demonstrator
+from prunepolicy.agents.reasoning.engines import Sampling, engines
+from prunepolicy.agents.reasoning.gap import measured_gap
+from prunepolicy.agents.reasoning.health import Watch
+from prunepolicy.agents.reasoning.imitation import Imitation
+from prunepolicy.agents.reasoning.problem_set import ProblemSet
+from prunepolicy.agents.reasoning.prompt_batches import PromptBatches
+from prunepolicy.agents.reasoning.recipe import ThinkRecipe
+from prunepolicy.agents.reasoning.reinforcement import Reinforcement, advantages_of, divergence
+from prunepolicy.agents.reasoning.rollout_batch import (
+    Roller,
+    RolloutBatch,
+)
+from prunepolicy.agents.reasoning.scoring import Scorer
+from prunepolicy.agents.reasoning.student import Student
+from prunepolicy.agents.reasoning.switches import Observed, Switch, switches
+from prunepolicy.agents.recipe import RunRecipe
+from prunepolicy.envs.thinking.schedule import Schedule
+from prunepolicy.envs.thinking.settings import built
+from prunepolicy.pruning.errors import PrunePolicyError
+
+RAMP = 20
+"""Steps over which the learning rate rises at the very beginning."""
+DRIFT_ROWS = 32
+
+
+class Grpo(SteppedLearner):
+    """Warms up by imitation, then reinforces, or imitates again where the switch says so."""
+
+    recipe_type: ClassVar[type[RunRecipe]] = ThinkRecipe
+
+    @classmethod
+    def course_type(cls) -> type[Course]:
+        """Return the course of models that think."""
+        from prunepolicy.agents.reasoning.course import ThinkCourse  # it imports this learner
+
+        return ThinkCourse
+
+    def __init__(self, recipe: ThinkRecipe, steps: Steps) -> None:
+        self.recipe, self.steps = recipe, steps
+        self.hardware = Hardware(recipe.device, recipe.dtype)
+        self.problems = ProblemSet.drawn(recipe.problems, recipe.seed)
+        self.student = self._student()
+        self.roller = Roller(
+            engines[recipe.reinforcement.engine].open(self.student.model),
+            self.student.prompting,
+            recipe.reinforcement.chunk,
+        )
+        self.start = self._frozen()
+        self.optimiser = torch.optim.AdamW(
+            self.student.model.parameters(), betas=(0.9, 0.95), weight_decay=0.0
+        )
+        self.schedule = Schedule(recipe.stages)
+        self.batches = PromptBatches.of(recipe, self.problems.learn, self.roller)
+        self.switch: Switch = built(switches, recipe.switch)
+        self.watch = Watch(recipe.alarms)
+        self.demonstrator = Demonstrator(self.student.prompting, recipe.demonstrations)
+        self.demonstrating = Random(recipe.seed)
+        self.done = {"warm_up": 0, "reinforcing": 0, "all": 0}
+        self.warm = not recipe.warm_up.steps
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest completion in this stage."""
+        lengths = self.recipe.reinforcement.max_tokens
+        names = [stage.name for stage in self.schedule.stages]
+        return lengths[names.index(self.schedule.stage.name) if len(lengths) > 1 else 0]
+
+    @property
+    def sampling(self) -> Sampling:
+        """How completions are drawn."""
+        return self.student.sampling(self.max_tokens, self.recipe.reinforcement.temperature)
+
+    @property
+    def likeliest(self) -> Sampling:
+        """How completions are written for evaluation."""
+        return self.student.sampling(self.max_tokens, 0.0)
+
+    def step(self) -> dict[str, float]:
+        """Imitate, reinforce, or both."""
+        self.done["all"] += 1
+        if self.warm:
+            return self._learn()
+        self.done["warm_up"] += 1
+        norm, loss = self._imitate_alone()
+        self.switch.observe(Observed(norm, warm_up=True))
+        return {"loss": loss, "grad_norm": norm, "imitation": 1.0, **self._look_at_gap()}
+
+    def state(self) -> LearnerState:
+        """Return weights, the start, moments, and where everything random and every schedule is."""
+        tensors = {f"model/{name}": tensor for name, tensor in _weights(self.student.model).items()}
+        if self.warm and self.recipe.warm_up.steps:
+            tensors |= {f"start/{name}": tensor for name, tensor in _weights(self.start).items()}
+        version, internal, gauss = self.demonstrating.getstate()
+        data: dict[str, Any] = {
+            "done": self.done,
+            "warm": self.warm,
+            "schedule": self.schedule.state(),
+            "batches": self.batches.state(),
+            "switch": self.switch.state(),
+            "held": self.watch.held,
+            "demonstrating": [version, list(internal), gauss],
+        }
+        return LearnerState({**tensors, **packed(self.optimiser)}, data)
+
+    def restore(self, state: LearnerState) -> None:
+        """Continue from what `state` returned."""
+        _load(self.student.model, state.tensors, "model/")
+        _load(self.start, state.tensors, "start/")
+        unpack(self.optimiser, state.tensors)
+        self.done, self.warm = dict(state.data["done"]), state.data["warm"]
+        self.schedule.restore(state.data["schedule"])
+        self.batches.restore(state.data["batches"])
+        self.switch.restore(state.data["switch"])
+        self.watch.held = dict(state.data["held"])
+        version, internal, gauss = state.data["demonstrating"]
+        self.demonstrating.setstate((version, tuple(internal), gauss))
+
+    def scorer(self, model: Any = None) -> Scorer:
+        """Return what gives log-probabilities under the student, or under another model of its kind."""
+        student = self.student if model is None else Student(model, self.student.prompting)
+        return student.scorer(self.hardware.torch_dtype, self.recipe.reinforcement.temperature)
+
+    def _student(self) -> Student:
+        recipe = self.recipe
+        if recipe.model is None:
+            return Student.new(recipe, self.problems, self.hardware.torch_device)
+        return Student.named(recipe.model, recipe.prompt, self.hardware)
+
+    def _frozen(self) -> Any:
+        """Return a copy of the model as it is now."""
+        return copy.deepcopy(self.student.model).requires_grad_(False).eval()
+
+    def _imitate_alone(self) -> tuple[float, float]:
+        self.optimiser.zero_grad()
+        loss = self._imitate(1.0)
+        norm = self._gradient_norm()
+        self._update(self.recipe.imitation.learning_rate)
+        return norm, loss
+
+    def _imitate(self, weight: float) -> float:
+        """Add the gradient of fresh demonstrations, and return the loss."""
+        recipe, generator = self.recipe.imitation, self.demonstrating
+        rows = self.demonstrator.batch(self.problems.fresh(generator), recipe.batch, generator)
+        imitation = Imitation(self.scorer(), recipe.token_weight, self.recipe.micro_tokens)
+        return sum(_backward(weight * loss) for loss in imitation.losses(rows)) / (weight or 1.0)
+
+    def _look_at_gap(self) -> dict[str, float]:
+        """End the warm-up where thinking is worth what it should be.
+
+        Raises:
+            PrunePolicyError: when the warm-up is over and it isn't: there would be nothing to learn.
+        """
+        how, done = self.recipe.warm_up, self.done["warm_up"]
+        if done % how.check and done < how.steps:
+            return {}
+        gap = measured_gap(self.roller, self.problems.choose[: how.problems], self.likeliest)
+        if gap.easy <= how.easy and gap.hard >= how.hard and gap.thinking >= how.thinking:
+            self.warm, self.start = True, self._frozen()
+            ahead = f"thinking is ahead by {gap.hard:.0%} on hard problems"
+            self.steps.note(f"  warm-up done after {done} steps: {ahead}")
+        elif done >= how.steps:
+            raise PrunePolicyError(
+                f"After {done} steps of imitation, thinking is ahead of answering at once by {gap.easy:.0%} "
+                f"on easy problems (at most {how.easy:.0%}) and by {gap.hard:.0%} on hard ones (at least "
+                f"{how.hard:.0%}), where it is right in {gap.thinking:.0%}: there is no start from which to "
+                "learn when to think. Raise warm_up.steps, or change the problems' levels."
+            )
+        return gap.metrics()
+
+    def _learn(self) -> dict[str, float]:
+        chance = np.random.default_rng((self.recipe.seed, self.done["all"])).random()
+        mixture = self.switch.mixture(self.done["all"] - self.done["warm_up"] - 1, chance)
+        row = {"p_imitation": mixture.probability, "imitation": mixture.imitation}
+        norm: float | None = None
+        if not mixture.reinforcement:
+            norm, row["loss"] = self._imitate_alone()
+            row["grad_norm"] = norm
+        else:
+            norm = self._probe() if self.switch.wants_probe(self.done["all"]) else None
+            row |= self._reinforce(mixture.reinforcement, mixture.imitation)
+        self.switch.observe(Observed(norm, row.get("kl")))
+        return row if norm is None else {**row, "imitation_norm": norm}
+
+    def _probe(self) -> float:
+        """Return the imitation gradient's norm without following it."""
+        self.optimiser.zero_grad()
+        self._imitate(1.0)
+        return self._gradient_norm()
+
+    def _reinforce(self, weight: float, imitation: float) -> dict[str, float]:
+        recipe = self.recipe.reinforcement
+        batch = self.batches.roll(self.done["all"], self.sampling)
+        stage = self.schedule.stages.index(self.schedule.stage)
+        shaped = self.schedule.step(batch.table)
+        row = {**shaped.statistics, "stage": float(stage), **_lengths(batch)}
+        if self.done["reinforcing"] == 0:
+            self._check_mixed(row["mixed"])
+        advantages = advantages_of(shaped.rewards, batch.table.group, recipe.objective)
+        start = self.scorer(self.start) if recipe.objective.kl else None
+        update = Reinforcement(self.scorer(), start, recipe.objective, self.recipe.micro_tokens)
+        for rows in np.array_split(np.arange(len(advantages)), recipe.minibatches):
+            self.optimiser.zero_grad()
+            row["loss"] = sum(
+                _backward(weight * loss) for loss in update.losses(batch, advantages, rows.tolist())
+            )
+            if imitation:
+                self._imitate(imitation)
+            row["grad_norm"] = self._gradient_norm()
+            self._update(recipe.learning_rate)
+        row |= update.sums.metrics()
+        if start is None:
+            row |= self._drift(batch)
+        self.done["reinforcing"] += 1
+        for sentence in self.watch.look(row):
+            self.steps.note(f"  [yellow]![/yellow] step {self.done['all']}: {sentence}")
+        return row
+
+    def _check_mixed(self, share: float) -> None:
+        least = self.recipe.reinforcement.mixed
+        if share < least:
+            raise PrunePolicyError(
+                f"Only {share:.0%} of the first groups hold both modes (reinforcement.mixed asks for "
+                f"{least:.0%}), so no reward could teach when to think. Start from a model that uses both, "
+                "warm up on demonstrations of both (warm_up.steps), or set reinforcement.force=half."
+            )
+
+    def _drift(self, batch: RolloutBatch) -> dict[str, float]:
+        if self.done["reinforcing"] % self.recipe.reinforcement.drift:
+            return {}
+        part = batch.part(DRIFT_ROWS)
+        return {"kl": divergence(self.scorer(), self.scorer(self.start), part, self.recipe.micro_tokens)}
+
+    def _gradient_norm(self) -> float:
+        gradients = [p.grad for p in self.student.model.parameters() if p.grad is not None]
+        return float(nn.utils.get_total_norm(gradients))
+
+    def _update(self, rate: float) -> None:
+        """Take one step; the rate rises at the very beginning."""
+        nn.utils.clip_grad_norm_(self.student.model.parameters(), self.recipe.clip)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * min(1.0, self.done["all"] / RAMP)
+        self.optimiser.step()
+
+
+def _backward(loss: Tensor) -> float:
+    loss.backward()
+    return float(loss.detach())
+
+
+def _lengths(batch: RolloutBatch) -> dict[str, float]:
+    """Return the share of completions that were cut off, and of those that couldn't be verified."""
+    return {
+        "clipped_length": float((~batch.written.ended).float().mean()),
+        "verifier_errors": batch.errors / len(batch.written),
+    }
+
+
+def _weights(model: Any) -> dict[str, Tensor]:
+    """Return the parameters, each once, however often they are used."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def _load(model: Any, tensors: Any, prefix: str) -> None:
+    for name, weight in _weights(model).items():
+        if prefix + name in tensors:
+            weight.copy_(tensors[prefix + name])
+
+
+algorithms.add("grpo", Grpo)

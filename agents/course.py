@@ -1,0 +1,85 @@
+"""What one kind of training run needs beside its learner: models, judges, pictures, a report."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+from rich.console import Console
+
+from prunepolicy.agents.algorithms import SteppedLearner
+from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.recipe import RunRecipe
+from prunepolicy.agents.run_folder import Progress, RunFolder
+
+
+class Report(Protocol):
+    """What one run or several came to."""
+
+    def to_json(self) -> str:
+        """Return the report as JSON text."""
+
+    def save(self, folder: Path) -> None:
+        """Write the report into `folder`."""
+
+    def render(self, console: Console) -> None:
+        """Print it."""
+
+
+class RunReport(Report, Protocol):
+    """What one run came to."""
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """Everything that decided it."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What judges say of what was learned so far.
+
+    Attributes:
+        score: that chooses the best step, higher is better.
+        scores: to be logged; they must be finite, as must everything that is.
+        sentence: for whoever watches.
+    """
+
+    score: float
+    scores: Mapping[str, float]
+    sentence: str
+
+
+class Course(ABC):
+    """Prepares, judges and reports runs of one kind.
+
+    Attributes:
+        report_type: of one run, with `load` to read it back.
+    """
+
+    learner: SteppedLearner
+    report_type: ClassVar[Any]
+
+    @classmethod
+    @abstractmethod
+    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps) -> Self:
+        """Open what the run's recipe names, and make the learner; seeding comes first."""
+
+    @abstractmethod
+    def judge(self) -> Judgement:
+        """Judge what was learned so far, on what learning doesn't see."""
+
+    @abstractmethod
+    def save(self, name: str) -> None:
+        """Save what was learned so far as `best` or `last` of the run."""
+
+    @abstractmethod
+    def conclude(self, progress: Progress) -> RunReport:
+        """Draw the run's pictures, compare its best with baselines, and write the report."""
+
+    @classmethod
+    @abstractmethod
+    def summarise(cls, folder: Path, recipe: RunRecipe, reports: Sequence[Any]) -> Report:
+        """Sum up runs that differ in their seed, and copy what the best of them learned into `folder`."""

@@ -1,0 +1,1 @@
+"""Language models that decide when to think: tasks, a model from nothing, rollouts, losses, evaluation."""

@@ -1,0 +1,107 @@
+"""The course of models that learn when to think: what chooses the best step, and the report."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self, cast
+
+from prunepolicy.agents.algorithms import SteppedLearner
+from prunepolicy.agents.algorithms.grpo import Grpo
+from prunepolicy.agents.course import Course, Judgement
+from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.reasoning.engines import engines
+from prunepolicy.agents.reasoning.examination import Examination, Examiner, Think
+from prunepolicy.agents.reasoning.plots import plot_health, plot_think
+from prunepolicy.agents.reasoning.recipe import ThinkRecipe
+from prunepolicy.agents.reasoning.rollout_batch import Roller
+from prunepolicy.agents.reasoning.student import Student
+from prunepolicy.agents.reasoning.think_report import ThinkReport, ThinkSeedsReport
+from prunepolicy.agents.recipe import RunRecipe
+from prunepolicy.agents.run_folder import BEST, Progress, RunFolder, seed_generators
+
+THINK_PICTURE, HEALTH_PICTURE = "think.png", "health.png"
+JUDGED = ("accuracy", "tokens", "think", "cut_off")
+MODES: tuple[Think, ...] = ("auto", "always", "never")
+
+
+@dataclass
+class ThinkCourse(Course):
+    """Learns when to think, and judges by accuracy and tokens on held-out problems."""
+
+    report_type: ClassVar[type[ThinkReport]] = ThinkReport
+    run_folder: RunFolder
+    recipe: ThinkRecipe
+    learner: Grpo
+    steps: Steps
+
+    @classmethod
+    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps) -> Self:
+        """Open or make the model."""
+        recipe = cast(ThinkRecipe, run.recipe)
+        seed_generators(recipe.seed)
+        return cls(run, recipe, cast(type[Grpo], algorithm)(recipe, steps), steps)
+
+    def judge(self) -> Judgement:
+        """Return accuracy less the price of its tokens, both drawn as in training; and the greedy ones."""
+        learner, examiner = self.learner, Examiner(self.learner.problems.choose)
+        drawn = examiner.examine(learner.roller, learner.sampling)
+        greedy = examiner.examine(learner.roller, learner.likeliest)
+        score = drawn.accuracy - self.recipe.evaluation.price * drawn.tokens / self.longest
+        row = {f"held_out/{name}": getattr(drawn, name) for name in JUDGED}
+        row |= {f"held_out/greedy_{name}": getattr(greedy, name) for name in JUDGED}
+        row |= {f"think/difficulty_{one.difficulty}": one.think for one in drawn.bins}
+        thinks = f"thinks {drawn.think:.0%} of the time"
+        sentence = f"accuracy {drawn.accuracy:.0%}, {drawn.tokens:.1f} tokens, {thinks}"
+        return Judgement(score, row, sentence)
+
+    @property
+    def longest(self) -> int:
+        """Tokens that the most generous stage allows."""
+        return max(self.recipe.reinforcement.max_tokens)
+
+    def save(self, name: str) -> None:
+        """Save model and tokenizer as an ordinary Hugging Face folder."""
+        self.run_folder.keep(self.learner.student.save, name)
+
+    def conclude(self, progress: Progress) -> ThinkReport:
+        """Examine the start and the best step on problems that chose nothing, and write the report."""
+        path = self.run_folder.path
+        learned = Student.named(str(path / BEST), self.recipe.prompt, self.learner.hardware)
+        with self.steps.step("examine the start and the best step"):
+            report = ThinkReport(
+                path.name,
+                str(path),
+                self.recipe.model_dump(mode="json"),
+                progress.step,
+                progress.best_step,
+                self._examined(Student(self.learner.start, self.learner.student.prompting)),
+                self._examined(learned),
+                progress.best or 0.0,
+            )
+        report.save(path)
+        plot_health(self.run_folder.rows(), path / HEALTH_PICTURE)
+        plot_think(report.examinations, path / THINK_PICTURE)
+        return report
+
+    def _examined(self, student: Student) -> dict[str, Examination]:
+        """Return how a model does, deciding by itself and with the mode forced."""
+        how = self.recipe.reinforcement
+        roller = Roller(engines[how.engine].open(student.model), student.prompting, how.chunk)
+        examiner = Examiner(self.learner.problems.judge, self.recipe.evaluation.samples)
+        sampling = student.sampling(self.longest, how.temperature)
+        return {mode: examiner.examine(roller, sampling, mode) for mode in MODES}
+
+    @classmethod
+    def summarise(cls, folder: Path, recipe: RunRecipe, reports: Sequence[ThinkReport]) -> ThinkSeedsReport:
+        """Copy the chosen seed's model."""
+        report = ThinkSeedsReport(folder.name, str(folder), tuple(reports))
+        chosen = folder / f"seed-{report.chosen.recipe['seed']}" / BEST
+        RunFolder(folder, recipe).keep(lambda place: _copied(chosen, place), BEST)
+        return report
+
+
+def _copied(source: Path, place: Path) -> None:
+    shutil.copytree(source, place)

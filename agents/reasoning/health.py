@@ -1,0 +1,101 @@
+"""Whether learning is alive: alarms over what every step logs, each one sentence, each said once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import Field
+
+from prunepolicy.agents.recipe import RecipePart
+from prunepolicy.pruning.errors import PrunePolicyError
+
+Reaction = Literal["off", "warn", "stop"]
+Row = Mapping[str, float]
+
+
+class AlarmRecipe(RecipePart):
+    """What to do when learning looks dead.
+
+    Attributes:
+        patience: steps in a row after which an alarm is raised.
+        mode_collapse: all completions think, or none does.
+        dead_reward: all rewards are the same within every group, so that nothing is learned.
+        length_explosion: most completions are cut off.
+        drift: the model is far from where it started, in nats per token.
+        verifier_errors: answers couldn't be checked.
+    """
+
+    patience: int = Field(default=10, ge=1)
+    mode_collapse: Reaction = "warn"
+    dead_reward: Reaction = "stop"
+    length_explosion: Reaction = "warn"
+    drift: Reaction = "warn"
+    verifier_errors: Reaction = "stop"
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """When to raise it, and what to say."""
+
+    sounds: Callable[[Row], bool]
+    sentence: str
+
+
+ALARMS = {
+    "mode_collapse": Alarm(
+        lambda row: not 0.01 <= row["think"] <= 0.99,
+        "The model has collapsed into one mode (think rate {think:.0%}): no group compares both any more. "
+        "Add the balance term to this stage, or reinforcement.force=half.",
+    ),
+    "dead_reward": Alarm(
+        lambda row: row["zero_variance"] >= 1,
+        "All rewards are equal within every group, so nothing is learned (mean reward {reward:.2f}): "
+        "take easier or harder problems, or check the answers' format.",
+    ),
+    "length_explosion": Alarm(
+        lambda row: row["clipped_length"] > 0.5,
+        "{clipped_length:.0%} of the completions are cut off: raise reinforcement.max_tokens, or pay for "
+        "brevity.",
+    ),
+    "drift": Alarm(
+        lambda row: row.get("kl", 0.0) > 1.0,
+        "The model has moved {kl:.1f} nats per token away from its start: lower the learning rate, or set "
+        "reinforcement.objective.kl.",
+    ),
+    "verifier_errors": Alarm(
+        lambda row: row["verifier_errors"] > 0.1,
+        "{verifier_errors:.0%} of the answers couldn't be checked; their rewards mean nothing.",
+    ),
+}
+
+
+@dataclass
+class Watch:
+    """Remembers for how long each alarm's condition has held.
+
+    Attributes:
+        held: steps in a row, by alarm.
+    """
+
+    recipe: AlarmRecipe
+    held: dict[str, int] = field(default_factory=dict)
+
+    def look(self, row: Row) -> list[str]:
+        """Return the sentences of alarms that warn, once each time they begin.
+
+        Raises:
+            PrunePolicyError: with the sentence of an alarm that stops.
+        """
+        sentences = []
+        for name, alarm in ALARMS.items():
+            reaction: Reaction = getattr(self.recipe, name)
+            self.held[name] = self.held.get(name, 0) + 1 if alarm.sounds(row) else 0
+            if reaction == "off" or self.held[name] != self.recipe.patience:
+                continue
+            sentence = alarm.sentence.format(**row)
+            if reaction == "stop":
+                raise PrunePolicyError(f"{sentence} (alarms.{name}=off goes on regardless.)")
+            sentences.append(sentence)
+        return sentences

@@ -1,0 +1,46 @@
+"""A tokenizer from nothing: bytes, single digits, the tags of reasoning, and as many merges as asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tokenizers import AddedToken as Tag
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+THINK, CLOSE, ANSWER, ANSWERED = "<think>", "</think>", "<answer>", "</answer>"
+PAD, END = "<pad>", "<eos>"
+TAGS = (THINK, CLOSE, ANSWER, ANSWERED)
+TEMPLATE = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
+
+
+def reasoning_tokenizer(texts: Iterable[str] = (), merges: int = 0) -> PreTrainedTokenizerFast:
+    """Return a tokenizer that knows every text.
+
+    The tags are ordinary entries of the vocabulary, not special ones, so that decoding keeps them; digits
+    are never merged.
+
+    Args:
+        texts: what to learn merges from.
+        merges: entries beyond single bytes; 0 reads letter by letter.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\n|\.+|[^\s\w.]"), "isolated"),
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    size = 2 + len(alphabet) + merges
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=[PAD, END], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.add_tokens([Tag(tag, special=False, normalized=False) for tag in TAGS])
+    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD)
+    made.padding_side = "left"
+    made.chat_template = TEMPLATE
+    return made

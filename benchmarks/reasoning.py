@@ -1,0 +1,173 @@
+"""When to think, learned by a model of 1 M parameters: AutoThink's stages against what else there is.
+
+Every seed gets a start of its own, made from nothing by imitation; all methods learn from it, with the same
+number of steps and rollouts. Rows are written one by one, the most telling ones first: a run that was
+stopped continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from reasoning_methods import METHODS, MIXTURES, Method
+from reasoning_speed import speed
+from scoring import Results, Row
+
+from prunepolicy.agents.algorithms.grpo import Grpo
+from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.prune import prune
+from prunepolicy.agents.reasoning.recipe import ThinkRecipe
+from prunepolicy.agents.reasoning.think_report import ThinkReport
+from prunepolicy.agents.recipe import load_recipe
+from prunepolicy.agents.train import train
+from prunepolicy.agents.train_report import REPORT
+from prunepolicy.pruning.atomic import partial_folder, publish
+from prunepolicy.pruning.machine import device_name, versions
+from prunepolicy.pruning.plan import Budget
+
+RECIPES = Path("configs/think")
+SEEDS = (0, 1, 2)
+FIRST = ("autothink", "naive", "shuffled")
+STEPS = 30
+"""Per stage; there are three."""
+KEEP = 0.7
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where starts and runs lie."""
+
+    folder: Path
+
+    def start(self, seed: int, recipe: ThinkRecipe, name: str) -> Path:
+        """Return the folder of a model that imitated long enough, making it first where it is missing."""
+        target = self.folder / f"start-{name}-{seed}"
+        if not target.is_dir():
+            learner = Grpo(recipe.model_copy(update={"seed": seed}), Steps())
+            while not learner.warm:
+                learner.step()
+            prepared = partial_folder(target)
+            shutil.rmtree(prepared, ignore_errors=True)
+            learner.student.save(prepared)
+            publish(prepared, target)
+        return target
+
+    def learned(self, name: str, recipe: ThinkRecipe) -> ThinkReport:
+        """Return the report of a run, learning first where it is missing."""
+        folder = self.folder / f"{name}-{recipe.seed}"
+        if (folder / REPORT).is_file():
+            return ThinkReport.load(folder)
+        report = train(recipe, folder, resume=True)
+        assert isinstance(report, ThinkReport)
+        return report
+
+    def pruned(self, model: Path) -> Path:
+        """Return the folder of the same model with fewer feed-forward channels."""
+        target = model.with_name(f"{model.name}-pruned")
+        if not target.is_dir():
+            prune(str(model), target, keep=Budget(KEEP, of="ffn"), measure=False)
+        return target
+
+
+def recipe_for(method: Method, start: Path, seed: int) -> ThinkRecipe:
+    """Return the recipe of a method on the sums, which all share."""
+    base = load_recipe(RECIPES / "tiny.yaml", [f"seed={seed}"])
+    assert isinstance(base, ThinkRecipe)
+    reinforcement = {**base.reinforcement.model_dump(), **method.reinforcement}
+    changed = {
+        **base.model_dump(),
+        "model": str(start),
+        "warm_up": {},
+        "stages": method.stages(STEPS),
+        "reinforcement": {**reinforcement, "mixed": 0.0},
+        "alarms": {"dead_reward": "warn"},
+        "episodes": 3 * STEPS,
+    }
+    return ThinkRecipe.model_validate(changed)
+
+
+def row_of(part: str, method: str, report: ThinkReport) -> Row:
+    """Return what the tables need of a run."""
+    exams = {"start": report.start, "learned": report.learned}
+    return {
+        "part": part,
+        "method": method,
+        "seed": report.recipe["seed"],
+        "best_step": report.best_step,
+        "figures": {name: round(value, 4) for name, value in report.figures.items()},
+        **{which: {mode: asdict(exam) for mode, exam in by_mode.items()} for which, by_mode in exams.items()},
+    }
+
+
+def jobs(seeds: tuple[int, ...]) -> Iterator[tuple[str, str, int]]:
+    """Yield parts, methods and seeds, the most telling ones first."""
+    yield from (("methods", name, seed) for seed in seeds for name in FIRST)
+    yield ("speed", "against TRL", seeds[0])
+    yield from (("methods", name, seed) for name in METHODS if name not in FIRST for seed in seeds)
+    yield from (("pruned", "autothink", seed) for seed in seeds)
+    yield from (("mixtures", name, seed) for name in MIXTURES for seed in seeds)
+
+
+def row_for(workshop: Workshop, part: str, name: str, seed: int) -> Row:
+    """Do one job."""
+    if part == "mixtures":
+        return mixture_row(workshop, name, seed)
+    tiny = load_recipe(RECIPES / "tiny.yaml")
+    assert isinstance(tiny, ThinkRecipe)
+    start = workshop.start(seed, tiny, "sums")
+    if part == "speed":
+        return {
+            "part": part,
+            "method": name,
+            "seed": seed,
+            **speed(recipe_for(METHODS["naive"], start, seed)),
+        }
+    if part == "pruned":
+        start = workshop.pruned(start)
+    report = workshop.learned(f"{part}-{name}", recipe_for(METHODS[name], start, seed))
+    return row_of(part, name, report)
+
+
+def mixture_row(workshop: Workshop, name: str, seed: int) -> Row:
+    """Return the row of one way to mix imitation and reinforcement, with the share of imitation it drew."""
+    base = load_recipe(RECIPES / "sasr.yaml", [f"seed={seed}"])
+    assert isinstance(base, ThinkRecipe)
+    recipe = ThinkRecipe.model_validate({**base.model_dump(), **MIXTURES[name](base)})
+    report = workshop.learned(f"mixtures-{name}", recipe)
+    rows = Path(report.folder, "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    drawn = [row for row in map(json.loads, rows) if "p_imitation" in row]
+    shares = {
+        "drawn": sum(row["imitation"] for row in drawn) / max(1, len(drawn)),
+        "wanted": sum(row["p_imitation"] for row in drawn) / max(1, len(drawn)),
+    }
+    return {**row_of("mixtures", name, report), "imitation": shares}
+
+
+def main() -> None:
+    """Do all jobs that have no row yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("runs/reasoning"))
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/reasoning.json"))
+    parser.add_argument("--seeds", type=int, default=len(SEEDS))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    described = {
+        "machine": device_name(torch.device("cpu")),
+        "versions": versions("prunepolicy", "torch", "transformers", "trl", "reasoning-gym"),
+        "steps": 3 * STEPS,
+    }
+    results = Results(options.json, ("part", "method", "seed"), described)
+    workshop = Workshop(options.folder)
+    for part, name, seed in jobs(SEEDS[: options.seeds]):
+        if {"part": part, "method": name, "seed": seed} not in results:
+            results.add(row_for(workshop, part, name, seed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The methods that benchmarks/reasoning.py compares, as differences from one recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from prunepolicy.agents.reasoning.recipe import ThinkRecipe
+
+Terms = list[dict[str, Any]]
+NAIVE, BALANCE, LENGTH = {"name": "naive"}, {"name": "balance"}, {"name": "length_aware"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to reward, and what else it changes.
+
+    Attributes:
+        terms: of the three stages; one list for all of them.
+    """
+
+    terms: tuple[Terms, ...]
+    reinforcement: dict[str, Any] = field(default_factory=dict)
+
+    def stages(self, steps: int) -> list[dict[str, Any]]:
+        """Return stages of equally many steps."""
+        return [
+            {"name": f"stage {number}", "terms": terms, "until": {"steps": steps}}
+            for number, terms in enumerate(self.terms, 1)
+        ]
+
+
+AUTOTHINK: tuple[Terms, ...] = ([NAIVE, BALANCE], [NAIVE], [NAIVE, LENGTH])
+PRUNES: tuple[Terms, ...] = tuple([{"name": "think_prune", "limit": limit}] for limit in (64, 48, 32))
+METHODS = {
+    "autothink": Method(AUTOTHINK),
+    "naive": Method(([NAIVE],)),
+    "shuffled": Method(AUTOTHINK, {"shuffle": True}),
+    "brevity": Method(([NAIVE, {**LENGTH, "wrong": 0.0}],)),
+    "think_prune": Method(PRUNES),
+    "adapt_think": Method(
+        ([{"name": "adapt_think"}],),
+        {"force": "half", "references": 2, "objective": {"ratio": "sequence", "advantage": "raw"}},
+    ),
+    # Thinkless gives the mode token 0.001, about twice the share of one token among thousands; of the
+    # tens of tokens here, twice a token's share is about this.
+    "thinkless": Method(
+        ([{"name": "thinkless"}],), {"objective": {"mode_weight": 0.08, "advantage": "none"}}
+    ),
+    "success_rate": Method(([NAIVE, {"name": "success_rate"}],)),
+}
+
+Change = Callable[[ThinkRecipe], dict[str, Any]]
+
+
+def switched(**switch: Any) -> Change:
+    """Return the change to another way of dividing steps."""
+    return lambda _: {"switch": switch}
+
+
+def after_warm_up(**switch: Any) -> Change:
+    """Return the same for schedules, which end when the recipe does."""
+    return lambda recipe: {"switch": {**switch, "steps": recipe.episodes - recipe.warm_up.steps}}
+
+
+def imitated_first(recipe: ThinkRecipe) -> dict[str, Any]:
+    """Return a change that imitates for half of what follows the warm-up, and reinforces afterwards."""
+    half = (recipe.episodes + recipe.warm_up.steps) // 2
+    return {"warm_up": {**recipe.warm_up.model_dump(), "steps": half, "check": half}, "switch": _ONLY_GRPO}
+
+
+_ONLY_GRPO = {"name": "constant", "imitation": 0.0}
+MIXTURES: dict[str, Change] = {
+    "sasr": lambda _: {},
+    "sft only": switched(name="constant", imitation=1.0),
+    "grpo only": switched(**_ONLY_GRPO),
+    "sft then grpo": imitated_first,
+    "constant": switched(name="constant", imitation=0.5),
+    "cosine": after_warm_up(name="cosine"),
+    "chord": after_warm_up(name="chord"),
+}
