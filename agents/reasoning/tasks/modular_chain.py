@@ -1,6 +1,7 @@
 """Named digits summed modulo 5; difficulty is the number of sums.
 
-A short answer needs all sums at once, a trace one at a time, and names say what comes next.
+A short answer needs all sums at once, a trace one at a time, and names say what comes next. Names start
+anywhere in the alphabet, so that even the few easiest sums come in many texts.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ MODULUS = 5
 
 @task("modular_chain", range(1, 16))
 def modular_chain(generator: Random, difficulty: int) -> Problem:
-    """Return a chain such as `a2b4c1 mod 5?` with the steps `2b4=1` and `1c1=2`."""
+    """Return a chain such as `q2r4s1 mod 5?` with the steps `2r4=1` and `1s1=2`."""
+    start = generator.randrange(len(ascii_lowercase) - difficulty)
     digits = [generator.randrange(MODULUS) for _ in range(difficulty + 1)]
-    terms = [f"{name}{digit}" for name, digit in zip(ascii_lowercase, digits, strict=False)]
+    terms = [f"{name}{digit}" for name, digit in zip(ascii_lowercase[start:], digits, strict=False)]
     totals = [sum(digits[: end + 1]) % MODULUS for end in range(len(digits))]
     steps = tuple(
         f"{before}{term}={after}" for before, term, after in zip(totals, terms[1:], totals[1:], strict=False)
