@@ -30,7 +30,7 @@ class WarmUpRecipe(RecipePart):
     steps: int = Field(default=0, ge=0)
     check: int = Field(default=50, ge=1)
     easy: float = Field(default=0.1, ge=0, le=1)
-    hard: float = Field(default=0.4, ge=0, le=1)
+    hard: float = Field(default=0.4, ge=-1, le=1)
     thinking: float = Field(default=0.9, ge=0, le=1)
     problems: int = Field(default=96, ge=3)
 

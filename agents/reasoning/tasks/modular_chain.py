@@ -1,7 +1,7 @@
 """Named digits summed modulo 5; difficulty is the number of sums.
 
-A short answer needs all sums at once, a trace one at a time, and names say what comes next. Names start
-anywhere in the alphabet, so that even the few easiest sums come in many texts.
+A short answer needs all sums at once, a trace one at a time, and names say what comes next. Names start at
+one of three letters, so that the few easiest sums can be held out as texts and still be known.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from string import ascii_lowercase
 
 from prunepolicy.agents.reasoning.tasks.registry import Problem, task
 
-MODULUS = 5
+MODULUS, STARTS = 5, (0, 7, 14)
 
 
-@task("modular_chain", range(1, 16))
+@task("modular_chain", range(1, 12))
 def modular_chain(generator: Random, difficulty: int) -> Problem:
-    """Return a chain such as `q2r4s1 mod 5?` with the steps `2r4=1` and `1s1=2`."""
-    start = generator.randrange(len(ascii_lowercase) - difficulty)
+    """Return a chain such as `o2p4q1 mod 5?` with the steps `2p4=1` and `1q1=2`."""
+    start = generator.choice(STARTS)
     digits = [generator.randrange(MODULUS) for _ in range(difficulty + 1)]
     terms = [f"{name}{digit}" for name, digit in zip(ascii_lowercase[start:], digits, strict=False)]
     totals = [sum(digits[: end + 1]) % MODULUS for end in range(len(digits))]
