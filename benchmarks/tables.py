@@ -12,6 +12,7 @@ from policy_tables import Comparison, policies
 from quality_tables import plot_quality, quality, write_readme
 from reasoning_tables import reasoning
 from speed_tables import latency, startup, streaming
+from thinking_tables import success_rate_control, think_bandit
 from training_tables import episodes, prunenet_episode, prunenet_saturation, small_models, surrogate
 
 from prunepolicy.pruning.atomic import write_text
@@ -29,6 +30,8 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "surrogate": surrogate,
     "reasoning": reasoning,
     "small_models": small_models,
+    "think_bandit": think_bandit,
+    "success_rate_control": success_rate_control,
 }
 """One per results file, in the order of the document."""
 

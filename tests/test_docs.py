@@ -27,6 +27,9 @@ from prunepolicy.cli import app, prune_app
 from prunepolicy.envs.prune_case import invented_case
 from prunepolicy.envs.prune_env import PruneEnv
 from prunepolicy.envs.shaping import shapings
+from prunepolicy.envs.thinking.sampling import samplers
+from prunepolicy.envs.thinking.terms import terms
+from prunepolicy.envs.thinking.verifiers import verifiers
 from prunepolicy.metanet.layers import layers
 from prunepolicy.policy.base import policies
 from prunepolicy.policy.load import load_policy
@@ -59,6 +62,9 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "shaping": shapings,
     "layers": layers,
     "kinds": policies,
+    "terms": terms,
+    "verifiers": verifiers,
+    "sampling": samplers,
     "algorithms": algorithms,
 }
 ENVIRONMENT = "prunepolicy/PruneSize-v0"
@@ -199,6 +205,34 @@ def contract(registry: str) -> dict[str, Any]:
 @pytest.mark.parametrize("test", [name for name in contract("layers") if name.startswith("test_")])
 def test_the_layer_holds_what_layers_must(test: str, tried: dict[str, Any]) -> None:
     contract("layers")[test]("directed_sum")
+
+
+@pytest.mark.parametrize(
+    ("registry", "name"), [("terms", "free_tokens"), ("verifiers", "letter"), ("samplers", "in_turn")]
+)
+def test_what_belongs_to_thinking_holds_what_its_registry_asks_for(
+    registry: str, name: str, tried: dict[str, Any]
+) -> None:
+    for suite in (test for each, test in contract(registry).items() if each.startswith("test_")):
+        with pytest.MonkeyPatch.context() as patch:
+            suite(name, **({"monkeypatch": patch} if "monkeypatch" in suite.__code__.co_varnames else {}))
+
+
+def test_snippets_on_thinking_run(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    for block in blocks(ROOT / "docs" / "thinking.md", "python"):
+        exec(block, names)
+    assert names["shaped"].rewards.tolist() == pytest.approx([0.5, 2.0, -0.5, 0.5])
+    assert "regret=0.0" in capsys.readouterr().out
+
+
+def test_the_term_charges_what_is_beyond_the_free_tokens(tried: dict[str, Any]) -> None:
+    envs = tried["thinkers"]
+    envs.reset(seed=0)
+    _, rewards, *_, info = envs.step(np.ones(256, np.int64))
+    rollouts = info["rollouts"]
+    charged = 0.1 * np.maximum(0, rollouts.length - 100) / 1000
+    np.testing.assert_allclose(rewards, rollouts.correct - charged)
 
 
 def test_the_policy_kind_holds_what_kinds_must(tried: dict[str, Any]) -> None:

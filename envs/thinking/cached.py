@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,13 +39,16 @@ class CachedSource(Source):
 
     def __post_init__(self) -> None:
         for column in fields(self):
-            values = getattr(self, column.name)
+            values, flags = getattr(self, column.name), column.name.endswith("_correct")
             if values.ndim != 1 + (column.name != "difficulty") or len(values) != len(self) or not len(self):
                 raise PrunePolicyError(f"{column.name} of {len(self)} cached prompts is {values.shape}.")
+            if (values.dtype == np.bool_) != flags or not np.isfinite(values).all():
+                wanted = "true or false" if flags else "finite numbers"
+                raise PrunePolicyError(f"{column.name} of cached prompts must hold {wanted} alone.")
         for mode in ("think", "answer"):
-            shapes = {getattr(self, f"{mode}_{what}").shape for what in ("correct", "length")}
-            if len(shapes) != 1 or not shapes.pop()[1]:
-                raise PrunePolicyError(f"Outcomes and lengths of {mode} must be equally many, and not none.")
+            correct, length = getattr(self, f"{mode}_correct"), getattr(self, f"{mode}_length")
+            if correct.shape != length.shape or not correct.shape[1] or (length < 0).any():
+                raise PrunePolicyError(f"Every outcome of {mode} needs a length of at least 0.")
 
     @classmethod
     def of(cls, rollouts: Rollouts, difficulty: ArrayLike) -> Self:
@@ -89,6 +92,10 @@ class CachedSource(Source):
     def save(self, file: Path) -> None:
         """Write a safetensors file."""
         write_bytes(file, save({c.name: np.ascontiguousarray(getattr(self, c.name)) for c in fields(self)}))
+
+    def where(self, prompts: Any) -> Self:
+        """Return the prompts that a mask or indices choose."""
+        return type(self)(**{column.name: getattr(self, column.name)[prompts] for column in fields(self)})
 
     def draw(
         self, prompts: Prompts, thinks: NDArray[np.bool_], generator: np.random.Generator

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from prunepolicy.agents.think_bandit import Bandit, BanditConfig
+from prunepolicy.agents.algorithms import LearnerState
+from prunepolicy.agents.algorithms.think_bandit import BanditConfig, ThinkBandit
 from prunepolicy.envs.thinking.oracle import equilibrium, oracle, value_of, values
 from prunepolicy.envs.thinking.schedule import Stage
 from prunepolicy.envs.thinking.simulated import SimulatedSource
@@ -19,9 +20,9 @@ BALANCED = Stage(name="balanced", terms=({"name": "naive"}, {"name": "balance"})
 
 @pytest.mark.parametrize("answers_at_first", [0.02, 0.27, 0.88])
 def test_the_oracles_threshold_is_learned_from_any_start(answers_at_first: float) -> None:
-    bandit = Bandit(BanditConfig(start=answers_at_first), SEEN)
+    bandit = ThinkBandit(BanditConfig(start=answers_at_first), SEEN)
     before = bandit.probabilities()
-    bandit.learn()
+    bandit.learn(300)
     best, learned = (terms["naive"](), bandit.probabilities())
     threshold = SEEN.difficulty[oracle(SEEN, BOTH, best)[:, 1] == 1].min()
     assert SEEN.difficulty[np.abs(learned[:, 1] - 0.5).argmin()] == pytest.approx(threshold, abs=0.04)
@@ -31,7 +32,7 @@ def test_the_oracles_threshold_is_learned_from_any_start(answers_at_first: float
 
 def last_shares(stage: Stage | None) -> float:
     config = BanditConfig(advantage="batch", learning_rate=0.05, **({"stages": (stage,)} if stage else {}))
-    return float(np.mean([logged["think"] for logged in Bandit(config, HIDDEN).learn()[-100:]]))
+    return float(np.mean([logged["think"] for logged in ThinkBandit(config, HIDDEN).learn(300)[-100:]]))
 
 
 def test_who_cannot_tell_prompts_apart_collapses_unless_batches_are_balanced() -> None:
@@ -48,11 +49,9 @@ def test_training_continues_from_json_bit_by_bit() -> None:
         stages=({**BALANCED.model_dump(), "until": {"steps": 3}}, BALANCED.model_dump()),
         sampler={"name": "variance_aware"},
         prompts=16,
-        steps=8,
     )
-    first, second = Bandit(config, SEEN), Bandit(config, SEEN)
-    for _ in range(4):
-        first.step()
-    second.restore(json.loads(json.dumps(first.state())))
-    assert second.learn() == first.learn()
+    first, second = ThinkBandit(config, SEEN, seed=1), ThinkBandit(config, SEEN, seed=1)
+    first.learn(4)
+    second.restore(LearnerState(data=json.loads(json.dumps(first.state().data))))
+    assert second.learn(4) == first.learn(4)
     np.testing.assert_array_equal(second.weights, first.weights)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,10 +161,18 @@ def test_files_that_hold_no_rollouts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PrunePolicyError, match="Can't read"):
         CachedSource.load(file)
     table, difficulty = drawn(SimulatedSource(prompts=4), 2)
+    rows = table.answers | (table.group > 0)
     with pytest.raises(PrunePolicyError, match="equally many rollouts of the mode think"):
-        CachedSource.of(
-            table.where(table.answers | (table.group > 0)), difficulty[table.answers | (table.group > 0)]
-        )
+        CachedSource.of(table.where(rows), difficulty[rows])
+    cached = CachedSource.of(table, difficulty)
+    for change, what in (
+        ({"think_correct": cached.think_length}, "think_correct.*true or false"),
+        ({"think_length": cached.think_length * np.nan}, "think_length.*finite"),
+        ({"answer_length": -cached.answer_length}, "at least 0"),
+        ({"features": cached.features[:2]}, "features of 4"),
+    ):
+        with pytest.raises(PrunePolicyError, match=what):
+            replace(cached, **change)
 
 
 def test_segments_trade_tokens_for_accuracy() -> None:

@@ -49,11 +49,12 @@ def _single(answer: str) -> bool:
 
 
 def prepare() -> None:
-    """Import the package, so that no deadline includes that."""
+    """Import the package and use it once, so that no deadline includes that."""
     try:
         import math_verify  # noqa: F401
     except ImportError as error:
         raise PrunePolicyError("math-verify needs an extra: pip install 'prunepolicy[think]'.") from error
+    compare("1", "1")
 
 
 def compare(right: str, answer: str) -> bool:

@@ -6,18 +6,25 @@ one feature and two actions it is a threshold on the difficulty.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from prunepolicy.agents.recipe import RecipePart
+from prunepolicy.agents.algorithms.registry import LearnerState, SteppedLearner, algorithms
+from prunepolicy.agents.recipe import RecipePart, RunEvaluation, RunRecipe
 from prunepolicy.envs.think_vector_env import ThinkVectorEnv
+from prunepolicy.envs.thinking.cached import CachedSource
 from prunepolicy.envs.thinking.groups import Scale, group_advantages
 from prunepolicy.envs.thinking.schedule import NAIVE, Stage
+from prunepolicy.envs.thinking.simulated import SimulatedSource
 from prunepolicy.envs.thinking.source import Source
+from prunepolicy.envs.thinking.task import ThinkTask
+
+if TYPE_CHECKING:
+    from prunepolicy.agents.course import Course
 
 Array = NDArray[np.float64]
 BETAS, EPSILON = (0.9, 0.999), 1e-8
@@ -33,11 +40,9 @@ class BanditConfig(RecipePart):
         sampler: which prompts come next.
         prompts: in a batch.
         rollouts: of every prompt, compared with each other.
-        steps: batches.
         learning_rate: Adam's.
         advantage: what rewards are divided by after their group's mean was subtracted.
         start: probability of the first action at the start, equal for all prompts; the others share the rest.
-        seed: of everything random.
     """
 
     actions: tuple[str | float, ...] = ("answer", "think")
@@ -45,22 +50,75 @@ class BanditConfig(RecipePart):
     sampler: dict[str, Any] = Field(default_factory=lambda: {"name": "random"})
     prompts: int = Field(default=64, ge=1)
     rollouts: int = Field(default=8, ge=2)
-    steps: int = Field(default=300, ge=1)
     learning_rate: float = Field(default=0.1, gt=0)
     advantage: Scale = "group"
     start: float = Field(default=0.5, gt=0, lt=1)
-    seed: int = 0
 
 
-class Bandit:
+class PromptsRecipe(RecipePart):
+    """What is decided on, and what becomes of it.
+
+    Attributes:
+        rollouts: file of a real model's rollouts, written by `CachedSource.save`; every fourth prompt of it
+            judges. Without one, prompts and outcomes are simulated.
+        simulated: simulated prompts to learn from; as many others judge.
+        blur: deviation of what is seen of a simulated prompt's difficulty.
+        hidden: whether nothing of it is seen.
+    """
+
+    rollouts: Path | None = None
+    simulated: int = Field(default=1024, ge=2)
+    blur: float = Field(default=0.0, ge=0)
+    hidden: bool = False
+
+    def sources(self, seed: int) -> tuple[Source, Source]:
+        """Return what to learn from and what judges."""
+        if self.rollouts is None:
+            made = (
+                SimulatedSource(None, self.simulated, self.blur, self.hidden, 2 * seed + i) for i in (0, 1)
+            )
+            return next(made), next(made)
+        cached = CachedSource.load(self.rollouts)
+        judging = np.arange(len(cached)) % 4 == 3
+        return cached.where(~judging), cached.where(judging)
+
+
+class BanditEvaluation(RunEvaluation):
+    """How decisions are judged.
+
+    Attributes:
+        reward: the term, with its settings, whose expected payment chooses the best step.
+    """
+
+    reward: dict[str, Any] = Field(default_factory=lambda: {"name": "naive"})
+
+
+class BanditRecipe(RunRecipe):
+    """Everything that decides what is learned; `episodes` are batches."""
+
+    prompts: PromptsRecipe = PromptsRecipe()
+    learner: BanditConfig = BanditConfig()
+    evaluation: BanditEvaluation = BanditEvaluation()
+
+
+class ThinkBandit(SteppedLearner):
     """A policy and what it learns from.
 
     Attributes:
         weights: logits of the actions are `weights` times (1, observation), (actions, 1 + features).
     """
 
-    def __init__(self, config: BanditConfig, source: Source | None = None) -> None:
-        self.config = config
+    recipe_type: ClassVar[type[RunRecipe]] = BanditRecipe
+
+    @classmethod
+    def course_type(cls) -> type[Course]:
+        """Return the course of decisions on prompts."""
+        from prunepolicy.agents.bandit_course import BanditCourse  # it imports what learners are
+
+        return BanditCourse
+
+    def __init__(self, config: BanditConfig, source: Source | None = None, seed: int = 0) -> None:
+        self.config, self.seed = config, seed
         self.env = ThinkVectorEnv(
             config.prompts * config.rollouts,
             source,
@@ -69,16 +127,16 @@ class Bandit:
             config.rollouts,
             config.sampler,
         )
-        self._observed, _ = self.env.reset(seed=config.seed)
+        self._observed, _ = self.env.reset(seed=seed)
         others = len(config.actions) - 1
         self.weights: Array = np.zeros((1 + others, 1 + self.env.task.features))
         self.weights[0, 0] = np.log(config.start) - np.log((1 - config.start) / others)
         self._moments: list[Array] = [np.zeros_like(self.weights) for _ in BETAS]
         self._steps = 0
 
-    def learn(self) -> list[dict[str, float]]:
-        """Take all steps, and return what there is to log of each."""
-        return [self.step() for _ in range(self.config.steps - self._steps)]
+    def learn(self, steps: int) -> list[dict[str, float]]:
+        """Take so many steps, and return what there is to log of each."""
+        return [self.step() for _ in range(steps)]
 
     def step(self) -> dict[str, float]:
         """Play a batch, learn from it, and return its statistics."""
@@ -91,25 +149,34 @@ class Bandit:
         self._ascend((advantages[:, None] * (chosen - chances)).T @ inputs / len(actions))
         return dict(info["shaped"].statistics)
 
-    def probabilities(self) -> Array:
-        """Return the probability of every action on every prompt of the source, (prompts, actions)."""
-        return self._chances(self.env.task.observe(np.arange(len(self.env.task.source))))
+    def probabilities(self, source: Source | None = None) -> Array:
+        """Return the probability of every action on every prompt of `source`, (prompts, actions).
 
-    def state(self) -> dict[str, Any]:
-        """Return everything that decides the next steps as JSON can hold it."""
-        return {
-            "steps": self._steps,
-            "weights": self.weights.tolist(),
-            "moments": [moment.tolist() for moment in self._moments],
-            "env": self.env.state(),
-        }
+        Args:
+            source: prompts that it didn't learn from; those that it did when None.
+        """
+        task = ThinkTask(source or self.env.task.source)
+        task.share = self.env.task.share
+        return self._chances(task.observe(np.arange(len(task.source))))
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def state(self) -> LearnerState:
+        """Return everything that decides the next steps."""
+        moments = [moment.tolist() for moment in self._moments]
+        return LearnerState(
+            data={
+                "steps": self._steps,
+                "weights": self.weights.tolist(),
+                "moments": moments,
+                "env": self.env.state(),
+            }
+        )
+
+    def restore(self, state: LearnerState) -> None:
         """Continue from what `state` returned, bit by bit the same."""
-        self._steps = state["steps"]
-        self.weights = np.array(state["weights"])
-        self._moments = [np.array(moment) for moment in state["moments"]]
-        self._observed = self.env.restore(state["env"])
+        self._steps = state.data["steps"]
+        self.weights = np.array(state.data["weights"])
+        self._moments = [np.array(moment) for moment in state.data["moments"]]
+        self._observed = self.env.restore(state.data["env"])
 
     def _chances(self, observed: NDArray[np.float32]) -> Array:
         logits = _inputs(observed) @ self.weights.T
@@ -117,7 +184,7 @@ class Bandit:
         return np.asarray(chances / chances.sum(1, keepdims=True))
 
     def _drawn(self, chances: Array) -> NDArray[np.int64]:
-        luck = np.random.default_rng((self.config.seed, self._steps)).random((len(chances), 1))
+        luck = np.random.default_rng((self.seed, self._steps)).random((len(chances), 1))
         return np.asarray((luck > chances.cumsum(1)[:, :-1]).sum(1), np.int64)
 
     def _ascend(self, gradient: Array) -> None:
@@ -133,3 +200,6 @@ class Bandit:
 def _inputs(observed: NDArray[np.float32]) -> Array:
     """Return observations with a leading 1."""
     return np.concatenate([np.ones((len(observed), 1)), observed.astype(np.float64)], axis=1)
+
+
+algorithms.add("think_bandit", ThinkBandit)
