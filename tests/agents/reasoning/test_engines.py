@@ -83,6 +83,16 @@ def test_modes_can_be_forced_and_half_of_them_carry_a_fair_coins_probability(stu
     assert float(half.log_probs[2, 0].exp()) == pytest.approx(float(expected), rel=1e-4)
 
 
+def test_a_closing_tag_of_several_tokens_is_written_whole(student: Student) -> None:
+    """Models without a token of their own for the tag spell it."""
+    sampling = Sampling(6, (5, 6, 7), (student.end,), student.pad)
+    found = written(student, requests(student, "answer"), sampling)
+    assert (found.tokens[:, :3] == torch.tensor([5, 6, 7])).all()
+    assert (found.log_probs[:, 1:3] < 0).all()
+    thinks = written(student, requests(student, "think", 30), sampling)
+    assert not (thinks.tokens[:, 0] == 5).any()
+
+
 def test_frequencies_follow_the_models_probabilities(student: Student) -> None:
     request = Request(tuple(student.prompting.ids(QUESTIONS[0])), 4000, 1)
     found = written(student, [request], student.sampling(1))
