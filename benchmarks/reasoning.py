@@ -22,7 +22,7 @@ from scoring import Results, Row
 
 from prunepolicy.agents.algorithms.grpo import Grpo
 from prunepolicy.agents.progress import Steps
-from prunepolicy.agents.prune import prune
+from prunepolicy.agents.prune import Settings, prune
 from prunepolicy.agents.reasoning.recipe import ThinkRecipe
 from prunepolicy.agents.reasoning.think_report import ThinkReport
 from prunepolicy.agents.recipe import load_recipe
@@ -84,7 +84,7 @@ class Workshop:
         """Return the folder of the same model with fewer feed-forward channels."""
         target = model.with_name(f"{model.name}-pruned")
         if not target.is_dir():
-            prune(str(model), target, keep=Budget(KEEP, of="ffn"), measure=False)
+            prune(str(model), target, keep=Budget(KEEP, of="ffn"), settings=Settings(measure=False))
         return target
 
 

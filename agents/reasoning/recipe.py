@@ -42,11 +42,13 @@ class ImitationRecipe(RecipePart):
         batch: demonstrations per step.
         token_weight: weigh tokens by p (1 - p), as CHORD does, so that neither the known nor the
             outlandish dominates.
+        mean: over all tokens, or over demonstrations, so that short ones aren't drowned by long ones.
     """
 
     batch: int = Field(default=64, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     token_weight: bool = False
+    mean: Literal["tokens", "demonstrations"] = "tokens"
 
 
 class ReinforcementRecipe(RecipePart):

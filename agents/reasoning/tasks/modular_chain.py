@@ -11,12 +11,12 @@ from string import ascii_lowercase
 
 from prunepolicy.agents.reasoning.tasks.registry import Problem, task
 
-MODULUS, STARTS = 5, (0, 7, 14)
+MODULUS, STARTS = 5, (0, 6, 12)
 
 
 @task("modular_chain", range(1, 12))
 def modular_chain(generator: Random, difficulty: int) -> Problem:
-    """Return a chain such as `o2p4q1 mod 5?` with the steps `2p4=1` and `1q1=2`."""
+    """Return a chain such as `g2h4i1 mod 5?` with the steps `2h4=1` and `1i1=2`."""
     start = generator.choice(STARTS)
     digits = [generator.randrange(MODULUS) for _ in range(difficulty + 1)]
     terms = [f"{name}{digit}" for name, digit in zip(ascii_lowercase[start:], digits, strict=False)]

@@ -91,7 +91,7 @@ def test_rollouts_are_the_same_however_the_chunks_are_spread_over_workers(recipe
 def outcomes(batch: RolloutBatch, correct: np.ndarray) -> RolloutBatch:
     table = batch.table
     changed = Rollouts.of(table.group, table.mode, correct, table.length, features=table.features)
-    return RolloutBatch(batch.prompts, batch.written, changed, 0)
+    return RolloutBatch(batch.prompts, batch.written, changed)
 
 
 def undecided(learner: Grpo) -> None:

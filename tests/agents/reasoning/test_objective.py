@@ -115,10 +115,23 @@ def test_micro_batches_add_up_to_the_batch(student: Student) -> None:
         assert update.sums.rows == 12
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-3)
     rows = [(list(prompt), tokens) for prompt, tokens in zip(batch.prompts, batch.tokens, strict=True)]
-    for weighted in (False, True):
+    for weighted, mean in ((False, "tokens"), (True, "tokens"), (False, "demonstrations")):
         found = []
         for size in (10_000, 60):
-            for loss in Imitation(scorer, weighted, size).losses(rows):
+            for loss in Imitation(scorer, weighted, size, mean).losses(rows):
                 loss.backward()
             found.append(gradient_of(student))
         torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=1e-3)
+
+
+def test_a_mean_over_demonstrations_does_not_drown_short_ones(student: Student) -> None:
+    rows = [([9, 9], [5]), ([9, 9], [6] * 9)]
+    scorer = student.scorer(torch.float32)
+    scores = scorer(*zip(*rows, strict=True))
+    by_row = -(scores.log_probs.sum(1) / scores.mask.sum(1)).detach()
+    found = {
+        mean: sum(float(loss.detach()) for loss in Imitation(scorer, False, 1000, mean).losses(rows))
+        for mean in ("tokens", "demonstrations")
+    }
+    assert found["demonstrations"] == pytest.approx(float(by_row.mean()), rel=1e-5)
+    assert found["tokens"] == pytest.approx(float((by_row[0] + 9 * by_row[1]) / 10), rel=1e-5)
