@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 
 import torch
 from reasoning_methods import METHODS, MIXTURES, Method
@@ -21,10 +22,11 @@ from scoring import Results, Row
 
 from prunepolicy.agents.algorithms.grpo import Grpo
 from prunepolicy.agents.progress import Steps
-from prunepolicy.agents.prune import prune
+from prunepolicy.agents.prune import Settings, prune
 from prunepolicy.agents.reasoning.recipe import ThinkRecipe
 from prunepolicy.agents.reasoning.think_report import ThinkReport
 from prunepolicy.agents.recipe import load_recipe
+from prunepolicy.agents.run_folder import METRICS
 from prunepolicy.agents.train import train
 from prunepolicy.agents.train_report import REPORT
 from prunepolicy.pruning.atomic import partial_folder, publish
@@ -37,6 +39,17 @@ FIRST = ("autothink", "naive", "shuffled")
 STEPS = 30
 """Per stage; there are three."""
 KEEP = 0.7
+TASKS = {
+    "knights_knaves": (),
+    # Word problems are long and hard for so small a model: more room, and the same number of steps.
+    "gsm_symbolic": (
+        "problems.tasks=[{task: gsm_symbolic, levels: [2, 2]}]",
+        "new={layers: 2, hidden: 192, ffn: 640, heads: 4, merges: 600, context: 320}",
+        "reinforcement.max_tokens=[96]",
+    ),
+}
+"""What mixtures of imitation and reinforcement are compared on, as overrides of one recipe."""
+SHARES = {"drawn": "imitation", "wanted": "p_imitation"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,7 @@ class Workshop:
         """Return the folder of the same model with fewer feed-forward channels."""
         target = model.with_name(f"{model.name}-pruned")
         if not target.is_dir():
-            prune(str(model), target, keep=Budget(KEEP, of="ffn"), measure=False)
+            prune(str(model), target, keep=Budget(KEEP, of="ffn"), settings=Settings(measure=False))
         return target
 
 
@@ -92,61 +105,65 @@ def recipe_for(method: Method, start: Path, seed: int) -> ThinkRecipe:
     return ThinkRecipe.model_validate(changed)
 
 
-def row_of(part: str, method: str, report: ThinkReport) -> Row:
+@dataclass(frozen=True)
+class Job:
+    """One row to measure."""
+
+    part: str
+    method: str
+    seed: int
+    task: str = "modular_chain"
+
+    @property
+    def key(self) -> Row:
+        """The columns that tell rows apart."""
+        return {"part": self.part, "task": self.task, "method": self.method, "seed": self.seed}
+
+
+def jobs(seeds: tuple[int, ...]) -> Iterator[Job]:
+    """Yield jobs, the most telling ones first."""
+    yield from (Job("methods", name, seed) for seed in seeds for name in FIRST)
+    yield Job("speed", "against TRL", seeds[0])
+    yield from (Job("methods", name, seed) for name in METHODS if name not in FIRST for seed in seeds)
+    yield from (Job("pruned", "autothink", seed) for seed in seeds)
+    yield from (Job("mixtures", name, seed, task) for task in TASKS for name in MIXTURES for seed in seeds)
+
+
+def row_for(workshop: Workshop, job: Job) -> Row:
+    """Do one job."""
+    if job.part == "mixtures":
+        return {**job.key, **mixture(workshop, job)}
+    tiny = load_recipe(RECIPES / "tiny.yaml")
+    assert isinstance(tiny, ThinkRecipe)
+    start = workshop.start(job.seed, tiny, "sums")
+    if job.part == "speed":
+        return {**job.key, **speed(recipe_for(METHODS["naive"], start, job.seed))}
+    if job.part == "pruned":
+        start = workshop.pruned(start)
+    recipe = recipe_for(METHODS[job.method], start, job.seed)
+    return {**job.key, **examined(workshop.learned(f"{job.part}-{job.method}", recipe))}
+
+
+def examined(report: ThinkReport) -> Row:
     """Return what the tables need of a run."""
     exams = {"start": report.start, "learned": report.learned}
     return {
-        "part": part,
-        "method": method,
-        "seed": report.recipe["seed"],
         "best_step": report.best_step,
         "figures": {name: round(value, 4) for name, value in report.figures.items()},
         **{which: {mode: asdict(exam) for mode, exam in by_mode.items()} for which, by_mode in exams.items()},
     }
 
 
-def jobs(seeds: tuple[int, ...]) -> Iterator[tuple[str, str, int]]:
-    """Yield parts, methods and seeds, the most telling ones first."""
-    yield from (("methods", name, seed) for seed in seeds for name in FIRST)
-    yield ("speed", "against TRL", seeds[0])
-    yield from (("methods", name, seed) for name in METHODS if name not in FIRST for seed in seeds)
-    yield from (("pruned", "autothink", seed) for seed in seeds)
-    yield from (("mixtures", name, seed) for name in MIXTURES for seed in seeds)
-
-
-def row_for(workshop: Workshop, part: str, name: str, seed: int) -> Row:
-    """Do one job."""
-    if part == "mixtures":
-        return mixture_row(workshop, name, seed)
-    tiny = load_recipe(RECIPES / "tiny.yaml")
-    assert isinstance(tiny, ThinkRecipe)
-    start = workshop.start(seed, tiny, "sums")
-    if part == "speed":
-        return {
-            "part": part,
-            "method": name,
-            "seed": seed,
-            **speed(recipe_for(METHODS["naive"], start, seed)),
-        }
-    if part == "pruned":
-        start = workshop.pruned(start)
-    report = workshop.learned(f"{part}-{name}", recipe_for(METHODS[name], start, seed))
-    return row_of(part, name, report)
-
-
-def mixture_row(workshop: Workshop, name: str, seed: int) -> Row:
-    """Return the row of one way to mix imitation and reinforcement, with the share of imitation it drew."""
-    base = load_recipe(RECIPES / "sasr.yaml", [f"seed={seed}"])
+def mixture(workshop: Workshop, job: Job) -> Row:
+    """Return what one way to mix imitation and reinforcement came to, and the share of imitation it drew."""
+    base = load_recipe(RECIPES / "sasr.yaml", [f"seed={job.seed}", *TASKS[job.task]])
     assert isinstance(base, ThinkRecipe)
-    recipe = ThinkRecipe.model_validate({**base.model_dump(), **MIXTURES[name](base)})
-    report = workshop.learned(f"mixtures-{name}", recipe)
-    rows = Path(report.folder, "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    recipe = ThinkRecipe.model_validate({**base.model_dump(), **MIXTURES[job.method](base)})
+    report = workshop.learned(f"mixtures-{job.task}-{job.method.replace(' ', '-')}", recipe)
+    rows = Path(report.folder, METRICS).read_text(encoding="utf-8").splitlines()
     drawn = [row for row in map(json.loads, rows) if "p_imitation" in row]
-    shares = {
-        "drawn": sum(row["imitation"] for row in drawn) / max(1, len(drawn)),
-        "wanted": sum(row["p_imitation"] for row in drawn) / max(1, len(drawn)),
-    }
-    return {**row_of("mixtures", name, report), "imitation": shares}
+    shares = {name: mean(row[column] for row in drawn) for name, column in SHARES.items()}
+    return {**examined(report), "imitation": shares}
 
 
 def main() -> None:
@@ -162,11 +179,11 @@ def main() -> None:
         "versions": versions("prunepolicy", "torch", "transformers", "trl", "reasoning-gym"),
         "steps": 3 * STEPS,
     }
-    results = Results(options.json, ("part", "method", "seed"), described)
+    results = Results(options.json, ("part", "task", "method", "seed"), described)
     workshop = Workshop(options.folder)
-    for part, name, seed in jobs(SEEDS[: options.seeds]):
-        if {"part": part, "method": name, "seed": seed} not in results:
-            results.add(row_for(workshop, part, name, seed))
+    for job in jobs(SEEDS[: options.seeds]):
+        if job.key not in results:
+            results.add(row_for(workshop, job))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 from policy_figure import plot_policies
 from policy_tables import Comparison, policies
 from quality_tables import plot_quality, quality, write_readme
+from reasoning_tables import reasoning
 from speed_tables import latency, startup, streaming
 from thinking_tables import success_rate_control, think_bandit
 from training_tables import episodes, prunenet_episode, prunenet_saturation, small_models, surrogate
@@ -27,6 +28,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "prunenet_episode": prunenet_episode,
     "prunenet_saturation": prunenet_saturation,
     "surrogate": surrogate,
+    "reasoning": reasoning,
     "small_models": small_models,
     "think_bandit": think_bandit,
     "success_rate_control": success_rate_control,

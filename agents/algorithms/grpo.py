@@ -162,7 +162,7 @@ class Grpo(SteppedLearner):
         """Add the gradient of fresh demonstrations, and return the loss."""
         recipe, generator = self.recipe.imitation, self.demonstrating
         rows = self.demonstrator.batch(self.problems.fresh(generator), recipe.batch, generator)
-        imitation = Imitation(self.scorer(), recipe.token_weight, self.recipe.micro_tokens)
+        imitation = Imitation(self.scorer(), recipe.token_weight, self.recipe.micro_tokens, recipe.mean)
         return sum(_backward(weight * loss) for loss in imitation.losses(rows)) / (weight or 1.0)
 
     def _look_at_gap(self) -> dict[str, float]:
@@ -269,10 +269,11 @@ def _backward(loss: Tensor) -> float:
 
 
 def _lengths(batch: RolloutBatch) -> dict[str, float]:
-    """Return the share of completions that were cut off, and of those that couldn't be verified."""
+    """Return shares of completions: cut off, not verified; and words said beside answers."""
     return {
         "clipped_length": float((~batch.written.ended).float().mean()),
         "verifier_errors": batch.errors / len(batch.written),
+        "leaked": batch.leaked,
     }
 
 

@@ -112,8 +112,8 @@ def examine(model: str, request: ExamRequest, hardware: Hardware) -> ExamReport:
         recipe = ThinkRecipe(algorithm="grpo", problems=asked(request), stages=_NO_STAGES)
     asked_for = asked(request) if request.tasks else recipe.problems
     how = recipe.reinforcement
-    student = Student.named(folder, recipe.prompt, hardware)
     problems = ProblemSet.drawn(asked_for.model_copy(update={"learn": 1}), 0).judge
+    student = Student.named(folder, recipe.prompt, hardware)
     roller = Roller(engines[how.engine].open(student.model), student.prompting, how.chunk)
     sampling = student.sampling(request.max_tokens or max(how.max_tokens), how.temperature)
     result = Examiner(problems, request.samples).examine(roller, sampling, mode)

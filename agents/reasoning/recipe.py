@@ -30,7 +30,7 @@ class WarmUpRecipe(RecipePart):
     steps: int = Field(default=0, ge=0)
     check: int = Field(default=50, ge=1)
     easy: float = Field(default=0.1, ge=0, le=1)
-    hard: float = Field(default=0.4, ge=0, le=1)
+    hard: float = Field(default=0.4, ge=-1, le=1)
     thinking: float = Field(default=0.9, ge=0, le=1)
     problems: int = Field(default=96, ge=3)
 
@@ -42,11 +42,13 @@ class ImitationRecipe(RecipePart):
         batch: demonstrations per step.
         token_weight: weigh tokens by p (1 - p), as CHORD does, so that neither the known nor the
             outlandish dominates.
+        mean: over all tokens, or over demonstrations, so that short ones aren't drowned by long ones.
     """
 
     batch: int = Field(default=64, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     token_weight: bool = False
+    mean: Literal["tokens", "demonstrations"] = "tokens"
 
 
 class ReinforcementRecipe(RecipePart):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,12 +27,14 @@ class RolloutBatch:
         written: the completions.
         table: what came of them, in the same rows.
         errors: rows that couldn't be verified.
+        leaked: words that were said beside the answer, per row: thought in the wrong place.
     """
 
     prompts: tuple[tuple[int, ...], ...]
     written: Completions
     table: Rollouts
-    errors: int
+    errors: int = 0
+    leaked: float = 0.0
 
     @property
     def tokens(self) -> list[list[int]]:
@@ -43,7 +46,7 @@ class RolloutBatch:
         """Return `count` rows at most, evenly over the batch."""
         rows = list(range(0, len(self.written), max(1, len(self.written) // count)))
         return RolloutBatch(
-            tuple(self.prompts[row] for row in rows), self.written.where(rows), self.table.where(rows), 0
+            tuple(self.prompts[row] for row in rows), self.written.where(rows), self.table.where(rows)
         )
 
 
@@ -64,6 +67,14 @@ class Group:
     reference: float = 0.0
 
 
+class Judged(NamedTuple):
+    """What came of completions: see `RolloutBatch`."""
+
+    table: Rollouts
+    errors: int
+    leaked: float
+
+
 @dataclass
 class AnswerJudge:
     """Reads and checks answers."""
@@ -71,8 +82,8 @@ class AnswerJudge:
     prompting: Prompting
     checks: dict[str, Verifier] = field(default_factory=dict)
 
-    def judged(self, owners: Sequence[Group], rows: Sequence[list[int]]) -> tuple[Rollouts, int]:
-        """Return the table of given completions, and how many couldn't be verified.
+    def judged(self, owners: Sequence[Group], rows: Sequence[list[int]]) -> Judged:
+        """Return the table of given completions, and what else their texts showed.
 
         Args:
             owners: whom each completion answers.
@@ -93,7 +104,8 @@ class AnswerJudge:
             reference=[owner.reference for owner in owners],
             features=[[float(owner.problem.difficulty)] for owner in owners],
         )
-        return table, sum(bool(verdict.error) for verdict in verdicts)
+        errors = sum(bool(verdict.error) for verdict in verdicts)
+        return Judged(table, errors, float(np.mean([response.rest for response in responses])))
 
     def _verdict(self, owner: Group, response: Response) -> Verdict:
         problem = owner.problem
@@ -132,8 +144,7 @@ class Roller:
         prompts = tuple(request.prompt for request in requests for _ in range(request.count))
         owners = [one for one in groups for _ in range(one.count)]
         rows = [row[:n] for row, n in zip(written.tokens.tolist(), written.lengths.tolist(), strict=True)]
-        table, errors = self.judge.judged(owners, rows)
-        return RolloutBatch(prompts, written, table, errors)
+        return RolloutBatch(prompts, written, *self.judge.judged(owners, rows))
 
 
 def seed_of(*numbers: int) -> int:

@@ -84,7 +84,7 @@ class ShapedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # no types
     ) -> Tensor:
         """Return the rewards of all processes' completions, (completions, 1)."""
         owners = [Group(problem_of(row), 0) for row in inputs]
-        table, errors = self.judge.judged(owners, completion_ids_list)
+        table, errors, leaked = self.judge.judged(owners, completion_ids_list)
         own = torch.tensor(
             [[float(getattr(table, name)[row]) for name in COLUMNS] for row in range(len(table))]
         )
@@ -100,7 +100,7 @@ class ShapedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # no types
         else:
             result = self.schedule.step(rollouts)
             rewards = torch.from_numpy(result.rewards).float()
-            logged = {**result.statistics, "verifier_errors": errors / len(table)}
+            logged = {**result.statistics, "verifier_errors": errors / len(table), "leaked": leaked}
             for name, value in logged.items():
                 self._metrics["train"][f"think/{name}"].append(value)
         column: Tensor = rewards[:, None].to(self.accelerator.device)

@@ -22,4 +22,5 @@ def chain_sum(generator: Random, difficulty: int) -> Problem:
         after = total + int(term) if sign == "+" else total - int(term)
         steps.append(f"{total}{sign}{term}={after}")
         total = after
-    return Problem("chain_sum", f"{expression} =", entry["answer"], difficulty, tuple(steps), entry)
+    question = f"{expression} ="
+    return Problem("chain_sum", question, entry["answer"], difficulty, tuple(steps), entry["metadata"])

@@ -13,7 +13,7 @@ SIGNS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*
 SIZES = {"max_value": 20, "min_target": 2, "max_target": 99}
 
 
-@task("countdown", range(2, 7), verifier="reasoning_gym")
+@task("countdown", range(2, 7), verifier="expression")
 def countdown(generator: Random, difficulty: int) -> Problem:
     """Return a problem whose steps work out one solution, operation by operation."""
     entry = gym_entry("countdown", generator, min_numbers=difficulty, max_numbers=difficulty, **SIZES)
@@ -21,7 +21,7 @@ def countdown(generator: Random, difficulty: int) -> Problem:
     question = f"make {target} from {' '.join(map(str, numbers))}"
     steps: list[str] = []
     _work_out(ast.parse(entry["answer"], mode="eval").body, steps)
-    return Problem("countdown", question, entry["answer"], difficulty, tuple(steps), entry)
+    return Problem("countdown", question, entry["answer"], difficulty, tuple(steps), entry["metadata"])
 
 
 def _work_out(node: ast.expr, steps: list[str]) -> Fraction:

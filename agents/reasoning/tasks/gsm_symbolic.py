@@ -21,4 +21,5 @@ def gsm_symbolic(generator: Random, difficulty: int) -> Problem:
         if min(max(len(steps), 2), 6) == difficulty:
             break
     question = entry["question"].removesuffix(TAIL)
-    return Problem("gsm_symbolic", question, entry["answer"], min(max(len(steps), 2), 6), steps, entry)
+    level = min(max(len(steps), 2), 6)
+    return Problem("gsm_symbolic", question, entry["answer"], level, steps, entry["metadata"])

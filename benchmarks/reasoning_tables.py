@@ -1,0 +1,149 @@
+"""Tables of what learning when to think came to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from statistics import median
+from typing import Any
+
+from cells import four, percent, spread, table, three_places
+
+Row = dict[str, Any]
+PROMPTS = {"always": "always think", "never": "never think", "auto": "ellipsis prompt alone"}
+NAMES = {
+    "autothink": "AutoThink, three stages",
+    "naive": "naive reward",
+    "shuffled": "control: AutoThink, outcomes dealt at random",
+    "brevity": "naive reward and brevity",
+    "think_prune": "ThinkPrune",
+    "adapt_think": "AdaptThink",
+    "thinkless": "Thinkless",
+    "success_rate": "naive reward and success rates",
+}
+FIGURES: dict[str, Callable[[float], str]] = {
+    "tokens saved": percent,
+    "E-F1": three_places,
+    "AES": three_places,
+    "router gain": percent,
+    "think slope": percent,
+}
+
+
+def reasoning(results: Row) -> str:
+    """All that was measured of models that learn when to think."""
+    rows: list[Row] = results["rows"]
+    methods = [row for row in rows if row["part"] == "methods"]
+    parts = ["## When to think\n"]
+    if methods:
+        parts += [_introduction(results, methods), _compared(methods), "", _by_difficulty(methods), ""]
+    for part, write in (("pruned", _pruned), ("mixtures", _mixtures), ("speed", _speed)):
+        found = [row for row in rows if row["part"] == part]
+        parts += [write(found), ""] if found else []
+    return "\n".join(parts)
+
+
+def _introduction(results: Row, methods: Sequence[Row]) -> str:
+    seeds = len({row["seed"] for row in methods})
+    return (
+        f"A model of 1 M parameters, made from nothing by `configs/think/tiny.yaml` once per seed ({seeds}), "
+        f"and what {results['steps']} learning steps from each start come to; held-out problems that chose "
+        f"nothing; {results['machine']}. Median (smallest to largest) over seeds. Tokens are saved against "
+        "the start that always thinks. The router gain is accuracy above that of the same model thinking as "
+        "often at random; the slope is the think rate on the hardest third of the difficulties less that on "
+        "the easiest.\n"
+    )
+
+
+def _compared(rows: Sequence[Row]) -> str:
+    head = ["method", "seeds", "accuracy", "tokens", "thinks", *FIGURES]
+    lines = [
+        [name, *_exam(_starts(rows), "start", mode), *_saved(rows, mode)] for mode, name in PROMPTS.items()
+    ]
+    for method, name in NAMES.items():
+        here = [row for row in rows if row["method"] == method]
+        if here:
+            figures = [spread(_values(here, figure), write) for figure, write in FIGURES.items()]
+            lines.append([name, *_exam(here, "learned", "auto"), *figures])
+    return table(head, lines)
+
+
+def _starts(rows: Sequence[Row]) -> list[Row]:
+    """Return one row per seed: all methods start from the same model."""
+    return list({row["seed"]: row for row in rows}.values())
+
+
+def _exam(rows: Sequence[Row], which: str, mode: str) -> list[str]:
+    exams = [row[which][mode] for row in rows]
+    cells = {"accuracy": percent, "tokens": four, "think": percent}
+    return [str(len(rows)), *(spread([exam[name] for exam in exams], write) for name, write in cells.items())]
+
+
+def _saved(rows: Sequence[Row], mode: str) -> list[str]:
+    exams = [row["start"] for row in _starts(rows)]
+    saved = [1 - exam[mode]["tokens"] / exam["always"]["tokens"] for exam in exams]
+    return [spread(saved, percent), *[""] * (len(FIGURES) - 1)]
+
+
+def _values(rows: Sequence[Row], figure: str) -> list[float]:
+    return [row["figures"][figure] for row in rows if figure in row["figures"]]
+
+
+def _by_difficulty(rows: Sequence[Row]) -> str:
+    """Think rates and accuracies by difficulty, medians over seeds."""
+    levels = [one["difficulty"] for one in rows[0]["learned"]["auto"]["bins"]]
+    head = ["think rate at difficulty", *map(str, levels)]
+    lines = [["start, ellipsis prompt", *_rates(_starts(rows), "start", "auto", "think")]]
+    lines += [
+        [name, *_rates([row for row in rows if row["method"] == method], "learned", "auto", "think")]
+        for method, name in NAMES.items()
+        if any(row["method"] == method for row in rows)
+    ]
+    lines += [
+        [f"accuracy of the start, {PROMPTS[mode]}", *_rates(_starts(rows), "start", mode, "accuracy")]
+        for mode in ("always", "never")
+    ]
+    return table(head, lines)
+
+
+def _rates(rows: Iterable[Row], which: str, mode: str, name: str) -> list[str]:
+    bins = [[one[name] for one in row[which][mode]["bins"]] for row in rows]
+    columns = zip(*bins, strict=True)
+    return [percent(median(values)) for values in columns]
+
+
+def _pruned(rows: Sequence[Row]) -> str:
+    lines = []
+    for name, which, mode in (
+        ("pruned to 0.7 of its FFN channels, always thinks", "start", "always"),
+        ("pruned, ellipsis prompt alone", "start", "auto"),
+        ("pruned, then AutoThink", "learned", "auto"),
+    ):
+        exams = [row[which][mode] for row in rows]
+        per_answer = [exam["tokens"] / exam["accuracy"] for exam in exams if exam["accuracy"]]
+        lines.append([name, *_exam(rows, which, mode), spread(per_answer, four)])
+    head = ["pruned, then taught", "seeds", "accuracy", "tokens", "thinks", "tokens to a correct answer"]
+    return table(head, lines)
+
+
+def _mixtures(rows: Sequence[Row]) -> str:
+    lines = []
+    for method in dict.fromkeys((row["task"], row["method"]) for row in rows):
+        here = [row for row in rows if (row["task"], row["method"]) == method]
+        accuracies = [row["learned"]["auto"]["accuracy"] for row in here]
+        shares = [[row["imitation"][name] for row in here] for name in ("wanted", "drawn")]
+        lines.append([*method, len(here), spread(accuracies, percent), *(spread(s, percent) for s in shares)])
+    note = (
+        "SASR-inspired switching between imitation and reinforcement, and its baselines, with equally many "
+        "learning steps from nothing: accuracy on held-out problems, and the share of imitation after the "
+        "warm-up, as its probability asked for and as drawn.\n"
+    )
+    return note + "\n" + table(["task", "method", "seeds", "accuracy", "asked for", "drawn"], lines)
+
+
+def _speed(rows: Sequence[Row]) -> str:
+    row = rows[0]
+    return (
+        f"A whole learning step, in {row['unit']}: {four(row['ours'])} in this project's loop, "
+        f"{four(row['trl'])} in TRL's trainer on the same model and batch, {row['ratio']:.2f} times as many "
+        f"({', '.join(f'{ratio:.2f}' for ratio in row['ratios'])} in alternating rounds)."
+    )

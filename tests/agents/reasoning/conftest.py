@@ -1,0 +1,65 @@
+"""A tiny student with random weights, and a recipe that takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from prunepolicy.agents.reasoning.problem_set import ProblemSet, ProblemsRecipe, TaskRecipe
+from prunepolicy.agents.reasoning.recipe import ThinkRecipe
+from prunepolicy.agents.reasoning.student import Student
+from prunepolicy.agents.reasoning.tiny_model import NewModel
+
+SIZES = {"layers": 2, "hidden": 32, "ffn": 48, "heads": 2, "context": 96}
+STAGES = (
+    {
+        "name": "balance",
+        "terms": [{"name": "naive"}, {"name": "balance", "share": "running"}],
+        "until": {"steps": 2},
+    },
+    {"name": "brevity", "terms": [{"name": "naive"}, {"name": "length_aware"}]},
+)
+
+
+def quick_recipe(**changes: Any) -> ThinkRecipe:
+    return ThinkRecipe.model_validate(
+        {
+            "algorithm": "grpo",
+            "new": SIZES,
+            "problems": {
+                "tasks": [{"task": "modular_chain", "levels": [1, 3]}],
+                "learn": 30,
+                "held_out": 9,
+            },
+            "warm_up": {"steps": 2, "check": 2, "easy": 1, "hard": 0, "thinking": 0, "problems": 6},
+            "imitation": {"batch": 4},
+            "reinforcement": {"prompts": 3, "group": 4, "max_tokens": [10]},
+            "alarms": {"dead_reward": "off", "mode_collapse": "off", "length_explosion": "off"},
+            "stages": STAGES,
+            "episodes": 6,
+            "checkpoint_every": 2,
+            "evaluation": {"every": 3, "samples": 1},
+            "dtype": "float32",
+            **changes,
+        }
+    )
+
+
+@pytest.fixture
+def recipe() -> Callable[..., ThinkRecipe]:
+    """A function that returns a recipe which takes seconds, with changes."""
+    return quick_recipe
+
+
+@pytest.fixture
+def student() -> Student:
+    """A model with random weights that are large enough for clear preferences."""
+    recipe = quick_recipe(new=SIZES)
+    problems = ProblemSet.drawn(
+        ProblemsRecipe(tasks=(TaskRecipe(task="modular_chain", levels=(1, 3)),), learn=5, held_out=5), 0
+    )
+    assert isinstance(recipe.new, NewModel)
+    return Student.new(recipe, problems, torch.device("cpu"))

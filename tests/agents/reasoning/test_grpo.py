@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from prunepolicy.agents.algorithms.grpo import Grpo
+from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.reasoning.gap import measured_gap
+from prunepolicy.agents.reasoning.imitation import Imitation
+from prunepolicy.agents.reasoning.prompt_batches import PromptBatches
+from prunepolicy.agents.reasoning.recipe import ThinkRecipe
+from prunepolicy.agents.reasoning.rollout_batch import RolloutBatch, dealt_anew
+from prunepolicy.agents.run_folder import CHECKPOINT, METRICS
+from prunepolicy.agents.train import train
+from prunepolicy.envs.thinking.rollouts import Rollouts
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+
+Make = Callable[..., ThinkRecipe]
+COMPARED = ("best/model.safetensors", "last/model.safetensors", METRICS, CHECKPOINT)
+SHORT = {"prompts": 3, "group": 4, "max_tokens": [10]}
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in COMPARED}
+
+
+@pytest.mark.parametrize(
+    ("dies_at", "changes"),
+    [
+        (4, {}),
+        (
+            5,
+            {
+                "switch": {"name": "sasr", "probe": 1},
+                "reinforcement": {**SHORT, "sampler": {"name": "variance_aware"}},
+            },
+        ),
+        (6, {"reinforcement": {**SHORT, "minibatches": 2, "objective": {"kl": 0.1}, "force": "half"}}),
+    ],
+)
+def test_an_interrupted_run_resumes_to_the_same_bytes(
+    recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int, changes: dict[str, object]
+) -> None:
+    train(recipe(**changes), tmp_path / "whole" / "run")
+    step, count = Grpo.step, 0
+
+    def dying(self: Grpo) -> dict[str, float]:
+        nonlocal count
+        count += 1
+        if count == dies_at:
+            torch.rand(7)  # whatever else has used the process's generators must not matter
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(Grpo, "step", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(**changes), tmp_path / "cut" / "run")
+    torch.rand(3)
+    train(recipe(**changes), tmp_path / "cut" / "run", resume=True)
+    assert content(tmp_path / "cut" / "run") == content(tmp_path / "whole" / "run")
+
+
+def test_rollouts_are_the_same_however_the_chunks_are_spread_over_workers(recipe: Make) -> None:
+    """A worker gets whole chunks and writes them as one process that writes all of them does."""
+    learner = Grpo(recipe(warm_up={}, reinforcement={**SHORT, "chunk": 1}), Steps())
+    together = learner.batches.roll(1, learner.sampling)
+    written = []
+    generate = learner.roller.engine.generate
+    other = Grpo(recipe(warm_up={}, reinforcement={**SHORT, "chunk": 1}), Steps())
+
+    def elsewhere(requests: Sequence[object], sampling: object) -> object:
+        written.append(len(requests))
+        return generate(requests, sampling)  # type: ignore[arg-type]  # by a model of its own
+
+    other.roller.engine.generate = elsewhere  # type: ignore[method-assign, assignment]
+    apart = other.batches.roll(1, other.sampling)
+    assert written == [1, 1, 1]
+    assert together.written.tokens.tolist() == apart.written.tokens.tolist()
+    another = Grpo(recipe(warm_up={}, seed=1), Steps())
+    assert (
+        another.batches.roll(1, another.sampling).written.tokens.tolist() != together.written.tokens.tolist()
+    )
+
+
+def outcomes(batch: RolloutBatch, correct: np.ndarray) -> RolloutBatch:
+    table = batch.table
+    changed = Rollouts.of(table.group, table.mode, correct, table.length, features=table.features)
+    return RolloutBatch(batch.prompts, batch.written, changed)
+
+
+def undecided(learner: Grpo) -> None:
+    """Teach the learner to start with either of two tokens, by a fair coin."""
+    closing, prompt = learner.student.prompting.closing, learner.student.prompting.ids("a1b2 mod 5?")
+    rows = [(prompt, [*closing]), (prompt, [9])]
+    for _ in range(40):
+        learner.optimiser.zero_grad()
+        for loss in Imitation(learner.scorer(), False, 1000).losses(rows):
+            loss.backward()
+        learner.done["all"] += 1
+        learner._update(0.01)
+    learner.optimiser = torch.optim.AdamW(learner.student.model.parameters())
+
+
+@pytest.mark.parametrize("thinking_pays", [True, False])
+def test_the_mode_that_pays_is_chosen_more_often(
+    recipe: Make, monkeypatch: pytest.MonkeyPatch, thinking_pays: bool
+) -> None:
+    """Outcomes are invented: one mode is always right."""
+    how = {"prompts": 4, "group": 8, "max_tokens": [3], "learning_rate": 0.003}
+    stages = [{"name": "naive", "terms": [{"name": "naive"}]}]
+    learner = Grpo(recipe(warm_up={}, reinforcement=how, stages=stages), Steps())
+    undecided(learner)
+    roll = PromptBatches.roll
+
+    def judged(self: PromptBatches, step: int, sampling: Any) -> RolloutBatch:
+        batch = roll(self, step, sampling)
+        return outcomes(batch, batch.table.thinks == thinking_pays)
+
+    monkeypatch.setattr(PromptBatches, "roll", judged)
+    shares = [learner.step()["think"] for _ in range(14)]
+    assert 0.1 < shares[0] < 0.9
+    assert abs(shares[-1] - float(thinking_pays)) < 0.1
+
+
+def test_imitation_teaches_the_format(recipe: Make) -> None:
+    learner = Grpo(recipe(warm_up={"steps": 400, "check": 400}, imitation={"batch": 8}), Steps())
+    before = learner.batches.roll(1, learner.student.sampling(30)).table
+    losses = [learner.step()["loss"] for _ in range(60)]
+    after = learner.batches.roll(2, learner.student.sampling(30)).table
+    assert losses[-1] < 0.4 * losses[0]
+    assert not before.well_formed.any()
+    assert after.well_formed.any()
+
+
+def test_reinforcement_without_a_start_that_uses_both_modes_is_refused(recipe: Make) -> None:
+    learner = Grpo(recipe(warm_up={}, reinforcement={**SHORT, "mixed": 0.9}), Steps())
+    with pytest.raises(PrunePolicyError, match="of the first groups hold both modes"):
+        learner.step()
+
+
+def test_a_warm_up_that_leaves_nothing_to_learn_is_refused_before_any_reward(recipe: Make) -> None:
+    learner = Grpo(recipe(warm_up={"steps": 2, "check": 2, "problems": 6}), Steps())
+    learner.step()
+    with pytest.raises(PrunePolicyError, match=r"After 2 steps of imitation.*warm_up\.steps"):
+        learner.step()
+    gap = measured_gap(learner.roller, learner.problems.choose, learner.likeliest)
+    assert -1 <= gap.hard <= 1
+    assert gap.thinking == 0
+
+
+def test_recipes_that_contradict_themselves_are_refused(recipe: Make, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="one for every stage"):
+        recipe(reinforcement={"max_tokens": [8, 9, 10]})
+    with pytest.raises(ValueError, match=r"set reinforcement\.references"):
+        recipe(stages=[{"name": "a", "terms": [{"name": "adapt_think"}]}])
+    with pytest.raises(UsageError, match="Unknown term 'naiv'"):
+        Grpo(recipe(stages=[{"name": "a", "terms": [{"name": "naiv"}]}]), Steps())
+    with pytest.raises(UsageError, match="Unknown switch 'sas'"):
+        Grpo(recipe(switch={"name": "sas"}), Steps())
+
+
+def test_references_are_the_starts_accuracies_and_survive(recipe: Make) -> None:
+    how = {**SHORT, "references": 2, "force": "half", "objective": {"advantage": "raw", "ratio": "sequence"}}
+    stages = [{"name": "a", "terms": [{"name": "adapt_think"}]}]
+    learner = Grpo(recipe(warm_up={}, reinforcement=how, stages=stages), Steps())
+    row = learner.step()
+    assert len(learner.batches.references) == len(learner.problems.learn)
+    assert row["mixed"] == 1
+    assert row["think"] == 0.5
+    state = json.loads(json.dumps(learner.batches.state()))
+    learner.batches.restore(state)
+    assert learner.batches.state() == state
+
+
+def test_the_control_deals_outcomes_anew_within_modes() -> None:
+    generator = np.random.default_rng(0)
+    mode, difficulty = generator.integers(0, 2, 400), generator.integers(1, 5, 400)
+    correct = (mode == 1) | (difficulty < 3)
+    table = Rollouts.of(np.arange(400) // 4, mode, correct, np.ones(400), features=difficulty[:, None])
+    dealt = dealt_anew(table, 0)
+    for one in (0, 1):
+        assert dealt.correct[mode == one].sum() == table.correct[mode == one].sum()
+    easy, hard = (dealt.correct[(mode == 0) & (difficulty == level)].mean() for level in (1, 4))
+    assert abs(easy - hard) < 0.25
+    assert table.correct[(mode == 0) & (difficulty == 1)].all()

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from prunepolicy.agents.reasoning.health import ALARMS, AlarmRecipe, Watch
+from prunepolicy.pruning.errors import PrunePolicyError
+
+HEALTHY = {
+    "think": 0.5,
+    "zero_variance": 0.2,
+    "reward": 0.3,
+    "clipped_length": 0.0,
+    "verifier_errors": 0.0,
+    "kl": 0.1,
+}
+SICK = {
+    "mode_collapse": {"think": 1.0},
+    "dead_reward": {"zero_variance": 1.0},
+    "length_explosion": {"clipped_length": 0.9},
+    "drift": {"kl": 3.0},
+    "verifier_errors": {"verifier_errors": 0.4},
+}
+
+
+def test_every_alarm_has_a_setting_and_a_way_to_be_raised() -> None:
+    assert set(SICK) == set(ALARMS) == set(AlarmRecipe.model_fields) - {"patience"}
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_an_alarm_waits_speaks_once_and_begins_anew(name: str) -> None:
+    watch = Watch(AlarmRecipe(patience=2, **{**dict.fromkeys(ALARMS, "off"), name: "warn"}))
+    sick = {**HEALTHY, **SICK[name]}
+    said = [watch.look(row) for row in (sick, HEALTHY, sick, sick, sick, HEALTHY, sick, sick)]
+    assert [len(sentences) for sentences in said] == [0, 0, 0, 1, 0, 0, 0, 1]
+    assert said[3][0].endswith(".")
+
+
+def test_an_alarm_that_stops_says_how_to_go_on() -> None:
+    watch = Watch(AlarmRecipe(patience=1))
+    with pytest.raises(PrunePolicyError, match=r"nothing is learned.*alarms\.dead_reward=off"):
+        watch.look({**HEALTHY, **SICK["dead_reward"]})
+
+
+def test_what_was_not_measured_raises_nothing() -> None:
+    row = {name: value for name, value in HEALTHY.items() if name != "kl"}
+    assert Watch(AlarmRecipe(patience=1)).look(row) == []
