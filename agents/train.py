@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prunepolicy.agents.algorithms import Assignment, Learner, algorithms
+from prunepolicy.agents.cluster import LocalRunner, Runner
 from prunepolicy.agents.judge import Judge, Scores, mean, place_of
 from prunepolicy.agents.kept import KEPT, MOVED, KeptWatch, history
 from prunepolicy.agents.learning_plots import KeptHistory, plot_kept, plot_learning
@@ -29,7 +30,12 @@ KEPT_PICTURE = "kept.png"
 
 
 def train(
-    recipe: Recipe, folder: Path, resume: bool = False, steps: Steps | None = None, command: str = ""
+    recipe: Recipe,
+    folder: Path,
+    resume: bool = False,
+    steps: Steps | None = None,
+    command: str = "",
+    runner: Runner | None = None,
 ) -> TrainReport:
     """Learn what `recipe` says in `folder`, and compare the result with the heuristics.
 
@@ -37,11 +43,12 @@ def train(
         folder: for the run; must be empty or absent unless `resume`.
         resume: continue from the last checkpoint; on a CPU the result is the same bit by bit as
             without the interruption.
+        runner: plays episodes and measures plans; in this process when None, with the same result.
 
     Raises:
         PrunePolicyError: when something learned is no number any more, or the recipe is wrong.
     """
-    steps = steps or Steps()
+    steps, runner = steps or Steps(), runner or LocalRunner()
     if folder.name in recipe.evaluation.baselines:
         raise UsageError(f"A run can't be called {folder.name!r}, like a policy that it is compared with.")
     algorithm = algorithms[recipe.algorithm]
@@ -53,8 +60,15 @@ def train(
         for name in (*recipe.models, *recipe.held_out)
     }
     judges = tuple(subjects[name] for name in recipe.held_out or recipe.models)
-    assignment = Assignment(recipe, tuple(subjects[name] for name in recipe.models), steps)
-    judge = Judge(judges, recipe.every_budget, recipe.evaluation, recipe.seed, collected=assignment.collected)
+    assignment = Assignment(recipe, tuple(subjects[name] for name in recipe.models), steps, runner=runner)
+    judge = Judge(
+        judges,
+        recipe.every_budget,
+        recipe.evaluation,
+        recipe.seed,
+        collected=assignment.collected,
+        runner=runner,
+    )
     seed_generators(recipe.seed)
     learner = algorithm(assignment)
     progress, state = run.latest()

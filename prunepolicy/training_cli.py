@@ -25,6 +25,14 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue after the last 
 PolicyToShow = Annotated[
     str | None, typer.Argument(metavar="NAME", help="Show the card of this policy.", show_default="list all")
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        help="Work there: local (Ray, on this machine), ray (RAY_ADDRESS), processes, or a YAML file.",
+        show_default="in this process",
+    ),
+]
 SeedOverride = Annotated[int | None, typer.Option("--seed", help="Instead of the recipe's.")]
 SeedCount = Annotated[int, typer.Option("--seeds", min=1, help="Train with that many seeds, counting up.")]
 Set = Annotated[
@@ -40,6 +48,7 @@ def train(
     seed: SeedOverride = None,
     seeds: SeedCount = 1,
     set_: Set = None,
+    cluster: Cluster = None,
     as_json: AsJson = False,
 ) -> None:
     """Learn a policy from a recipe, judge it on held-out models, and write it with its evidence.
@@ -49,7 +58,10 @@ def train(
     prunepolicy train configs/train/prunenet.yaml --seed 1 --set episodes=100
 
     prunepolicy train configs/train/prunenet.yaml --seeds 3 --resume
+
+    prunepolicy train configs/train/graph.yaml --cluster local
     """
+    from prunepolicy.agents.cluster.open_runner import open_runner
     from prunepolicy.agents.progress import Steps
     from prunepolicy.agents.recipe import load_recipe
     from prunepolicy.agents.seeds import Seeds
@@ -61,10 +73,11 @@ def train(
     folder = out or RUNS / recipe.stem
     settings, steps = load_recipe(recipe, overrides), Steps(console)
     report: TrainReport | SeedsReport
-    if seeds == 1:
-        report = train(settings, folder, resume, steps, command)
-    else:
-        report = Seeds(settings, folder, seeds, resume).train(steps, command)
+    with open_runner(cluster, steps.note) as runner:
+        if seeds == 1:
+            report = train(settings, folder, resume, steps, command, runner)
+        else:
+            report = Seeds(settings, folder, seeds, resume).train(steps, command, runner)
     if as_json:
         print(report.to_json(), end="")
     else:

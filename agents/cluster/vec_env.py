@@ -1,0 +1,251 @@
+"""A vector environment of Stable-Baselines3 whose environments live where a runner works: in Ray actors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from prunepolicy.agents.cluster.runner import Runner
+
+Env = gymnasium.Env[Any, Any]
+CHUNKS = 4
+"""Jobs per worker and step: enough that those with cheap episodes help the others out."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """All that an environment has been told since its last reset, from which any worker makes it again.
+
+    Attributes:
+        place: number of the environment.
+        seed: of this episode.
+        options: of its reset.
+        actions: so far.
+    """
+
+    place: int
+    seed: int
+    options: dict[str, Any] | None
+    actions: tuple[Any, ...] = ()
+
+    def after(self, action: Any) -> Episode:
+        """Return the episode with one more action."""
+        return replace(self, actions=(*self.actions, action))
+
+
+@dataclass(frozen=True)
+class Told:
+    """What an environment answered: to a reset with an observation and infos, to a step with all of it.
+
+    Attributes:
+        first: the first observation of the next episode, and its infos, where this one has ended.
+    """
+
+    observation: Any
+    info: dict[str, Any]
+    reward: float = 0.0
+    terminated: bool = False
+    truncated: bool = False
+    first: tuple[Any, dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """Bring an environment to the end of `episode`; where it is over, begin the one with `next_seed`."""
+
+    episode: Episode
+    next_seed: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """Ask an environment something at the end of `episode`."""
+
+    episode: Episode
+    ask: Callable[[Any], Any]
+
+
+class Stage:
+    """Plays episodes in the process of a worker.
+
+    It remembers what its environments were told, so that the next step costs one step, and a step that
+    another worker began is played again from the reset.
+    """
+
+    def __init__(self, makers: Sequence[Callable[[], Env]]) -> None:
+        self.makers = makers
+        self.playing: dict[int, tuple[Env, Episode]] = {}
+
+    def __call__(self, jobs: Sequence[Step | Question]) -> list[Any]:
+        """Return what the environments say, one after the other."""
+        return [self._step(job) if isinstance(job, Step) else self._answer(job) for job in jobs]
+
+    def _step(self, job: Step) -> Told:
+        episode = job.episode
+        if not episode.actions:
+            return Told(*self._begin(episode))
+        before = replace(episode, actions=episode.actions[:-1])
+        env = self._brought_to(before)
+        observation, reward, terminated, truncated, info = env.step(episode.actions[-1])
+        self.playing[episode.place] = (env, episode)
+        first = None
+        if terminated or truncated:
+            first = self._begin(Episode(episode.place, job.next_seed, None))
+        return Told(observation, info, float(reward), terminated, truncated, first)
+
+    def _answer(self, job: Question) -> Any:
+        return job.ask(self._brought_to(job.episode))
+
+    def _begin(self, episode: Episode) -> tuple[Any, dict[str, Any]]:
+        if episode.place not in self.playing:
+            self.playing[episode.place] = (self.makers[episode.place](), episode)
+        env, _ = self.playing[episode.place]
+        first: tuple[Any, dict[str, Any]] = env.reset(seed=episode.seed, options=episode.options)
+        self.playing[episode.place] = (env, episode)
+        return first
+
+    def _brought_to(self, episode: Episode) -> Env:
+        known = self.playing.get(episode.place)
+        if known is None or not _same(known[1], episode):
+            self._begin(replace(episode, actions=()))
+            for action in episode.actions:
+                self.playing[episode.place][0].step(action)
+        env = self.playing[episode.place][0]
+        self.playing[episode.place] = (env, episode)
+        return env
+
+
+class RunnerVecEnv(VecEnv):
+    """Environments in the workers of `runner`; with a RayRunner, in its actors.
+
+    The seed of every episode comes from that of the environment and the episode's number, so that equal
+    actions bring equal outcomes however many workers there are, and when some of them die. What
+    `env_method` changes lasts until the worker is replaced, or another one takes the environment over.
+
+    Args:
+        makers: one function per environment; they travel to the workers together, once.
+        seed: from which the environments' own are derived unless `seed` sets others.
+    """
+
+    def __init__(self, makers: Sequence[Callable[[], Env]], runner: Runner, seed: int = 0) -> None:
+        self.runner, self._specimen = runner, makers[0]()
+        self._stage = runner.share(Stage(makers))
+        self._roots = [[seed, place] for place in range(len(makers))]
+        self._numbers = [0] * len(makers)
+        self._episodes = [self._next(place, None) for place in range(len(makers))]
+        self.num_envs = len(makers)  # The base class asks for attributes before it knows.
+        super().__init__(len(makers), self._specimen.observation_space, self._specimen.action_space)
+
+    def reset(self) -> VecEnvObs:
+        """Begin an episode everywhere."""
+        for place, seed in enumerate(self._seeds):
+            if seed is not None:
+                self._roots[place], self._numbers[place] = [seed], 0
+            self._episodes[place] = self._next(place, self._options[place] or None)
+        self._reset_seeds()
+        self._reset_options()
+        told = self._ask([self._step(episode) for episode in self._episodes])
+        self.reset_infos = [one.info for one in told]
+        return self._stacked([one.observation for one in told])
+
+    def step_async(self, actions: NDArray[Any]) -> None:
+        """Note the actions; `step_wait` has them carried out."""
+        pairs = zip(self._episodes, actions, strict=True)
+        self._episodes = [episode.after(action) for episode, action in pairs]
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Take the step everywhere, and begin anew where an episode has ended."""
+        told: list[Told] = self._ask([self._step(episode) for episode in self._episodes])
+        seen = [self._settled(place, one) for place, one in enumerate(told)]
+        rewards = np.array([one.reward for one in told], np.float32)
+        dones = np.array([one.first is not None for one in told])
+        infos = [one.info for one in told]
+        return self._stacked(seen), rewards, dones, infos
+
+    def _settled(self, place: int, told: Told) -> Any:
+        """Return what the environment shows now: the next episode's first observation after the last step."""
+        told.info["TimeLimit.truncated"] = told.truncated and not told.terminated
+        if told.first is None:
+            return told.observation
+        self._episodes[place] = self._next(place, None)
+        told.info["terminal_observation"] = told.observation
+        observation, self.reset_infos[place] = told.first
+        return observation
+
+    def close(self) -> None:
+        """Free the environments; the workers are the runner's."""
+        self._specimen.close()
+        self._stage = self.runner.share(Stage(()))
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """Return an attribute of every environment as it is now."""
+        return self._ask_at(indices, partial(_attribute, attr_name))
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Refuse: it would be lost with a worker; give it to the makers."""
+        raise NotImplementedError(f"Set {attr_name} where environments are made: workers may be replaced.")
+
+    def env_method(
+        self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any
+    ) -> list[Any]:
+        """Call a method of every environment."""
+        return self._ask_at(indices, partial(_called, method_name, args, kwargs))
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        """Return whether the environments are wrapped in `wrapper_class`; they are all alike."""
+        layer: Any = self._specimen
+        while isinstance(layer, gymnasium.Wrapper) and not isinstance(layer, wrapper_class):
+            layer = layer.env
+        return [isinstance(layer, wrapper_class)] * len(list(self._get_indices(indices)))
+
+    def _next(self, place: int, options: dict[str, Any] | None) -> Episode:
+        """Return the next episode of an environment, and count it."""
+        self._numbers[place] += 1
+        return Episode(place, self._seed_of(place, self._numbers[place]), options)
+
+    def _seed_of(self, place: int, number: int) -> int:
+        return int(np.random.SeedSequence([*self._roots[place], number]).generate_state(1)[0])
+
+    def _step(self, episode: Episode) -> Step:
+        return Step(episode, self._seed_of(episode.place, self._numbers[episode.place] + 1))
+
+    def _ask_at(self, indices: VecEnvIndices, ask: Callable[[Any], Any]) -> list[Any]:
+        return self._ask([Question(self._episodes[place], ask) for place in self._get_indices(indices)])
+
+    def _ask(self, jobs: Sequence[Step | Question]) -> list[Any]:
+        size = max(1, len(jobs) // (CHUNKS * self.runner.workers))
+        chunks = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+        return [told for chunk in self.runner.map(self._stage, chunks, size) for told in chunk]
+
+    def _stacked(self, observations: Sequence[Any]) -> VecEnvObs:
+        if isinstance(self.observation_space, spaces.Dict):
+            return {
+                name: np.stack([one[name] for one in observations]) for name in self.observation_space.spaces
+            }
+        return np.stack(observations)
+
+
+def _attribute(name: str, env: Env) -> Any:
+    return env.get_wrapper_attr(name)
+
+
+def _called(name: str, arguments: tuple[Any, ...], settings: dict[str, Any], env: Env) -> Any:
+    return env.get_wrapper_attr(name)(*arguments, **settings)
+
+
+def _same(first: Episode, second: Episode) -> bool:
+    """Return whether two episodes are at the same point."""
+    if (first.seed, first.options, len(first.actions)) != (second.seed, second.options, len(second.actions)):
+        return False
+    return all(np.array_equal(one, other) for one, other in zip(first.actions, second.actions, strict=True))
