@@ -33,6 +33,13 @@ Cluster = Annotated[
         show_default="in this process",
     ),
 ]
+Address = Annotated[
+    str,
+    typer.Option("--address", help="Of the cluster's dashboard: http://HEAD:8265.", show_default=False),
+]
+RunOfCluster = Annotated[
+    str, typer.Argument(metavar="RUN", help="The name that submit said.", show_default=False)
+]
 SeedOverride = Annotated[int | None, typer.Option("--seed", help="Instead of the recipe's.")]
 SeedCount = Annotated[int, typer.Option("--seeds", min=1, help="Train with that many seeds, counting up.")]
 Set = Annotated[
@@ -82,6 +89,68 @@ def train(
         print(report.to_json(), end="")
     else:
         report.render(console)
+
+
+def submit(
+    recipe: RecipeFile,
+    address: Address,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Show the log, and fetch the run folder in the end.")
+    ] = False,
+    out: RunName = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", help="Continue this run of the cluster.", metavar="RUN")
+    ] = None,
+    seed: SeedOverride = None,
+    seeds: SeedCount = 1,
+    set_: Set = None,
+    workers: Annotated[str, typer.Option("--cluster", help="Settings of the workers there.")] = "ray",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")
+    ] = False,
+) -> None:
+    """Train on a Ray cluster: send the working directory, and get the run folder back.
+
+    Sent are sources, recipes and the models that the recipe names by places in the working directory;
+    hidden files, outputs, runs and other weights stay here.
+
+    [bold]Examples[/bold]
+
+    prunepolicy submit configs/train/graph.yaml --address http://HEAD:8265 --follow
+
+    prunepolicy submit configs/train/graph.yaml --address http://HEAD:8265 --dry-run
+    """
+    from prunepolicy.agents.cluster import submit as cluster
+
+    overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
+    options = ["--cluster", workers, *(["--seeds", str(seeds)] if seeds > 1 else [])]
+    submission, console = cluster.Submission(recipe, address, overrides, options, resume), console_for()
+    target = out or RUNS / recipe.stem
+    if follow:
+        cluster.check_target(target)
+    submission.describe(console)
+    if dry_run:
+        return
+    job = submission.send(console)
+    if follow:
+        submission.follow(job, console)
+        fetch(submission.run, address, target)
+
+
+def fetch(run: RunOfCluster, address: Address, out: RunName = None) -> None:
+    """Get the folder of a run that `submit` began, finished or not.
+
+    [bold]Example[/bold]
+
+    prunepolicy fetch graph-1a2b3c4d --address http://HEAD:8265 --out runs/graph
+    """
+    from prunepolicy.agents.cluster import submit as cluster
+
+    target = out or RUNS / run[:-9]
+    cluster.fetch(run, address, target)
+    console_for().print(
+        f"Use it: prune-with-policy MODEL --policy {target} --keep 0.8 --out smaller/", highlight=False
+    )
 
 
 def policies(name: PolicyToShow = None, as_json: AsJson = False) -> None:
