@@ -14,6 +14,7 @@ import numpy as np
 from prunepolicy.agents.algorithms import SteppedLearner
 from prunepolicy.agents.algorithms.think_bandit import BanditRecipe, ThinkBandit
 from prunepolicy.agents.bandit_report import BanditReport, BanditSeedsReport, plot_decisions
+from prunepolicy.agents.cluster import Runner
 from prunepolicy.agents.course import Course, Judgement
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.recipe import RunRecipe
@@ -44,7 +45,7 @@ class BanditCourse(Course):
     term: OutcomeTerm
 
     @classmethod
-    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps) -> Self:
+    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps, runner: Runner) -> Self:
         """Draw or load the prompts.
 
         Raises:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol, Self
 from rich.console import Console
 
 from prunepolicy.agents.algorithms import SteppedLearner
+from prunepolicy.agents.cluster import Runner
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.recipe import RunRecipe
 from prunepolicy.agents.run_folder import Progress, RunFolder
@@ -64,8 +65,12 @@ class Course(ABC):
 
     @classmethod
     @abstractmethod
-    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps) -> Self:
-        """Open what the run's recipe names, and make the learner; seeding comes first."""
+    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps, runner: Runner) -> Self:
+        """Open what the run's recipe names, and make the learner; seeding comes first.
+
+        Args:
+            runner: carries out what can be done apart.
+        """
 
     @abstractmethod
     def judge(self) -> Judgement:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
 
+from prunepolicy.agents.cluster import LocalRunner, Runner, Shared
 from prunepolicy.agents.collected import Collected
 from prunepolicy.agents.recipe import EvaluationRecipe
 from prunepolicy.agents.subject import Subject
@@ -34,6 +36,24 @@ class _Text:
     dense: float = 0.0
 
 
+@dataclass(frozen=True)
+class Excess:
+    """Measures plans: what travels to the workers.
+
+    Attributes:
+        networks: the models and what they are scored on, by name.
+    """
+
+    networks: Mapping[str, tuple[Subject, _Text]]
+
+    def __call__(self, job: tuple[str, Plan]) -> float:
+        """Return how much worse a model predicts as a plan leaves it, in nats per token."""
+        name, plan = job
+        subject, text = self.networks[name]
+        with masked(subject.model, subject.checkpoint.graph, plan):
+            return _nll(subject, text) - text.dense
+
+
 @dataclass
 class Judge:
     """Scores policies on fixed models, budgets and texts.
@@ -45,6 +65,7 @@ class Judge:
         seed: of the policies' probes.
         text: file to score on; None for text that the dense model writes with the seed `text_seed`.
         collected: statistics of the models.
+        runner: measures the plans.
     """
 
     subjects: tuple[Subject, ...]
@@ -54,20 +75,20 @@ class Judge:
     text: Path | None = None
     text_seed: int = JUDGING_SEED
     collected: Collected = field(default_factory=Collected)
-    _texts: dict[str, _Text] = field(default_factory=dict)
+    runner: Runner = field(default_factory=LocalRunner)
+    _excess: Shared[Excess] | None = None
 
     def for_the_end(self) -> Judge:
         """Return a judge with other and more text: the one that chose the best step is partial to it."""
         how = self.how.model_copy(update={"samples": 4 * self.how.samples})
-        return replace(self, how=how, text=self.how.text, text_seed=self.text_seed + 1, _texts={})
+        return replace(self, how=how, text=self.how.text, text_seed=self.text_seed + 1, _excess=None)
 
     def scores(self, policy: Policy) -> Scores:
         """Return the excess log-perplexity of every model at every budget; lower is better."""
-        return {
-            place_of(subject, budget): self._excess(subject, self.plan(subject, policy, budget))
-            for subject in self.subjects
-            for budget in self.budgets
-        }
+        asked = [(subject, budget) for subject in self.subjects for budget in self.budgets]
+        plans = [(subject.name, self.plan(subject, policy, budget)) for subject, budget in asked]
+        places = [place_of(subject, budget) for subject, budget in asked]
+        return dict(zip(places, self.runner.map(self.excess, plans), strict=True))
 
     def plan(self, subject: Subject, policy: Policy, budget: Budget) -> Plan:
         """Let `policy` plan for one of the models."""
@@ -75,12 +96,13 @@ class Judge:
         stats = self.collected.stats(subject, policy.needs(graph, budget), probe)
         return policy.plan(graph, stats, budget, Instruments(seconds=subject.seconds(budget)))
 
-    def _excess(self, subject: Subject, plan: Plan) -> float:
-        if subject.name not in self._texts:
-            self._texts[subject.name] = self._read_text(subject)
-        text = self._texts[subject.name]
-        with masked(subject.model, subject.checkpoint.graph, plan):
-            return _nll(subject, text) - text.dense
+    @property
+    def excess(self) -> Shared[Excess]:
+        """What measures plans, on texts that are read once."""
+        if self._excess is None:
+            networks = {subject.name: (subject, self._read_text(subject)) for subject in self.subjects}
+            self._excess = self.runner.share(Excess(networks))
+        return self._excess
 
     def _read_text(self, subject: Subject) -> _Text:
         adapter = subject.checkpoint.adapter

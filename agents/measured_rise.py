@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,6 +57,17 @@ class MeasuredRise:
         plan, dense = Plan(units, Budget(1.0), "episode"), self._dense
         with edited(self.subject.model, graph, plan, self._mended(plan)):
             return self._losses() - dense
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel with what the dense network said, so that every machine compares with the same numbers."""
+        said = {name: getattr(self, name).cpu() for name in ("_tokens", "_targets", "_dense")}
+        return {field.name: getattr(self, field.name) for field in fields(self)} | said
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive where the network is."""
+        self.__dict__.update(state)
+        for name in ("_tokens", "_targets"):
+            self.__dict__[name] = state[name].to(self.subject.device)
 
     @cached_property
     def _tokens(self) -> Tensor:

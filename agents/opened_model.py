@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -42,6 +43,10 @@ class Hardware:
         """The type that `dtype` names."""
         return dtype_called(self.dtype, self.torch_device)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without what was found out: another machine has other devices."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def described(self) -> dict[str, str]:
         """Return what reports say about it."""
         return {
@@ -66,6 +71,17 @@ class OpenedModel:
     def named(cls, name: str, hardware: Hardware, revision: str | None = None) -> Self:
         """Find and open what the user calls `name`."""
         return cls(name, Checkpoint.open(resolve(name, revision)), hardware)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel with the weights, which another machine may not have, in the number type they have here."""
+        model = self.model if self.device.type == "cpu" else copy.deepcopy(self.model).cpu()
+        hardware = replace(self.hardware, dtype=str(self.dtype).removeprefix("torch."))
+        return {**self.__dict__, "hardware": hardware, "model": model}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive on the device that the hardware's name means on this machine."""
+        self.__dict__.update(state)
+        self.model.to(self.device)
 
     @property
     def device(self) -> torch.device:

@@ -21,6 +21,10 @@ class Steps:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(quiet=True)
 
+    def __reduce__(self) -> tuple[type[Steps], tuple[()]]:
+        """Travel to other processes as one that is silent."""
+        return Steps, ()
+
     def note(self, sentence: str) -> None:
         """Print one line."""
         self.console.print(sentence, highlight=False)

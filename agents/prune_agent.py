@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,11 +16,13 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ConvertCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.type_aliases import MaybeCallback
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecMonitor
+from stable_baselines3.common.vec_env import VecEnvWrapper, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from prunepolicy.agents.algorithms.ppo import PPOConfig
 from prunepolicy.agents.algorithms.registry import LearnerState
+from prunepolicy.agents.cluster import LocalRunner, Runner
+from prunepolicy.agents.cluster.vec_env import RunnerVecEnv
 from prunepolicy.agents.optimiser_state import packed, unpack
 from prunepolicy.agents.run_folder import seed_generators
 from prunepolicy.envs.prune_case import PruneCase
@@ -50,6 +53,8 @@ class AgentFile(BaseModel):
 class PruneAgent:
     """Learns to decide for networks prepared as cases, under budgets of the sizes `keep`.
 
+    Episodes are played by `runner`, in this process where there is none; the result is the same.
+
     ```python
     from prunepolicy.agents.prune_agent import PruneAgent
     from prunepolicy.envs.prune_case import invented_case
@@ -77,9 +82,10 @@ class PruneAgent:
         keep: Sequence[float] = (0.9, 0.8, 0.7),
         config: PPOConfig | None = None,
         seed: int = 0,
+        runner: Runner | None = None,
     ) -> None:
         self.policy, self.config, self.keep, self.seed = policy, config or PPOConfig(), tuple(keep), seed
-        self.env = RepeatedContexts(cases, self.keep, self.config, seed)
+        self.env = RepeatedContexts(cases, self.keep, self.config, seed, runner or LocalRunner())
         self.algorithm = PPO(
             GraphActorCritic,
             self.env,
@@ -158,7 +164,7 @@ class PruneAgent:
         write_text(folder / AGENT_FILE, json.dumps(about.model_dump(mode="json"), indent=2) + "\n")
 
     @classmethod
-    def load(cls, folder: str | Path, cases: Sequence[PruneCase]) -> Self:
+    def load(cls, folder: str | Path, cases: Sequence[PruneCase], runner: Runner | None = None) -> Self:
         """Read what `save` wrote.
 
         Raises:
@@ -175,7 +181,7 @@ class PruneAgent:
         policy = load_policy_folder(folder)
         if not isinstance(policy, Graph):
             raise PrunePolicyError(f"{folder} holds a policy of the kind {policy.kind}, not graph.")
-        agent = cls(policy, cases, about.keep, about.config, about.seed)
+        agent = cls(policy, cases, about.keep, about.config, about.seed, runner)
         tensors = read_tensors(folder / STATE_FILE, about.sha256)
         agent.restore(LearnerState(tensors, {"timesteps": about.timesteps}))
         return agent
@@ -209,11 +215,16 @@ class RepeatedContexts(VecEnvWrapper):
     rollout: int
 
     def __init__(
-        self, cases: Sequence[PruneCase], keep: Sequence[float], config: PPOConfig, seed: int
+        self,
+        cases: Sequence[PruneCase],
+        keep: Sequence[float],
+        config: PPOConfig,
+        seed: int,
+        runner: Runner,
     ) -> None:
         ends = (min(keep), max(keep))
-        make = lambda: PruneEnv(cases, ends, config.shaping, "all")  # noqa: E731
-        super().__init__(VecMonitor(DummyVecEnv([make] * config.episodes)))
+        make = partial(PruneEnv, tuple(cases), ends, config.shaping, "all")
+        super().__init__(VecMonitor(RunnerVecEnv([make] * config.episodes, runner, seed)))
         self.contexts = [{"network": number, "keep": size} for number in range(len(cases)) for size in keep]
         self.repeats, self.seed_of_contexts, self.rollout = config.repeats, seed, 0
 

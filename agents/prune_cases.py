@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from prunepolicy.agents.algorithms.registry import Assignment
@@ -9,7 +10,7 @@ from prunepolicy.agents.measured_rise import REWARDING_SEED, MeasuredRise
 from prunepolicy.agents.subject import Subject
 from prunepolicy.envs.prune_case import PruneCase
 from prunepolicy.pruning.criteria import Need
-from prunepolicy.pruning.plan import Plan
+from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.units import Keep
@@ -21,6 +22,20 @@ USUAL_REPAIR = "bias"
 """The cheapest recovery: it costs one more pass, and no weight is trained."""
 TEXTS, LENGTH = 4, 128
 """Amount of text on which the rise is measured: more episodes teach more than more text does."""
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """Statistics measured anew, on the network as a keep choice leaves it."""
+
+    subject: Subject
+    probe: Probe
+
+    def __call__(self, keep: Keep) -> Stats:
+        """Return the statistics, without a word: what happens in every episode is no news."""
+        units = {name: tuple(ids) for name, ids in keep.items()}
+        with self.subject.steps.silence():
+            return self.subject.stats(SEEN, self.probe, Plan(units, Budget(1.0), "episode"))
 
 
 def prune_cases(assignment: Assignment, probe: Probe, reward: Source = "surrogate") -> tuple[PruneCase, ...]:
@@ -40,12 +55,7 @@ def cases_of(
 ) -> tuple[PruneCase, ...]:
     """Return one model under every kind of budget of the recipe, which share what was measured."""
     kinds = [max(kind.listed(), key=lambda budget: budget.keep) for kind in assignment.recipe.budgets]
-
-    def refresh(keep: Keep) -> Stats:
-        units = {name: tuple(ids) for name, ids in keep.items()}
-        with subject.steps.silence():
-            return subject.stats(SEEN, probe, Plan(units, kinds[0], "episode"))
-
+    refresh = Refresh(subject, probe)
     stats = assignment.collected.stats(subject, SEEN, probe)
     measure = None if reward == "surrogate" else measured_rise(assignment, subject, probe, reward)
     return tuple(

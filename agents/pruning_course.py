@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Self, cast
 
 from prunepolicy.agents.algorithms import Assignment, Learner, SteppedLearner
+from prunepolicy.agents.cluster import Runner
 from prunepolicy.agents.course import Course, Judgement
 from prunepolicy.agents.judge import Judge, Scores, mean, place_of
 from prunepolicy.agents.kept import KEPT, MOVED, KeptWatch, history
@@ -41,7 +42,7 @@ class PruningCourse(Course):
     watch: KeptWatch
 
     @classmethod
-    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps) -> Self:
+    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps, runner: Runner) -> Self:
         """Open the models, and make the learner."""
         recipe = cast(Recipe, run.recipe)
         hardware = Hardware(recipe.device, recipe.dtype)
@@ -50,9 +51,14 @@ class PruningCourse(Course):
             for name in (*recipe.models, *recipe.held_out)
         }
         judging = tuple(subjects[name] for name in recipe.held_out or recipe.models)
-        assignment = Assignment(recipe, tuple(subjects[name] for name in recipe.models), steps)
+        assignment = Assignment(recipe, tuple(subjects[name] for name in recipe.models), steps, runner=runner)
         judge = Judge(
-            judging, recipe.every_budget, recipe.evaluation, recipe.seed, collected=assignment.collected
+            judging,
+            recipe.every_budget,
+            recipe.evaluation,
+            recipe.seed,
+            collected=assignment.collected,
+            runner=runner,
         )
         seed_generators(recipe.seed)
         learner = cast(type[Learner], algorithm)(assignment)

@@ -93,6 +93,11 @@ class RunRecipe(RecipePart):
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Models and files that a run reads, as the recipe names them."""
+        return ()
+
     def check_name(self, name: str) -> None:
         """Raise `UsageError` when a run can't be called `name`."""
 
@@ -114,6 +119,12 @@ class Recipe(RunRecipe):
     held_out: tuple[str, ...] = ()
     budgets: Annotated[tuple[BudgetRecipe, ...], BeforeValidator(_listed)] = (BudgetRecipe(),)
     evaluation: EvaluationRecipe = EvaluationRecipe()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The models, and the text that judges."""
+        text = self.evaluation.text
+        return (*self.models, *self.held_out, *([str(text)] if text else []))
 
     def check_name(self, name: str) -> None:
         """Raise `UsageError` for the name of a policy that the run is compared with."""

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunepolicy.agents.algorithms import algorithms
-from prunepolicy.agents.course import Report, RunReport
+from prunepolicy.agents.cluster import LocalRunner, Runner
+from prunepolicy.agents.course import Course, Report, RunReport
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.recipe import RunRecipe
 from prunepolicy.agents.run_folder import RECIPE
-from prunepolicy.agents.train import train
+from prunepolicy.agents.runs_apart import Order, RunsApart
 from prunepolicy.agents.train_report import REPORT
 from prunepolicy.pruning.errors import UsageError
 
@@ -30,19 +31,26 @@ class Seeds:
     count: int
     resume: bool = False
 
-    def train(self, steps: Steps, command: str = "") -> Report:
+    def train(self, steps: Steps, command: str = "", runner: Runner | None = None) -> Report:
         """Train with every seed, choose by the score that chooses steps, and report over all.
+
+        Args:
+            runner: trains seeds apart from each other; in this process, one after the other, when None.
 
         Raises:
             UsageError: when the folder holds something else.
         """
         self._check_folder()
-        seeds = range(self.recipe.seed, self.recipe.seed + self.count)
-        reports = [self._run(seed, steps, command) for seed in seeds]
-        course = algorithms[self.recipe.algorithm].course_type()
-        report = course.summarise(self.folder, self.recipe, reports)
-        report.save(self.folder)
-        return report
+        runs = {recipe.seed: self._finished(recipe, steps) for recipe in self._recipes}
+        left = [recipe for recipe in self._recipes if runs[recipe.seed] is None]
+        orders = [Order.of(recipe, self._folder_of(recipe)) for recipe in left]
+        apart = RunsApart(command, steps)
+        for recipe, report in zip(left, apart.reports(runner or LocalRunner(), orders), strict=True):
+            runs[recipe.seed] = report
+            steps.note(f"seed {recipe.seed}: finished")
+        whole = self._course.summarise(self.folder, self.recipe, list(filter(None, runs.values())))
+        whole.save(self.folder)
+        return whole
 
     def _check_folder(self) -> None:
         self.recipe.check_name(self.folder.name)
@@ -55,13 +63,25 @@ class Seeds:
                 f"{self.folder} is not empty. Add --resume to continue, or choose another --out."
             )
 
-    def _run(self, seed: int, steps: Steps, command: str) -> RunReport:
-        folder = self.folder / f"seed-{seed}"
-        recipe = self.recipe.model_copy(update={"seed": seed})
-        if self.resume and (folder / REPORT).is_file():
-            report: RunReport = algorithms[recipe.algorithm].course_type().report_type.load(folder)
-            if report.recipe == recipe.model_dump(mode="json"):
-                steps.note(f"seed {seed}: finished before")
-                return report
-        steps.note(f"seed {seed}")
-        return train(recipe, folder, self.resume, steps, command)
+    @property
+    def _course(self) -> type[Course]:
+        return algorithms[self.recipe.algorithm].course_type()
+
+    @property
+    def _recipes(self) -> list[RunRecipe]:
+        seeds = range(self.recipe.seed, self.recipe.seed + self.count)
+        return [self.recipe.model_copy(update={"seed": seed}) for seed in seeds]
+
+    def _folder_of(self, recipe: RunRecipe) -> Path:
+        return self.folder / f"seed-{recipe.seed}"
+
+    def _finished(self, recipe: RunRecipe, steps: Steps) -> RunReport | None:
+        """Return the report of a seed that an earlier run has finished."""
+        folder = self._folder_of(recipe)
+        if not self.resume or not (folder / REPORT).is_file():
+            return None
+        report: RunReport = self._course.report_type.load(folder)
+        if report.recipe != recipe.model_dump(mode="json"):
+            return None
+        steps.note(f"seed {recipe.seed}: finished before")
+        return report

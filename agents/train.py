@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prunepolicy.agents.algorithms import algorithms
+from prunepolicy.agents.cluster import LocalRunner, Runner
 from prunepolicy.agents.course import Course, RunReport
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.recipe import RunRecipe
@@ -18,7 +19,12 @@ SCORE = "held_out/score"
 
 
 def train(
-    recipe: RunRecipe, folder: Path, resume: bool = False, steps: Steps | None = None, command: str = ""
+    recipe: RunRecipe,
+    folder: Path,
+    resume: bool = False,
+    steps: Steps | None = None,
+    command: str = "",
+    runner: Runner | None = None,
 ) -> RunReport:
     """Learn what `recipe` says in `folder`, and compare the result with what needs no learning.
 
@@ -26,15 +32,16 @@ def train(
         folder: for the run; must be empty or absent unless `resume`.
         resume: continue from the last checkpoint; on a CPU the result is the same bit by bit as
             without the interruption.
+        runner: plays episodes and measures plans; in this process when None, with the same result.
 
     Raises:
         PrunePolicyError: when something learned is no number any more, or the recipe is wrong.
     """
-    steps = steps or Steps()
+    steps, runner = steps or Steps(), runner or LocalRunner()
     recipe.check_name(folder.name)
     algorithm = algorithms[recipe.algorithm]
     run = (RunFolder.reopen if resume else RunFolder.start)(folder, recipe, command)
-    course = algorithm.course_type().prepare(algorithm, run, steps)
+    course = algorithm.course_type().prepare(algorithm, run, steps, runner)
     progress, state = run.latest()
     if progress.step:
         course.learner.restore(state)

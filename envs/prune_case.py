@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,6 +48,11 @@ class PruneCase:
     def __post_init__(self) -> None:
         if not self.groups:
             raise UsageError(f"{self.name} has no {self.budget.of} to prune.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel with what was measured, and without what can be derived again."""
+        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**state, "_references": self._references}
 
     @cached_property
     def groups(self) -> tuple[UnitGroup, ...]:

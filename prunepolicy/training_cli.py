@@ -24,6 +24,21 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue after the last 
 PolicyToShow = Annotated[
     str | None, typer.Argument(metavar="NAME", help="Show the card of this policy.", show_default="list all")
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        help="Work there: local (Ray, on this machine), ray (RAY_ADDRESS), processes, or a YAML file.",
+        show_default="in this process",
+    ),
+]
+Address = Annotated[
+    str,
+    typer.Option("--address", help="Of the cluster's dashboard: http://HEAD:8265.", show_default=False),
+]
+RunOfCluster = Annotated[
+    str, typer.Argument(metavar="RUN", help="The name that submit said.", show_default=False)
+]
 SeedOverride = Annotated[int | None, typer.Option("--seed", help="Instead of the recipe's.")]
 SeedCount = Annotated[int, typer.Option("--seeds", min=1, help="Train with that many seeds, counting up.")]
 Set = Annotated[
@@ -39,6 +54,7 @@ def train(
     seed: SeedOverride = None,
     seeds: SeedCount = 1,
     set_: Set = None,
+    cluster: Cluster = None,
     as_json: AsJson = False,
 ) -> None:
     """Learn a policy from a recipe, judge it on held-out models, and write it with its evidence.
@@ -48,7 +64,10 @@ def train(
     prunepolicy train configs/train/prunenet.yaml --seed 1 --set episodes=100
 
     prunepolicy train configs/train/prunenet.yaml --seeds 3 --resume
+
+    prunepolicy train configs/train/graph.yaml --cluster local
     """
+    from prunepolicy.agents.cluster.open_runner import open_runner
     from prunepolicy.agents.progress import Steps
     from prunepolicy.agents.recipe import load_recipe
     from prunepolicy.agents.seeds import Seeds
@@ -60,14 +79,77 @@ def train(
     folder = out or RUNS / recipe.stem
     settings, steps = load_recipe(recipe, overrides), Steps(console)
     report: Report
-    if seeds == 1:
-        report = train(settings, folder, resume, steps, command)
-    else:
-        report = Seeds(settings, folder, seeds, resume).train(steps, command)
+    with open_runner(cluster, steps.note) as runner:
+        if seeds == 1:
+            report = train(settings, folder, resume, steps, command, runner)
+        else:
+            report = Seeds(settings, folder, seeds, resume).train(steps, command, runner)
     if as_json:
         print(report.to_json(), end="")
     else:
         report.render(console)
+
+
+def submit(
+    recipe: RecipeFile,
+    address: Address,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Show the log, and fetch the run folder in the end.")
+    ] = False,
+    out: RunName = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", help="Continue this run of the cluster.", metavar="RUN")
+    ] = None,
+    seed: SeedOverride = None,
+    seeds: SeedCount = 1,
+    set_: Set = None,
+    workers: Annotated[str, typer.Option("--cluster", help="Settings of the workers there.")] = "ray",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")
+    ] = False,
+) -> None:
+    """Train on a Ray cluster: send the working directory, and get the run folder back.
+
+    Sent are sources, recipes and the models that the recipe names by places in the working directory;
+    hidden files, outputs, runs and other weights stay here.
+
+    [bold]Examples[/bold]
+
+    prunepolicy submit configs/train/graph.yaml --address http://HEAD:8265 --follow
+
+    prunepolicy submit configs/train/graph.yaml --address http://HEAD:8265 --dry-run
+    """
+    from prunepolicy.agents.cluster import submit as cluster
+
+    overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
+    options = ["--cluster", workers, *(["--seeds", str(seeds)] if seeds > 1 else [])]
+    submission, console = cluster.Submission(recipe, address, overrides, options, resume), console_for()
+    target = out or RUNS / recipe.stem
+    if follow:
+        cluster.check_target(target)
+    submission.describe(console)
+    if dry_run:
+        return
+    job = submission.send(console)
+    if follow:
+        submission.follow(job, console)
+        fetch(submission.run, address, target)
+
+
+def fetch(run: RunOfCluster, address: Address, out: RunName = None) -> None:
+    """Get the folder of a run that `submit` began, finished or not.
+
+    [bold]Example[/bold]
+
+    prunepolicy fetch graph-1a2b3c4d --address http://HEAD:8265 --out runs/graph
+    """
+    from prunepolicy.agents.cluster import submit as cluster
+
+    target = out or RUNS / run[:-9]
+    cluster.fetch(run, address, target)
+    console_for().print(
+        f"Use it: prune-with-policy MODEL --policy {target} --keep 0.8 --out smaller/", highlight=False
+    )
 
 
 def policies(name: PolicyToShow = None, as_json: AsJson = False) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from prunepolicy.agents.algorithms.registry import Assignment, Learner, LearnerState, algorithms
 from prunepolicy.agents.audited_cases import Reward, audited_cases
+from prunepolicy.agents.cluster import LocalRunner, Runner
 from prunepolicy.agents.recipe import RecipePart, checked
 from prunepolicy.envs.prune_case import PruneCase, budgeted_groups
 from prunepolicy.policy.kinds.graph import Graph, GraphConfig
@@ -69,7 +70,7 @@ class Ppo(Learner):
         for subject in assignment.subjects:
             check_same_units(policy, subject.checkpoint.graph, recipe.every_budget)
         cases, self._evidence = audited_cases(assignment, probe, config.reward)
-        self._prepare(policy, config, cases, recipe.sizes, recipe.seed)
+        self._prepare(policy, config, cases, recipe.sizes, recipe.seed, assignment.runner)
 
     @classmethod
     def on_cases(
@@ -78,11 +79,17 @@ class Ppo(Learner):
         """Learn on networks prepared elsewhere, without models."""
         learner = cls.__new__(cls)
         learner._evidence = {}
-        learner._prepare(policy, config, cases, keep, seed)
+        learner._prepare(policy, config, cases, keep, seed, LocalRunner())
         return learner
 
     def _prepare(
-        self, policy: Graph, config: PPOConfig, cases: Sequence[PruneCase], keep: Sequence[float], seed: int
+        self,
+        policy: Graph,
+        config: PPOConfig,
+        cases: Sequence[PruneCase],
+        keep: Sequence[float],
+        seed: int,
+        runner: Runner,
     ) -> None:
         for name, number in (("repeats", config.repeats), ("minibatch", config.minibatch)):
             if config.episodes % number:
@@ -93,7 +100,7 @@ class Ppo(Learner):
             from prunepolicy.agents.prune_agent import PruneAgent
         except ImportError as error:
             raise PrunePolicyError("PPO needs an extra: pip install 'prunepolicy[train]'.") from error
-        self.agent: PruneAgent = PruneAgent(policy, cases, keep, config, seed)
+        self.agent: PruneAgent = PruneAgent(policy, cases, keep, config, seed, runner)
 
     @property
     def policy(self) -> Graph:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
+from prunepolicy.agents.cluster import LocalRunner, Runner
 from prunepolicy.agents.collected import Collected
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.recipe import Recipe, RecipePart, RunRecipe
@@ -28,12 +29,14 @@ class Assignment:
         recipe: everything the user wrote.
         subjects: the models to learn on; each is loaded only when something asks for it.
         collected: statistics, shared with the judge, so that nothing is measured twice.
+        runner: carries out what can be done apart: episodes, evaluations.
     """
 
     recipe: Recipe
     subjects: tuple[Subject, ...]
     steps: Steps = field(default_factory=Steps)
     collected: Collected = field(default_factory=Collected)
+    runner: Runner = field(default_factory=LocalRunner)
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,11 @@ class BanditRecipe(RunRecipe):
     learner: BanditConfig = BanditConfig()
     evaluation: BanditEvaluation = BanditEvaluation()
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The rollouts of a real model."""
+        return (str(self.prompts.rollouts),) if self.prompts.rollouts else ()
+
 
 class ThinkBandit(SteppedLearner):
     """A policy and what it learns from.

@@ -10,6 +10,7 @@ from typing import ClassVar, Self, cast
 
 from prunepolicy.agents.algorithms import SteppedLearner
 from prunepolicy.agents.algorithms.grpo import Grpo
+from prunepolicy.agents.cluster import Runner
 from prunepolicy.agents.course import Course, Judgement
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.reasoning.engines import engines
@@ -38,7 +39,7 @@ class ThinkCourse(Course):
     steps: Steps
 
     @classmethod
-    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps) -> Self:
+    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps, runner: Runner) -> Self:
         """Open or make the model."""
         recipe = cast(ThinkRecipe, run.recipe)
         seed_generators(recipe.seed)

@@ -127,6 +127,11 @@ class ThinkRecipe(RunRecipe):
     micro_tokens: int = Field(default=8192, ge=1)
     clip: float = Field(default=1.0, gt=0)
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The model to start from."""
+        return (self.model,) if self.model else ()
+
     @model_validator(mode="after")
     def _lengths(self) -> Self:
         if len(self.reinforcement.max_tokens) not in (1, len(self.stages)):

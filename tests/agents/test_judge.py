@@ -18,7 +18,7 @@ def test_budgets_that_differ_have_scores_of_their_own(
     model: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Judge, "plan", lambda self, subject, policy, budget: budget)
-    monkeypatch.setattr(Judge, "_excess", lambda self, subject, budget: 1.0)
+    monkeypatch.setattr(Judge, "excess", staticmethod(lambda job: 1.0))
     subject = Subject("tiny", Checkpoint.open(Path(model())), Hardware("cpu", "float32"))
     budgets = (
         Budget(0.8, "ffn"),

@@ -113,7 +113,8 @@ def test_a_learner_continues_bit_by_bit_from_its_state() -> None:
 def test_neighbours_share_networks_and_budgets_and_only_the_others_are_the_baseline() -> None:
     env = learner(episodes=16, repeats=4).agent.env
     env.reset()
-    drawn = [(one.case.name, one.budget.keep) for one in env.unwrapped.envs]
+    contexts = zip(env.get_attr("case"), env.get_attr("budget"), strict=True)
+    drawn = [(case.name, budget.keep) for case, budget in contexts]
     assert len(set(drawn)) == 4
     assert all(len(set(drawn[start : start + 4])) == 1 for start in range(0, 16, 4))
     _, left, dones, infos = env.step(np.stack([env.action_space.sample() for _ in range(16)]))

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from prunepolicy.agents import seeds as seeds_module
+from prunepolicy.agents import runs_apart
 from prunepolicy.agents.policy_card import read_card
 from prunepolicy.agents.policy_card_text import agreement, policy_card
 from prunepolicy.agents.seeds_report import SEEDS_REPORT, SeedsReport
@@ -117,7 +117,7 @@ def test_seeds_train_in_folders_of_their_own_and_the_best_is_kept(
         began.append(recipe.seed)
         return train(recipe, *rest)
 
-    monkeypatch.setattr(seeds_module, "train", counted)
+    monkeypatch.setattr(runs_apart, "train", counted)
     assert main([*arguments, "--seeds", "3", "--resume"]) == 0
     assert began == [6]
     assert read_card(folder / "best").seeds == (4, 5, 6)

@@ -1,0 +1,33 @@
+"""The program of a small job that prints a folder of the head node: its log is how the folder gets here.
+
+Ray's job interface carries logs, and no files. Needs nothing but Python.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+MARK = "prunepolicy-file "
+"""Before every line that holds a file, and before the last one, which holds their number."""
+
+
+def main(folder: Path) -> None:
+    """Print every file below `folder` as one line of JSON."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in paths:
+        data = path.read_bytes()
+        line = {
+            "name": path.relative_to(folder).as_posix(),
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "data": base64.b64encode(data).decode(),
+        }
+        print(MARK + json.dumps(line))
+    print(MARK + json.dumps({"files": len(paths)}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).expanduser())

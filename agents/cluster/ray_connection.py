@@ -1,0 +1,109 @@
+"""Join a Ray cluster, or start one on this machine; what goes wrong is one sentence."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+import ray._private.worker
+from packaging.version import Version
+from ray.exceptions import RayError
+
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+
+OLDEST = "2.52"
+"""Before it, a web page could make a browser run code on a cluster (CVE-2025-62593)."""
+SECONDS = 5.0
+"""To reach an address."""
+LOOPBACK = "127.0.0.2"
+"""Ray replaces 127.0.0.1 by the machine's own address where there is one; this one it takes as it is."""
+
+
+@contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Be part of a cluster: one that the process has joined already, or of `address`.
+
+    Args:
+        address: `local` starts a cluster here, `auto` takes RAY_ADDRESS or the cluster that runs here.
+
+    Raises:
+        PrunePolicyError: when Ray is too old, or there is no such cluster.
+    """
+    if Version(ray.__version__) < Version(OLDEST):
+        raise PrunePolicyError(
+            f"Ray {ray.__version__} has a hole (CVE-2025-62593): pip install 'ray>={OLDEST}'."
+        )
+    if ray.is_initialized():
+        yield
+        return
+    _silence_paragraphs()
+    _start() if address == "local" else _join(address)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start() -> None:
+    """Start a cluster on this machine's loopback."""
+    where = {"_node_ip_address": LOOPBACK} if sys.platform == "linux" else {}
+    _init(address="local", include_dashboard=False, **where)
+
+
+def _join(address: str) -> None:
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", "auto")
+    if address.startswith(("http://", "https://")):
+        raise UsageError(
+            f"{address} takes jobs: prunepolicy submit RECIPE --address {address}. To join the cluster from "
+            "one of its machines, set RAY_ADDRESS=HOST:6379."
+        )
+    if address != "auto":
+        check_reachable(address)
+    try:
+        _init(address=address)
+    except ConnectionError as error:
+        if address != "auto":
+            raise PrunePolicyError(
+                f"Can't join the Ray cluster at {address}: {_first_line(error)}"
+            ) from error
+        raise PrunePolicyError(
+            "There is no Ray cluster to join: set RAY_ADDRESS=HOST:6379, or take --cluster local."
+        ) from error
+
+
+def _init(**options: Any) -> None:
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (RayError, RuntimeError, ValueError) as error:
+        raise PrunePolicyError(f"Ray refuses: {_first_line(error)}") from error
+
+
+def check_reachable(address: str) -> None:
+    """Raise `PrunePolicyError` unless something answers at HOST:PORT."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"An address is HOST:PORT; got {address!r}.")
+    try:
+        socket.create_connection((host, int(port)), SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise PrunePolicyError(f"Nothing answers at {address}: {error}.") from error
+
+
+def _silence_paragraphs() -> None:
+    """Keep Ray from printing a paragraph about every lost worker.
+
+    It would go to standard output, where results for programs go; ours says the same in a sentence.
+    """
+    setattr(ray._private.worker, "print_to_stdstream", lambda *_, **__: None)  # noqa: B010 (has no type)
+
+
+def _first_line(error: BaseException) -> str:
+    words = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".:")
+    return f"{words}."

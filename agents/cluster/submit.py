@@ -1,0 +1,159 @@
+"""Train on a cluster from any machine: pack, send, follow, and fetch what was learned."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from prunepolicy.agents.cluster.open_runner import MISSING
+from prunepolicy.agents.cluster.package import LARGEST, MIB, Package
+from prunepolicy.agents.recipe import load_recipe
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+
+if TYPE_CHECKING:
+    from prunepolicy.agents.cluster.ray_jobs import Jobs
+
+FOLDERS = "~/.cache/prunepolicy/jobs"
+"""On the head node; every run has a folder there, which outlives the job."""
+RUN_ID = re.compile(r"[A-Za-z0-9_-]+-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One training to be done elsewhere.
+
+    Attributes:
+        recipe: a file in the working directory.
+        address: of the cluster's dashboard.
+        overrides: of the recipe's keys.
+        options: further ones of `prunepolicy train`.
+        resume: the run to continue; None begins one.
+    """
+
+    recipe: Path
+    address: str
+    overrides: Sequence[str] = ()
+    options: Sequence[str] = ()
+    resume: str | None = None
+    root: Path = field(default_factory=Path.cwd)
+
+    @cached_property
+    def run(self) -> str:
+        """What the cluster calls the run: the recipe's name and something random."""
+        if self.resume is not None:
+            return checked_run(self.resume)
+        return f"{re.sub(r'[^A-Za-z0-9_-]', '-', self.recipe.stem)}-{secrets.token_hex(4)}"
+
+    @property
+    def command(self) -> str:
+        """What the head node's shell runs."""
+        recipe = self.recipe.resolve().relative_to(self.root).as_posix()
+        sets = [word for override in self.overrides for word in ("--set", override)]
+        words = ["prunepolicy", "train", recipe, *sets, *self.options, *(["--resume"] if self.resume else [])]
+        return f"{shlex.join(words)} --out {place_of(self.run)}"
+
+    @cached_property
+    def package(self) -> Package:
+        """What is sent.
+
+        Raises:
+            UsageError: when the recipe lies elsewhere.
+            NotEnoughSpaceError: when it is too much.
+        """
+        if not self.recipe.resolve().is_relative_to(self.root):
+            raise UsageError(f"{self.recipe} lies outside the working directory, which is what is sent.")
+        package = Package.of(self.root, load_recipe(self.recipe, self.overrides))
+        package.check()
+        return package
+
+    def describe(self, console: Console) -> None:
+        """Say what is sent, and what the cluster does with it."""
+        package = self.package
+        lines = [
+            f"{len(package.files)} files, {package.size / MIB:.1f} MiB, for {self.address}; the largest:"
+        ]
+        lines += [f"  {package.bytes_of(file) / MIB:8.2f} MiB  {file}" for file in package.largest[:5]]
+        if package.size > LARGEST / 2:
+            lines.append(f"That is much: Ray takes {LARGEST / MIB:.0f} MiB.")
+        if package.elsewhere:
+            lines.append(f"The cluster has to have: {', '.join(package.elsewhere)}.")
+        _say(console, *lines, f"There: {self.command}")
+
+    def send(self, console: Console) -> str:
+        """Submit, and return the name of the job."""
+        job = f"{self.run}-{secrets.token_hex(2)}" if self.resume else self.run
+        jobs_at(self.address).submit(self.package, self.command, job)
+        at = f"--address {self.address}"
+        _say(
+            console,
+            f"Job {job} is on its way. Its log: ray job logs {job} {at} --follow",
+            f"What it has learned: prunepolicy fetch {self.run} {at}",
+        )
+        return job
+
+    def follow(self, job: str, console: Console) -> None:
+        """Write the log as it comes.
+
+        Raises:
+            PrunePolicyError: when the job doesn't end well.
+        """
+        write = lambda text: console.out(text, end="", highlight=False)  # noqa: E731
+        ended = jobs_at(self.address).follow(job, write)
+        if ended != "SUCCEEDED":
+            raise PrunePolicyError(
+                f"The job {job} ended as {ended.lower()}; its log says why. "
+                f"Continue it with --resume {self.run}."
+            )
+
+
+def fetch(run: str, address: str, target: Path) -> None:
+    """Put the folder of a run on a cluster in the place of `target`.
+
+    Raises:
+        PrunePolicyError: when there is none, or `target` holds something else.
+    """
+    jobs = jobs_at(address)
+    check_target(target)
+    jobs.fetch(place_of(checked_run(run)), target)
+
+
+def place_of(run: str) -> str:
+    """Return the folder of a run, for a shell on the head node."""
+    return f"{FOLDERS}/{run}/{run[:-9]}"
+
+
+def checked_run(run: str) -> str:
+    """Return `run`, or raise `UsageError` where it isn't the name of one."""
+    if not RUN_ID.fullmatch(run):
+        raise UsageError(
+            f"{run!r} is no run on a cluster; `prunepolicy submit` said its name, as graph-1a2b3c4d."
+        )
+    return run
+
+
+def check_target(target: Path) -> None:
+    """Raise `UsageError` where a run folder would destroy something."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"{target} is not empty; choose another --out.")
+
+
+def jobs_at(address: str) -> Jobs:
+    """Return the jobs of a cluster."""
+    try:
+        from prunepolicy.agents.cluster.ray_jobs import Jobs
+    except ImportError as error:
+        raise PrunePolicyError(MISSING) from error
+    return Jobs(address)
+
+
+def _say(console: Console, *lines: str) -> None:
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
