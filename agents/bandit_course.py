@@ -118,9 +118,5 @@ class BanditCourse(Course):
         """Copy what the chosen seed learned."""
         report = BanditSeedsReport(folder.name, str(folder), tuple(reports))
         chosen = folder / f"seed-{report.chosen.recipe['seed']}" / BEST
-        RunFolder(folder, recipe).keep(lambda place: _copied(chosen, place), BEST)
+        RunFolder(folder, recipe).keep(lambda place: shutil.copytree(chosen, place), BEST)
         return report
-
-
-def _copied(source: Path, place: Path) -> None:
-    shutil.copytree(source, place)

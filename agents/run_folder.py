@@ -120,7 +120,7 @@ class RunFolder:
         policy.name = self.path.name
         self.keep(policy.save, name)
 
-    def keep(self, save: Callable[[Path], None], name: str) -> None:
+    def keep(self, save: Callable[[Path], object], name: str) -> None:
         """Let `save` write into a folder, and put it in the place of `name` in one step."""
         target = self.path / name
         prepared = partial_folder(target)
