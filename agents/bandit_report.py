@@ -4,35 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
 from prunepolicy.agents.plots import LINES, picture
-from prunepolicy.agents.seeds_report import SEEDS_REPORT
-from prunepolicy.agents.train_report import REPORT
+from prunepolicy.agents.run_report import RunReport, RunsReport
 from prunepolicy.envs.thinking.metrics import Bin
 from prunepolicy.envs.thinking.oracle import Value
 from prunepolicy.envs.thinking.source import Array
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.errors import PrunePolicyError
 
 
 @dataclass(frozen=True)
-class BanditReport:
+class BanditReport(RunReport):
     """The result of a run.
 
     Attributes:
-        recipe: everything that decided it.
         values: what decisions are worth on prompts that nobody learned from, by whose they are.
         bins: how often is thought, from easy to hard prompts.
-        selected: the score that chose the best step.
     """
 
     name: str
@@ -54,28 +48,6 @@ class BanditReport:
             f"it thinks about {easy:.0%} of the easiest and {hard:.0%} of the hardest prompts."
         )
 
-    def to_json(self) -> str:
-        """Return the report as JSON text."""
-        return json.dumps({**asdict(self), "verdict": self.verdict}, indent=1, sort_keys=True) + "\n"
-
-    def save(self, folder: Path) -> None:
-        """Write the report into `folder`."""
-        write_text(folder / REPORT, self.to_json())
-
-    @classmethod
-    def load(cls, folder: Path) -> BanditReport:
-        """Read the report that `save` wrote into `folder`.
-
-        Raises:
-            PrunePolicyError: when it is missing or damaged.
-        """
-        try:
-            return TypeAdapter(cls).validate_json((folder / REPORT).read_bytes())
-        except (OSError, ValueError) as error:
-            raise PrunePolicyError(
-                f"Can't read {folder / REPORT}: it is missing or damaged. Delete it and add --resume."
-            ) from error
-
     def render(self, console: Console) -> None:
         """Print what everybody's decisions are worth, and the verdict."""
         grid = Table(title="Prompts that nobody learned from")
@@ -89,26 +61,17 @@ class BanditReport:
 
 
 @dataclass(frozen=True)
-class BanditSeedsReport:
+class BanditSeedsReport(RunsReport[BanditReport]):
     """The result of several runs that differ in their seed."""
 
     name: str
     folder: str
     runs: tuple[BanditReport, ...]
 
-    @property
-    def chosen(self) -> BanditReport:
-        """The run that scored best where steps were chosen."""
-        return max(self.runs, key=lambda run: run.selected)
-
     def to_json(self) -> str:
         """Return the report as JSON text."""
         runs = [json.loads(run.to_json()) for run in self.runs]
         return json.dumps({"name": self.name, "folder": self.folder, "runs": runs}, indent=1) + "\n"
-
-    def save(self, folder: Path) -> None:
-        """Write the report into `folder`."""
-        write_text(folder / SEEDS_REPORT, self.to_json())
 
     def render(self, console: Console) -> None:
         """Print median and range of every regret over the seeds."""

@@ -6,36 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
-
-from rich.console import Console
+from typing import Any, ClassVar, Self
 
 from prunepolicy.agents.algorithms import SteppedLearner
 from prunepolicy.agents.cluster import Runner
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.recipe import RunRecipe
 from prunepolicy.agents.run_folder import Progress, RunFolder
-
-
-class Report(Protocol):
-    """What one run or several came to."""
-
-    def to_json(self) -> str:
-        """Return the report as JSON text."""
-
-    def save(self, folder: Path) -> None:
-        """Write the report into `folder`."""
-
-    def render(self, console: Console) -> None:
-        """Print it."""
-
-
-class RunReport(Report, Protocol):
-    """What one run came to."""
-
-    @property
-    def recipe(self) -> Mapping[str, Any]:
-        """Everything that decided it."""
+from prunepolicy.agents.run_report import Report, RunReport
 
 
 @dataclass(frozen=True)

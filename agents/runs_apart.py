@@ -14,9 +14,9 @@ from typing import Any
 from prunepolicy.agents.algorithms import algorithms
 from prunepolicy.agents.cluster import Runner
 from prunepolicy.agents.cluster.files import Files, read_folder, write_folder
-from prunepolicy.agents.course import RunReport
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.recipe import RunRecipe
+from prunepolicy.agents.run_report import RunReport
 from prunepolicy.agents.train import train
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from prunepolicy.agents.algorithms import algorithms
 from prunepolicy.agents.cluster import LocalRunner, Runner
-from prunepolicy.agents.course import Course, Report, RunReport
+from prunepolicy.agents.course import Course
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.recipe import RunRecipe
 from prunepolicy.agents.run_folder import RECIPE
+from prunepolicy.agents.run_report import REPORT, Report, RunReport
 from prunepolicy.agents.runs_apart import Order, RunsApart
-from prunepolicy.agents.train_report import REPORT
 from prunepolicy.pruning.errors import UsageError
 
 

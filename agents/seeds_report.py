@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from prunepolicy.agents.policy_card import PolicyCard, Scored, Word, card_of
 from prunepolicy.agents.policy_card_text import agreement
+from prunepolicy.agents.run_report import RunsReport
 from prunepolicy.agents.train_report import MARGIN, TrainReport
-from prunepolicy.pruning.atomic import write_text
-
-SEEDS_REPORT = "seeds_report.json"
 
 
 @dataclass(frozen=True)
-class SeedsReport:
+class SeedsReport(RunsReport[TrainReport]):
     """The result of several runs that differ in their seed.
 
     Attributes:
@@ -30,11 +27,6 @@ class SeedsReport:
     policy: str
     folder: str
     runs: tuple[TrainReport, ...]
-
-    @property
-    def chosen(self) -> TrainReport:
-        """The run whose policy the selection judge prefers; the final scores have no say in it."""
-        return max(self.runs, key=lambda run: run.selected)
 
     @property
     def learned(self) -> Scored:
@@ -87,10 +79,6 @@ class SeedsReport:
         return (
             json.dumps({**data, "card": self.card.model_dump(mode="json")}, indent=1, sort_keys=True) + "\n"
         )
-
-    def save(self, folder: Path) -> None:
-        """Write the report into `folder`."""
-        write_text(folder / SEEDS_REPORT, self.to_json())
 
     def render(self, console: Console) -> None:
         """Print means and their ranges, by policy, and the verdict."""

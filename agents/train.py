@@ -9,10 +9,11 @@ from pathlib import Path
 
 from prunepolicy.agents.algorithms import algorithms
 from prunepolicy.agents.cluster import LocalRunner, Runner
-from prunepolicy.agents.course import Course, RunReport
+from prunepolicy.agents.course import Course
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.recipe import RunRecipe
 from prunepolicy.agents.run_folder import BEST, LAST, Progress, RunFolder
+from prunepolicy.agents.run_report import RunReport
 from prunepolicy.pruning.errors import PrunePolicyError
 
 SCORE = "held_out/score"

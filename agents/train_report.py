@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
 from prunepolicy.agents.judge import Scores, mean
 from prunepolicy.agents.policy_card import PolicyCard, Word, card_of
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.errors import PrunePolicyError
-
-REPORT = "train_report.json"
+from prunepolicy.agents.run_report import RunReport
 
 MARGIN = 0.05
 """Share by which excess log-perplexity has to fall before one run's lead is called one: probe seeds
@@ -24,18 +18,15 @@ alone move it by a few percent."""
 
 
 @dataclass(frozen=True)
-class TrainReport:
+class TrainReport(RunReport):
     """The result of a run.
 
     Attributes:
         policy: name of the learned policy.
-        folder: of the run.
-        recipe: everything that decided it.
         steps: learning steps done.
         best_step: the step whose policy is kept as the best.
         scores: by policy, the excess log-perplexity (nats per token) by model and budget.
         evidence: what the algorithm measured about itself.
-        selected: the score that chose the best step, higher is better; it may choose among runs, too.
         judges: fingerprints of the models that judged, by name.
     """
 
@@ -86,28 +77,6 @@ class TrainReport:
     def card(self) -> PolicyCard:
         """What the policy's folder says about it."""
         return card_of(self.policy, [self], self, (self.word, self.verdict))
-
-    def to_json(self) -> str:
-        """Return the report as JSON text."""
-        return json.dumps({**asdict(self), "verdict": self.verdict}, indent=1, sort_keys=True) + "\n"
-
-    def save(self, folder: Path) -> None:
-        """Write the report into `folder`."""
-        write_text(folder / REPORT, self.to_json())
-
-    @classmethod
-    def load(cls, folder: Path) -> TrainReport:
-        """Read the report that `save` wrote into `folder`.
-
-        Raises:
-            PrunePolicyError: when it is missing or damaged.
-        """
-        try:
-            return TypeAdapter(cls).validate_json((folder / REPORT).read_bytes())
-        except (OSError, ValueError) as error:
-            raise PrunePolicyError(
-                f"Can't read {folder / REPORT}: it is missing or damaged. Delete it and add --resume."
-            ) from error
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return one row per model and budget, and one of means: its name, and every policy's score."""

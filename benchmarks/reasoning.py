@@ -27,8 +27,8 @@ from prunepolicy.agents.reasoning.recipe import ThinkRecipe
 from prunepolicy.agents.reasoning.think_report import ThinkReport
 from prunepolicy.agents.recipe import load_recipe
 from prunepolicy.agents.run_folder import METRICS
+from prunepolicy.agents.run_report import REPORT
 from prunepolicy.agents.train import train
-from prunepolicy.agents.train_report import REPORT
 from prunepolicy.pruning.atomic import partial_folder, publish
 from prunepolicy.pruning.machine import device_name, versions
 from prunepolicy.pruning.plan import Budget

@@ -13,7 +13,7 @@ from prunepolicy.options import AsJson
 from prunepolicy.running import console_for, error_console
 
 if TYPE_CHECKING:
-    from prunepolicy.agents.course import Report
+    from prunepolicy.agents.run_report import Report
 
 RUNS = Path("runs")
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.", show_default=False)]

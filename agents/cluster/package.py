@@ -10,7 +10,7 @@ from pathlib import Path
 
 from prunepolicy.agents.recipe import RunRecipe
 from prunepolicy.agents.run_folder import RECIPE, RUN
-from prunepolicy.agents.seeds_report import SEEDS_REPORT
+from prunepolicy.agents.run_report import SEEDS_REPORT
 from prunepolicy.pruning.errors import NotEnoughSpaceError, UsageError
 
 MIB = 1 << 20

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
 from prunepolicy.agents.reasoning.examination import Examination
-from prunepolicy.agents.seeds_report import SEEDS_REPORT
-from prunepolicy.agents.train_report import REPORT
+from prunepolicy.agents.run_report import RunReport, RunsReport
 from prunepolicy.envs.thinking.metrics import Point, aes, e_f1
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.errors import PrunePolicyError
 
 
 @dataclass(frozen=True)
-class ThinkReport:
+class ThinkReport(RunReport):
     """The result of a run.
 
     Attributes:
-        recipe: everything that decided it.
         start: examinations of the model that learning started with, by mode: auto, always, never.
         learned: of the best step, in the same modes.
-        selected: the score that chose the best step; it may choose among seeds, too.
     """
 
     name: str
@@ -85,28 +78,10 @@ class ThinkReport:
         rate = f"it thinks {now.think:.0%} of the time, {now.think_slope:+.0%} from easy to hard problems"
         return f"{tokens} tokens than always thinking, {kept}; {rate}."
 
-    def to_json(self) -> str:
-        """Return the report as JSON text."""
-        data = {**asdict(self), "figures": self.figures, "verdict": self.verdict}
-        return json.dumps(data, indent=1, sort_keys=True) + "\n"
-
-    def save(self, folder: Path) -> None:
-        """Write the report into `folder`."""
-        write_text(folder / REPORT, self.to_json())
-
-    @classmethod
-    def load(cls, folder: Path) -> ThinkReport:
-        """Read the report that `save` wrote into `folder`.
-
-        Raises:
-            PrunePolicyError: when it is missing or damaged.
-        """
-        try:
-            return TypeAdapter(cls).validate_json((folder / REPORT).read_bytes())
-        except (OSError, ValueError) as error:
-            raise PrunePolicyError(
-                f"Can't read {folder / REPORT}: it is missing or damaged. Delete it and add --resume."
-            ) from error
+    @property
+    def derived(self) -> dict[str, Any]:
+        """The figures, and the verdict."""
+        return {"figures": self.figures, **super().derived}
 
     def render(self, console: Console) -> None:
         """Print how often it is right, how long it takes and how often it thinks, and the verdict."""
@@ -117,17 +92,12 @@ class ThinkReport:
 
 
 @dataclass(frozen=True)
-class ThinkSeedsReport:
+class ThinkSeedsReport(RunsReport[ThinkReport]):
     """The result of several runs that differ in their seed."""
 
     name: str
     folder: str
     runs: tuple[ThinkReport, ...]
-
-    @property
-    def chosen(self) -> ThinkReport:
-        """The run that scored best where steps were chosen; the final problems have no say in it."""
-        return max(self.runs, key=lambda run: run.selected)
 
     @property
     def figures(self) -> dict[str, list[float]]:
@@ -140,10 +110,6 @@ class ThinkSeedsReport:
         runs = [json.loads(run.to_json()) for run in self.runs]
         data = {"name": self.name, "folder": self.folder, "figures": self.figures, "runs": runs}
         return json.dumps(data, indent=1, sort_keys=True) + "\n"
-
-    def save(self, folder: Path) -> None:
-        """Write the report into `folder`."""
-        write_text(folder / SEEDS_REPORT, self.to_json())
 
     def render(self, console: Console) -> None:
         """Print medians and ranges over the seeds."""

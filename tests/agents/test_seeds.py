@@ -16,7 +16,8 @@ from rich.console import Console
 from prunepolicy.agents import runs_apart
 from prunepolicy.agents.policy_card import read_card
 from prunepolicy.agents.policy_card_text import agreement, policy_card
-from prunepolicy.agents.seeds_report import SEEDS_REPORT, SeedsReport
+from prunepolicy.agents.run_report import SEEDS_REPORT
+from prunepolicy.agents.seeds_report import SeedsReport
 from prunepolicy.agents.train import train
 from prunepolicy.agents.train_report import TrainReport
 from prunepolicy.cli import main
