@@ -41,7 +41,14 @@ RECIPE = {
     "checkpoint_every": 10,
     "dtype": "float32",
 }
-CLUSTER = {"runner": "ray", "address": "auto", "workers": 2, "strategy": "SPREAD", "deadline": 60}
+CLUSTER = {
+    "runner": "ray",
+    "address": "auto",
+    "workers": 2,
+    "strategy": "SPREAD",
+    "deadline": 60,
+    "start": 120,
+}
 TRAIN = ["prunepolicy", "train", "tiny.yaml"]
 
 
@@ -117,9 +124,13 @@ def processes_of(session: int) -> list[int]:
 
 
 def run_job(folder: Path, target: Path, other: subprocess.Popen[bytes]) -> tuple[int, str, int]:
-    """Submit the job, lose the other node, and return exit code, log, and when the node went."""
-    command = ["ray", "job", "submit", "--working-dir", ".", "--", *TRAIN, "--cluster", "two.yaml"]
+    """Submit the job, lose the other node; return the exit code, the log, and the step of the loss."""
     environment = {**os.environ, "RAY_ADDRESS": f"http://127.0.0.1:{DASHBOARD}"}
+    while subprocess.run(
+        ["ray", "job", "submit", "--", "true"], env=environment, capture_output=True
+    ).returncode:
+        time.sleep(1)  # A dashboard answers before its agents can take jobs.
+    command = ["ray", "job", "submit", "--working-dir", ".", "--", *TRAIN, "--cluster", "two.yaml"]
     job = subprocess.Popen(
         [*command, "--out", str(target)],
         cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -143,15 +154,17 @@ def main() -> None:
         boards = ["--dashboard-host=127.0.0.1", f"--dashboard-port={DASHBOARD}"]
         with node(root, "--head", f"--node-ip-address={HEAD}", *ports, *boards):
             wait_for(DASHBOARD)
-            with node(root, f"--address={HEAD}:{PORT}", f"--node-ip-address={OTHER}") as other:
+            # Nodes unpack the working directory below their temporary one: each needs its own.
+            own = [f"--node-ip-address={OTHER}", f"--temp-dir={root / 'two'}"]
+            with node(root, f"--address={HEAD}:{PORT}", *own) as other:
                 code, log, done = run_job(folder, there, other)
         said = [line for line in log.splitlines() if line.startswith("Worker ")]
-        equal = {name: (here / name).read_bytes() == (there / name).read_bytes() for name in FILES}
-        print(
-            json.dumps({"exit": code, "node_lost_after_step": done, "said": said, "equal": equal}, indent=1)
-        )
-        if code or not said or not all(equal.values()):
-            sys.exit(f"It went wrong; the job's log:\n{log}")
+        equal = not code and all((here / name).read_bytes() == (there / name).read_bytes() for name in FILES)
+        found = {"exit": code, "lost_after_step": done, "steps": STEPS, "said": said, "equal_bytes": equal}
+        print(json.dumps(found, indent=1))
+        if code or not said or not equal:
+            nodes = "\n".join(file.read_text() for file in root.glob("node-*.log"))
+            sys.exit(f"It went wrong; the job's log:\n{log}\nThe nodes' logs:\n{nodes}")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ def open_runner(
     patience = Patience(settings.deadline, settings.attempts, settings.start)
     if settings.runner == "processes":
         crew = Processes(settings.workers or os.cpu_count() or 1, settings.threads)
+        note(f"{crew.size} processes")
         with CrewRunner(crew, patience, note) as runner:
             yield runner
         return
@@ -47,7 +48,7 @@ def open_runner(
         from prunepolicy.agents.cluster.ray_crew import RayCrew
     except ImportError as error:
         raise PrunePolicyError(MISSING) from error
-    with connected(settings.address), CrewRunner(RayCrew(settings), patience, note) as runner:
+    with connected(settings.address), CrewRunner(RayCrew(settings, note), patience, note) as runner:
         yield runner
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
 import torch
 from ray.actor import ActorHandle
-from ray.exceptions import ActorUnschedulableError, NodeDiedError, OutOfMemoryError, RayError
+from ray.exceptions import (
+    ActorUnavailableError,
+    ActorUnschedulableError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayError,
+)
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -27,7 +33,7 @@ class RayCrew(Crew):
         PrunePolicyError: when the cluster can't hold the workers.
     """
 
-    def __init__(self, settings: ClusterSettings) -> None:
+    def __init__(self, settings: ClusterSettings, note: Callable[[str], None]) -> None:
         super().__init__()
         needs = settings.needs
         self.size = settings.workers or places(ray.nodes(), needs)
@@ -37,6 +43,7 @@ class RayCrew(Crew):
             raise PrunePolicyError(
                 f"The cluster has {_described(ray.cluster_resources())}: no room for {described}."
             )
+        note(f"Ray: {described}")
         self._group = placement_group([needs] * self.size, strategy=settings.strategy)
         if not self._group.wait(settings.start):
             remove_placement_group(self._group)
@@ -131,6 +138,8 @@ def cause_of(error: RayError) -> str:
         return "was ended by Ray because its node ran out of memory"
     if isinstance(error, NodeDiedError) or "its node has died" in words:
         return "was lost with its node"
+    if isinstance(error, ActorUnavailableError):
+        return "can't be reached any more: its connection broke"
     if isinstance(error, ActorUnschedulableError):
         return "found no place in the cluster any more"
     if "worker process has died" in words:

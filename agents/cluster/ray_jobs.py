@@ -28,7 +28,7 @@ from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 SCRIPT = Path(__file__).with_name("hand_over_script.py")
 POLL = 1.0
-RECONNECTIONS = 20
+RECONNECTIONS, ATTEMPTS = 20, 60
 Write = Callable[[str], None]
 
 
@@ -90,10 +90,15 @@ class Jobs:
         write_folder(target, files)
 
     def _submit(self, command: str, job: str, environment: dict[str, str]) -> None:
-        try:
-            self.client.submit_job(entrypoint=command, submission_id=job, runtime_env=environment)
-        except (RuntimeError, ValueError, OSError) as error:
-            raise self._refused(error) from error
+        for attempt in range(ATTEMPTS):
+            try:
+                self.client.submit_job(entrypoint=command, submission_id=job, runtime_env=environment)
+                return
+            except (RuntimeError, ValueError, OSError) as error:
+                # A cluster that has just started answers before its agents can take jobs.
+                if "try again later" not in str(error) or attempt == ATTEMPTS - 1:
+                    raise self._refused(error) from error
+                time.sleep(POLL)
 
     def _status(self, job: str) -> JobStatus:
         try:
