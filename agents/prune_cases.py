@@ -17,6 +17,7 @@ from prunepolicy.pruning.units import Keep
 Source = Literal["surrogate", "measured", "recovered"]
 """Where the rise of the loss comes from: predicted, measured right after the cut, or after a repair."""
 SEEN: set[Need] = {"activations", "gradients"}
+DROPS: set[Need] = {"drops"}
 USUAL_REPAIR = "bias"
 """The cheapest recovery: it costs one more pass, and no weight is trained."""
 TEXTS, LENGTH = 4, 128
@@ -41,12 +42,14 @@ def cases_of(
     """Return one model under every kind of budget of the recipe, which share what was measured."""
     kinds = [max(kind.listed(), key=lambda budget: budget.keep) for kind in assignment.recipe.budgets]
 
+    needs = SEEN | DROPS if assignment.recipe.policy.get("count_layers") else SEEN
+
     def refresh(keep: Keep) -> Stats:
         units = {name: tuple(ids) for name, ids in keep.items()}
         with subject.steps.silence():
-            return subject.stats(SEEN, probe, Plan(units, kinds[0], "episode"))
+            return subject.stats(needs, probe, Plan(units, kinds[0], "episode"))
 
-    stats = assignment.collected.stats(subject, SEEN, probe)
+    stats = assignment.collected.stats(subject, needs, probe)
     measure = None if reward == "surrogate" else measured_rise(assignment, subject, probe, reward)
     return tuple(
         PruneCase(subject.name, subject.checkpoint.graph, stats, kind, measure, refresh) for kind in kinds

@@ -18,13 +18,14 @@ from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.cut import Edits
 from prunepolicy.pruning.gate_gradients import gate_gradients
 from prunepolicy.pruning.latency_table import LatencyTable, Setting
+from prunepolicy.pruning.layer_drops import layer_drops
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe, probe_inputs
 from prunepolicy.pruning.repair import Patient, repairs
 from prunepolicy.pruning.row_features import row_stats, scored_stats
 from prunepolicy.pruning.stats import Stats, weight_stats
 
-MEASURED: set[Need] = {"activations", "gradients"}
+MEASURED: set[Need] = {"activations", "gradients", "drops"}
 """Statistics that change when units go, so that working in rounds means measuring them again."""
 
 
@@ -82,6 +83,9 @@ class Subject(OpenedModel):
             with self.steps.step("watch what every unit matters to the loss (gate gradients)", count) as tick:
                 found = gate_gradients(self.model, graph, groups, inputs, plan, probe.seed, tick)
                 stats = stats.merged(found)
+        if "drops" in needs:
+            with self.steps.step("watch what happens without each layer (drops)") as tick:
+                stats = stats.merged(layer_drops(self.model, graph, groups, inputs, plan, tick))
         return stats
 
     def _rows(self, needs: set[Need]) -> Stats:
