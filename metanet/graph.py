@@ -43,9 +43,12 @@ DECISIONS = ("ratio", *EMPHASISED)
 STRENGTHS = (2.0, *(1.0 for _ in EMPHASISED))
 """What a decision of 1 adds to the logarithm of a score."""
 USUAL_SHARE = 3 / 8
-"""Of what a budget takes, the part that goes as whole layers where their number is decided, beside others."""
+"""Of what an equal-width budget takes, the part that goes as whole layers where their number is decided;
+where widths may differ, none."""
+FURTHEST_SHARE = 3 / 4
+"""What a decision of 1 adds to that part."""
 APART = 1e12
-"""Factor between scores of layers that go, of all else, and of layers that stay."""
+"""Factor between scores of layers that have to stay and of all else."""
 _EMPHASISED_COLUMNS = [UNIT_FEATURES.index(name) for name in EMPHASISED]
 
 
@@ -107,7 +110,7 @@ class NetworkGraph:
     def scores(self, decisions: Tensor, keep: float) -> dict[str, Tensor]:
         """Return the units' scores in the light of decisions, comparable between all groups.
 
-        Where the number of layers is decided, so many have scores below all others, and the rest above.
+        Where the number of layers is decided, so many have minus infinity, and the rest more than all else.
 
         Args:
             decisions: shape (groups, len(DECISIONS)), from -1 to 1; zeros leave the heuristic as it is.
@@ -117,8 +120,9 @@ class NetworkGraph:
         said = torch.stack(emphases, dim=1)[self.owner] * self.units[:, _EMPHASISED_COLUMNS]
         densities = self.prior + ratio[self.owner] + said.sum(1)
         scores = self.per_group(densities.double().exp() * self.costs[self.owner])
+        usual = USUAL_SHARE if self.globals[GLOBALS.index("uniform")] else 0.0
         for name, worth in self.worth.items():
-            share = USUAL_SHARE * (1 + 2 * float(decisions[self.names.index(name), 0]))
+            share = usual + FURTHEST_SHARE * float(ratio[self.names.index(name)]) / STRENGTHS[0]
             scores[name] = _set_apart(scores[name], round(worth * (1 - keep) * min(1.0, max(0.0, share))))
         return scores
 
@@ -171,9 +175,9 @@ def _worth(graph: UnitGraph, group: UnitGroup) -> float:
 
 
 def _set_apart(scores: Tensor, count: int) -> Tensor:
-    """Return scores of which the `count` lowest lie far below all others', and the rest far above."""
+    """Return scores under which exactly the `count` lowest go, as if earlier rounds had taken them."""
     goes = scores.argsort(stable=True).argsort() < count
-    return torch.where(goes, scores / APART, scores * APART)
+    return (scores * APART).masked_fill(goes, -torch.inf)
 
 
 def _mixed(fisher: Tensor, output: Tensor) -> Tensor:
