@@ -20,7 +20,7 @@ SEEN: set[Need] = {"activations", "gradients"}
 DROPS: set[Need] = {"drops"}
 USUAL_REPAIR = "bias"
 """The cheapest recovery: it costs one more pass, and no weight is trained."""
-TEXTS, LENGTH = 4, 128
+TEXTS, LENGTH = 6, 64
 """Amount of text on which the rise is measured: more episodes teach more than more text does."""
 
 
