@@ -18,10 +18,13 @@ from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe, batches_of
 from prunepolicy.pruning.repair import Patient, repairs
+from prunepolicy.pruning.repair.ridge import remember_moments
 from prunepolicy.pruning.units import Keep
 
 REWARDING_SEED = 2_000_003
 """Of the text that rewards are measured on; no judge and no training probe uses it."""
+REMEMBERS = "ridge"
+"""The repair whose second moments are measured once; all blocks of a network have to fit into memory."""
 MOST_BYTES = 1 << 30
 """Dense distributions over the vocabulary are remembered up to this size."""
 
@@ -111,12 +114,21 @@ class MeasuredRise:
 
     @cached_property
     def _watched(self) -> Mapping[str, Tensor]:
-        """As much of the probe as the text has, so that a repair costs about one more pass."""
+        """What a repair watches: as much as the text has, for those that watch anew for every plan."""
         inputs = self.subject.probe(self.watched or self.text)
+        if self.repair == REMEMBERS:
+            return inputs
         return {name: tensor[: self.text.samples] for name, tensor in inputs.items()}
 
     def _mended(self, plan: Plan) -> Edits:
         if self.repair is None:
             return Edits()
-        patient = Patient(self.subject.checkpoint, self.subject.model, plan, self._watched)
+        patient = Patient(self.subject.checkpoint, self.subject.model, plan, self._watched, self._known)
+        if self.repair == REMEMBERS and not self._known:
+            remember_moments(patient)
         return repairs[self.repair](patient)
+
+    @cached_property
+    def _known(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """What every repair of this network starts from."""
+        return {}

@@ -18,9 +18,10 @@ from prunepolicy.pruning.units import Keep
 Source = Literal["surrogate", "measured", "recovered"]
 """Where the rise of the loss comes from: predicted, measured right after the cut, or after a repair."""
 SEEN: set[Need] = {"activations", "gradients"}
+DROPS: set[Need] = {"drops"}
 USUAL_REPAIR = "bias"
 """The cheapest recovery: it costs one more pass, and no weight is trained."""
-TEXTS, LENGTH = 4, 128
+TEXTS, LENGTH = 6, 64
 """Amount of text on which the rise is measured: more episodes teach more than more text does."""
 
 
@@ -29,13 +30,14 @@ class Refresh:
     """Statistics measured anew, on the network as a keep choice leaves it."""
 
     subject: Subject
+    needs: frozenset[Need]
     probe: Probe
 
     def __call__(self, keep: Keep) -> Stats:
         """Return the statistics, without a word: what happens in every episode is no news."""
         units = {name: tuple(ids) for name, ids in keep.items()}
         with self.subject.steps.silence():
-            return self.subject.stats(SEEN, self.probe, Plan(units, Budget(1.0), "episode"))
+            return self.subject.stats({*self.needs}, self.probe, Plan(units, Budget(1.0), "episode"))
 
 
 def prune_cases(assignment: Assignment, probe: Probe, reward: Source = "surrogate") -> tuple[PruneCase, ...]:
@@ -55,8 +57,9 @@ def cases_of(
 ) -> tuple[PruneCase, ...]:
     """Return one model under every kind of budget of the recipe, which share what was measured."""
     kinds = [max(kind.listed(), key=lambda budget: budget.keep) for kind in assignment.recipe.budgets]
-    refresh = Refresh(subject, probe)
-    stats = assignment.collected.stats(subject, SEEN, probe)
+    needs = SEEN | DROPS if assignment.recipe.policy.get("count_layers") else SEEN
+    refresh = Refresh(subject, frozenset(needs), probe)
+    stats = assignment.collected.stats(subject, needs, probe)
     measure = None if reward == "surrogate" else measured_rise(assignment, subject, probe, reward)
     return tuple(
         PruneCase(subject.name, subject.checkpoint.graph, stats, kind, measure, refresh) for kind in kinds

@@ -18,17 +18,19 @@ from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.cut import Edits
 from prunepolicy.pruning.gate_gradients import gate_gradients
 from prunepolicy.pruning.latency_table import LatencyTable, Setting
+from prunepolicy.pruning.layer_drops import layer_drops
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.probe import Probe, probe_inputs
+from prunepolicy.pruning.probe import Inputs, Probe, probe_inputs
 from prunepolicy.pruning.repair import Patient, repairs
 from prunepolicy.pruning.row_features import row_stats, scored_stats
 from prunepolicy.pruning.stats import Stats, weight_stats
+from prunepolicy.pruning.units import UnitGroup
 
 WATCHED: dict[Need, str] = {
     "activations": "what every unit adds (activations)",
     "gradients": "what every unit matters to the loss (gate gradients)",
 }
-MEASURED = set(WATCHED)
+MEASURED: set[Need] = {*WATCHED, "drops"}
 """Statistics that change when units go, so that working in rounds means measuring them again."""
 
 
@@ -79,16 +81,28 @@ class Subject(OpenedModel):
         return stats.merged(self._measured(needs, probe, plan))
 
     def _measured(self, needs: set[Need], probe: Probe, plan: Plan | None) -> Stats:
-        """Watch the running model; one pass serves activations and gradients alike."""
-        graph, inputs = self.checkpoint.graph, self.probe(probe)
+        """Run the model on the probe, as `plan` would leave it."""
+        graph, inputs, stats = self.checkpoint.graph, self.probe(probe), Stats()
         groups = [group for group in graph.groups if group.gate is not None]
+        if needs & WATCHED.keys():
+            stats = self._watched(needs, groups, inputs, plan, probe.seed)
+        if "drops" in needs:
+            with self.steps.step("watch what happens without each layer (drops)") as tick:
+                stats = stats.merged(layer_drops(self.model, graph, groups, inputs, plan, tick))
+        return stats
+
+    def _watched(
+        self, needs: set[Need], groups: list[UnitGroup], inputs: Inputs, plan: Plan | None, seed: int
+    ) -> Stats:
+        """Watch the running model; one pass serves activations and gradients alike."""
+        graph = self.checkpoint.graph
         what = " and ".join(name for need, name in WATCHED.items() if need in needs)
         with self.steps.step(f"watch {what}", len(next(iter(inputs.values())))) as tick:
             if "gradients" not in needs:
                 return activation_stats(self.model, graph, groups, inputs, plan, tick)
             watch = ActivationWatch(self.model, groups if "activations" in needs else ())
             with watch.watching():
-                found = gate_gradients(self.model, graph, groups, inputs, plan, probe.seed, tick)
+                found = gate_gradients(self.model, graph, groups, inputs, plan, seed, tick)
         return watch.stats().merged(found) if watch.groups else found
 
     def _rows(self, needs: set[Need]) -> Stats:

@@ -64,24 +64,25 @@ def sized(model_type: str, hidden: int, layers: int, ffn: int, heads: tuple[int,
     }
 
 
-GPT2 = {"model_type": "gpt2", "n_embd": 128, "n_layer": 4, "n_head": 4, "n_inner": 512}
+GPT2 = {"model_type": "gpt2", "n_embd": 128, "n_layer": 6, "n_head": 4, "n_inner": 256}
 GPT2 |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-OPT = {"model_type": "opt", "hidden_size": 128, "word_embed_proj_dim": 128, "ffn_dim": 512, "dropout": 0.0}
-OPT |= {"num_hidden_layers": 4, "num_attention_heads": 4}
-GEMMA = sized("gemma3_text", 192, 4, 576, (4, 2)) | {"head_dim": 48, "query_pre_attn_scalar": 48}
-GEMMA |= {"sliding_window": 64, "layer_types": 3 * ["sliding_attention"] + ["full_attention"]}
-NEOX = sized("gpt_neox", 128, 4, 512, (4, 4))
+OPT = {"model_type": "opt", "hidden_size": 128, "word_embed_proj_dim": 128, "ffn_dim": 256, "dropout": 0.0}
+OPT |= {"num_hidden_layers": 6, "num_attention_heads": 4}
+GEMMA = sized("gemma3_text", 192, 5, 320, (4, 2)) | {"head_dim": 48, "query_pre_attn_scalar": 48}
+GEMMA |= {"sliding_window": 64, "layer_types": 4 * ["sliding_attention"] + ["full_attention"]}
+NEOX = sized("gpt_neox", 128, 6, 256, (4, 4))
 TIED = {"tie_word_embeddings": True}
 
+# Feed-forward blocks are narrow, so that the models miss what goes.
 MODELS = (
-    Small("llama-1m", sized("llama", 128, 4, 384, (4, 4)) | TIED, 450),
-    Small("gpt2-1m", GPT2, 450),
-    Small("opt-1m", OPT, 450),
-    Small("llama-2m", sized("llama", 192, 5, 512, (6, 2)) | TIED, 280),
-    Small("gpt_neox-1m", NEOX, 450, held_out=True),
-    Small("gemma3-2m", GEMMA, 280),
-    Small("phi3-2m", sized("phi3", 192, 4, 512, (6, 2)), 280, held_out=True),
-    Small("llama-5m", sized("llama", 256, 6, 768, (8, 4)) | TIED, 200, held_out=True),
+    Small("llama-1m", sized("llama", 128, 6, 256, (4, 4)) | TIED, 3000),
+    Small("gpt2-1m", GPT2, 3000),
+    Small("gpt_neox-1m", NEOX, 2000, held_out=True),
+    Small("gemma3-2m", GEMMA, 1200),
+    Small("phi3-2m", sized("phi3", 192, 5, 320, (6, 2)), 1200, held_out=True),
+    Small("llama-5m", sized("llama", 256, 8, 448, (8, 4)) | TIED, 600, held_out=True),
+    Small("opt-1m", OPT, 2000),
+    Small("llama-2m", sized("llama", 192, 6, 320, (6, 2)) | TIED, 1000),
 )
 
 
@@ -96,7 +97,7 @@ class Schedule:
     """
 
     length: int = 128
-    batch: int = 16
+    batch: int = 8
     peak: float = 3e-3
     warmup: float = 0.05
     decay: float = 0.1

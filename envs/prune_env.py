@@ -188,7 +188,8 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
     def _decide_all(self, action: Action) -> bool:
         """Decide on all groups for this round; return whether it was the last."""
         decisions = torch.from_numpy(action).reshape(-1, len(DECISIONS))[: len(self._seen.groups)]
-        keep = self.case.spend(self._seen.scores(decisions), replace(self.budget, keep=self._aim))
+        scores = self._seen.scores(decisions, self._aim)
+        keep = self.case.spend(scores, replace(self.budget, keep=self._aim))
         self._decided = {name: tuple(units) for name, units in keep.items()}
         if self._round == self.rounds:
             return True

@@ -7,12 +7,13 @@ of the weights shows; nothing depends on the order of the units in a group.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.stats import Stats, group_costs
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
@@ -41,6 +42,13 @@ DECISIONS = ("ratio", *EMPHASISED)
 """What is decided for every group: how much more of it stays, and what counts within it."""
 STRENGTHS = (2.0, *(1.0 for _ in EMPHASISED))
 """What a decision of 1 adds to the logarithm of a score."""
+USUAL_SHARE = 3 / 8
+"""Of what an equal-width budget takes, the part that goes as whole layers where their number is decided;
+where widths may differ, none."""
+FURTHEST_SHARE = 3 / 4
+"""What a decision of 1 adds to that part."""
+APART = 1e12
+"""Factor between scores of layers that have to stay and of all else."""
 _EMPHASISED_COLUMNS = [UNIT_FEATURES.index(name) for name in EMPHASISED]
 
 
@@ -78,7 +86,8 @@ class NetworkGraph:
         costs: parameters per unit of every group, shape (groups,).
         prior: per unit the logarithm of a good heuristic's score per parameter, as a starting point:
             Fisher where layers may differ; for equal widths outputs and gradients together within a
-            group, and Fisher's sums between groups.
+            group, and Fisher's sums between groups. Layers that were dropped one by one go in that order.
+        worth: per group whose number of units is decided, that of units which all parameters would make.
     """
 
     names: tuple[str, ...]
@@ -90,6 +99,7 @@ class NetworkGraph:
     globals: Tensor
     costs: Tensor
     prior: Tensor
+    worth: Mapping[str, float]
 
     @property
     def nodes(self) -> GroupGraph:
@@ -97,16 +107,24 @@ class NetworkGraph:
         network = torch.zeros(len(self.groups), dtype=torch.long)
         return GroupGraph(self.groups, self.edges, self.edge_features, self.globals[None], network)
 
-    def scores(self, decisions: Tensor) -> dict[str, Tensor]:
+    def scores(self, decisions: Tensor, keep: float) -> dict[str, Tensor]:
         """Return the units' scores in the light of decisions, comparable between all groups.
+
+        Where the number of layers is decided, so many have minus infinity, and the rest more than all else.
 
         Args:
             decisions: shape (groups, len(DECISIONS)), from -1 to 1; zeros leave the heuristic as it is.
+            keep: size of the budget.
         """
         ratio, *emphases = (decisions.clamp(-1, 1) * decisions.new_tensor(STRENGTHS)).T
         said = torch.stack(emphases, dim=1)[self.owner] * self.units[:, _EMPHASISED_COLUMNS]
         densities = self.prior + ratio[self.owner] + said.sum(1)
-        return self.per_group(densities.double().exp() * self.costs[self.owner])
+        scores = self.per_group(densities.double().exp() * self.costs[self.owner])
+        usual = USUAL_SHARE if self.globals[GLOBALS.index("uniform")] else 0.0
+        for name, worth in self.worth.items():
+            share = usual + FURTHEST_SHARE * float(ratio[self.names.index(name)]) / STRENGTHS[0]
+            scores[name] = _set_apart(scores[name], round(worth * (1 - keep) * min(1.0, max(0.0, share))))
+        return scores
 
     def per_group(self, per_unit: Tensor) -> dict[str, Tensor]:
         """Split one number per unit into one tensor per group."""
@@ -132,9 +150,10 @@ def network_graph(
     coherence = torch.stack([cosines.mean() for cosines in alignment])[:, None]
     about = torch.cat([_identity(graph, groups, costs, sizes), coherence, *group_columns], dim=1)
     edges, edge_features = _edges(graph, groups)
+    dropped = [group.name for group in groups if group.name in stats.values.get("drops", {})]
     scored = [
-        _equal_width_scores(fisher, output) if budget.uniform else fisher
-        for (fisher, _), (output, _) in zip(logs["fisher"], logs["output"], strict=True)
+        output if group.name in dropped else _mixed(fisher, output) if budget.uniform else fisher
+        for group, (fisher, _), (output, _) in zip(groups, logs["fisher"], logs["output"], strict=True)
     ]
     return NetworkGraph(
         tuple(group.name for group in groups),
@@ -146,10 +165,22 @@ def network_graph(
         torch.tensor([budget.keep, math.log(budget.keep), float(budget.uniform)]),
         costs,
         torch.cat(scored) - costs.log()[owner],
+        {name: _worth(graph, graph[name]) for name in dropped if len(groups) > 1},
     )
 
 
-def _equal_width_scores(fisher: Tensor, output: Tensor) -> Tensor:
+def _worth(graph: UnitGraph, group: UnitGroup) -> float:
+    """Return how many units of `group` all parameters of the network would make."""
+    return cost_of(graph).params / group_costs(graph, group)
+
+
+def _set_apart(scores: Tensor, count: int) -> Tensor:
+    """Return scores under which exactly the `count` lowest go, as if earlier rounds had taken them."""
+    goes = scores.argsort(stable=True).argsort() < count
+    return (scores * APART).masked_fill(goes, -torch.inf)
+
+
+def _mixed(fisher: Tensor, output: Tensor) -> Tensor:
     """Return logarithms of scores: in the order of sqrt(Fisher) x output, with Fisher's sum."""
     order = fisher / 2 + output
     return order - order.logsumexp(0) + fisher.logsumexp(0)
@@ -157,7 +188,9 @@ def _equal_width_scores(fisher: Tensor, output: Tensor) -> Tensor:
 
 def _logs(stats: Stats, group: UnitGroup, name: str) -> tuple[Tensor, bool]:
     """Return logarithms of a statistic, and whether it is known; units that do nothing stay finite."""
-    if name in ("fisher", "taylor"):
+    if name == "output" and group.name in stats.values.get("drops", {}):
+        values = stats.get("drops", group.name)
+    elif name in ("fisher", "taylor"):
         gradients = stats.get("gradients", group.name)
         values = gradients.square().mean(0) if name == "fisher" else gradients.mean(0).abs()
     elif group.name in stats.values.get(name, {}):

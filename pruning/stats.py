@@ -24,6 +24,7 @@ class Stats:
     output, as a share of pi), `mean` (one number per gated entry).
     From gradients: `gradients`, shape (samples, units), the derivative of every sample's loss with
     respect to the unit's gate.
+    From drops (layers only): `drops`, how far the output moves when the layer goes alone.
     From rows (feed-forward blocks only): `rows`, shape (units, 4), norms and leverage, and `scored`, the
     matrix itself that PruneNet scores.
 

@@ -34,6 +34,8 @@ class GraphConfig(PolicyConfig):
         layer: name of the message-passing layer.
         units: kinds of unit to mix where a budget names none, beside those that may always differ
             between layers; empty for what other policies take.
+        count_layers: decide how many layers go where other units may go, too, after having measured what
+            happens without each.
         removal_rounds: steps in which a budget is approached, with statistics measured anew after each;
             units that went may come back.
     """
@@ -42,6 +44,7 @@ class GraphConfig(PolicyConfig):
     rounds: int = Field(default=2, ge=0, le=16)
     layer: str = "directed_mean"
     units: tuple[str, ...] = ()
+    count_layers: bool = False
     removal_rounds: int = Field(default=1, ge=1, le=MOST_ROUNDS)
 
 
@@ -82,7 +85,10 @@ class Graph(Policy):
 
     def needs(self, graph: UnitGraph, budget: Budget) -> set[Need]:
         """Return what its features are made of."""
-        return {"activations", "gradients"}
+        needs: set[Need] = {"activations", "gradients"}
+        if self.config.count_layers and any(group.kind == "layer" for group in self.groups(graph, budget)):
+            needs.add("drops")
+        return needs
 
     def plan(
         self, graph: UnitGraph, stats: Stats, budget: Budget, instruments: Instruments | None = None
@@ -97,7 +103,8 @@ class Graph(Policy):
         def decide(stats: Stats, step: Budget, before: Plan | None) -> Plan:
             described = network_graph(graph, groups, stats, step)
             with torch.no_grad():
-                scores = described.scores(self.network(described.nodes).decisions)
+                decisions = self.network(described.nodes).decisions
+            scores = described.scores(decisions, step.keep)
             task = task_for(graph, scores, step, instruments, comparable=True)
             return Plan(spend(task, exact=step == budget), step, self.name)
 

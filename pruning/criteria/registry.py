@@ -12,7 +12,7 @@ from prunepolicy.pruning.registry import Registry
 from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
-Need = Literal["weights", "activations", "gradients", "rows", "scored"]
+Need = Literal["weights", "activations", "gradients", "drops", "rows", "scored"]
 Score = Callable[[UnitGraph, UnitGroup, Stats], Tensor]
 Scores = dict[str, Tensor]
 

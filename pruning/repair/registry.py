@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from torch import nn
+from torch import Tensor, nn
 
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.cut import Edits
@@ -21,12 +21,15 @@ class Patient:
     Attributes:
         model: the dense model, running.
         inputs: the probe on which it may be watched.
+        known: second moments of `inputs` by group, for the next plan for the same network; whoever repairs
+            again and again keeps it, and has the memory for it.
     """
 
     checkpoint: Checkpoint
     model: nn.Module
     plan: Plan
     inputs: Inputs
+    known: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
 Repair = Callable[[Patient], Edits]

@@ -39,15 +39,16 @@ def ridge(patient: Patient) -> Edits:
     at_once = max(1, MOMENT_BYTES // (4 * widest**2))
     for first in range(0, len(groups), at_once):
         chunk = groups[first : first + at_once]
-        fitted, held_out = _moments(patient, chunk)
+        new = [group for group in chunk if group.name not in patient.known]
+        moments = patient.known | (_moments(patient, new) if new else {})
         for group in chunk:
             part = consumer_of(group)
             weight = patient.checkpoint.read(part.tensor)
             columns = weight.float().movedim(part.axis, 1)
             kept = torch.tensor(plan.kept(group))
             cut = torch.from_numpy(removed[group.name])
-            new = refit(columns, kept, cut, fitted[group.name], held_out[group.name])
-            tensors[part.tensor] = new.movedim(1, part.axis).to(weight.dtype).contiguous()
+            fit = refit(columns, kept, cut, *moments[group.name])
+            tensors[part.tensor] = fit.movedim(1, part.axis).to(weight.dtype).contiguous()
     return Edits(tensors)
 
 
@@ -80,11 +81,18 @@ def _error(weight: Tensor, candidate: Tensor, kept: Tensor, moments: Tensor) -> 
     return float(((lost @ moments) * lost).sum())
 
 
-def _moments(patient: Patient, groups: list[UnitGroup]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def remember_moments(patient: Patient) -> None:
+    """Measure all feed-forward blocks of the patient once, for many plans."""
+    groups = [g for g in patient.checkpoint.graph.of_kind("ffn") if g.gate and g.gate.how == "input"]
+    patient.known.update(_moments(patient, groups))
+
+
+def _moments(patient: Patient, groups: list[UnitGroup]) -> dict[str, tuple[Tensor, Tensor]]:
     """Return second moments of the channels on three quarters of the probe, and on the rest."""
     count = len(next(iter(patient.inputs.values())))
     border = max(1, count * 3 // 4)
     first = {name: tensor[:border] for name, tensor in patient.inputs.items()}
     rest = {name: tensor[border:] for name, tensor in patient.inputs.items()}
     fitted = second_moments(patient.model, groups, first)
-    return fitted, second_moments(patient.model, groups, rest) if count > border else fitted
+    others = second_moments(patient.model, groups, rest) if count > border else fitted
+    return {name: (fitted[name], others[name]) for name in fitted}

@@ -13,6 +13,7 @@ from prunepolicy.pruning.activations import activation_stats
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.gate_gradients import gate_gradients
+from prunepolicy.pruning.layer_drops import layer_drops
 from prunepolicy.pruning.stats import Stats, weight_stats
 
 Make = Callable[..., Checkpoint]
@@ -25,6 +26,7 @@ def all_stats(checkpoint: Checkpoint, model: nn.Module) -> Stats:
     inputs = {"input_ids": torch.randint(3, 64, (6, 10), generator=torch.Generator().manual_seed(3))}
     stats = weight_stats(checkpoint, graph.groups)
     stats = stats.merged(activation_stats(model, graph, graph.groups, inputs))
+    stats = stats.merged(layer_drops(model, graph, graph.groups, inputs))
     return stats.merged(gate_gradients(model, graph, graph.groups, inputs))
 
 
@@ -47,7 +49,7 @@ def test_one_finite_score_per_unit(name: str, watched: tuple[Checkpoint, nn.Modu
     assert any(len(score.unique()) > 1 for score in scores.values()), "it tells no units apart"
 
 
-@pytest.mark.parametrize("name", [name for name in LANGUAGE if name not in ("random", "angular")])
+@pytest.mark.parametrize("name", [name for name in LANGUAGE if name not in ("random", "angular", "drop")])
 def test_scores_follow_their_units(
     name: str, watched: tuple[Checkpoint, nn.Module, Stats], tiny_checkpoint: Make
 ) -> None:

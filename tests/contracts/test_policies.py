@@ -62,7 +62,14 @@ SHARED = {"repair": None, "samples": 64, "length": 128, "probe": "self"}
 SEARCHED = {"shrinkage": 0.8, "steps": 1024}
 SAVED = {
     "gates": {"criterion": "fisher_activation", "network": "", "units": {}},
-    "graph": {"hidden": 48, "rounds": 2, "layer": "directed_mean", "units": [], "removal_rounds": 1},
+    "graph": {
+        "hidden": 48,
+        "rounds": 2,
+        "layer": "directed_mean",
+        "units": [],
+        "count_layers": False,
+        "removal_rounds": 1,
+    },
     "greedy": SEARCHED,
     "heuristic": {
         "criterion": "fisher_activation",

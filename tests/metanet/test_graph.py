@@ -55,7 +55,7 @@ def test_every_family_has_finite_features(model_type: str, network: GraphNetwork
     assert described.groups.shape == (len(graph.groups), len(GROUP_FEATURES))
     assert (described.groups[:, : len(KINDS)].sum(1) == 1).all()
     judgement = network(described.nodes)
-    scores = described.scores(judgement.decisions)
+    scores = described.scores(judgement.decisions, 0.7)
     for tensor in (described.units, described.groups, *vars(judgement).values(), *scores.values()):
         assert torch.isfinite(tensor).all()
     assert judgement.decisions.shape == (len(graph.groups), len(DECISIONS))
@@ -71,7 +71,7 @@ def test_scores_follow_units_in_another_order(network: GraphNetwork) -> None:
     plain, shuffled = (network_graph(graph, graph.groups, some, BUDGET) for some in (stats, moved))
     decisions = network(plain.nodes).decisions
     torch.testing.assert_close(decisions, network(shuffled.nodes).decisions, rtol=1e-4, atol=1e-5)
-    before, after = plain.scores(decisions), shuffled.scores(decisions)
+    before, after = plain.scores(decisions, 0.7), shuffled.scores(decisions, 0.7)
     for name, scores in before.items():
         torch.testing.assert_close(after[name], scores[order[name]], rtol=1e-4, atol=1e-9)
 
@@ -127,7 +127,7 @@ def test_the_prior_orders_units_within_groups_and_sums_to_fisher_between_them() 
     graph, stats = graph_of(), stats_of(graph_of())
     groups = graph.of_kind("ffn")
     described = network_graph(graph, groups, stats, Budget(0.7, "ffn"))
-    scores = described.scores(torch.zeros(len(groups), len(DECISIONS)))
+    scores = described.scores(torch.zeros(len(groups), len(DECISIONS)), 0.7)
     for group in groups:
         fisher = stats.get("gradients", group.name).square().mean(0)
         order = fisher.sqrt() * stats.get("output", group.name)
@@ -140,11 +140,11 @@ def test_a_ratio_lifts_a_whole_group_and_an_emphasis_reorders_it() -> None:
     groups = graph.of_kind("ffn")
     described = network_graph(graph, groups, stats_of(graph), BUDGET)
     nothing = torch.zeros(len(groups), len(DECISIONS))
-    plain, lifted, turned = described.scores(nothing), nothing.clone(), nothing.clone()
+    plain, lifted, turned = described.scores(nothing, 0.7), nothing.clone(), nothing.clone()
     lifted[0, DECISIONS.index("ratio")] = 1
     turned[0, DECISIONS.index("taylor: z-score")] = 1
     first, second = groups[0].name, groups[1].name
-    higher, other = described.scores(lifted), described.scores(turned)
+    higher, other = described.scores(lifted, 0.7), described.scores(turned, 0.7)
     assert torch.equal(higher[first].argsort(), plain[first].argsort())
     assert (higher[first] > plain[first]).all()
     assert not torch.equal(other[first].argsort(), plain[first].argsort())

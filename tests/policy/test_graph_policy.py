@@ -16,6 +16,7 @@ from prunepolicy.agents.opened_model import Hardware
 from prunepolicy.agents.subject import Subject
 from prunepolicy.envs.prune_case import invented_case
 from prunepolicy.envs.prune_env import PruneEnv
+from prunepolicy.metanet.graph import DECISIONS
 from prunepolicy.policy.base import Instruments
 from prunepolicy.policy.kinds.graph import Graph, GraphConfig
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
@@ -47,6 +48,10 @@ def graph() -> UnitGraph:
 
 @pytest.fixture
 def stats(graph: UnitGraph) -> Stats:
+    return random_stats(graph)
+
+
+def random_stats(graph: UnitGraph) -> Stats:
     gradients = {g.name: torch.randn(6, g.size) * torch.rand(g.size) for g in graph.groups}
     return Stats({"gradients": gradients, "output": {g.name: torch.rand(g.size) for g in graph.groups}})
 
@@ -67,6 +72,29 @@ def test_it_mixes_layers_and_channels_where_the_budget_leaves_it_free(graph: Uni
     assert len(policy.plan(graph, stats, free).keep["layers"]) < graph["layers"].size
     assert "layers" not in Graph().plan(graph, stats, Budget(0.8, "params")).keep
     assert "layers" not in policy.plan(graph, stats, Budget(0.5, "ffn")).keep
+
+
+def test_it_decides_how_many_layers_go() -> None:
+    policy = Graph(GraphConfig(units=("ffn", "layers"), count_layers=True))
+    adapter = adapter_for({"model_type": "llama"})
+    config = {**adapter.tiny(), "intermediate_size": 128, "num_hidden_layers": 12}
+    graph = adapter.units(config, adapter.shapes(config))
+    stats = random_stats(graph)
+    budget, layers = Budget(0.5, "params"), graph["layers"].size
+    assert policy.needs(graph, budget) == {"activations", "gradients", "drops"}
+    assert "drops" not in policy.needs(graph, Budget(0.5, "ffn"))
+    measured = stats.merged(Stats({"drops": {"layers": torch.arange(layers).flip(0).float() + 1}}))
+    counts = []
+    for decision in (-1.0, 0.0, 1.0):
+        last: Any = policy.network.decide[-1]
+        last.bias.data[DECISIONS.index("ratio")] = 5 * decision
+        keep = policy.plan(graph, measured, budget).keep
+        kept = keep.get("layers", tuple(range(layers)))
+        assert kept == tuple(range(len(kept))), "what matters most stays"
+        assert meter_for(graph, budget)(keep) == pytest.approx(0.5, abs=0.01)
+        counts.append(len(kept))
+    assert counts[0] == layers
+    assert counts[0] > counts[1] > counts[2]
 
 
 def test_what_it_learned_changes_its_plans(graph: UnitGraph, stats: Stats) -> None:
