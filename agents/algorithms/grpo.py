@@ -96,6 +96,12 @@ class Grpo(SteppedLearner):
         """How completions are written for evaluation."""
         return self.student.sampling(self.max_tokens, 0.0)
 
+    @property
+    def finished(self) -> bool:
+        """Whether all steps after the warm-up were taken."""
+        steps = self.recipe.reinforcement.steps
+        return steps is not None and self.warm and self.done["all"] - self.done["warm_up"] >= steps
+
     def step(self) -> dict[str, float]:
         """Imitate, reinforce, or both."""
         self.done["all"] += 1

@@ -55,6 +55,7 @@ class ReinforcementRecipe(RecipePart):
     """One step of reinforcement learning.
 
     Attributes:
+        steps: after the warm-up, imitation included, with which the run ends; None goes on until `episodes`.
         prompts: per step.
         group: completions per prompt.
         max_tokens: of a completion, for every stage or one number for all of them.
@@ -69,6 +70,7 @@ class ReinforcementRecipe(RecipePart):
             says nothing about them.
     """
 
+    steps: int | None = Field(default=None, ge=1)
     prompts: int = Field(default=16, ge=1)
     group: int = Field(default=8, ge=2)
     max_tokens: tuple[int, ...] = Field(default=(96,), min_length=1)
