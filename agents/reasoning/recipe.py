@@ -20,6 +20,7 @@ class WarmUpRecipe(RecipePart):
 
     Attributes:
         steps: at most.
+        decay: share of the learning rate that is left at the last of them; it falls linearly.
         check: steps between looks at what thinking is worth; the warm-up ends when that is right.
         easy: by how much thinking may be ahead of answering at once, on the easiest third of the problems.
         hard: by how much it must be ahead on the hardest third.
@@ -28,6 +29,7 @@ class WarmUpRecipe(RecipePart):
     """
 
     steps: int = Field(default=0, ge=0)
+    decay: float = Field(default=1.0, gt=0, le=1)
     check: int = Field(default=50, ge=1)
     easy: float = Field(default=0.1, ge=0, le=1)
     hard: float = Field(default=0.4, ge=-1, le=1)
