@@ -64,7 +64,7 @@ class _Training:
         self.run_folder.open_events(progress.step)
         try:
             with self.steps.step("learn", left) as tick:
-                while progress.step < recipe.episodes and not self._is_stale(progress):
+                while not self._is_last(progress) and not self._is_stale(progress):
                     progress = self._advance(progress)
                     tick(1)
         finally:
@@ -77,7 +77,7 @@ class _Training:
         check_finite(metrics, step)
         self.run_folder.log(step, metrics)
         progress = replace(progress, step=step)
-        last = step == recipe.episodes
+        last = self._is_last(progress)
         if last or step % recipe.evaluation.every == 0:
             progress = self._evaluate(progress)
         if last or step % recipe.checkpoint_every == 0 or self._is_stale(progress):
@@ -94,6 +94,9 @@ class _Training:
             return replace(progress, stale=progress.stale + 1)
         self.course.save(BEST)
         return replace(progress, best=judgement.score, best_step=progress.step, stale=0)
+
+    def _is_last(self, progress: Progress) -> bool:
+        return progress.step >= self.run_folder.recipe.episodes or self.course.learner.finished
 
     def _is_stale(self, progress: Progress) -> bool:
         patience = self.run_folder.recipe.evaluation.patience

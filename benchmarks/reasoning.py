@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,18 +17,18 @@ from statistics import mean
 import torch
 from reasoning_methods import METHODS, MIXTURES, Method
 from reasoning_speed import speed
+from rich.console import Console
 from scoring import Results, Row
 
-from prunepolicy.agents.algorithms.grpo import Grpo
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.prune import Settings, prune
+from prunepolicy.agents.reasoning.course import START
 from prunepolicy.agents.reasoning.recipe import ThinkRecipe
 from prunepolicy.agents.reasoning.think_report import ThinkReport
 from prunepolicy.agents.recipe import load_recipe
 from prunepolicy.agents.run_folder import METRICS
 from prunepolicy.agents.run_report import REPORT
 from prunepolicy.agents.train import train
-from prunepolicy.pruning.atomic import partial_folder, publish
 from prunepolicy.pruning.machine import device_name, versions
 from prunepolicy.pruning.plan import Budget
 
@@ -58,25 +57,17 @@ class Workshop:
 
     folder: Path
 
-    def start(self, seed: int, recipe: ThinkRecipe, name: str) -> Path:
-        """Return the folder of a model that imitated long enough, making it first where it is missing."""
-        target = self.folder / f"start-{name}-{seed}"
-        if not target.is_dir():
-            learner = Grpo(recipe.model_copy(update={"seed": seed}), Steps())
-            while not learner.warm:
-                learner.step()
-            prepared = partial_folder(target)
-            shutil.rmtree(prepared, ignore_errors=True)
-            learner.student.save(prepared)
-            publish(prepared, target)
-        return target
+    def start(self, seed: int) -> Path:
+        """Return the folder of the model that imitated long enough, from which AutoThink learned."""
+        report = self.learned("methods-autothink", first_recipe(seed))
+        return Path(report.folder) / START
 
     def learned(self, name: str, recipe: ThinkRecipe) -> ThinkReport:
         """Return the report of a run, learning first where it is missing."""
         folder = self.folder / f"{name}-{recipe.seed}"
         if (folder / REPORT).is_file():
             return ThinkReport.load(folder)
-        report = train(recipe, folder, resume=True)
+        report = train(recipe, folder, resume=True, steps=Steps(Console()))
         assert isinstance(report, ThinkReport)
         return report
 
@@ -88,17 +79,24 @@ class Workshop:
         return target
 
 
+def first_recipe(seed: int) -> ThinkRecipe:
+    """Return the recipe of AutoThink, which begins by making the start of all others."""
+    recipe = load_recipe(
+        RECIPES / "tiny.yaml", [f"seed={seed}", f"reinforcement.steps={3 * STEPS}", "alarms.dead_reward=warn"]
+    )
+    assert isinstance(recipe, ThinkRecipe)
+    return recipe.model_copy(update={"stages": tuple(METHODS["autothink"].stages(STEPS))})
+
+
 def recipe_for(method: Method, start: Path, seed: int) -> ThinkRecipe:
-    """Return the recipe of a method on the sums, which all share."""
-    base = load_recipe(RECIPES / "tiny.yaml", [f"seed={seed}"])
-    assert isinstance(base, ThinkRecipe)
-    reinforcement = {**base.reinforcement.model_dump(), **method.reinforcement}
+    """Return the recipe of a method that learns from the same start."""
+    base = first_recipe(seed)
     changed = {
         **base.model_dump(),
         "model": str(start),
         "warm_up": {},
         "stages": method.stages(STEPS),
-        "reinforcement": {**reinforcement, "mixed": 0.0},
+        "reinforcement": {**base.reinforcement.model_dump(), "mixed": 0.0, **method.reinforcement},
         "alarms": {"dead_reward": "warn"},
         "episodes": 3 * STEPS,
     }
@@ -133,11 +131,11 @@ def row_for(workshop: Workshop, job: Job) -> Row:
     """Do one job."""
     if job.part == "mixtures":
         return {**job.key, **mixture(workshop, job)}
-    tiny = load_recipe(RECIPES / "tiny.yaml")
-    assert isinstance(tiny, ThinkRecipe)
-    start = workshop.start(job.seed, tiny, "sums")
+    start = workshop.start(job.seed)
     if job.part == "speed":
         return {**job.key, **speed(recipe_for(METHODS["naive"], start, job.seed))}
+    if (job.part, job.method) == ("methods", "autothink"):
+        return {**job.key, **examined(ThinkReport.load(start.parent))}
     if job.part == "pruned":
         start = workshop.pruned(start)
     recipe = recipe_for(METHODS[job.method], start, job.seed)

@@ -96,13 +96,20 @@ class Grpo(SteppedLearner):
         """How completions are written for evaluation."""
         return self.student.sampling(self.max_tokens, 0.0)
 
+    @property
+    def finished(self) -> bool:
+        """Whether all steps after the warm-up were taken."""
+        steps = self.recipe.reinforcement.steps
+        return steps is not None and self.warm and self.done["all"] - self.done["warm_up"] >= steps
+
     def step(self) -> dict[str, float]:
         """Imitate, reinforce, or both."""
         self.done["all"] += 1
         if self.warm:
             return self._learn()
         self.done["warm_up"] += 1
-        norm, loss = self._imitate_alone()
+        how = self.recipe.warm_up
+        norm, loss = self._imitate_alone(1 - (1 - how.decay) * self.done["warm_up"] / how.steps)
         self.switch.observe(Observed(norm, warm_up=True))
         return {"loss": loss, "grad_norm": norm, "imitation": 1.0, **self._look_at_gap()}
 
@@ -151,11 +158,11 @@ class Grpo(SteppedLearner):
         """Return a copy of the model as it is now."""
         return copy.deepcopy(self.student.model).requires_grad_(False).eval()
 
-    def _imitate_alone(self) -> tuple[float, float]:
+    def _imitate_alone(self, rate: float = 1.0) -> tuple[float, float]:
         self.optimiser.zero_grad()
         loss = self._imitate(1.0)
         norm = self._gradient_norm()
-        self._update(self.recipe.imitation.learning_rate)
+        self._update(rate * self.recipe.imitation.learning_rate)
         return norm, loss
 
     def _imitate(self, weight: float) -> float:

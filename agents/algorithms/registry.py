@@ -66,6 +66,11 @@ class SteppedLearner(ABC):
     def course_type(cls) -> type[Course]:
         """Return how runs of this algorithm are prepared, judged and reported."""
 
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to learn, though the recipe would allow further steps."""
+        return False
+
     @abstractmethod
     def step(self) -> dict[str, float]:
         """Learn from one batch and return what to log, `reward` among it where there is one."""

@@ -23,6 +23,7 @@ from prunepolicy.agents.reasoning.think_report import ThinkReport, ThinkSeedsRep
 from prunepolicy.agents.recipe import RunRecipe
 from prunepolicy.agents.run_folder import BEST, Progress, RunFolder, seed_generators
 
+START = "start"
 THINK_PICTURE, HEALTH_PICTURE = "think.png", "health.png"
 JUDGED = ("accuracy", "tokens", "think", "cut_off")
 MODES: tuple[Think, ...] = ("auto", "always", "never")
@@ -64,8 +65,11 @@ class ThinkCourse(Course):
         return max(self.recipe.reinforcement.max_tokens)
 
     def save(self, name: str) -> None:
-        """Save model and tokenizer as an ordinary Hugging Face folder."""
-        self.run_folder.keep(self.learner.student.save, name)
+        """Save model and tokenizer as an ordinary Hugging Face folder; after a warm-up its end, too."""
+        learner = self.learner
+        self.run_folder.keep(learner.student.save, name)
+        if learner.warm and self.recipe.warm_up.steps and not (self.run_folder.path / START).is_dir():
+            self.run_folder.keep(Student(learner.start, learner.student.prompting).save, START)
 
     def conclude(self, progress: Progress) -> ThinkReport:
         """Examine the start and the best step on problems that chose nothing, and write the report."""

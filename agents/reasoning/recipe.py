@@ -20,6 +20,7 @@ class WarmUpRecipe(RecipePart):
 
     Attributes:
         steps: at most.
+        decay: share of the learning rate that is left at the last of them; it falls linearly.
         check: steps between looks at what thinking is worth; the warm-up ends when that is right.
         easy: by how much thinking may be ahead of answering at once, on the easiest third of the problems.
         hard: by how much it must be ahead on the hardest third.
@@ -28,6 +29,7 @@ class WarmUpRecipe(RecipePart):
     """
 
     steps: int = Field(default=0, ge=0)
+    decay: float = Field(default=1.0, gt=0, le=1)
     check: int = Field(default=50, ge=1)
     easy: float = Field(default=0.1, ge=0, le=1)
     hard: float = Field(default=0.4, ge=-1, le=1)
@@ -55,6 +57,7 @@ class ReinforcementRecipe(RecipePart):
     """One step of reinforcement learning.
 
     Attributes:
+        steps: after the warm-up, imitation included, with which the run ends; None goes on until `episodes`.
         prompts: per step.
         group: completions per prompt.
         max_tokens: of a completion, for every stage or one number for all of them.
@@ -69,6 +72,7 @@ class ReinforcementRecipe(RecipePart):
             says nothing about them.
     """
 
+    steps: int | None = Field(default=None, ge=1)
     prompts: int = Field(default=16, ge=1)
     group: int = Field(default=8, ge=2)
     max_tokens: tuple[int, ...] = Field(default=(96,), min_length=1)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prunepolicy.agents.reasoning.engines import Completions, Engine, Request, Sampling
+from prunepolicy.agents.reasoning.engines import Chunk, Completions, Engine, Request, Sampling
 from prunepolicy.agents.reasoning.engines.registry import Force
 from prunepolicy.agents.reasoning.prompting import Prompting
 from prunepolicy.agents.reasoning.tasks import Problem, tasks
@@ -139,8 +139,8 @@ class Roller:
             for one in groups
         ]
         starts = range(0, len(requests), self.chunk)
-        parts = [self.engine.generate(requests[start : start + self.chunk], sampling) for start in starts]
-        written = Completions.joined(parts, sampling.pad)
+        chunks = [Chunk(tuple(requests[start : start + self.chunk]), sampling) for start in starts]
+        written = Completions.joined(list(map(self.engine, chunks)), sampling.pad)
         prompts = tuple(request.prompt for request in requests for _ in range(request.count))
         owners = [one for one in groups for _ in range(one.count)]
         rows = [row[:n] for row, n in zip(written.tokens.tolist(), written.lengths.tolist(), strict=True)]

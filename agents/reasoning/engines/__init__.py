@@ -1,5 +1,12 @@
 """One file per engine that writes completions."""
 
-from prunepolicy.agents.reasoning.engines.registry import Completions, Engine, Request, Sampling, engines
+from prunepolicy.agents.reasoning.engines.registry import (
+    Chunk,
+    Completions,
+    Engine,
+    Request,
+    Sampling,
+    engines,
+)
 
-__all__ = ["Completions", "Engine", "Request", "Sampling", "engines"]
+__all__ = ["Chunk", "Completions", "Engine", "Request", "Sampling", "engines"]

@@ -62,6 +62,14 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Chunk:
+    """Requests that are carried out together, wherever that happens: a job for a worker."""
+
+    requests: tuple[Request, ...]
+    sampling: Sampling
+
+
+@dataclass(frozen=True)
 class Completions:
     """What was written, one row per completion, in the order of the requests.
 
@@ -104,7 +112,14 @@ class Completions:
 
 
 class Engine(ABC):
-    """Writes completions with one model, whose weights may change between calls."""
+    """Writes completions with one model, whose weights may change between calls.
+
+    An engine called with a chunk does that job, so that it can be the work of whatever maps jobs to workers.
+    """
+
+    def __call__(self, chunk: Chunk) -> Completions:
+        """Write all completions of a chunk."""
+        return self.generate(chunk.requests, chunk.sampling)
 
     @classmethod
     @abstractmethod
