@@ -9,7 +9,11 @@ BENCHMARKS := startup latency streaming quality small_models policies episodes p
 	think_bandit success_rate_control reasoning
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo models bench docs clean
+LEARNED := graph gradient_gates prunenet prunenet_published
+RUNS := --run 'graph=runs/graph/seed-{seed}' --run 'gradient gates=runs/gradient_gates/seed-{seed}' \
+	--run 'prunenet, mended=runs/prunenet/seed-{seed}' --run 'prunenet, published=runs/prunenet_published/seed-{seed}'
+
+.PHONY: help setup check test demo models learned bench docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,11 +35,17 @@ demo: $(VENV)/.demo-installed  ## prune SmolLM2-135M to 90 % of its parameters i
 models: setup  ## train the small language models that policies learn on, into models/ (half an hour)
 	$(BIN)/python benchmarks/small_models.py
 
+learned: models  ## train what the comparison of policies needs and lacks, three seeds each, and compare (hours)
+	for name in $(LEARNED); do \
+		$(BIN)/prunepolicy train configs/train/$$name.yaml --seeds 3 --out runs/$$name --resume || exit; \
+	done
+	$(BIN)/python benchmarks/policies.py $(RUNS) --json benchmarks/results/policies.json
+
 bench: setup  ## measure again what the documents show, into benchmarks/results/ (hours)
 	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit; done
 	@echo "Not repeated: rows on real text (benchmarks/quality.py --probe-text FILE), the 13 GiB cut"
 	@echo "(benchmarks/streaming.py --gib 13 --rounds 1 --json benchmarks/results/streaming_13gib.json),"
-	@echo "learned policies and other tools (benchmarks/policies.py --run NAME=FOLDERS --peers-python PATH)."
+	@echo "learned policies (make learned), other tools (benchmarks/policies.py --peers-python PATH)."
 
 docs: setup  ## regenerate the documents' tables and figures from benchmarks/results/
 	$(BIN)/python benchmarks/tables.py

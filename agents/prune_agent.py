@@ -27,6 +27,7 @@ from prunepolicy.agents.optimiser_state import packed, unpack
 from prunepolicy.agents.run_folder import seed_generators
 from prunepolicy.envs.prune_case import PruneCase
 from prunepolicy.envs.prune_env import PruneEnv
+from prunepolicy.metanet.graph import DECISIONS
 from prunepolicy.policy.base import sentence_of
 from prunepolicy.policy.kinds.graph import Graph
 from prunepolicy.policy.load import load_policy_folder
@@ -101,6 +102,10 @@ class PruneAgent:
             policy_kwargs=graph_policy(policy.network, float(np.log(self.config.std))),
             device="cpu",
         )
+        with torch.no_grad():
+            self.algorithm.policy.log_std[DECISIONS.index("ratio") + 1 :] += float(
+                np.log(self.config.emphases)
+            )
         self.algorithm.set_logger(Logger(None, output_formats=[]))
 
     def learn(self, total_timesteps: int, callback: MaybeCallback = None) -> Self:

@@ -27,6 +27,7 @@ class Contender:
         blocks: where else it takes part than in `selection`.
         repaired: the shapes (uniform or not) in which it is also measured with a ridge repair.
         mixes: takes part in budgets of parameters only, and may take layers, too, as graph policies may.
+        unlearned: as the policy was before it learned anything: what its statistics and rules are worth.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Contender:
     blocks: tuple[str, ...] = ("selection", "small")
     repaired: tuple[bool, ...] = ()
     mixes: bool = False
+    unlearned: bool = False
 
     def asked(self, budget: Budget) -> Budget | None:
         """Return what it is asked for in the place of `budget`; None where it takes no part."""
@@ -49,10 +51,10 @@ EVERYWHERE = ("selection", "small", "questions")
 CONTENDERS = [
     Contender("random", "random", blocks=EVERYWHERE),
     Contender("magnitude", "magnitude", seeds=1),
-    Contender("activation", "activation", blocks=EVERYWHERE),
+    Contender("activation", "activation", blocks=EVERYWHERE, repaired=(True,)),
     Contender("taylor", "taylor", seeds=1),
     Contender("fisher", "fisher", repaired=(False,)),
-    Contender("fisher, layers too", "fisher", blocks=("selection",), mixes=True),
+    Contender("fisher, layers too", "fisher", repaired=(True,), mixes=True),
     Contender("fisher x activation", "fisher_activation", blocks=EVERYWHERE, repaired=(True,)),
     Contender("greedy search", "greedy", "search", seeds=1),
     Contender("quadratic search", "qubo", "search"),
@@ -60,11 +62,18 @@ CONTENDERS = [
 ]
 
 
-def learned(option: str) -> Contender:
-    """Read `--run NAME=FOLDERS`; row policies learn at equal widths only, and their repair isn't shown."""
+def learned(option: str) -> list[Contender]:
+    """Read `--run NAME=FOLDERS`; row policies learn at equal widths only, and their repair isn't shown.
+
+    Graph policies take part twice, for they start from more than any criterion.
+    """
     name, _, folders = option.partition("=")
     shapes = () if "prunenet" in name.lower() else (True, False)
-    return Contender(name, folders, "learned", blocks=EVERYWHERE, repaired=shapes)
+    found = [Contender(name, folders, "learned", blocks=EVERYWHERE, repaired=shapes)]
+    if "graph" in name.lower():
+        before = replace(found[0], name=f"{name}, unlearned", group="rule", unlearned=True)
+        found.append(replace(before, blocks=("selection", "small")))
+    return found
 
 
 @dataclass(frozen=True)
@@ -95,9 +104,10 @@ def jobs(contenders: list[Contender], models: list[str]) -> Iterator[Job]:
             asked = [(c, c.asked(budget)) for c in here if "selection" in c.blocks]
             yield from (Job("selection", c, wanted, seed) for c, wanted in asked if wanted)
         for model in models:
-            small = [budget for budget in BUDGETS if budget.of == "ffn" and budget.uniform]
-            yield from (Job("small", c, b, seed, model) for b in small for c in here if "small" in c.blocks)
+            small = [budget for budget in BUDGETS if budget.uniform]
+            asked = [(c, c.asked(budget)) for budget in small for c in here if "small" in c.blocks]
+            yield from (Job("small", c, wanted, seed, model) for c, wanted in asked if wanted)
         if not seed:
             yield from (Job("questions", c, ASKED, seed) for c in here if "questions" in c.blocks)
-            hard = [b for b in BUDGETS if b.of == "ffn" and b.keep < 0.9]
-            yield from (Job("repaired", c, b, seed) for b in hard for c in here if b.uniform in c.repaired)
+            asked = [(c, c.asked(b)) for b in BUDGETS for c in here if b.uniform in c.repaired]
+            yield from (Job("repaired", c, wanted, seed) for c, wanted in asked if wanted)

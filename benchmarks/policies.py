@@ -19,6 +19,7 @@ import torch
 from contenders import BUDGETS, CONTENDERS, OFS, SEEDS, Contender, Job, jobs, learned
 from peer_rows import peer_rows
 from scoring import Results, Row, Scorer
+from torch import Tensor
 
 from prunepolicy.agents.collected import Collected
 from prunepolicy.agents.judge import JUDGING_SEED, Judge
@@ -32,9 +33,12 @@ from prunepolicy.pruning.cut import Edits
 from prunepolicy.pruning.edited import edited
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.plan import Plan
+from prunepolicy.pruning.probe import Probe
+from prunepolicy.pruning.repair import Patient, repairs
+from prunepolicy.pruning.repair.ridge import remember_moments
 from prunepolicy.pruning.stats import Stats
 
-SMALL = ("models/gpt_neox-1m", "models/phi3-2m", "models/llama-5m")
+SMALL = ("models/gpt_neox-1m", "models/gemma3-2m")
 SMALL_TEXTS = EvaluationRecipe(samples=64)
 SMALL_TEXT_SEED = JUDGING_SEED + 2
 """Training chooses on the text of one seed and reports on that of the next; this is neither."""
@@ -50,6 +54,7 @@ class Bench:
     collected: Collected = field(default_factory=Collected)
     policies: dict[tuple[str, int], Policy] = field(default_factory=dict)
     judges: dict[tuple[str, int], Judge] = field(default_factory=dict)
+    moments: dict[Probe, dict[str, tuple[Tensor, Tensor]]] = field(default_factory=dict)
     _seconds: dict[tuple[Any, ...], float] = field(default_factory=dict)
 
     def subject(self, name: str) -> Subject:
@@ -61,7 +66,8 @@ class Bench:
     def row(self, job: Job) -> Row:
         """Prune one way and score the result, without writing it."""
         policy = self.policies[job.contender.name, job.seed]
-        facts = job.place | {"policy": digest(policy)}
+        network = self.subject(job.model).checkpoint.fingerprint
+        facts = job.place | {"policy": digest(policy), "network": network}
         try:
             return facts | (self.judged if job.block == "small" else self.measured)(job, policy)
         except PrunePolicyError as error:
@@ -83,13 +89,22 @@ class Bench:
         subject, probe = self.subject(job.model), replace(policy.probe, seed=job.seed)
         plan, facts = self.planned(job, policy)
         repair = {"repaired": "ridge", "questions": policy.repair}.get(job.block)
-        edits = subject.repaired(replace(plan, repair=repair), probe) if repair else Edits()
+        edits = self.mended(subject, replace(plan, repair=repair), probe) if repair else Edits()
         model, tokenizer = subject.model, subject.tokenizer
         with edited(model, subject.checkpoint.graph, plan, edits):
             if job.block == "questions":
                 return facts | {"repair": repair} | self.scorer.answers(model, tokenizer)
             names = ("prose",) if job.seed else ("prose", "code")
             return facts | self.scorer.nll(model, tokenizer, names)
+
+    def mended(self, subject: Subject, plan: Plan, probe: Probe) -> Edits:
+        """Return what a repair changes, from second moments measured once for all plans."""
+        if self.moments.keys() != {probe}:
+            self.moments = {probe: {}}
+        patient = Patient(subject.checkpoint, subject.model, plan, subject.probe(probe), self.moments[probe])
+        if plan.repair == "ridge" and not patient.known:
+            remember_moments(patient)
+        return repairs[str(plan.repair)](patient)
 
     def planned(self, job: Job, policy: Policy) -> tuple[Plan, Row]:
         """Return a plan, its size, and the CPU seconds it took on an opened and loaded model."""
@@ -130,18 +145,26 @@ def opened(contenders: list[Contender], seeds: int) -> dict[tuple[str, int], Pol
     for contender in contenders:
         for seed in range(min(seeds, contender.seeds)):
             try:
-                found[contender.name, seed] = load_policy(contender.source.replace("{seed}", str(seed)))
+                policy = load_policy(contender.source.replace("{seed}", str(seed)))
+                found[contender.name, seed] = unlearned(policy) if contender.unlearned else policy
             except PrunePolicyError as error:
                 print(f"skipped: {contender.name}, seed {seed}: {error}", flush=True)
     return found
 
 
-def dense_row(bench: Bench) -> Row:
-    """Score the model as it is."""
+def unlearned(policy: Policy) -> Policy:
+    """Return a policy with the same settings that hasn't learned anything."""
+    torch.manual_seed(0)
+    return type(policy)(policy.config)
+
+
+def dense_row(bench: Bench, answers: bool) -> Row:
+    """Score the model as it is, with the questions if they are asked at all."""
     subject = bench.subject("smollm2-135m")
     model, tokenizer = subject.model, subject.tokenizer
     facts = {"params": cost_of(subject.checkpoint.graph).params}
-    return DENSE | facts | bench.scorer.nll(model, tokenizer) | bench.scorer.answers(model, tokenizer)
+    answered = bench.scorer.answers(model, tokenizer) if answers else {}
+    return DENSE | facts | bench.scorer.nll(model, tokenizer) | answered
 
 
 DENSE: Row = {
@@ -170,6 +193,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--of", choices=OFS, help="only these budgets")
     parser.add_argument("--keep", type=float, help="only these budgets")
+    parser.add_argument("--methods", nargs="*", help="only these")
     parser.add_argument("--blocks", nargs="*", help="only selection, small, questions or repaired")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/policies.json"))
     return parser.parse_args()
@@ -189,14 +213,16 @@ def main() -> None:
     """Measure what the results file lacks, row by row."""
     options = read_options()
     torch.set_num_threads(1)
-    contenders = [*CONTENDERS, *map(learned, options.run)]
+    contenders = [*CONTENDERS, *(contender for run in options.run for contender in learned(run))]
+    if options.methods:
+        contenders = [contender for contender in contenders if contender.name in options.methods]
     bench = Bench(Scorer.read(options.data), policies=opened(contenders, options.seeds))
     described = bench.scorer.described(bench.subject("smollm2-135m").dtype)
     described["contenders"] = [asdict(contender) for contender in contenders]
     results = Results(options.json, KEY, described)
     forget_retrained(results, bench.policies)
     if DENSE not in results:
-        results.add(dense_row(bench))
+        results.add(dense_row(bench, "questions" in (options.blocks or ["questions"])))
     there = [name for name in options.models if Path(name).is_dir()]
     for name in sorted({*options.models} - {*there}):
         print(f"skipped: there is no model in {name}", flush=True)

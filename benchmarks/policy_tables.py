@@ -46,7 +46,7 @@ class Place:
     text: str = "prose"
 
     def __str__(self) -> str:
-        where = "" if self.block == "selection" else f"{self.model.rpartition('/')[2]}: "
+        where = f"{self.model.rpartition('/')[2]}: " if self.block == "small" else ""
         return f"{where}keep {self.keep:g} of {self.of}, {SHAPES[self.uniform]}"
 
     def fits(self, row: Row) -> bool:
@@ -97,7 +97,8 @@ class Comparison:
     def places(self) -> list[Place]:
         """Return where methods were compared, the language model first."""
         names = ("of", "keep", "uniform", "block", "model")
-        found = {Place(*(r[n] for n in names)) for r in self.rows if r["block"] in ("selection", "small")}
+        blocks = ("selection", "small", "repaired")
+        found = {Place(*(r[n] for n in names)) for r in self.rows if r["block"] in blocks}
         return sorted(found, key=lambda p: (p.block, p.model, not p.uniform, p.of, -p.keep))
 
 
@@ -115,17 +116,21 @@ def policies(results: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def against_hand_made(found: Comparison) -> Iterator[str]:
+def against_hand_made(
+    found: Comparison,
+    blocks: Sequence[str] = ("selection", "small"),
+    title: str = "Learned policies against the best hand-made criterion",
+) -> Iterator[str]:
     """How much less than the best hand-made criterion the learned policies lose."""
-    learned = found.methods("selection", "learned")
+    learned = [name for group in ("rule", "learned") for name in found.methods(blocks[0], group)]
     rows = []
     for place in found.places():
         best = found.best_hand_made(place)
-        if best and learned:
+        if best and learned and place.block in blocks:
             shares = [_below(found.relative(method, place)) for method in learned]
             rows.append([place, f"{best[0]}: {best[1]:.3f}", *shares])
     if rows:
-        yield "### Learned policies against the best hand-made criterion\n"
+        yield f"### {title}\n"
         yield "How much lower (-) or higher (+) the median excess is than that of the criterion best there.\n"
         yield table(["budget", "best hand-made: excess", *learned], rows) + "\n"
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from graph_tables import graph_policies
 from policy_figure import plot_policies
 from policy_tables import Comparison, policies
 from quality_tables import plot_quality, quality, write_readme
@@ -22,6 +23,7 @@ Results = dict[str, Any]
 SECTIONS: dict[str, Callable[[Results], str]] = {
     "quality": quality,
     "policies": policies,
+    "graph_policies": graph_policies,
     "latency": latency,
     "startup": startup,
     "episodes": episodes,

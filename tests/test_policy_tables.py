@@ -68,3 +68,26 @@ def test_other_budgets_shapes_and_models_are_kept_apart(tables: ModuleType) -> N
     assert found.excess("graph", tables.Place("ffn", 0.7, False)) == [6.0]
     assert found.excess("graph", tables.Place("ffn", 0.7, True, "small", "models/llama-1m")) == [0.25]
     assert len(found.excess("graph", tables.Place("ffn", 0.7, True))) == 3
+
+
+def test_what_a_policy_starts_from_stands_beside_what_it_learned(tables: ModuleType) -> None:
+    more = [row("graph, unlearned", "rule", prose=3.9)]
+    mended = {"block": "repaired"}
+    rows = [row("fisher", "hand-made", prose=3.5) | mended, row("graph", "learned", prose=3.4) | mended]
+    found = tables.Comparison([*compared(), *more, *rows])
+    before = "\n".join(tables.against_hand_made(found, ("selection",)))
+    assert "| keep 0.7 of ffn, equal widths | fisher: 1.000 | -10.0% | -25.0% |" in before
+    after = "\n".join(tables.against_hand_made(found, ("repaired",), "After a repair"))
+    assert after.startswith("### After a repair")
+    assert "| keep 0.7 of ffn, equal widths | fisher: 0.500 | -20.0% |" in after
+
+
+def test_graph_policies_take_part_twice() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        contenders = importlib.import_module("contenders")
+    names = [(c.name, c.unlearned) for c in contenders.learned("graph=runs/graph/seed-{seed}")]
+    assert names == [("graph", False), ("graph, unlearned", True)]
+    assert len(contenders.learned("prunenet, mended=runs/prunenet/seed-{seed}")) == 1
+    params = [job for job in contenders.jobs(contenders.CONTENDERS, []) if job.budget.of == "params"]
+    assert {"repaired", "selection"} <= {job.block for job in params}

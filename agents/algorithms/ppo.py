@@ -41,6 +41,7 @@ class PPOConfig(RecipePart):
         divergence: from the policy that played, beyond which a step learns no more from its episodes.
         entropy: weight of the entropy.
         std: spread of every decision at the start; decisions lie between -1 and 1.
+        emphases: that of emphases, as a share of `std`: what reorders units at random drowns what ratios do.
     """
 
     shaping: str = "quality"
@@ -54,6 +55,7 @@ class PPOConfig(RecipePart):
     divergence: float = Field(default=0.1, gt=0)
     entropy: float = Field(default=0.0, ge=0)
     std: float = Field(default=0.15, gt=0)
+    emphases: float = Field(default=1.0, gt=0)
 
 
 class Ppo(Learner):

@@ -16,6 +16,7 @@ from prunepolicy.pruning.allocators.registry import (
     kept_by_score,
     priced_like,
 )
+from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.stats import group_costs
 
@@ -27,8 +28,8 @@ Counts = dict[str, int]
 def global_rank(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
     """Remove the cheapest units, score per parameter, until the budget is met.
 
-    Where a whole layer or expert is the last to go and takes more than 1 % too much with it, it stays,
-    and smaller units go on.
+    Where the last to go is a whole layer, an expert or another unit of more than 1 % of the network, and
+    takes too much with it, it stays, and smaller units go on.
 
     Raises:
         UsageError: when the scores can't be compared across layers.
@@ -39,8 +40,9 @@ def global_rank(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
             "--policy fisher or taylor."
         )
     before, counts = _around_budget(task, multiple, {})
-    large = {group.name: before[group.name] for group in task.groups if group.prefix}
-    if large and _used(task, counts) < task.budget.keep - TOLERANCE:
+    coarse = TOLERANCE * cost_of(task.graph).params
+    large = {g.name: before[g.name] for g in task.groups if g.prefix or group_costs(task.graph, g) > coarse}
+    if 0 < len(large) < len(task.groups) and _used(task, counts) < task.budget.keep - TOLERANCE:
         _, others = _around_budget(task, multiple, large)
         counts = others if _used(task, others) <= task.budget.keep + 1e-12 else counts
     return {g.name: kept_by_score(g, task.scores[g.name], counts[g.name]) for g in task.groups}

@@ -87,6 +87,15 @@ def rise(agent: Ppo, case: PruneCase) -> float:
     return case.measure({group.name: env.plan().kept(group) for group in case.groups})
 
 
+def test_emphases_can_start_with_less_spread_than_ratios() -> None:
+    agent = PruneAgent(
+        Graph(GraphConfig(hidden=4)), [invented_case()], config=PPOConfig(std=0.2, emphases=0.5)
+    )
+    ratio, *others = agent.algorithm.policy.log_std.exp().tolist()
+    assert ratio == pytest.approx(0.2)
+    assert others == pytest.approx([0.1] * len(others))
+
+
 def test_equal_seeds_learn_the_same_and_others_do_not() -> None:
     first, second, other = learner(3), learner(3), learner(4)
     metrics = [[agent.step() for _ in range(2)] for agent in (first, second, other)]

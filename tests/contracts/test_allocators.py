@@ -16,6 +16,7 @@ from prunepolicy.pruning.allocators import Task, allocate, allocators
 from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.errors import BudgetError, PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.stats import group_costs
 from prunepolicy.pruning.units import UnitGraph
 
 NAMES = list(allocators)
@@ -119,6 +120,15 @@ def test_a_layer_too_large_for_the_budget_stays_and_channels_go_instead() -> Non
     kept = allocate("global_rank", replace(task, scores=scores))
     assert len(kept["layers"]) == graph["layers"].size
     assert task.meter(kept) == pytest.approx(0.93, abs=0.01)
+
+
+@pytest.mark.parametrize("seed", [7, 45, 79])
+def test_heads_too_large_for_the_budget_stay_and_channels_go_instead(seed: int) -> None:
+    adapter = adapter_for({"model_type": "llama"})
+    config = {**adapter.tiny(), "intermediate_size": 128}
+    task = task_for(adapter.units(config, adapter.shapes(config)), Budget(0.8, units=("ffn", "heads")), seed)
+    priced = {g.name: task.scores[g.name] * group_costs(task.graph, g) for g in task.groups}
+    assert 0.79 <= task.meter(allocate("global_rank", replace(task, scores=priced))) <= 0.8
 
 
 def test_global_rank_refuses_scores_that_cannot_be_compared() -> None:

@@ -16,7 +16,7 @@ from prunepolicy.pruning.edited import edited
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.repair import Patient, repairs
-from prunepolicy.pruning.repair.ridge import refit
+from prunepolicy.pruning.repair.ridge import refit, remember_moments, ridge
 from prunepolicy.pruning.units import UnitGraph
 
 Make = Callable[..., Checkpoint]
@@ -126,6 +126,21 @@ def test_families_that_cannot_be_repaired_are_refused_in_a_sentence(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         treated(tiny_checkpoint(family), name)
+
+
+def test_what_is_remembered_serves_every_plan(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint("llama")
+    model, inputs = checkpoint.adapter.load(checkpoint.folder, torch.float32), inputs_for(checkpoint)
+    known: dict[str, tuple[Tensor, Tensor]] = {}
+    for start in (0, 1):
+        plan = Plan({"layers.1.ffn": tuple(range(start, 48, 2))}, Budget(0.9), "test", repair="ridge")
+        patient = Patient(checkpoint, model, plan, inputs, known)
+        if not known:
+            remember_moments(patient)
+        again, anew = ridge(patient), ridge(Patient(checkpoint, model, plan, inputs))
+        assert again.tensors.keys() == anew.tensors.keys()
+        assert all(torch.equal(again.tensors[name], tensor) for name, tensor in anew.tensors.items())
+    assert known.keys() == {group.name for group in checkpoint.graph.of_kind("ffn")}
 
 
 @pytest.mark.parametrize("samples", [4, 40, 400])

@@ -1,0 +1,36 @@
+"""The comparison of graph policies with hand-made criteria: right after the cut, and after a repair."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from policy_tables import KEEPS, SHAPES, Comparison, Place, against_hand_made, ranking, seconds
+
+INTRODUCTION = """## Graph policies
+
+{model}, {dtype}, {machine}, one thread; {texts}. Nothing was chosen, and no policy learned, on them.
+Excess log-perplexity over the dense model in nats per token, as in the section above, from another
+machine; all rows of this section come from one run. `graph` decides how many layers go beside channels,
+in the order of what was measured without each; `unlearned` is the same policy before it learned
+anything: what the measuring and the usual number of layers are worth by themselves.
+"""
+AGAINST = {
+    ("selection",): "Right after the cut",
+    ("repaired",): "After the same ridge repair, first seed",
+    ("small",): "On families that nothing learned from, right after the cut",
+}
+
+
+def graph_policies(results: dict[str, Any]) -> str:
+    """Return the whole section."""
+    found = Comparison(results["rows"])
+    parts = [INTRODUCTION.format(**results)]
+    for blocks, title in AGAINST.items():
+        parts += against_hand_made(found, blocks, title)
+    for uniform, of in ((u, of) for u in SHAPES for of in ("ffn", "params")):
+        texts = [Place(of, keep, uniform, text=text) for text in ("prose", "code") for keep in KEEPS]
+        parts += ranking(f"All, of {of}, {SHAPES[uniform]}", found, texts)
+    for uniform, of in ((u, of) for u in SHAPES for of in ("ffn", "params")):
+        places = [Place(of, keep, uniform, "repaired") for keep in KEEPS]
+        parts += ranking(f"All after the repair, of {of}, {SHAPES[uniform]}", found, places)
+    return "\n".join([*parts, *seconds(found)])
