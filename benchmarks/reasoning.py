@@ -35,7 +35,7 @@ from prunepolicy.pruning.plan import Budget
 RECIPES = Path("configs/think")
 SEEDS = (0, 1, 2)
 FIRST = ("autothink", "naive", "shuffled")
-STEPS = 30
+STEPS = 40
 """Per stage; there are three."""
 KEEP = 0.7
 TASKS = {

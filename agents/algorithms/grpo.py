@@ -235,9 +235,7 @@ class Grpo(SteppedLearner):
                 self._imitate(imitation)
             row["grad_norm"] = self._gradient_norm()
             self._update(recipe.learning_rate)
-        row |= update.sums.metrics()
-        if start is None:
-            row |= self._drift(batch)
+        row |= {**update.sums.metrics(), **self._drift(batch)}
         self.done["reinforcing"] += 1
         for sentence in self.watch.look(row):
             self.steps.note(f"  [yellow]![/yellow] step {self.done['all']}: {sentence}")
@@ -253,6 +251,7 @@ class Grpo(SteppedLearner):
             )
 
     def _drift(self, batch: RolloutBatch) -> dict[str, float]:
+        """Measure now and then how far the model has moved from its start."""
         if self.done["reinforcing"] % self.recipe.reinforcement.drift:
             return {}
         part = batch.part(DRIFT_ROWS)

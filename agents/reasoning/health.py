@@ -19,7 +19,7 @@ class AlarmRecipe(RecipePart):
     """What to do when learning looks dead.
 
     Attributes:
-        patience: steps in a row after which an alarm is raised.
+        patience: measurements in a row after which an alarm is raised; drift is measured now and then.
         mode_collapse: all completions think, or none does.
         dead_reward: all rewards are the same within every group, so that nothing is learned.
         length_explosion: most completions are cut off.
@@ -37,35 +37,45 @@ class AlarmRecipe(RecipePart):
 
 @dataclass(frozen=True)
 class Alarm:
-    """When to raise it, and what to say."""
+    """When to raise it, and what to say.
 
-    sounds: Callable[[Row], bool]
+    Attributes:
+        reads: the metric it looks at; a step that doesn't log it changes nothing.
+    """
+
+    reads: str
+    sounds: Callable[[float], bool]
     sentence: str
 
 
 ALARMS = {
     "mode_collapse": Alarm(
-        lambda row: not 0.01 <= row["think"] <= 0.99,
+        "think",
+        lambda value: not 0.01 <= value <= 0.99,
         "The model has collapsed into one mode (think rate {think:.0%}): no group compares both any more. "
         "Add the balance term to this stage, or reinforcement.force=half.",
     ),
     "dead_reward": Alarm(
-        lambda row: row["zero_variance"] >= 1,
+        "zero_variance",
+        lambda value: value >= 1,
         "All rewards are equal within every group, so nothing is learned (mean reward {reward:.2f}): "
         "take easier or harder problems, or check the answers' format.",
     ),
     "length_explosion": Alarm(
-        lambda row: row["clipped_length"] > 0.5,
+        "clipped_length",
+        lambda value: value > 0.5,
         "{clipped_length:.0%} of the completions are cut off: raise reinforcement.max_tokens, or pay for "
         "brevity.",
     ),
     "drift": Alarm(
-        lambda row: row.get("kl", 0.0) > 1.0,
+        "kl",
+        lambda value: value > 1.0,
         "The model has moved {kl:.1f} nats per token away from its start: lower the learning rate, or set "
         "reinforcement.objective.kl.",
     ),
     "verifier_errors": Alarm(
-        lambda row: row["verifier_errors"] > 0.1,
+        "verifier_errors",
+        lambda value: value > 0.1,
         "{verifier_errors:.0%} of the answers couldn't be checked; their rewards mean nothing.",
     ),
 }
@@ -90,8 +100,10 @@ class Watch:
         """
         sentences = []
         for name, alarm in ALARMS.items():
+            if alarm.reads not in row:
+                continue
             reaction: Reaction = getattr(self.recipe, name)
-            self.held[name] = self.held.get(name, 0) + 1 if alarm.sounds(row) else 0
+            self.held[name] = self.held.get(name, 0) + 1 if alarm.sounds(row[alarm.reads]) else 0
             if reaction == "off" or self.held[name] != self.recipe.patience:
                 continue
             sentence = alarm.sentence.format(**row)

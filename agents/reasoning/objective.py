@@ -60,12 +60,10 @@ class Loss:
     Attributes:
         value: with gradients.
         clipped: number of tokens at which the clip took the gradient away.
-        divergence: sum over tokens of the divergence from the start; 0 where nothing reads it.
     """
 
     value: Tensor
     clipped: float
-    divergence: float
 
 
 def token_weights(mask: Tensor, mode_weight: float | None) -> Tensor:
@@ -102,7 +100,7 @@ def clipped_loss(scored: Scored, advantages: Tensor, weights: Tensor, recipe: Ob
     if scored.start is not None:
         divergence = divergence_of(scored.now, scored.start) * scored.mask
     value = (weights * (recipe.kl * divergence - surrogate)).sum()
-    return Loss(value, float(lost.sum()), float(divergence.detach().sum()))
+    return Loss(value, float(lost.sum()))
 
 
 def divergence_of(now: Tensor, start: Tensor) -> Tensor:

@@ -36,17 +36,15 @@ class Sums:
 
     tokens: float = 0.0
     clipped: float = 0.0
-    kl: float = 0.0
     entropy: float = 0.0
     mode_entropy: float = 0.0
     rows: int = 0
 
-    def add(self, scores: TokenScores, clipped: float, kl: float) -> None:
+    def add(self, scores: TokenScores, clipped: float) -> None:
         """Add a micro-batch."""
         closing = scores.closing.clamp(1e-9, 1 - 1e-9)
         self.tokens += float(scores.mask.sum())
         self.clipped += clipped
-        self.kl += kl
         self.entropy += float(scores.entropy[:, 1:].sum())
         self.mode_entropy += float(-(closing * closing.log() + (1 - closing) * (1 - closing).log()).sum())
         self.rows += len(closing)
@@ -55,7 +53,6 @@ class Sums:
         """Return means: of all tokens, of the first ones' choice of mode, and of all but the first ones."""
         return {
             "clipped_ratio": self.clipped / max(1.0, self.tokens),
-            "kl": self.kl / max(1.0, self.tokens),
             "entropy": self.entropy / max(1.0, self.tokens - self.rows),
             "mode_entropy": self.mode_entropy / max(1, self.rows),
         }
@@ -92,7 +89,7 @@ class Reinforcement:
             started = self._started(prompts, completions)
             scored = Scored(scores.log_probs, drawn, scores.mask, started)
             loss = clipped_loss(scored, advantages[chosen].to(device), weights[places, :width], self.recipe)
-            self.sums.add(scores, loss.clipped, loss.divergence)
+            self.sums.add(scores, loss.clipped)
             yield loss.value
 
     def _drawn(self, batch: RolloutBatch, rows: Sequence[int], scores: TokenScores) -> Tensor:

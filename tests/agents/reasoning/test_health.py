@@ -41,6 +41,8 @@ def test_an_alarm_that_stops_says_how_to_go_on() -> None:
         watch.look({**HEALTHY, **SICK["dead_reward"]})
 
 
-def test_what_was_not_measured_raises_nothing() -> None:
-    row = {name: value for name, value in HEALTHY.items() if name != "kl"}
-    assert Watch(AlarmRecipe(patience=1)).look(row) == []
+def test_steps_that_do_not_measure_change_nothing() -> None:
+    watch = Watch(AlarmRecipe(patience=2))
+    between = {name: value for name, value in HEALTHY.items() if name != "kl"}
+    far = {**HEALTHY, "kl": 3.0}
+    assert [len(watch.look(row)) for row in (far, between, between, far)] == [0, 0, 0, 1]

@@ -111,7 +111,6 @@ def test_micro_batches_add_up_to_the_batch(student: Student) -> None:
         for loss in update.losses(batch, advantages, range(12)):
             loss.backward()
         gradients.append(gradient_of(student))
-        assert update.sums.metrics()["kl"] == pytest.approx(0, abs=1e-6)
         assert update.sums.rows == 12
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-3)
     rows = [(list(prompt), tokens) for prompt, tokens in zip(batch.prompts, batch.tokens, strict=True)]
