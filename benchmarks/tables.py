@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cluster_tables import cluster
 from graph_tables import graph_policies
 from policy_figure import plot_policies
 from policy_tables import Comparison, policies
@@ -34,6 +35,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "small_models": small_models,
     "think_bandit": think_bandit,
     "success_rate_control": success_rate_control,
+    "cluster": cluster,
 }
 """One per results file, in the order of the document."""
 
