@@ -31,9 +31,13 @@ WORK = '''
 
     def once(flag, sign):
         """Send the worker's process a signal, the first time."""
-        if flag and os.getpid() != DRIVER and not Path(flag).exists():
-            Path(flag).touch()
-            os.kill(os.getpid(), sign)
+        if not flag or os.getpid() == DRIVER:
+            return
+        try:
+            Path(flag).touch(exist_ok=False)
+        except FileExistsError:
+            return
+        os.kill(os.getpid(), sign)
 
     def square(job):
         number, flag, sign = job
