@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from prunepolicy.agents.recipe import RecipePart
 from prunepolicy.pruning.errors import PrunePolicyError
 
-Reaction = Literal["off", "warn", "stop"]
+
+def _word(value: Any) -> Any:
+    """Return the word that was written: YAML takes a bare `off` for a truth value."""
+    return "off" if value is False else value
+
+
+Reaction = Annotated[Literal["off", "warn", "stop"], BeforeValidator(_word)]
 Row = Mapping[str, float]
 
 

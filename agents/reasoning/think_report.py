@@ -74,9 +74,10 @@ class ThinkReport(RunReport):
         saved = 1 - now.tokens / always.tokens
         change = now.accuracy - always.accuracy
         kept = "at equal accuracy" if abs(change) < 0.01 else f"at {change:+.1%} accuracy"
-        tokens = f"{saved:.0%} fewer" if saved > 0 else f"{-saved:.0%} more"
+        tokens = f"{saved:.0%} fewer tokens than" if saved > 0 else f"{-saved:.0%} more tokens than"
+        tokens = "as many tokens as" if abs(saved) < 0.005 else tokens
         rate = f"it thinks {now.think:.0%} of the time, {now.think_slope:+.0%} from easy to hard problems"
-        return f"{tokens} tokens than always thinking, {kept}; {rate}."
+        return f"{tokens} always thinking, {kept}; {rate}.".capitalize()
 
     @property
     def derived(self) -> dict[str, Any]:

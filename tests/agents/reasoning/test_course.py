@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,5 @@ def test_figures_compare_with_the_start_that_always_thinks() -> None:
     assert figures["E-F1"] == pytest.approx(2 * gained * saved / (gained + saved))
     assert figures["AES"] == pytest.approx(0.6 + 3 * 0.02 / 0.9)
     assert report.verdict.startswith("60% fewer tokens than always thinking, at +2.0% accuracy")
+    same = replace(report, learned={**learned, "auto": start["always"]})
+    assert same.verdict.startswith("As many tokens as always thinking, at equal accuracy")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from prunepolicy.agents.reasoning.health import ALARMS, AlarmRecipe, Watch
 from prunepolicy.pruning.errors import PrunePolicyError
@@ -46,3 +47,7 @@ def test_steps_that_do_not_measure_change_nothing() -> None:
     between = {name: value for name, value in HEALTHY.items() if name != "kl"}
     far = {**HEALTHY, "kl": 3.0}
     assert [len(watch.look(row)) for row in (far, between, between, far)] == [0, 0, 0, 1]
+
+
+def test_the_word_off_may_stand_bare_in_yaml() -> None:
+    assert AlarmRecipe.model_validate(yaml.safe_load("{dead_reward: off, drift: 'off'}")).dead_reward == "off"
