@@ -32,6 +32,7 @@ READ = {
     "scored": "weight products",
     "activations": "activations",
     "gradients": "gate gradients",
+    "drops": "single drops of layers",
 }
 
 
