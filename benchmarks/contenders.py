@@ -72,7 +72,7 @@ def learned(option: str) -> list[Contender]:
     found = [Contender(name, folders, "learned", blocks=EVERYWHERE, repaired=shapes)]
     if "graph" in name.lower():
         before = replace(found[0], name=f"{name}, unlearned", group="rule", unlearned=True)
-        found.append(replace(before, blocks=("selection", "small")))
+        found.append(replace(before, blocks=("selection", "small"), repaired=(True,)))
     return found
 
 
@@ -96,18 +96,24 @@ class Job:
         }  # fmt: skip
 
 
-def jobs(contenders: list[Contender], models: list[str]) -> Iterator[Job]:
-    """Yield every row, the first seed of everything before the others."""
+def jobs(contenders: list[Contender], models: list[str], multiple_of: int | None = None) -> Iterator[Job]:
+    """Yield every row, the first seed of everything before the others.
+
+    Args:
+        multiple_of: for widths under budgets of parameters; without it the widest that come within 1 % of
+            the budget are taken, so that methods which mix kinds of unit spend more of it than others.
+    """
+    budgets = [replace(b, multiple_of=multiple_of) if b.of == "params" else b for b in BUDGETS]
     for seed in range(SEEDS):
         here = [contender for contender in contenders if seed < contender.seeds]
-        for budget in BUDGETS:
+        for budget in budgets:
             asked = [(c, c.asked(budget)) for c in here if "selection" in c.blocks]
             yield from (Job("selection", c, wanted, seed) for c, wanted in asked if wanted)
         for model in models:
-            small = [budget for budget in BUDGETS if budget.uniform]
+            small = [budget for budget in budgets if budget.uniform]
             asked = [(c, c.asked(budget)) for budget in small for c in here if "small" in c.blocks]
             yield from (Job("small", c, wanted, seed, model) for c, wanted in asked if wanted)
         if not seed:
             yield from (Job("questions", c, ASKED, seed) for c in here if "questions" in c.blocks)
-            asked = [(c, c.asked(b)) for b in BUDGETS for c in here if b.uniform in c.repaired]
+            asked = [(c, c.asked(b)) for b in budgets for c in here if b.uniform in c.repaired]
             yield from (Job("repaired", c, wanted, seed) for c, wanted in asked if wanted)

@@ -10,9 +10,10 @@ INTRODUCTION = """## Graph policies
 
 {model}, {dtype}, {machine}, one thread; {texts}. Nothing was chosen, and no policy learned, on them.
 Excess log-perplexity over the dense model in nats per token, as in the section above, from another
-machine; all rows of this section come from one run. `graph` decides how many layers go beside channels,
-in the order of what was measured without each; `unlearned` is the same policy before it learned
-anything: what the measuring and the usual number of layers are worth by themselves.
+machine; all rows of this section were measured there. Where parameters are budgeted, widths are
+multiples of {multiple_of}, so that every method spends the whole budget. `graph` decides how many layers go
+beside channels, in the order of what was measured without each; `unlearned` is the same policy before it
+learned anything: what the measuring and the usual number of layers are worth by themselves.
 """
 AGAINST = {
     ("selection",): "Right after the cut",

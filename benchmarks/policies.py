@@ -193,6 +193,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--of", choices=OFS, help="only these budgets")
     parser.add_argument("--keep", type=float, help="only these budgets")
+    parser.add_argument("--uniform", action="store_true", help="only equal widths")
+    parser.add_argument("--multiple-of", type=int, help="for widths, where parameters are budgeted")
     parser.add_argument("--methods", nargs="*", help="only these")
     parser.add_argument("--blocks", nargs="*", help="only selection, small, questions or repaired")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/policies.json"))
@@ -205,6 +207,7 @@ def wanted(job: Job, options: argparse.Namespace) -> bool:
         job.seed < options.seeds
         and options.of in (None, job.budget.of)
         and options.keep in (None, job.budget.keep)
+        and (job.budget.uniform or not options.uniform)
         and (options.blocks is None or job.block in options.blocks)
     )
 
@@ -218,6 +221,7 @@ def main() -> None:
         contenders = [contender for contender in contenders if contender.name in options.methods]
     bench = Bench(Scorer.read(options.data), policies=opened(contenders, options.seeds))
     described = bench.scorer.described(bench.subject("smollm2-135m").dtype)
+    described["multiple_of"] = options.multiple_of
     described["contenders"] = [asdict(contender) for contender in contenders]
     results = Results(options.json, KEY, described)
     forget_retrained(results, bench.policies)
@@ -226,7 +230,7 @@ def main() -> None:
     there = [name for name in options.models if Path(name).is_dir()]
     for name in sorted({*options.models} - {*there}):
         print(f"skipped: there is no model in {name}", flush=True)
-    for job in jobs(contenders, there):
+    for job in jobs(contenders, there, options.multiple_of):
         known = (job.contender.name, job.seed) in bench.policies
         if known and wanted(job, options) and job.place not in results:
             results.add(bench.row(job))
