@@ -12,7 +12,7 @@ from prunepolicy.agents.cluster import LocalRunner, Runner, Shared
 from prunepolicy.agents.collected import Collected
 from prunepolicy.agents.recipe import EvaluationRecipe
 from prunepolicy.agents.subject import Subject
-from prunepolicy.policy.base import Instruments, Policy
+from prunepolicy.policy.base import Policy
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.gates import masked
 from prunepolicy.pruning.perplexity import perplexity
@@ -93,8 +93,9 @@ class Judge:
     def plan(self, subject: Subject, policy: Policy, budget: Budget) -> Plan:
         """Let `policy` plan for one of the models."""
         graph, probe = subject.checkpoint.graph, replace(policy.probe, seed=self.seed)
-        stats = self.collected.stats(subject, policy.needs(graph, budget), probe)
-        return policy.plan(graph, stats, budget, Instruments(seconds=subject.seconds(budget)))
+        needs = policy.needs(graph, budget)
+        stats = self.collected.stats(subject, needs, probe)
+        return policy.plan(graph, stats, budget, subject.instruments(needs, budget, probe))
 
     @property
     def excess(self) -> Shared[Excess]:

@@ -115,13 +115,15 @@ class Subject(OpenedModel):
         """Let `policy` decide, with statistics refreshed between rounds where it works in rounds."""
         needs = policy.needs(self.checkpoint.graph, budget)
         stats = self.stats(needs, probe)
-        instruments = Instruments(
-            refresh=(lambda plan: self.stats(needs, probe, plan)) if needs & MEASURED else None,
-            seconds=self.seconds(budget),
-        )
+        instruments = self.instruments(needs, budget, probe)
         with self.steps.step(f"plan: {budget}, by {policy.name}"):
             plan = policy.plan(self.checkpoint.graph, stats, budget, instruments)
         return plan.with_fingerprint(self.checkpoint.fingerprint)
+
+    def instruments(self, needs: set[Need], budget: Budget, probe: Probe) -> Instruments:
+        """Return what a policy with these `needs` may ask for while it plans."""
+        again = lambda plan: self.stats(needs, probe, plan)  # noqa: E731
+        return Instruments(again if needs & MEASURED else None, self.seconds(budget))
 
     def repaired(self, plan: Plan, probe: Probe) -> Edits:
         """Compute what the plan's repair changes; nothing for a plan without repair."""

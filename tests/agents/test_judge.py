@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from prunepolicy.agents.subject import Subject
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.plan import Budget
+from prunepolicy.pruning.probe import Probe
 
 
 def test_budgets_that_differ_have_scores_of_their_own(
@@ -35,3 +37,15 @@ def test_budgets_that_differ_have_scores_of_their_own(
         "tiny, keep 0.8 of params from ffn and heads",
         "tiny, keep 0.8 of params from ffn and heads per layer",
     ]
+
+
+def test_policies_that_work_in_rounds_are_judged_in_rounds(
+    tiny_checkpoint: Callable[..., Checkpoint], byte_tokenizer: Any
+) -> None:
+    checkpoint = tiny_checkpoint("llama", vocab_size=258, intermediate_size=64, num_hidden_layers=3)
+    byte_tokenizer.save_pretrained(checkpoint.folder)
+    subject, budget = Subject("tiny", checkpoint, Hardware("cpu", "float32")), Budget(0.5, "ffn")
+    policy = load_policy("activation").with_settings(samples=4, length=16).in_rounds(3)
+    judged = Judge((subject,), (budget,), EvaluationRecipe()).plan(subject, policy, budget)
+    assert judged.keep == subject.plan(policy, budget, Probe(samples=4, length=16)).keep
+    assert judged.keep != subject.plan(policy.in_rounds(1), budget, Probe(samples=4, length=16)).keep
