@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import transformers
 
-from prunepolicy.agents.report import PruneReport
+from prunepolicy.agents.prune.report import PruneReport
 from prunepolicy.cli import main, prune_main
 from prunepolicy.pruning.plan import Plan
 
