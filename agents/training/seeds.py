@@ -1,8 +1,9 @@
-"""Several runs at once: recipes, and seeds of each, in run folders of their own, and the best of what they learned."""
+"""Several runs at once: recipes, and seeds of each, in folders of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,7 @@ class Seeds:
         return left
 
     def conclude(self) -> Report:
-        """Return the finished run's report; of several, choose by the score that chooses steps, and sum up."""
+        """Return the run's report; of several, choose by the score that chooses steps, and sum up."""
         reports = [self._course.report_type.load(self._folder_of(recipe)) for recipe in self._recipes]
         if self.count == 1:
             only: RunReport = reports[0]
@@ -98,8 +99,9 @@ def train_apart(
             raise UsageError(f"Two recipes would train in {one.folder}; give one of them another file name.")
         one.check_folder()
     orders = [order for one in sets for order in one.orders(steps)]
-    reports = RunsApart(command, steps).reports(runner or LocalRunner(), orders)
-    with watched(orders, steps):
-        for order, _ in zip(orders, reports, strict=True):
+    runner = runner or LocalRunner()
+    # In this process the runs say themselves how far they are.
+    with nullcontext() if isinstance(runner, LocalRunner) else watched(orders, steps):
+        for order, _ in zip(orders, RunsApart(command, steps).reports(runner, orders), strict=True):
             steps.note(f"{order.folder}: finished")
     return [one.conclude() for one in sets]
