@@ -124,7 +124,9 @@ def split(name: str, learn: Images, judge: Images | None, sizes: tuple[int, int,
 def shrunk(images: ImageSet, side: int) -> ImageSet:
     """Return the same images at a smaller side."""
     if not 0 < side <= images.side:
-        raise UsageError(f"{images.name} has images of {images.side} pixels; a side of {side} is not in them.")
+        raise UsageError(
+            f"{images.name} has images of {images.side} pixels; a side of {side} is not in them."
+        )
     parts = {part: getattr(images, part).shrunk(side) for part in ("train", "validation", "test")}
     mean, deviation = _moments(parts["train"].pixels)
     return replace(images, **parts, mean=mean, deviation=deviation)
@@ -137,4 +139,3 @@ def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 def _averaged(pixels: Tensor, side: int) -> Tensor:
     return functional.adaptive_avg_pool2d(pixels.float(), side).round().to(torch.uint8)
-

@@ -28,7 +28,9 @@ class Shapes(ImageSource):
         generator = torch.Generator().manual_seed(0)
         labels = torch.randint(4, (COUNT,), generator=generator)
         shifts = torch.randint(SIDE, (COUNT, 2), generator=generator).tolist()
-        clean = torch.stack([_shape(int(k)).roll(tuple(s), (0, 1)) for k, s in zip(labels, shifts, strict=True)])
+        clean = torch.stack(
+            [_shape(int(k)).roll(tuple(s), (0, 1)) for k, s in zip(labels, shifts, strict=True)]
+        )
         noisy = 190 * clean + NOISE * torch.randn(clean.shape, generator=generator)
         pixels = (noisy + 30).clamp(0, 255).to(torch.uint8)
         return Found(NAME, Images(pixels[:, None], labels), None)

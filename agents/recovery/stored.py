@@ -1,0 +1,62 @@
+"""Networks as folders: saved whole or not at all, loaded, cut."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunepolicy.agents.opened_model import Hardware
+from prunepolicy.agents.subject import Subject
+from prunepolicy.policy.base import Policy
+from prunepolicy.pruning import convnets
+from prunepolicy.pruning.atomic import check_target, partial_folder, publish
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.cost import cost_of
+from prunepolicy.pruning.cut import finish, prepare
+from prunepolicy.pruning.plan import Budget, Plan
+
+IN_FULL = Hardware("cpu", "float32")
+"""Small networks are planned for where nothing is rounded."""
+
+
+def save_network(model: nn.Module, target: Path) -> None:
+    """Write a network into a folder that replaces what is there in one step."""
+    check_target(target, overwrite=True)
+    prepared = partial_folder(target)
+    shutil.rmtree(prepared, ignore_errors=True)
+    anyhow: Any = model
+    if hasattr(model, "save_pretrained"):
+        anyhow.save_pretrained(prepared)
+    else:
+        convnets.save(model, prepared)
+    publish(prepared, target)
+
+
+def load_network(folder: Path) -> nn.Module:
+    """Load a network that `save_network` or a cut wrote."""
+    checkpoint = Checkpoint.open(folder)
+    return checkpoint.adapter.load(checkpoint.folder, torch.float32)
+
+
+def cut_network(source: Path, target: Path, policy: Policy, budget: Budget, seed: int = 0) -> Plan:
+    """Let a policy plan for the network in `source`, and write what stays into `target`.
+
+    Raises:
+        BudgetError: when the budget can't be met.
+    """
+    subject = Subject(source.name, Checkpoint.open(source), IN_FULL)
+    plan = subject.plan(policy, budget, replace(policy.probe, seed=seed))
+    folder = prepare(subject.checkpoint, plan, target)
+    finish(folder)
+    publish(folder, target)
+    return plan
+
+
+def operations(folder: Path) -> float:
+    """Return the operations for one input of the network in `folder`."""
+    return cost_of(Checkpoint.open(folder).graph).flops
