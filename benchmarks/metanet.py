@@ -209,16 +209,21 @@ def baselines(bench: Bench, strength: float) -> None:
 
 def chosen_strength(bench: Bench) -> float:
     """Return the penalty whose networks are best after the hardest cut, on validation images."""
-    found = {}
-    for strength in STRENGTHS:
-        graph = lambda folder: Checkpoint.open(folder).graph  # noqa: E731
-        penalty = lambda model, folder, s=strength: GroupPenalty(graph(folder), s)  # noqa: E731
-        name = f"tuned-{strength:g}"
-        source = bench.before(name, TUNING_SEED, penalty)
-        model = load_network(bench.pruned(name, source, GROUP_NORM, TUNING_SEED, max(SPEEDUPS)))
-        found[strength] = Fit(bench.task, AFTER, TUNING_SEED).train(model)[-1].score
-        print(f"strength {strength:g}: validation {found[strength]:.4f}", flush=True)
+    found = {strength: tried_strength(bench, strength) for strength in STRENGTHS}
+    print("validation by strength:", found, flush=True)
     return max(found, key=lambda strength: found[strength])
+
+
+def tried_strength(bench: Bench, strength: float) -> float:
+    """Return the validation accuracy after the hardest cut of a network that no row is about."""
+
+    def penalty(model: nn.Module, folder: Path) -> GroupPenalty:
+        return GroupPenalty(Checkpoint.open(folder).graph, strength)
+
+    name = f"tuned-{strength:g}"
+    source = bench.before(name, TUNING_SEED, penalty)
+    model = load_network(bench.pruned(name, source, GROUP_NORM, TUNING_SEED, max(SPEEDUPS)))
+    return Fit(bench.task, AFTER, TUNING_SEED).train(model)[-1].score
 
 
 def main() -> None:

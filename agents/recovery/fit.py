@@ -98,7 +98,8 @@ class Fit:
         Raises:
             PrunePolicyError: when the loss is no number any more.
         """
-        return _Training(self, model.to(memory_format=torch.channels_last)).run()
+        anyhow: Any = model  # torch types no memory format of modules
+        return _Training(self, anyhow.to(memory_format=torch.channels_last)).run()
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of one batch."""
