@@ -13,7 +13,7 @@ from prunepolicy.options import AsJson
 from prunepolicy.running import console_for, error_console
 
 if TYPE_CHECKING:
-    from prunepolicy.agents.run_report import Report
+    from prunepolicy.agents.training.run_report import Report
 
 RUNS = Path("runs")
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.", show_default=False)]
@@ -69,9 +69,9 @@ def train(
     """
     from prunepolicy.agents.cluster.open_runner import open_runner
     from prunepolicy.agents.progress import Steps
-    from prunepolicy.agents.recipe import load_recipe
-    from prunepolicy.agents.seeds import Seeds
-    from prunepolicy.agents.train import train
+    from prunepolicy.agents.training.recipe import load_recipe
+    from prunepolicy.agents.training.seeds import Seeds
+    from prunepolicy.agents.training.train import train
 
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
     console = error_console if as_json else console_for()
@@ -161,7 +161,7 @@ def policies(name: PolicyToShow = None, as_json: AsJson = False) -> None:
 
     prunepolicy policies runs/prunenet
     """
-    from prunepolicy.agents.catalogue import Catalogue, described
+    from prunepolicy.agents.zoo.catalogue import Catalogue, described
 
     if name is not None:
         print(described(name, RUNS, as_json).rstrip())

@@ -22,8 +22,8 @@ import typer
 import yaml
 
 from prunepolicy.agents.algorithms import algorithms
-from prunepolicy.agents.recipe import Recipe, load_recipe
-from prunepolicy.agents.train import train
+from prunepolicy.agents.training.recipe import Recipe, load_recipe
+from prunepolicy.agents.training.train import train
 from prunepolicy.cli import app, prune_app
 from prunepolicy.envs.prune_case import invented_case
 from prunepolicy.envs.prune_env import PruneEnv

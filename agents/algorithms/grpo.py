@@ -14,10 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from prunepolicy.agents.algorithms.registry import LearnerState, SteppedLearner, algorithms
-from prunepolicy.agents.course import Course
-from prunepolicy.agents.opened_model import Hardware
-from prunepolicy.agents.optimiser_state import packed, unpack
 from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.reasoning.demonstrations import Demonstrator
 from prunepolicy.agents.reasoning.engines import Sampling, engines
 from prunepolicy.agents.reasoning.gap import measured_gap
@@ -34,7 +32,9 @@ from prunepolicy.agents.reasoning.rollout_batch import (
 from prunepolicy.agents.reasoning.scoring import Scorer
 from prunepolicy.agents.reasoning.student import Student
 from prunepolicy.agents.reasoning.switches import Observed, Switch, switches
-from prunepolicy.agents.recipe import RunRecipe
+from prunepolicy.agents.training.course import Course
+from prunepolicy.agents.training.optimiser_state import packed, unpack
+from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.envs.thinking.schedule import Schedule
 from prunepolicy.envs.thinking.settings import built
 from prunepolicy.pruning.errors import PrunePolicyError

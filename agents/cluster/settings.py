@@ -9,7 +9,7 @@ from typing import Literal
 import yaml
 from pydantic import Field
 
-from prunepolicy.agents.recipe import RecipePart, checked
+from prunepolicy.agents.training.recipe import RecipePart, checked
 from prunepolicy.pruning.errors import UsageError, did_you_mean
 
 SHIPPED = Path(str(files("prunepolicy"))) / "configs" / "cluster"

@@ -11,7 +11,6 @@ from typing import ClassVar, Self, cast
 from prunepolicy.agents.algorithms import SteppedLearner
 from prunepolicy.agents.algorithms.grpo import Grpo
 from prunepolicy.agents.cluster import Runner
-from prunepolicy.agents.course import Course, Judgement
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.reasoning.engines import engines
 from prunepolicy.agents.reasoning.examination import Examination, Examiner, Think
@@ -20,8 +19,9 @@ from prunepolicy.agents.reasoning.recipe import ThinkRecipe
 from prunepolicy.agents.reasoning.rollout_batch import Roller
 from prunepolicy.agents.reasoning.student import Student
 from prunepolicy.agents.reasoning.think_report import ThinkReport, ThinkSeedsReport
-from prunepolicy.agents.recipe import RunRecipe
-from prunepolicy.agents.run_folder import BEST, Progress, RunFolder, seed_generators
+from prunepolicy.agents.training.course import Course, Judgement
+from prunepolicy.agents.training.recipe import RunRecipe
+from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
 
 START = "start"
 THINK_PICTURE, HEALTH_PICTURE = "think.png", "health.png"

@@ -115,7 +115,7 @@ def test_settings_are_data_that_no_wrong_value_enters() -> None:
 
 
 def load_from(data: dict[str, Any]) -> ClusterSettings:
-    from prunepolicy.agents.recipe import checked
+    from prunepolicy.agents.training.recipe import checked
 
     return checked(ClusterSettings, data, "here")
 
