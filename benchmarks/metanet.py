@@ -82,7 +82,7 @@ class Bench:
 
     def dense(self, seed: int) -> Path:
         """Return the trained network of a seed."""
-        build = lambda: NETWORK.build(self.task.images, seed)  # noqa: E731
+        build = lambda: NETWORK.build(self.task, seed)  # noqa: E731
         return self.network(f"dense-{seed}", lambda: self.trained(build(), DENSE, seed))
 
     def before(self, method: str, seed: int, penalty: Callable[[nn.Module, Path], Any] | None = None) -> Path:

@@ -9,9 +9,12 @@ from pydantic import Field
 from torch import nn
 
 from prunepolicy.agents.images.image_set import ImageSet
-from prunepolicy.agents.recipe import RecipePart
+from prunepolicy.agents.images.task import ImageTask
+from prunepolicy.agents.recovery.task import LearningTask
+from prunepolicy.agents.training.recipe import RecipePart
 from prunepolicy.pruning import convnets
 from prunepolicy.pruning.adapters import adapter_for
+from prunepolicy.pruning.errors import UsageError
 
 PUBLISHED = 16
 """Width of the first stage of a CIFAR ResNet as published."""
@@ -29,13 +32,18 @@ class NetworkRecipe(RecipePart):
     arch: str = "resnet20"
     width: int = Field(default=PUBLISHED, ge=1)
 
-    def build(self, images: ImageSet, seed: int) -> nn.Module:
-        """Return the network with random weights.
+    def build(self, task: LearningTask, seed: int) -> nn.Module:
+        """Return the network with random weights, for the images of `task`.
 
         Raises:
-            ValueError: when there is no such architecture.
+            UsageError: when the task has no images, or there is no such architecture.
         """
-        config = self.config(images)
+        if not isinstance(task, ImageTask):
+            raise UsageError(f"{self.arch} sees images; a recipe with texts takes a language model.")
+        try:
+            config = self.config(task.images)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return adapter_for(config).build(config)

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from prunepolicy.agents.images.image_set import ImageSet, shrunk, split
 from prunepolicy.agents.images.sources import read_images
-from prunepolicy.agents.recipe import RecipePart
 from prunepolicy.agents.recovery.task import Batch, LearningTask, Part, logits_of
+from prunepolicy.agents.training.recipe import RecipePart
 
 READ = 512
 """Images per batch where nothing is learned."""

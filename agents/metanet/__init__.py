@@ -1,1 +1,1 @@
-"""Metanetworks in use: networks to learn from, what happens to a network before and after its cut, reports."""
+"""Metanetworks in use: networks to learn from, what becomes of a network, reports."""

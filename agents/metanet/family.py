@@ -11,8 +11,8 @@ from prunepolicy.agents.cluster import Runner
 from prunepolicy.agents.cluster.files import Files, read_folder, write_folder
 from prunepolicy.agents.metanet.pipeline import Pipeline
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
-from prunepolicy.agents.opened_model import Hardware
 from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.recovery.fit import Fit
 from prunepolicy.agents.recovery.stored import save_network
 from prunepolicy.pruning.checkpoint import CONFIG

@@ -80,7 +80,7 @@ class Pipeline:
         def make() -> nn.Module:
             savepoint = Savepoint(self.folder / f"{name}.fit", f"{name} {recipe.model_dump_json()}")
             with self.steps.step(f"{name}: {recipe.epochs} epochs", recipe.epochs) as tick:
-                model = load_network(source).to(self._device)
+                model = load_network(source).to(self.task.device)
                 fit = Fit(
                     self.task, recipe, self.seed, teacher, savepoint=savepoint, dtype=self.dtype, tick=tick
                 )
@@ -104,10 +104,6 @@ class Pipeline:
         if not (target / CONFIG).is_file():
             save_network(make().cpu(), target)
         return target
-
-    @property
-    def _device(self) -> torch.device:
-        return next(iter(next(iter(self.task.inputs(2))).values())).device
 
 
 def ranking(recipe: PipelineRecipe) -> Heuristic:

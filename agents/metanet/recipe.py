@@ -10,8 +10,8 @@ from pydantic import Field
 from prunepolicy.agents.images.networks import NetworkRecipe
 from prunepolicy.agents.images.task import ImageRecipe
 from prunepolicy.agents.metanet.texts import LanguageNetworkRecipe, TextRecipe
-from prunepolicy.agents.recipe import RecipePart, RunEvaluation, RunRecipe
 from prunepolicy.agents.recovery.fit import FitRecipe
+from prunepolicy.agents.training.recipe import RecipePart, RunEvaluation, RunRecipe
 from prunepolicy.pruning.plan import Budget, Of
 
 
@@ -64,7 +64,7 @@ class FamilyRecipe(RecipePart):
     Attributes:
         folder: of a family that was trained before; None trains one.
         count: of networks.
-        held_out: of them that only judge; at least one, so that checkpoints are chosen on what nobody learned.
+        held_out: of them that only judge; checkpoints are chosen on what nobody learned from.
         training: of each from nothing.
     """
 

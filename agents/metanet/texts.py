@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from prunepolicy.agents.recipe import RecipePart
 from prunepolicy.agents.recovery.task import Batch, LearningTask, Part, logits_of
+from prunepolicy.agents.training.recipe import RecipePart
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.errors import UsageError
 
@@ -97,7 +97,7 @@ class TextTask(LearningTask):
         """Yield token ids of evenly spaced windows."""
         starts = torch.arange(0, len(self.train) - self.length, self.length)
         for some in starts.split(size):
-            yield {"input_ids": self._placed(self.train[some[:, None] + torch.arange(self.length)])["input_ids"]}
+            yield dict(self._placed(self.train[some[:, None] + torch.arange(self.length)]))
 
     def _placed(self, tokens: Tensor) -> Batch:
         return {"input_ids": tokens.to(self.device)}

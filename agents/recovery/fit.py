@@ -12,12 +12,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from prunepolicy.agents.optimiser_state import packed, unpack
-from prunepolicy.agents.recipe import RecipePart
 from prunepolicy.agents.recovery.distillation import Teacher
 from prunepolicy.agents.recovery.savepoint import Savepoint
 from prunepolicy.agents.recovery.sparsity import Penalty
 from prunepolicy.agents.recovery.task import Batch, LearningTask
+from prunepolicy.agents.training.optimiser_state import packed, unpack
+from prunepolicy.agents.training.recipe import RecipePart
 from prunepolicy.pruning.errors import PrunePolicyError
 
 MODEL = "model/"

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunepolicy.agents.opened_model import Hardware
-from prunepolicy.agents.subject import Subject
+from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.policy.base import Policy
 from prunepolicy.pruning import convnets
 from prunepolicy.pruning.atomic import check_target, partial_folder, publish

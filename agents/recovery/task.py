@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 Batch = dict[str, Tensor]
@@ -13,7 +14,13 @@ Part = Literal["validation", "test"]
 
 
 class LearningTask(ABC):
-    """Batches to learn on, and two parts to judge on: one to choose, one for the end."""
+    """Batches to learn on, and two parts to judge on: one to choose, one for the end.
+
+    Attributes:
+        device: that batches are on.
+    """
+
+    device: torch.device
 
     @abstractmethod
     def steps(self, size: int) -> int:
