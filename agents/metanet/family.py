@@ -13,8 +13,6 @@ from prunepolicy.agents.metanet.pipeline import Pipeline
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.prune.opened_model import Hardware
-from prunepolicy.agents.recovery.fit import Fit
-from prunepolicy.agents.recovery.stored import save_network
 from prunepolicy.pruning.checkpoint import CONFIG
 from prunepolicy.pruning.errors import UsageError
 
@@ -39,13 +37,11 @@ def trained_member(member: Member) -> Files:
     recipe = member.recipe
     hardware = Hardware(recipe.device, recipe.dtype)
     task = recipe.data.open(hardware.torch_device)
-    model = recipe.network.build(task, member.seed).to(hardware.torch_device)
-    Fit(task, recipe.family.training, member.seed, dtype=hardware.torch_dtype).train(model)
+    model = recipe.network.build(task, member.seed)
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        save_network(model, place / "dense")
-        pipeline = Pipeline(task, recipe.pipeline, place / "stages", member.seed, hardware.torch_dtype)
-        return read_folder(pipeline.prepared(place / "dense"))
+        pipeline = Pipeline(task, recipe.pipeline, Path(folder), member.seed, hardware.torch_dtype)
+        dense = pipeline.from_nothing(lambda: model, recipe.family.training)
+        return read_folder(pipeline.prepared(dense))
 
 
 @dataclass(frozen=True)
@@ -86,3 +82,8 @@ class Family:
     def seed_of(self, folder: Path) -> int:
         """Return the seed of a member."""
         return SEED_STRIDE * (self.recipe.seed + 1) + int(folder.name)
+
+
+def target_seed(seed: int, number: int) -> int:
+    """Return the seed of a network that judges a run in the end; no family has it."""
+    return SEED_STRIDE * (seed + 2) - 1 - number

@@ -45,6 +45,10 @@ class Pipeline:
     rewrite: Rewrite | None = None
     steps: Steps = field(default_factory=Steps)
 
+    def from_nothing(self, build: Callable[[], nn.Module], recipe: FitRecipe) -> Path:
+        """Return a network trained from random weights."""
+        return self._trained("0-trained", self._stage("0-random", build), recipe)
+
     def prepared(self, source: Path) -> Path:
         """Return the network after the first cut and the training that follows; the source without one."""
         if self.recipe.initial == 1:
