@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
+from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
 from pydantic import Field
 
 from prunepolicy.agents.algorithms.registry import LearnerState, SteppedLearner, algorithms
@@ -17,8 +18,7 @@ from prunepolicy.agents.metanet.recipe import MetanetRecipe
 from prunepolicy.agents.recovery.task import LearningTask
 from prunepolicy.agents.training.course import Course
 from prunepolicy.agents.training.optimiser_state import packed, unpack
-from prunepolicy.agents.training.recipe import RecipePart, RunRecipe, checked, policy_settings
-from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
+from prunepolicy.agents.training.recipe import RecipePart, RunRecipe, checked
 
 
 class MetaTraining(RecipePart):
@@ -54,12 +54,12 @@ class MetanetLearner(SteppedLearner):
     def __init__(self, recipe: MetanetRecipe, task: LearningTask, networks: Sequence[DataModel]) -> None:
         self.config = checked(MetaTraining, recipe.learner, "learner")
         self.task, self.networks, self.seed = task, networks, recipe.seed
-        self.policy = Metanet(policy_settings(recipe, "metanet", MetanetConfig))
-        self.policy.metanetwork.to(task.device)
-        parameters = self.policy.metanetwork.parameters()
+        self.policy = Metanet(recipe.policy_settings("metanet", MetanetConfig))
+        self.policy.network.to(task.device)
+        parameters = self.policy.network.parameters()
         rate, decay = self.config.learning_rate, self.config.weight_decay
         self.optimiser = torch.optim.AdamW(parameters, rate, weight_decay=decay)
-        self.meta_step = MetaStep(self.policy.metanetwork, self.config.objective, recipe.seed)
+        self.meta_step = MetaStep(self.policy.network, self.config.objective, recipe.seed)
         self.done = 0
 
     def step(self) -> dict[str, float]:
@@ -69,14 +69,14 @@ class MetanetLearner(SteppedLearner):
         self.optimiser.zero_grad()
         found = self.meta_step(network, self.task, list(itertools.islice(stream, self.config.batches)))
         if self.config.clip:
-            torch.nn.utils.clip_grad_norm_(self.policy.metanetwork.parameters(), self.config.clip)
+            torch.nn.utils.clip_grad_norm_(self.policy.network.parameters(), self.config.clip)
         self.optimiser.step()
         self.done += 1
         return found
 
     def state(self) -> LearnerState:
         """Return weights, optimiser moments, and where budgets and the multiplier are."""
-        weights = {f"metanetwork/{name}": tensor for name, tensor in self.policy.weights().items()}
+        weights = {f"network/{name}": tensor for name, tensor in self.policy.weights().items()}
         generator = {"generator": self.meta_step.generator.get_state()}
         data = {"done": self.done, "multiplier": self.meta_step.multiplier}
         return LearnerState({**weights, **packed(self.optimiser), **generator}, data)
@@ -84,7 +84,7 @@ class MetanetLearner(SteppedLearner):
     def restore(self, state: LearnerState) -> None:
         """Continue from what `state` returned."""
         names = self.policy.weights()
-        self.policy.metanetwork.load_state_dict({n: state.tensors[f"metanetwork/{n}"] for n in names})
+        self.policy.network.load_state_dict({n: state.tensors[f"network/{n}"] for n in names})
         unpack(self.optimiser, state.tensors)
         self.meta_step.generator.set_state(state.tensors["generator"])
         self.meta_step.multiplier, self.done = state.data["multiplier"], state.data["done"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import ClassVar, Self, cast
 
+from prunepolicy.policy.kinds.metanet import Metanet
 from torch import nn
 
 from prunepolicy.agents.algorithms import SteppedLearner
@@ -29,7 +30,6 @@ from prunepolicy.agents.recovery.task import LearningTask
 from prunepolicy.agents.training.course import Course, Judgement
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
-from prunepolicy.policy.kinds.metanet import Metanet
 from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.pruning.atomic import write_text
 
@@ -106,7 +106,9 @@ class MetanetCourse(Course):
         return report
 
     @classmethod
-    def summarise(cls, folder: Path, recipe: RunRecipe, reports: Sequence[MetanetReport]) -> MetanetSeedsReport:
+    def summarise(
+        cls, folder: Path, recipe: RunRecipe, reports: Sequence[MetanetReport]
+    ) -> MetanetSeedsReport:
         """Copy the chosen policy under the name of the whole."""
         report = MetanetSeedsReport(folder.name, str(folder), tuple(reports))
         policy = load_policy_folder(folder / f"seed-{report.chosen.recipe['seed']}" / BEST)

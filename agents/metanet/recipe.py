@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -11,7 +10,7 @@ from prunepolicy.agents.images.networks import NetworkRecipe
 from prunepolicy.agents.images.task import ImageRecipe
 from prunepolicy.agents.metanet.texts import LanguageNetworkRecipe, TextRecipe
 from prunepolicy.agents.recovery.fit import FitRecipe
-from prunepolicy.agents.training.recipe import RecipePart, RunEvaluation, RunRecipe
+from prunepolicy.agents.training.recipe import PolicyRecipe, RecipePart, RunEvaluation
 from prunepolicy.pruning.plan import Budget, Of
 
 
@@ -88,21 +87,17 @@ class MetanetEvaluation(RunEvaluation):
     reached: tuple[float, ...] = Field(default=(2.0, 3.0), min_length=1)
 
 
-class MetanetRecipe(RunRecipe):
+class MetanetRecipe(PolicyRecipe):
     """Everything that decides what a metanetwork learns, and what is done with it.
 
     Attributes:
         data: what networks are trained and judged on.
         network: their architecture.
-        policy: `kind: metanet` and its settings.
-        learner: settings of a step.
     """
 
     data: ImageRecipe | TextRecipe
     network: NetworkRecipe | LanguageNetworkRecipe = NetworkRecipe()
     family: FamilyRecipe = FamilyRecipe()
-    policy: dict[str, Any] = Field(default_factory=lambda: {"kind": "metanet"})
-    learner: dict[str, Any] = Field(default_factory=dict)
     pipeline: PipelineRecipe = PipelineRecipe()
     evaluation: MetanetEvaluation = MetanetEvaluation()
 

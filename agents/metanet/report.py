@@ -94,7 +94,12 @@ class MetanetReport(RunReport):
     def rows(self) -> list[tuple[str, ...]]:
         """The outcomes as text."""
         return [
-            (str(o.target), o.way, f"{o.reached:.2f}x", *(f"{s:.4f}" for s in (o.dense, o.right_after, o.recovered)))
+            (
+                str(o.target),
+                o.way,
+                f"{o.reached:.2f}x",
+                *(f"{s:.4f}" for s in (o.dense, o.right_after, o.recovered)),
+            )
             for o in self.outcomes
         ]
 
@@ -111,7 +116,9 @@ class MetanetReport(RunReport):
         console.print(use, highlight=False, soft_wrap=True)
 
     def _mean(self, speedup: float, rewritten: bool) -> float:
-        return mean(o.recovered for o in self.outcomes if o.speedup == speedup and (o.way == WITH) == rewritten)
+        return mean(
+            o.recovered for o in self.outcomes if o.speedup == speedup and (o.way == WITH) == rewritten
+        )
 
 
 @dataclass(frozen=True)
@@ -140,5 +147,7 @@ def plot_curves(curves: Mapping[str, Curve], path: Path) -> None:
     with picture(path, (6.4, 4.0)) as axes:
         for (name, curve), (colour, marker) in zip(curves.items(), LINES, strict=False):
             axes.plot(*zip(*curve.items(), strict=True), color=colour, marker=marker, label=name)
-        axes.set(xlabel="speed-up in operations", ylabel="score right after the cut", title="How it can be cut")
+        axes.set(
+            xlabel="speed-up in operations", ylabel="score right after the cut", title="How it can be cut"
+        )
         axes.legend()

@@ -213,7 +213,12 @@ def raiser(error: BaseException) -> Callable[..., None]:
     [
         ("pruning.cut._write_index", OSError(28, "No space left on device"), "The disk is full", True),
         ("agents.prune.job.measure", RuntimeError("boom\nmore"), "RuntimeError: boom", False),
-        ("agents.prune.evidence.write_card", PermissionError(13, "Permission denied"), "Permission denied", False),
+        (
+            "agents.prune.evidence.write_card",
+            PermissionError(13, "Permission denied"),
+            "Permission denied",
+            False,
+        ),
     ],
 )
 def test_failures_half_way_leave_nothing_that_confuses(
