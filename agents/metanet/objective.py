@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from prunepolicy.agents.recipe import RecipePart
+from prunepolicy.agents.training.recipe import RecipePart
 
 
 class ObjectiveRecipe(RecipePart):
