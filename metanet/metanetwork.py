@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -59,6 +60,12 @@ class Metanetwork(nn.Module):
         states, shares = reading.run(with_edges=True)
         changes = self.nodes.decode(graph, states) | reading.plan.tensors(shares)
         return dict(weights) | {name: reading.moved(name, change) for name, change in changes.items()}
+
+    def streamed(self) -> Metanetwork:
+        """Return this metanetwork, sharing its weights, on the path that needs the least memory."""
+        other = copy(self)
+        other.settings = replace(self.settings, path="streamed_blocks")
+        return other
 
     def node_states(self, graph: WeightGraph, weights: Weights) -> Tensor:
         """Return what the network has understood of every node, shape (nodes, hidden)."""

@@ -87,8 +87,9 @@ def prune(
     """
     from dataclasses import replace
 
-    from prunepolicy.agents.prune.job import carry_out, decide, holding, open_subject
+    from prunepolicy.agents.prune.job import carry_out, decide, holding, loaded, open_subject
     from prunepolicy.agents.prune.report_view import render
+    from prunepolicy.agents.prune.rewrite import rewritten
 
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
@@ -97,15 +98,16 @@ def prune(
         measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
     with nullcontext() if dry_run else holding(out, overwrite):
-        subject = open_subject(model, settings, out)
-        decided = decide(subject, policy, budget, settings)
-        if not as_json:
-            _show_plan(subject, decided)
-        elif dry_run:
-            print(decided.to_json(), end="")
-        if dry_run:
-            return
-        report = carry_out(subject, decided, out, settings)
+        subject, chosen = open_subject(model, settings, out), loaded(policy)
+        with rewritten(subject, chosen, out) as changed:
+            decided = decide(changed, chosen, budget, settings)
+            if not as_json:
+                _show_plan(subject, decided)
+            elif dry_run:
+                print(decided.to_json(), end="")
+            if dry_run:
+                return
+            report = carry_out(changed, decided, out, settings, subject)
     if as_json:
         print(report.to_json(), end="")
     else:

@@ -14,6 +14,7 @@ from prunepolicy.agents.prune.evidence import Evidence, add_evidence, prove_resu
 from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.prune.quality import Measurements, choose_text, measure
 from prunepolicy.agents.prune.report import PruneReport
+from prunepolicy.agents.prune.rewrite import rewritten
 from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.load import load_policy
@@ -80,8 +81,9 @@ def prune(
     settings = settings or Settings()
     budget = keep if isinstance(keep, Budget) else Budget(keep)
     with holding(Path(out), settings.overwrite):
-        subject = open_subject(model, settings, Path(out))
-        return carry_out(subject, decide(subject, policy, budget, settings), Path(out), settings)
+        subject, chosen = open_subject(model, settings, Path(out)), loaded(policy)
+        with rewritten(subject, chosen, Path(out)) as changed:
+            return carry_out(changed, decide(changed, chosen, budget, settings), Path(out), settings, subject)
 
 
 @contextmanager
@@ -106,10 +108,14 @@ def open_subject(model: str, settings: Settings, target: Path | None = None) -> 
     return subject
 
 
+def loaded(policy: str | Policy) -> Policy:
+    """Return the policy that a name or a folder stands for."""
+    return load_policy(policy) if isinstance(policy, str) else policy
+
+
 def decide(subject: Subject, policy: str | Policy, budget: Budget, settings: Settings) -> Plan:
     """Let a policy plan, and bind the plan to repair and probe."""
-    if isinstance(policy, str):
-        policy = load_policy(policy)
+    policy = loaded(policy)
     if settings.rounds != 1:
         policy = policy.in_rounds(settings.rounds)
     repair = policy.repair if settings.repair is None else settings.repair
@@ -127,24 +133,29 @@ def probe_for(policy: Policy, settings: Settings) -> Probe:
     return replace(probe, source=settings.probe) if settings.probe else probe
 
 
-def carry_out(subject: Subject, plan: Plan, target: Path, settings: Settings) -> PruneReport:
+def carry_out(
+    subject: Subject, plan: Plan, target: Path, settings: Settings, original: Subject | None = None
+) -> PruneReport:
     """Cut, prove, measure and publish what `plan` says.
 
     A run that is interrupted, or that fills the disk, leaves what it has finished beside `target`;
     the same run continues there. Whatever else goes wrong leaves nothing.
+
+    Args:
+        original: what the result is compared with, where the subject's weights were rewritten.
     """
-    checkpoint = subject.checkpoint
+    checkpoint, original = subject.checkpoint, original or subject
     plan.check(checkpoint.graph)
     with holding(target, settings.overwrite), _clearing(partial_folder(target)):
-        text = choose_text(subject, settings.text) if settings.measure else None
+        text = choose_text(original, settings.text) if settings.measure else None
         edits = subject.repaired(plan, Probe(**plan.settings.get("probe", {})))
         with settings.steps.step("cut", checkpoint.nbytes) as tick:
             folder = prepare(checkpoint, plan, target, edits, tick)
         proof = prove_result(subject, plan, edits, folder) if settings.verify else None
         if proof is not None and proof.ran and not proof.ok:
             raise PrunePolicyError(f"The result was thrown away: {proof.sentence}")
-        measured = measure(subject, folder, text) if settings.measure else Measurements()
-        report = report_on(subject, Evidence(plan, measured, proof, settings.command))
+        measured = measure(original, folder, text) if settings.measure else Measurements()
+        report = report_on(original, Evidence(plan, measured, proof, settings.command))
         report = replace(report, folder=str(target), seconds=time.monotonic() - subject.opened_at)
         add_evidence(report, plan, folder)
         finish(folder)
