@@ -92,13 +92,16 @@ class ImageSet:
             yield self.batch(Images(images.pixels[part], images.labels[part]))
 
 
-def split(name: str, learn: Images, judge: Images | None, sizes: tuple[int, int, int | None]) -> ImageSet:
+def split(
+    name: str, learn: Images, judge: Images | None, sizes: tuple[int | None, int | None, int | None]
+) -> ImageSet:
     """Split images deterministically, whatever the seed of a run: all runs are judged on one test part.
 
     Args:
         learn: training images.
         judge: test images as their publisher split them; None takes the last of the shuffled `learn`.
-        sizes: of the parts; None takes all of `judge`, or a fifth of `learn`.
+        sizes: of the parts; None takes what is left to learn on, a tenth to choose on, and all of `judge`, or
+            a fifth of `learn`, to judge on.
 
     Raises:
         UsageError: when there are too few images.
@@ -109,6 +112,8 @@ def split(name: str, learn: Images, judge: Images | None, sizes: tuple[int, int,
         held = test or len(learn) // 5
         judge, order = learn.take(order[len(order) - held :]), order[: len(order) - held]
         test = None
+    validation = len(order) // 10 if validation is None else validation
+    train = len(order) - validation if train is None else train
     if train + validation > len(order) or (test or 0) > len(judge):
         raise UsageError(
             f"{name} has {len(order):,} images to learn and choose on and {len(judge):,} to judge on, fewer "

@@ -25,8 +25,8 @@ class ImageRecipe(RecipePart):
     Attributes:
         source: `fashion-mnist`, `shapes`, or a folder with IDX files or CIFAR-10's binary version.
         side: pixels of an edge, at most the source's; None leaves it.
-        train: images to learn on.
-        validation: images to choose on.
+        train: images to learn on; None takes what is left.
+        validation: images to choose on; None takes a tenth.
         test: images to judge on; None takes all there are.
         shift: pixels by which training images move at most.
         flip: mirror half of the training images.
@@ -34,8 +34,8 @@ class ImageRecipe(RecipePart):
 
     source: str
     side: int | None = Field(default=None, ge=1)
-    train: int = Field(default=8000, ge=1)
-    validation: int = Field(default=2000, ge=1)
+    train: int | None = Field(default=None, ge=1)
+    validation: int | None = Field(default=None, ge=1)
     test: int | None = Field(default=None, ge=1)
     shift: int = Field(default=1, ge=0)
     flip: bool = True

@@ -47,14 +47,14 @@ class Pipeline:
 
     def from_nothing(self, build: Callable[[], nn.Module], recipe: FitRecipe) -> Path:
         """Return a network trained from random weights."""
-        return self._trained("0-trained", self._stage("0-random", build), recipe)
+        return self.trained("0-trained", self._stage("0-random", build), recipe)
 
     def prepared(self, source: Path) -> Path:
         """Return the network after the first cut and the training that follows; the source without one."""
         if self.recipe.initial == 1:
             return source
         cut = self._cut("1-initial-cut", source, 1 / self.recipe.initial)
-        return self._trained("2-settled", cut, self.recipe.settle)
+        return self.trained("2-settled", cut, self.recipe.settle)
 
     def adapted(self, source: Path) -> Path:
         """Return the network rewritten and trained, ready to be cut to any speed-up."""
@@ -63,7 +63,7 @@ class Pipeline:
         if self.rewrite is not None and self.recipe.rewrite:
             make = self.rewrite
             rewritten = self._stage("3-rewritten", lambda: remeasure_norms(make(prepared), self.task))
-        return self._trained("4-adapted", rewritten, self.recipe.adapt)
+        return self.trained("4-adapted", rewritten, self.recipe.adapt)
 
     def pruned(self, source: Path, speedup: float) -> Path:
         """Return the network cut to the source's operations over `speedup`, not yet trained."""
@@ -75,9 +75,10 @@ class Pipeline:
         """Return the pruned network, trained."""
         pruned = self.pruned(source, speedup)
         teacher = Teacher(load_network(source), self.recipe.distil) if self.recipe.distil else None
-        return self._trained(f"6-recovered-{speedup:g}", pruned, self.recipe.recover, teacher)
+        return self.trained(f"6-recovered-{speedup:g}", pruned, self.recipe.recover, teacher)
 
-    def _trained(self, name: str, source: Path, recipe: FitRecipe, teacher: Teacher | None = None) -> Path:
+    def trained(self, name: str, source: Path, recipe: FitRecipe, teacher: Teacher | None = None) -> Path:
+        """Return a network after a training, in the folder `name`; the source where there are no epochs."""
         if recipe.epochs == 0:
             return source
 

@@ -42,6 +42,11 @@ class Outcome:
     right_after: float
     recovered: float
 
+    @property
+    def scores(self) -> tuple[float, float, float]:
+        """The three scores, as they came."""
+        return self.dense, self.right_after, self.recovered
+
 
 @dataclass(frozen=True)
 class MetanetReport(RunReport):
@@ -82,13 +87,14 @@ class MetanetReport(RunReport):
         """The text beside the policy, for whoever finds it."""
         rows = "\n".join(f"| {' | '.join(row)} |" for row in self.rows)
         head = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}"
-        data = self.recipe["data"]
-        return (
-            f"# {self.policy}\n\n{self.verdict}\n\nA metanetwork of prunepolicy: it rewrites the weights of a "
-            f"trained network so that pruning costs less. Learned from {self.recipe['family']['count']} networks "
-            f"({self.recipe['network']}) on {data.get('source') or data.get('text')}; step {self.best_step} of "
-            f"{self.steps} was chosen on held-out networks and validation data.\n\n{head}\n{rows}\n"
+        data, family = self.recipe["data"], self.recipe["family"]
+        learned = (
+            "A metanetwork of prunepolicy: it rewrites the weights of a trained network for "
+            f"pruning. Learned from {family['count'] - family['held_out']} networks ({self.recipe['network']}) on "
+            f"{data.get('source') or data.get('text')}; step {self.best_step} of {self.steps} was chosen on "
+            "held-out networks and validation data."
         )
+        return f"# {self.policy}\n\n{self.verdict}\n\n{learned}\n\n{head}\n{rows}\n"
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
@@ -112,7 +118,8 @@ class MetanetReport(RunReport):
             grid.add_row(*row)
         console.print(grid)
         console.print(self.verdict, highlight=False, soft_wrap=True)
-        use = f"Use it: prune-with-policy MODEL --policy {self.folder} --keep 0.4 --of flops --data DIR --out smaller/"
+        how = "--keep 0.4 --of flops --data DIR --out smaller/"
+        use = f"Use it: prune-with-policy MODEL --policy {self.folder} {how}"
         console.print(use, highlight=False, soft_wrap=True)
 
     def _mean(self, speedup: float, rewritten: bool) -> float:

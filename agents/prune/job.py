@@ -13,6 +13,7 @@ from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.prune.evidence import Evidence, add_evidence, prove_result, report_on
 from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.prune.quality import Measurements, choose_text, measure
+from prunepolicy.agents.prune.recovery import Recovery, RecoverySettings
 from prunepolicy.agents.prune.report import PruneReport
 from prunepolicy.agents.prune.rewrite import rewritten
 from prunepolicy.agents.prune.subject import Subject
@@ -34,20 +35,24 @@ class Settings:
     """How a run is carried out; what it decides about is in policy and budget.
 
     Attributes:
+        arch: of a bare weight file.
         repair: overrides the policy's repair; `none` for none.
         probe: overrides the policy's probe source: `self`, `start`, or a text file.
         rounds: removal rounds, with statistics measured anew after each.
         text: file to score before and after; None scores text the dense model writes.
+        recovery: trains on the user's images before and after the cut; None trains nothing.
         measure: run both models for quality and speed.
         verify: prove that the result loads before it is published.
     """
 
     revision: str | None = None
+    arch: str | None = None
     repair: str | None = None
     probe: str | None = None
     rounds: int = 1
     text: Path | None = None
     hardware: Hardware = field(default_factory=Hardware)
+    recovery: RecoverySettings | None = None
     seed: int = 0
     overwrite: bool = False
     measure: bool = True
@@ -82,8 +87,36 @@ def prune(
     budget = keep if isinstance(keep, Budget) else Budget(keep)
     with holding(Path(out), settings.overwrite):
         subject, chosen = open_subject(model, settings, Path(out)), loaded(policy)
-        with rewritten(subject, chosen, Path(out)) as changed:
-            return carry_out(changed, decide(changed, chosen, budget, settings), Path(out), settings, subject)
+        with changed(subject, chosen, Path(out), settings) as patient:
+            plan = decide(patient.subject, chosen, budget, settings)
+            return carry_out(patient.subject, plan, Path(out), settings, patient)
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A network before its cut.
+
+    Attributes:
+        subject: what is planned for and cut: rewritten, and trained, where policy and user want it.
+        original: what the user gave; the result is compared with it.
+        recovery: how the pruned network is trained, if it is.
+    """
+
+    subject: Subject
+    original: Subject
+    recovery: Recovery | None = None
+
+
+@contextmanager
+def changed(subject: Subject, policy: Policy, target: Path, settings: Settings) -> Iterator[Changed]:
+    """Yield what is cut: the subject, or what a policy and training on the user's data have made of it."""
+    with rewritten(subject, policy, target) as whole:
+        if settings.recovery is None:
+            yield Changed(whole, subject)
+            return
+        recovery = Recovery.opened(settings.recovery, subject, target, settings.seed)
+        with recovery.clearing():
+            yield Changed(recovery.adapted(whole), subject, recovery)
 
 
 @contextmanager
@@ -99,7 +132,10 @@ def holding(target: Path, overwrite: bool) -> Iterator[None]:
 def open_subject(model: str, settings: Settings, target: Path | None = None) -> Subject:
     """Find and open what the user calls `model`, and see that `target` lies outside of it."""
     subject = Subject(
-        model, Checkpoint.open(resolve(model, settings.revision)), settings.hardware, settings.steps
+        model,
+        Checkpoint.open(resolve(model, settings.revision, arch=settings.arch)),
+        settings.hardware,
+        settings.steps,
     )
     if target is not None:
         check_apart(subject.checkpoint.folder, target)
@@ -134,7 +170,7 @@ def probe_for(policy: Policy, settings: Settings) -> Probe:
 
 
 def carry_out(
-    subject: Subject, plan: Plan, target: Path, settings: Settings, original: Subject | None = None
+    subject: Subject, plan: Plan, target: Path, settings: Settings, changed: Changed | None = None
 ) -> PruneReport:
     """Cut, prove, measure and publish what `plan` says.
 
@@ -142,19 +178,26 @@ def carry_out(
     the same run continues there. Whatever else goes wrong leaves nothing.
 
     Args:
-        original: what the result is compared with, where the subject's weights were rewritten.
+        changed: says what the result is compared with, and how it is trained.
     """
-    checkpoint, original = subject.checkpoint, original or subject
+    changed = changed or Changed(subject, subject)
+    checkpoint, original, recovery = subject.checkpoint, changed.original, changed.recovery
     plan.check(checkpoint.graph)
     with holding(target, settings.overwrite), _clearing(partial_folder(target)):
         text = choose_text(original, settings.text) if settings.measure else None
-        edits = subject.repaired(plan, Probe(**plan.settings.get("probe", {})))
+        edits = (
+            subject.repaired(plan, Probe(**plan.settings.get("probe", {})))
+            if recovery is None
+            else recovery.edits(subject, plan)
+        )
         with settings.steps.step("cut", checkpoint.nbytes) as tick:
             folder = prepare(checkpoint, plan, target, edits, tick)
         proof = prove_result(subject, plan, edits, folder) if settings.verify else None
         if proof is not None and proof.ran and not proof.ok:
             raise PrunePolicyError(f"The result was thrown away: {proof.sentence}")
         measured = measure(original, folder, text) if settings.measure else Measurements()
+        if recovery is not None and settings.measure:
+            measured = recovery.measured(measured, original, folder)
         report = report_on(original, Evidence(plan, measured, proof, settings.command))
         report = replace(report, folder=str(target), seconds=time.monotonic() - subject.opened_at)
         add_evidence(report, plan, folder)

@@ -51,10 +51,15 @@ def cut_network(source: Path, target: Path, policy: Policy, budget: Budget, seed
     """
     subject = Subject(source.name, Checkpoint.open(source), IN_FULL)
     plan = subject.plan(policy, budget, replace(policy.probe, seed=seed))
-    folder = prepare(subject.checkpoint, plan, target)
+    cut_by_plan(subject.checkpoint, plan, target)
+    return plan
+
+
+def cut_by_plan(checkpoint: Checkpoint, plan: Plan, target: Path) -> None:
+    """Write what a plan leaves into `target`."""
+    folder = prepare(checkpoint, plan, target)
     finish(folder)
     publish(folder, target)
-    return plan
 
 
 def operations(folder: Path) -> float:
