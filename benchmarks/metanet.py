@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from metanet_learning import VARIANTS, MetaTraining
 from metanet_peers import DepGraph
 from torch import nn
 
 from prunepolicy.agents.images.networks import NetworkRecipe
 from prunepolicy.agents.images.task import ImageRecipe, ImageTask
+from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.agents.recovery.controls import from_scratch
 from prunepolicy.agents.recovery.fit import Epoch, Fit, FitRecipe
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
@@ -45,7 +48,9 @@ SEEDS = (0, 1, 2)
 SPEEDUPS = (2.0, 3.0)
 STRENGTHS = (1e-3, 3e-3, 1e-2)
 TUNING_SEED = 100
-"""Of the network on whose validation images the penalty's strength is chosen."""
+"""Of the network on whose validation images penalties, and checkpoints of metanetworks, are chosen."""
+FAMILY = (200, 201, 202)
+"""Seeds of the networks that metanetworks learn from."""
 GROUP_NORM = Heuristic(HeuristicConfig(criterion="group_norm", allocator="global_score"), "group_norm")
 RANDOM = Heuristic(HeuristicConfig(criterion="random"), "random")
 REPEATS = 20
@@ -58,10 +63,18 @@ class Bench:
     Attributes:
         work: folder for networks, which later runs go on with.
         rows: what was measured so far.
+        strengths: of the penalty, to validation accuracy after the hardest cut.
     """
 
     work: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
+    strengths: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def resumed(cls, work: Path) -> Bench:
+        """Go on with what an earlier run has measured."""
+        found = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+        return cls(work, found.get("rows", []), found.get("strengths", {}))
 
     @cached_property
     def task(self) -> ImageTask:
@@ -153,6 +166,7 @@ class Bench:
             "after": AFTER.model_dump(),
             "machine": device_name(torch.device("cpu")),
             "versions": versions("prunepolicy", "torch", "torch-pruning"),
+            "strengths": self.strengths,
             "rows": self.rows,
         }
         write_text(RESULT, json.dumps(data, indent=1) + "\n")
@@ -187,31 +201,57 @@ def latency_ratio(dense: nn.Module, pruned: nn.Module, task: ImageTask) -> float
 
 def baselines(bench: Bench, strength: float) -> None:
     """Measure everything that needs no metanetwork."""
-    penalties: dict[str, Callable[[nn.Module, Path], Any] | None] = {
-        "group norm": None,
-        "sparse training": lambda model, folder: GroupPenalty(Checkpoint.open(folder).graph, strength),
-    }
+
+    def penalty(model: nn.Module, folder: Path) -> GroupPenalty:
+        return GroupPenalty(Checkpoint.open(folder).graph, strength)
+
     for seed in SEEDS:
         bench.dense_row(seed)
         plain = bench.before("plain", seed)
+        sparse = bench.before("sparse training", seed, penalty)
         for speedup in SPEEDUPS:
-            random = bench.pruned("random", plain, RANDOM, seed, speedup)
-            bench.row("random", seed, speedup, random)
-            for method, penalty in penalties.items():
-                source = plain if penalty is None else bench.before(method, seed, penalty)
+            bench.row("random", seed, speedup, bench.pruned("random", plain, RANDOM, seed, speedup))
+            for method, source in (("group norm", plain), ("sparse training", sparse)):
                 pruned = bench.pruned(method, source, GROUP_NORM, seed, speedup)
                 bench.row(method, seed, speedup, pruned)
             bench.row("DepGraph", seed, speedup, DepGraph(bench, strength).pruned(seed, speedup))
-            shape = bench.work / f"pruned-group norm-{seed}-{speedup:g}"
-            bench.row("scratch-E", seed, speedup, shape, from_scratch(DENSE))
-            bench.row("scratch-B", seed, speedup, shape, from_scratch(DENSE, speedup))
+
+
+def metanetworks(bench: Bench) -> None:
+    """Measure networks that metanetworks have rewritten, each of them learned from the same family."""
+    family = [DataModel.opened(bench.dense(seed)) for seed in FAMILY]
+    held_out = DataModel.opened(bench.dense(TUNING_SEED))
+    for name, variant in VARIANTS.items():
+        learned = MetaTraining(bench.task, variant, bench.work / f"{name}.safetensors")
+        learned.run(family, held_out)
+        for seed in SEEDS:
+
+            def make(seed: int = seed, learned: MetaTraining = learned) -> nn.Module:
+                model = learned.rewritten(DataModel.opened(bench.dense(seed)))
+                return bench.trained(remeasure_norms(model, bench.task), BEFORE, seed)
+
+            source = bench.network(f"before-{name}-{seed}", make)
+            for speedup in SPEEDUPS:
+                bench.row(name, seed, speedup, bench.pruned(name, source, GROUP_NORM, seed, speedup))
+
+
+def controls(bench: Bench) -> None:
+    """Measure networks of the pruned shapes that start from nothing."""
+    for seed, speedup in itertools.product(SEEDS, SPEEDUPS):
+        shape = bench.work / f"pruned-group norm-{seed}-{speedup:g}"
+        bench.row("scratch-E", seed, speedup, shape, from_scratch(DENSE))
+    for seed, speedup in itertools.product(SEEDS, SPEEDUPS):
+        shape = bench.work / f"pruned-group norm-{seed}-{speedup:g}"
+        bench.row("scratch-B", seed, speedup, shape, from_scratch(DENSE, speedup))
 
 
 def chosen_strength(bench: Bench) -> float:
     """Return the penalty whose networks are best after the hardest cut, on validation images."""
-    found = {strength: tried_strength(bench, strength) for strength in STRENGTHS}
-    print("validation by strength:", found, flush=True)
-    return max(found, key=lambda strength: found[strength])
+    for strength in STRENGTHS:
+        if str(strength) not in bench.strengths:
+            bench.strengths[str(strength)] = tried_strength(bench, strength)
+            bench.save()
+    return float(max(bench.strengths, key=lambda strength: bench.strengths[strength]))
 
 
 def tried_strength(bench: Bench, strength: float) -> float:
@@ -231,10 +271,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("runs/metanet-benchmark"))
     torch.set_num_threads(1)
-    bench = Bench(parser.parse_args().work)
-    if RESULT.is_file():
-        bench.rows = json.loads(RESULT.read_text(encoding="utf-8"))["rows"]
+    bench = Bench.resumed(parser.parse_args().work)
     baselines(bench, chosen_strength(bench))
+    metanetworks(bench)
+    controls(bench)
 
 
 if __name__ == "__main__":

@@ -89,8 +89,8 @@ class MetanetReport(RunReport):
         head = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}"
         data, family = self.recipe["data"], self.recipe["family"]
         learned = (
-            "A metanetwork of prunepolicy: it rewrites the weights of a trained network for "
-            f"pruning. Learned from {family['count'] - family['held_out']} networks ({self.recipe['network']}) on "
+            "A metanetwork of prunepolicy: it rewrites the weights of a trained network for pruning. "
+            f"Learned from {family['count'] - family['held_out']} networks ({self.recipe['network']}) on "
             f"{data.get('source') or data.get('text')}; step {self.best_step} of {self.steps} was chosen on "
             "held-out networks and validation data."
         )
