@@ -30,7 +30,6 @@ from prunepolicy.agents.recovery.fit import Epoch, Fit, FitRecipe
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
 from prunepolicy.agents.recovery.sparsity import GroupPenalty
 from prunepolicy.agents.recovery.stored import cut_network, load_network, operations, save_network
-from prunepolicy.policy.base import Policy
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.checkpoint import Checkpoint
@@ -107,7 +106,7 @@ class Bench:
 
         return self.network(f"before-{method}-{seed}", make)
 
-    def pruned(self, method: str, source: Path, policy: Policy, seed: int, speedup: float) -> Path:
+    def pruned(self, method: str, source: Path, policy: Heuristic, seed: int, speedup: float) -> Path:
         """Return a network cut to the dense one's operations over `speedup`."""
         target = self.work / f"pruned-{method}-{seed}-{speedup:g}"
         if not (target / "config.json").is_file():

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from statistics import mean
 from typing import ClassVar, Self, cast
 
-from prunepolicy.policy.kinds.metanet import Metanet
 from torch import nn
 
 from prunepolicy.agents.algorithms import SteppedLearner
@@ -30,6 +28,7 @@ from prunepolicy.agents.recovery.task import LearningTask
 from prunepolicy.agents.training.course import Course, Judgement
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
+from prunepolicy.policy.kinds.metanet import Metanet
 from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.pruning.atomic import write_text
 
@@ -39,7 +38,12 @@ WITHOUT = "without"
 
 @dataclass
 class MetanetCourse(Course):
-    """Learns to rewrite networks, and judges by what they are worth right after cuts."""
+    """Learns to rewrite networks, and judges by what they are worth right after cuts.
+
+    Attributes:
+        held_out: folders of networks that choose the best step.
+        untouched: their score where nothing is rewritten.
+    """
 
     report_type: ClassVar[type[MetanetReport]] = MetanetReport
     run_folder: RunFolder
@@ -47,32 +51,34 @@ class MetanetCourse(Course):
     learner: MetanetLearner
     task: LearningTask
     held_out: tuple[Path, ...]
+    untouched: float
     steps: Steps
 
     @classmethod
     def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps, runner: Runner) -> Self:
-        """Train the family where it is missing, and open it."""
+        """Train the family where it is missing, and open it.
+
+        Seeding comes last: what was there before a run is not drawn again when it is resumed.
+        """
         recipe = cast(MetanetRecipe, run.recipe)
-        seed_generators(recipe.seed)
         task = recipe.data.open(Hardware(recipe.device).torch_device)
         family = Family(recipe, recipe.family.folder or run.path / FAMILY)
         family.train(runner, steps)
         networks = [DataModel.opened(folder, task.device) for folder in family.learned]
+        held_out = tuple(family.held_out)
+        untouched = mean(height(_curve(recipe, task, folder, None)) for folder in held_out)
+        seed_generators(recipe.seed)
         learner = cast(type[MetanetLearner], algorithm)(recipe, task, networks)
-        return cls(run, recipe, learner, task, tuple(family.held_out), steps)
+        return cls(run, recipe, learner, task, held_out, untouched, steps)
 
     def judge(self) -> Judgement:
         """Return the mean score over speed-ups right after the cut, on networks nobody learned from."""
-        curves = [self._curve(folder, self.learner.policy) for folder in self.held_out]
+        curves = [_curve(self.recipe, self.task, folder, self.learner.policy) for folder in self.held_out]
         score = mean(height(curve) for curve in curves)
-        row = {f"held_out/x{s:g}": mean(curve[s] for curve in curves) for s in self._common(curves)}
+        speedups = self.recipe.evaluation.speedups
+        row = {f"held_out/x{speedup:g}": mean(curve[speedup] for curve in curves) for speedup in speedups}
         sentence = f"{score:.4f} right after cuts, {self.untouched:.4f} where nothing is rewritten"
         return Judgement(score, row, sentence)
-
-    @cached_property
-    def untouched(self) -> float:
-        """The same score where no network is rewritten."""
-        return mean(height(self._curve(folder, None)) for folder in self.held_out)
 
     def save(self, name: str) -> None:
         """Save the policy under the run's name."""
@@ -86,8 +92,8 @@ class MetanetCourse(Course):
             outcome for k in range(self.recipe.evaluation.targets) for outcome in self._outcomes(policy, k)
         ]
         curves = {
-            "as trained": self._curve(self.held_out[0], None),
-            "rewritten": self._curve(self.held_out[0], policy),
+            "as trained": _curve(self.recipe, self.task, self.held_out[0], None),
+            "rewritten": _curve(self.recipe, self.task, self.held_out[0], policy),
         }
         report = MetanetReport(
             policy.name,
@@ -115,12 +121,6 @@ class MetanetCourse(Course):
         RunFolder(folder, recipe).keep_policy(policy, BEST)
         write_text(folder / BEST / CARD, report.chosen.card)
         return report
-
-    def _curve(self, folder: Path, policy: Metanet | None) -> Curve:
-        """Return the curve of a network, rewritten by a policy where there is one."""
-        model = load_network(folder) if policy is None else rewritten(policy, folder, self.task.device)
-        model = remeasure_norms(model.to(self.task.device), self.task)
-        return curve_of(model, self.task, self.recipe.pipeline, self.recipe.evaluation.speedups)
 
     def _outcomes(self, policy: Metanet, number: int) -> list[Outcome]:
         """Return what one network comes to."""
@@ -159,6 +159,9 @@ class MetanetCourse(Course):
             self.task.score(load_network(recovered).to(self.task.device), "test"),
         )
 
-    @staticmethod
-    def _common(curves: Sequence[Curve]) -> list[float]:
-        return [speedup for speedup in curves[0] if all(speedup in curve for curve in curves)]
+
+def _curve(recipe: MetanetRecipe, task: LearningTask, folder: Path, policy: Metanet | None) -> Curve:
+    """Return the curve of a network, rewritten by a policy where there is one."""
+    model = load_network(folder) if policy is None else rewritten(policy, folder, task.device)
+    model = remeasure_norms(model.to(task.device), task)
+    return curve_of(model, task, recipe.pipeline, recipe.evaluation.speedups)

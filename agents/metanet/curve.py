@@ -14,7 +14,6 @@ from prunepolicy.agents.metanet.recipe import PipelineRecipe
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
 from prunepolicy.agents.recovery.stored import cut_network, load_network, save_network
 from prunepolicy.agents.recovery.task import LearningTask, Part
-from prunepolicy.pruning.errors import BudgetError
 
 Curve = dict[float, float]
 """Speed-up to score."""
@@ -27,17 +26,14 @@ def curve_of(
     speedups: Sequence[float],
     part: Part = "validation",
 ) -> Curve:
-    """Return the score of `model` after cuts to `speedups`; those that can't be met are left out."""
+    """Return the score of `model` after cuts to `speedups`."""
     curve: Curve = {}
     with tempfile.TemporaryDirectory() as folder:
         whole, cut = Path(folder) / "whole", Path(folder) / "cut"
         save_network(model, whole)
         device = next(model.parameters()).device
         for speedup in speedups:
-            try:
-                cut_network(whole, cut, ranking(recipe), recipe.cut.budget(1 / speedup))
-            except BudgetError:
-                continue
+            cut_network(whole, cut, ranking(recipe), recipe.cut.budget(1 / speedup))
             pruned = remeasure_norms(load_network(cut).to(device), task)
             curve[speedup] = task.score(pruned, part)
     return curve

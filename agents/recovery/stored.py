@@ -12,7 +12,9 @@ from torch import nn
 
 from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.prune.subject import Subject
-from prunepolicy.policy.base import Policy
+from prunepolicy.policy.base import Instruments
+from prunepolicy.policy.kinds.heuristic import Heuristic
+from prunepolicy.policy.spending import spend, task_for
 from prunepolicy.pruning import convnets
 from prunepolicy.pruning.atomic import check_target, partial_folder, publish
 from prunepolicy.pruning.checkpoint import Checkpoint
@@ -43,14 +45,18 @@ def load_network(folder: Path) -> nn.Module:
     return checkpoint.adapter.load(checkpoint.folder, torch.float32)
 
 
-def cut_network(source: Path, target: Path, policy: Policy, budget: Budget, seed: int = 0) -> Plan:
-    """Let a policy plan for the network in `source`, and write what stays into `target`.
+def cut_network(source: Path, target: Path, policy: Heuristic, budget: Budget, seed: int = 0) -> Plan:
+    """Write what a policy leaves of the network in `source` into `target`.
 
-    Raises:
-        BudgetError: when the budget can't be met.
+    Small networks lose much with every channel, so the budget is met from below as nearly as can be.
     """
     subject = Subject(source.name, Checkpoint.open(source), IN_FULL)
-    plan = subject.plan(policy, budget, replace(policy.probe, seed=seed))
+    graph, criterion = subject.checkpoint.graph, policy.criterion(budget)
+    stats = subject.stats(set(criterion.needs), replace(policy.probe, seed=seed))
+    scores = criterion(graph, policy.groups(graph, budget), stats)
+    task = task_for(graph, scores, budget, Instruments(), criterion.comparable)
+    keep = spend(task, policy.config.allocator, exact=False)
+    plan = Plan(keep, budget, policy.name).with_fingerprint(subject.checkpoint.fingerprint)
     cut_by_plan(subject.checkpoint, plan, target)
     return plan
 
