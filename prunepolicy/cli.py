@@ -10,11 +10,14 @@ import typer
 from rich.console import Console
 
 from prunepolicy.options import (
+    Arch,
     AsJson,
     Context,
+    Data,
     Device,
     DryRun,
     Dtype,
+    Epochs,
     Keep,
     Model,
     MultipleOf,
@@ -35,7 +38,7 @@ from prunepolicy.options import (
     Trust,
     Units,
 )
-from prunepolicy.parsing import budget_of, hardware_of, numbers_of, settings_of, words_of
+from prunepolicy.parsing import budget_of, hardware_of, numbers_of, recovery_of, settings_of, words_of
 from prunepolicy.running import console_for, error_console, run
 from prunepolicy.training_cli import fetch, policies, submit, train
 from prunepolicy.zoo_cli import zoo_app
@@ -66,6 +69,9 @@ def prune(
     repair: Repair = None,
     rounds: Rounds = 1,
     text: Text = None,
+    arch: Arch = None,
+    data: Data = None,
+    epochs: Epochs = "10,10",
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -84,28 +90,31 @@ def prune(
     prune-with-policy smollm2-135m --keep 0.9 --out smaller/
 
     prune-with-policy ./my-llama --keep 0.7 --of ffn --policy fisher --text held_out.txt --out smaller/
+
+    prune-with-policy a.safetensors --arch resnet20 --keep 0.5 --of flops --data fashion-mnist --out smaller/
     """
     from dataclasses import replace
 
-    from prunepolicy.agents.prune.job import carry_out, decide, holding, open_subject
+    from prunepolicy.agents.prune.job import carry_out, changed, decide, holding, loaded, open_subject
     from prunepolicy.agents.prune.report_view import render
 
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
         revision=revision, repair=repair, probe=probe, rounds=rounds, text=text, overwrite=overwrite,
-        measure=not no_measure, verify=not no_verify,
+        recovery=recovery_of(data, epochs), measure=not no_measure, verify=not no_verify, arch=arch,
     )  # fmt: skip
     with nullcontext() if dry_run else holding(out, overwrite):
-        subject = open_subject(model, settings, out)
-        decided = decide(subject, policy, budget, settings)
-        if not as_json:
-            _show_plan(subject, decided)
-        elif dry_run:
-            print(decided.to_json(), end="")
-        if dry_run:
-            return
-        report = carry_out(subject, decided, out, settings)
+        subject, chosen = open_subject(model, settings, out), loaded(policy)
+        with changed(subject, chosen, out, settings) as patient:
+            decided = decide(patient.subject, chosen, budget, settings)
+            if not as_json:
+                _show_plan(subject, decided)
+            elif dry_run:
+                print(decided.to_json(), end="")
+            if dry_run:
+                return
+            report = carry_out(patient.subject, decided, out, settings, patient)
     if as_json:
         print(report.to_json(), end="")
     else:

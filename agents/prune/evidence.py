@@ -104,6 +104,7 @@ def report_on(subject: Subject, found: Evidence) -> PruneReport:
         proof=found.proof,
         loaders=tuple(who_can_load(graph, plan)),
         warnings=measured.warnings,
+        images=measured.images,
     )
 
 

@@ -35,12 +35,14 @@ class Facts:
         score: how well it predicts the report's text.
         latency: name of a workload to its seconds.
         samples: text it wrote, one per prompt.
+        accuracy: share of the report's test images that it names rightly.
     """
 
     cost: Cost
     score: TextScore | None = None
     latency: Mapping[str, float] = field(default_factory=dict)
     samples: tuple[str, ...] = ()
+    accuracy: float | None = None
 
     @property
     def cache_bytes(self) -> int:
@@ -100,6 +102,7 @@ class PruneReport:
         budget: what was asked.
         reached: the share that stayed, of what the budget names.
         text: name of the text that both scores were taken on.
+        images: name of the images that both networks were tested on, where the pruned one was trained.
         speedups: name of a workload to how many times faster the pruned network is, with the interval
             that decides whether it may be called faster.
         fidelity: how close the outputs stay to the source's, for models that don't write text.
@@ -125,6 +128,7 @@ class PruneReport:
     loaders: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
+    images: str = ""
 
     @property
     def perplexity_ratio(self) -> float | None:
