@@ -30,6 +30,7 @@ from prunepolicy.options import (
     PlanFile,
     PolicyName,
     Probe,
+    Recover,
     Repair,
     Revision,
     Rounds,
@@ -67,6 +68,7 @@ def prune(
     context: Context = 4096,
     probe: Probe = None,
     repair: Repair = None,
+    recover: Recover = 0,
     rounds: Rounds = 1,
     text: Text = None,
     arch: Arch = None,
@@ -101,8 +103,9 @@ def prune(
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
-        revision=revision, repair=repair, probe=probe, rounds=rounds, text=text, overwrite=overwrite,
-        recovery=recovery_of(data, epochs), measure=not no_measure, verify=not no_verify, arch=arch,
+        revision=revision, repair=repair, recover=recover, probe=probe, rounds=rounds, text=text,
+        overwrite=overwrite, recovery=recovery_of(data, epochs), measure=not no_measure,
+        verify=not no_verify, arch=arch,
     )  # fmt: skip
     with nullcontext() if dry_run else holding(out, overwrite):
         subject, chosen = open_subject(model, settings, out), loaded(policy)
@@ -137,6 +140,7 @@ def plan(
     context: Context = 4096,
     probe: Probe = None,
     repair: Repair = None,
+    recover: Recover = 0,
     rounds: Rounds = 1,
     seed: Seed = 0,
     device: Device = "auto",
@@ -158,7 +162,7 @@ def plan(
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
-        revision=revision, repair=repair, probe=probe, rounds=rounds,
+        revision=revision, repair=repair, recover=recover, probe=probe, rounds=rounds,
     )  # fmt: skip
     subject = open_subject(model, settings)
     decided = decide(subject, policy, budget, settings)

@@ -50,6 +50,10 @@ Repair = Annotated[
 Rounds = Annotated[
     int, typer.Option("--rounds", help="Remove in so many steps, watching the model anew after each.")
 ]
+Recover = Annotated[
+    int,
+    typer.Option("--recover", min=0, help="Learn from the dense model in so many passes (language models)."),
+]
 Text = Annotated[
     Path | None,
     typer.Option(

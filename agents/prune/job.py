@@ -17,6 +17,7 @@ from prunepolicy.agents.prune.recovery import Recovery, RecoverySettings
 from prunepolicy.agents.prune.report import PruneReport
 from prunepolicy.agents.prune.rewrite import rewritten
 from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.agents.recovery.language import check_recoverable, recovered
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.atomic import check_target, partial_folder, publish
@@ -39,6 +40,7 @@ class Settings:
         repair: overrides the policy's repair; `none` for none.
         probe: overrides the policy's probe source: `self`, `start`, or a text file.
         rounds: removal rounds, with statistics measured anew after each.
+        recover: passes over texts in which the cut model learns from the dense one's answers.
         text: file to score before and after; None scores text the dense model writes.
         recovery: trains on the user's images before and after the cut; None trains nothing.
         measure: run both models for quality and speed.
@@ -50,6 +52,7 @@ class Settings:
     repair: str | None = None
     probe: str | None = None
     rounds: int = 1
+    recover: int = 0
     text: Path | None = None
     hardware: Hardware = field(default_factory=Hardware)
     recovery: RecoverySettings | None = None
@@ -157,10 +160,13 @@ def decide(subject: Subject, policy: str | Policy, budget: Budget, settings: Set
     repair = policy.repair if settings.repair is None else settings.repair
     if repair not in (None, "none"):
         repairs[repair]  # An unknown name is refused before anything runs.
+    if settings.recover:
+        check_recoverable(subject)
     probe = probe_for(policy, settings)
     plan = subject.plan(policy, budget, probe)
     mends = repair not in (None, "none") and (settings.repair or _has_channels(subject, plan))
-    return replace(plan, repair=repair if mends else None, settings={"probe": vars(probe)})
+    needed = {"probe": vars(probe)} | ({"recover": settings.recover} if settings.recover else {})
+    return replace(plan, repair=repair if mends else None, settings=needed)
 
 
 def probe_for(policy: Policy, settings: Settings) -> Probe:
@@ -190,6 +196,7 @@ def carry_out(
             if recovery is None
             else recovery.edits(subject, plan)
         )
+        edits = recovered(subject, plan, edits, target, original)
         with settings.steps.step("cut", checkpoint.nbytes) as tick:
             folder = prepare(checkpoint, plan, target, edits, tick)
         proof = prove_result(subject, plan, edits, folder) if settings.verify else None

@@ -71,6 +71,7 @@ class Origin:
         command: the exact command line.
         made_by: the policy that decided.
         repair: the repair that followed the cut, if any.
+        recover: passes over texts in which the result has learned from the dense model's answers.
         versions: of the packages that took part.
         machine: name of the processor everything was measured on.
         base_model: hub id of the source, where it has one.
@@ -83,6 +84,7 @@ class Origin:
     seed: int
     made_by: str
     repair: str | None = None
+    recover: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: str = ""
     base_model: str | None = None
