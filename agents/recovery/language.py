@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from prunepolicy.pruning.loading import load_model
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.safetensors_file import DTYPES
-from prunepolicy.pruning.shards import lay_out
+from prunepolicy.pruning.shards import Job, lay_out
 
 WINDOWS, JUDGED = 512, 32
 """Texts to learn from, and to watch; a file may give more."""
@@ -54,6 +54,11 @@ def recovered(subject: Subject, plan: Plan, edits: Edits, target: Path) -> Edits
     task = task_for(subject, probe)
     folder = prepare(subject.checkpoint, plan, target, edits)  # To learn from here; it is written over.
     student = load_model(folder, subject.checkpoint.adapter, torch.float32, subject.device, True)
+    jobs = [job for shard in lay_out(subject.checkpoint, plan, edits.tensors) for job in shard.jobs]
+    stored = {job.header.name for job in jobs}
+    for name, parameter in student.named_parameters():
+        # What the running model stacks, as some do with experts, has no name to be written under.
+        parameter.requires_grad_(name in stored)
     place = target.with_name(f".{target.name}.recovery")
     savepoint = Savepoint(place, _key(subject, plan))
     with subject.steps.step("recover: learn from the dense model's answers", epochs) as tick:
@@ -64,7 +69,7 @@ def recovered(subject: Subject, plan: Plan, edits: Edits, target: Path) -> Edits
         )
     savepoint.finish()
     place.rmdir()
-    return Edits(learned(subject, plan, edits, student), edits.config)
+    return Edits(learned(student, jobs), edits.config)
 
 
 def task_for(subject: Subject, probe: Probe) -> NextToken:
@@ -84,10 +89,9 @@ def task_for(subject: Subject, probe: Probe) -> NextToken:
     return NextToken(windows[watched:], {"validation": judged, "test": judged}, subject.device)
 
 
-def learned(subject: Subject, plan: Plan, edits: Edits, student: nn.Module) -> Mapping[str, Tensor]:
+def learned(student: nn.Module, jobs: Sequence[Job]) -> Mapping[str, Tensor]:
     """Return the student's weights under the names that they have in the dense checkpoint."""
     state = student.state_dict()
-    jobs = [job for shard in lay_out(subject.checkpoint, plan, edits.tensors) for job in shard.jobs]
     return {
         job.source: state[job.header.name].detach().to("cpu", DTYPES[job.header.dtype])
         for job in jobs
