@@ -50,8 +50,6 @@ def recovered(subject: Subject, plan: Plan, edits: Edits, target: Path) -> Edits
     epochs = int(plan.settings.get("recover", 0))
     if not epochs:
         return edits
-    probe = Probe(**plan.settings["probe"])
-    task = task_for(subject, probe)
     folder = prepare(subject.checkpoint, plan, target, edits)  # To learn from here; it is written over.
     student = load_model(folder, subject.checkpoint.adapter, torch.float32, subject.device, True)
     jobs = [job for shard in lay_out(subject.checkpoint, plan, edits.tensors) for job in shard.jobs]
@@ -60,16 +58,19 @@ def recovered(subject: Subject, plan: Plan, edits: Edits, target: Path) -> Edits
         # What the running model stacks, as some do with experts, has no name to be written under.
         parameter.requires_grad_(name in stored)
     place = target.with_name(f".{target.name}.recovery")
-    savepoint = Savepoint(place, _key(subject, plan))
-    with subject.steps.step("recover: learn from the dense model's answers", epochs) as tick:
-        recipe = TRAINING.model_copy(update={"epochs": epochs})
-        teacher = Teacher(subject.model, weight=1.0, temperature=1.0)
-        Fit(task, recipe, probe.seed, teacher, savepoint=savepoint, dtype=subject.dtype, tick=tick).train(
-            student.requires_grad_(True)
-        )
-    savepoint.finish()
+    _train(student, subject, plan, Savepoint(place, _key(subject, plan)))
     place.rmdir()
     return Edits(learned(student, jobs), edits.config)
+
+
+def _train(student: nn.Module, subject: Subject, plan: Plan, savepoint: Savepoint) -> None:
+    probe, epochs = Probe(**plan.settings["probe"]), int(plan.settings["recover"])
+    recipe, teacher = TRAINING.model_copy(update={"epochs": epochs}), Teacher(subject.model, 1.0, 1.0)
+    task = task_for(subject, probe)
+    with subject.steps.step("recover: learn from the dense model's answers", epochs) as tick:
+        fit = Fit(task, recipe, probe.seed, teacher, savepoint=savepoint, dtype=subject.dtype, tick=tick)
+        fit.train(student)
+    savepoint.finish()
 
 
 def task_for(subject: Subject, probe: Probe) -> NextToken:
