@@ -8,8 +8,6 @@ from pathlib import Path
 from statistics import mean
 from typing import ClassVar, Self, cast
 
-from prunepolicy.agents.metanet.rewriting import rewritten
-from prunepolicy.policy.kinds.metanet import Metanet
 from torch import nn
 
 from prunepolicy.agents.algorithms import SteppedLearner
@@ -21,6 +19,7 @@ from prunepolicy.agents.metanet.family import Family, target_seed
 from prunepolicy.agents.metanet.pipeline import Pipeline
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
 from prunepolicy.agents.metanet.report import WITH, MetanetReport, MetanetSeedsReport, Outcome, plot_curves
+from prunepolicy.agents.metanet.rewriting import rewritten
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
@@ -29,6 +28,7 @@ from prunepolicy.agents.recovery.task import LearningTask
 from prunepolicy.agents.training.course import Course, Judgement
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
+from prunepolicy.policy.kinds.metanet import Metanet
 from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.pruning.atomic import write_text
 

@@ -41,11 +41,14 @@ def check_recoverable(subject: Subject) -> None:
         )
 
 
-def recovered(subject: Subject, plan: Plan, edits: Edits, target: Path) -> Edits:
+def recovered(subject: Subject, plan: Plan, edits: Edits, target: Path, original: Subject) -> Edits:
     """Return what differs from a plain cut after learning; `edits` where the plan asks for no learning.
 
     The texts are those of the plan's probe, but more of them: written by the dense model, or windows of
     the user's file. A run that was killed continues after its last epoch.
+
+    Args:
+        original: the dense model that teaches; `subject` may have been rewritten.
     """
     epochs = int(plan.settings.get("recover", 0))
     if not epochs:
@@ -58,17 +61,17 @@ def recovered(subject: Subject, plan: Plan, edits: Edits, target: Path) -> Edits
         # What the running model stacks, as some do with experts, has no name to be written under.
         parameter.requires_grad_(name in stored)
     place = target.with_name(f".{target.name}.recovery")
-    _train(student, subject, plan, Savepoint(place, _key(subject, plan)))
+    _train(student, original, plan, Savepoint(place, _key(subject, plan)))
     place.rmdir()
     return Edits(learned(student, jobs), edits.config)
 
 
-def _train(student: nn.Module, subject: Subject, plan: Plan, savepoint: Savepoint) -> None:
+def _train(student: nn.Module, teacher: Subject, plan: Plan, savepoint: Savepoint) -> None:
     probe, epochs = Probe(**plan.settings["probe"]), int(plan.settings["recover"])
-    recipe, teacher = TRAINING.model_copy(update={"epochs": epochs}), Teacher(subject.model, 1.0, 1.0)
-    task = task_for(subject, probe)
-    with subject.steps.step("recover: learn from the dense model's answers", epochs) as tick:
-        fit = Fit(task, recipe, probe.seed, teacher, savepoint=savepoint, dtype=subject.dtype, tick=tick)
+    recipe, task = TRAINING.model_copy(update={"epochs": epochs}), task_for(teacher, probe)
+    with teacher.steps.step("recover: learn from the dense model's answers", epochs) as tick:
+        answers = Teacher(teacher.model, weight=1.0, temperature=1.0)
+        fit = Fit(task, recipe, probe.seed, answers, savepoint=savepoint, dtype=teacher.dtype, tick=tick)
         fit.train(student)
     savepoint.finish()
 
