@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunepolicy.options import AsJson
-from prunepolicy.running import console_for, error_console
+from prunepolicy.running import console_for, error_console, show
 
 if TYPE_CHECKING:
     from prunepolicy.agents.zoo.view import Pushed
@@ -58,7 +58,7 @@ def list_(source: SourceOption = None, as_json: AsJson = False) -> None:
     from prunepolicy.agents.zoo.view import Listed
     from prunepolicy.policy.zoo.opened import Zoo
 
-    _print(Listed.of(Zoo.open(source)), as_json)
+    show(Listed.of(Zoo.open(source)), as_json)
 
 
 @zoo_app.command()
@@ -77,7 +77,7 @@ def show(name: Id, source: SourceOption = None, as_json: AsJson = False) -> None
     zoo = Zoo.open(source)
     full_name = zoo.find(name)
     card = parsed_card(read_file(zoo, full_name, "card.json"), f"The card of {full_name}")
-    _print(Shown(zoo, full_name, card), as_json)
+    show(Shown(zoo, full_name, card), as_json)
 
 
 @zoo_app.command()
@@ -137,7 +137,7 @@ def verify(
         steps = Steps(error_console if as_json else console_for())
         measured = measure(pull(zoo, names[0]), steps)
     result = Verified(zoo.source.spelling, found, measured)
-    _print(result, as_json)
+    show(result, as_json)
     if not result.good:
         raise typer.Exit(1)
 
@@ -175,7 +175,7 @@ def push(
 
     full_name, listing = listing_of(run, name, version, licence)
     with packed(run, full_name, caveat, listing, f"zoo:{full_name}") as parcel:
-        _print(Pushed(parcel, to, None) if dry_run else _sent(parcel, to, key), as_json)
+        show(Pushed(parcel, to, None) if dry_run else _sent(parcel, to, key), as_json)
 
 
 def _sent(parcel: Parcel, to: str, key: list[Path] | None) -> Pushed:
@@ -283,10 +283,3 @@ def _tell(data: dict[str, Any], sentence: str, as_json: bool) -> None:
         print(json.dumps(data, indent=1))
     else:
         console_for().print(sentence, markup=False, highlight=False, soft_wrap=True)
-
-
-def _print(result: Any, as_json: bool) -> None:
-    if as_json:
-        print(result.to_json(), end="")
-    else:
-        result.render(console_for())
