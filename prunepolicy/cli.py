@@ -41,7 +41,7 @@ from prunepolicy.options import (
     Units,
 )
 from prunepolicy.parsing import budget_of, hardware_of, numbers_of, recovery_of, settings_of
-from prunepolicy.running import console_for, error_console, run, show
+from prunepolicy.running import console_for, error_console, present, run
 from prunepolicy.training_cli import fetch, policies, submit, train
 from prunepolicy.zoo_cli import zoo_app
 
@@ -99,7 +99,6 @@ def prune(
     from dataclasses import replace
 
     from prunepolicy.agents.prune.job import carry_out, changed, decide, holding, loaded, open_subject
-    from prunepolicy.agents.prune.report_view import render
 
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
@@ -119,10 +118,7 @@ def prune(
             if dry_run:
                 return
             report = carry_out(patient.subject, decided, out, settings, patient)
-    if as_json:
-        print(report.to_json(), end="")
-    else:
-        render(report, out_console)
+    _show_report(report, as_json)
 
 
 @app.command()
@@ -203,7 +199,6 @@ def cut(
     from dataclasses import replace
 
     from prunepolicy.agents.prune.job import carry_out, open_subject
-    from prunepolicy.agents.prune.report_view import render
     from prunepolicy.pruning.plan import Plan
 
     loaded = Plan.load(plan_file)
@@ -212,11 +207,7 @@ def cut(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
         revision=revision, text=text, overwrite=overwrite, measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
-    report = carry_out(open_subject(model, settings, out), loaded, out, settings)
-    if as_json:
-        print(report.to_json(), end="")
-    else:
-        render(report, out_console)
+    _show_report(carry_out(open_subject(model, settings, out), loaded, out, settings), as_json)
 
 
 @app.command()
@@ -256,7 +247,7 @@ def frontier(
         text=text, probe=probe, overwrite=overwrite,
     )  # fmt: skip
     result = draw_frontier(open_subject(model, settings, out), policy, budgets, out, settings)
-    show(result, as_json)
+    present(result, as_json)
 
 
 app.command("prune")(prune)
@@ -307,3 +298,12 @@ def _show_plan(subject: Any, plan: Any) -> None:
     from prunepolicy.agents.prune.plan_view import render_plan
 
     render_plan(subject.checkpoint, plan, out_console)
+
+
+def _show_report(report: Any, as_json: bool) -> None:
+    from prunepolicy.agents.prune.report_view import render
+
+    if as_json:
+        print(report.to_json(), end="")
+    else:
+        render(report, out_console)

@@ -9,7 +9,7 @@ import typer
 
 from prunepolicy.options import AsJson, Device, Dtype, Model, Revision, Trust
 from prunepolicy.parsing import hardware_of, numbers_of, words_of
-from prunepolicy.running import show
+from prunepolicy.running import present
 
 
 def evaluate(
@@ -53,14 +53,14 @@ def evaluate(
         asked = ExamRequest(think, words_of(tasks), limit)
         examined = examine(model, asked, hardware_of(device, dtype, trust_remote_code))
         examined.save(out)
-        show(examined, as_json)
+        present(examined, as_json)
         return
     from prunepolicy.agents.evaluation.evaluate import EvalRequest, evaluate
 
     request = EvalRequest(
         tuple(text or ()), tuple(choices or ()), words_of(tasks), include_path, limit, window
     )
-    show(evaluate(model, request, against, hardware_of(device, dtype, trust_remote_code)), as_json)
+    present(evaluate(model, request, against, hardware_of(device, dtype, trust_remote_code)), as_json)
 
 
 def bench(
@@ -86,7 +86,7 @@ def bench(
 
     sizes = tuple(int(size) for size in numbers_of(batch, "--batch"))
     request = BenchRequest(sizes, prompt, new, repeats, threads)
-    show(bench(model, against, request, hardware_of(device, dtype, trust_remote_code)), as_json)
+    present(bench(model, against, request, hardware_of(device, dtype, trust_remote_code)), as_json)
 
 
 def doctor(model: Model, revision: Revision = None, as_json: AsJson = False) -> None:
@@ -98,4 +98,4 @@ def doctor(model: Model, revision: Revision = None, as_json: AsJson = False) -> 
     """
     from prunepolicy.agents.prune.doctor import doctor
 
-    show(doctor(model, revision), as_json)
+    present(doctor(model, revision), as_json)

@@ -43,7 +43,7 @@ def run(command: Callable[..., Any], arguments: list[str] | None) -> int:
     return status if isinstance(status, int) else 0
 
 
-def show(result: Any, as_json: bool) -> None:
+def present(result: Any, as_json: bool) -> None:
     """Print what a command found, for people or for programs."""
     if as_json:
         print(result.to_json(), end="")

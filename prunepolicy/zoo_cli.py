@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunepolicy.options import AsJson
-from prunepolicy.running import console_for, error_console, show
+from prunepolicy.running import console_for, error_console, present
 
 if TYPE_CHECKING:
     from prunepolicy.agents.zoo.view import Pushed
@@ -58,7 +58,7 @@ def list_(source: SourceOption = None, as_json: AsJson = False) -> None:
     from prunepolicy.agents.zoo.view import Listed
     from prunepolicy.policy.zoo.opened import Zoo
 
-    show(Listed.of(Zoo.open(source)), as_json)
+    present(Listed.of(Zoo.open(source)), as_json)
 
 
 @zoo_app.command()
@@ -77,7 +77,7 @@ def show(name: Id, source: SourceOption = None, as_json: AsJson = False) -> None
     zoo = Zoo.open(source)
     full_name = zoo.find(name)
     card = parsed_card(read_file(zoo, full_name, "card.json"), f"The card of {full_name}")
-    show(Shown(zoo, full_name, card), as_json)
+    present(Shown(zoo, full_name, card), as_json)
 
 
 @zoo_app.command()
@@ -137,7 +137,7 @@ def verify(
         steps = Steps(error_console if as_json else console_for())
         measured = measure(pull(zoo, names[0]), steps)
     result = Verified(zoo.source.spelling, found, measured)
-    show(result, as_json)
+    present(result, as_json)
     if not result.good:
         raise typer.Exit(1)
 
@@ -175,7 +175,7 @@ def push(
 
     full_name, listing = listing_of(run, name, version, licence)
     with packed(run, full_name, caveat, listing, f"zoo:{full_name}") as parcel:
-        show(Pushed(parcel, to, None) if dry_run else _sent(parcel, to, key), as_json)
+        present(Pushed(parcel, to, None) if dry_run else _sent(parcel, to, key), as_json)
 
 
 def _sent(parcel: Parcel, to: str, key: list[Path] | None) -> Pushed:
