@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,16 +97,13 @@ def prune(
 
     prune-with-policy a.safetensors --arch resnet20 --keep 0.5 --of flops --data fashion-mnist --out smaller/
     """
-    from dataclasses import replace
-
     from prunepolicy.agents.prune.job import carry_out, changed, decide, holding, loaded, open_subject
 
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
-        revision=revision, repair=repair, recover=recover, probe=probe, rounds=rounds, text=text,
-        overwrite=overwrite, recovery=recovery_of(data, epochs), measure=not no_measure,
-        verify=not no_verify, arch=arch,
+        revision=revision, repair=repair, recover=recover, probe=probe, rounds=rounds, text=text, arch=arch,
+        overwrite=overwrite, recovery=recovery_of(data, epochs), measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
     with nullcontext() if dry_run else holding(out, overwrite):
         subject, chosen = open_subject(model, settings, out), loaded(policy)
@@ -152,8 +150,6 @@ def plan(
 
     prunepolicy plan smollm2-135m --keep 0.8 --out plan.json
     """
-    from dataclasses import replace
-
     from prunepolicy.agents.prune.job import decide, open_subject
 
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
@@ -196,8 +192,6 @@ def cut(
 
     prunepolicy cut smollm2-135m plan.json --out smaller/
     """
-    from dataclasses import replace
-
     from prunepolicy.agents.prune.job import carry_out, open_subject
     from prunepolicy.pruning.plan import Plan
 
@@ -236,8 +230,6 @@ def frontier(
 
     prunepolicy frontier smollm2-135m --out frontier/
     """
-    from dataclasses import replace
-
     from prunepolicy.agents.prune.frontier import draw_frontier
     from prunepolicy.agents.prune.job import open_subject
 
