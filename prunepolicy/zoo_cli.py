@@ -157,6 +157,9 @@ def push(
     ] = None,
     licence: Annotated[str, typer.Option("--licence", help="SPDX expression.")] = "Apache-2.0",
     caveat: Annotated[str, typer.Option("--caveat", help="What leads the card.")] = "",
+    witness: Annotated[
+        str, typer.Option("--witness", help="Score this model, too, for others to measure again.")
+    ] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be sent; send nothing.")
     ] = False,
@@ -170,11 +173,14 @@ def push(
 
     prunepolicy zoo push runs/graph --to hf://me/zoo --as my-graph.v1 --dry-run
     """
-    from prunepolicy.agents.zoo.ship import listing_of, packed
+    from prunepolicy.agents.progress import Steps
+    from prunepolicy.agents.zoo.ship import Addition, listing_of, packed
     from prunepolicy.agents.zoo.view import Pushed
 
     full_name, listing = listing_of(run, name, version, licence)
-    with packed(run, full_name, caveat, listing, f"zoo:{full_name}") as parcel:
+    steps = Steps(error_console if as_json else console_for())
+    addition = Addition(caveat, witness, steps)
+    with packed(run, full_name, addition, listing, f"zoo:{full_name}") as parcel:
         present(Pushed(parcel, to, None) if dry_run else _sent(parcel, to, key), as_json)
 
 
