@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Self, cast
 
 from prunepolicy.agents.algorithms import SteppedLearner
 from prunepolicy.agents.algorithms.grpo import Grpo
 from prunepolicy.agents.cluster import Runner
 from prunepolicy.agents.progress import Steps
-from prunepolicy.agents.reasoning.engines import engines
 from prunepolicy.agents.reasoning.examination import Examination, Examiner, Think
 from prunepolicy.agents.reasoning.plots import plot_health, plot_think
 from prunepolicy.agents.reasoning.recipe import ThinkRecipe
-from prunepolicy.agents.reasoning.rollout_batch import Roller
 from prunepolicy.agents.reasoning.student import Student
 from prunepolicy.agents.reasoning.think_report import ThinkReport, ThinkSeedsReport
 from prunepolicy.agents.training.course import Course, Judgement
-from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
 
 START = "start"
@@ -34,6 +28,7 @@ class ThinkCourse(Course):
     """Learns when to think, and judges by accuracy and tokens on held-out problems."""
 
     report_type: ClassVar[type[ThinkReport]] = ThinkReport
+    seeds_report_type: ClassVar[type[ThinkSeedsReport]] = ThinkSeedsReport
     run_folder: RunFolder
     recipe: ThinkRecipe
     learner: Grpo
@@ -44,7 +39,7 @@ class ThinkCourse(Course):
         """Open or make the model."""
         recipe = cast(ThinkRecipe, run.recipe)
         seed_generators(recipe.seed)
-        return cls(run, recipe, cast(type[Grpo], algorithm)(recipe, steps), steps)
+        return cls(run, recipe, cast(type[Grpo], algorithm)(recipe, steps, runner), steps)
 
     def judge(self) -> Judgement:
         """Return accuracy less the price of its tokens, both drawn as in training; and the greedy ones."""
@@ -94,15 +89,7 @@ class ThinkCourse(Course):
     def _examined(self, student: Student) -> dict[str, Examination]:
         """Return how a model does, deciding by itself and with the mode forced."""
         how = self.recipe.reinforcement
-        roller = Roller(engines[how.engine].open(student.model), student.prompting, how.chunk)
+        roller = self.learner.roller_of(student)
         examiner = Examiner(self.learner.problems.judge, self.recipe.evaluation.samples)
         sampling = student.sampling(self.longest, how.temperature)
         return {mode: examiner.examine(roller, sampling, mode) for mode in MODES}
-
-    @classmethod
-    def summarise(cls, folder: Path, recipe: RunRecipe, reports: Sequence[ThinkReport]) -> ThinkSeedsReport:
-        """Copy the chosen seed's model."""
-        report = ThinkSeedsReport(folder.name, str(folder), tuple(reports))
-        chosen = folder / f"seed-{report.chosen.recipe['seed']}" / BEST
-        RunFolder(folder, recipe).keep(lambda place: shutil.copytree(chosen, place), BEST)
-        return report

@@ -74,8 +74,7 @@ class RunFolder:
         Raises:
             UsageError: when the folder holds something else.
         """
-        if path.exists() and (not path.is_dir() or any(file.name not in NOTHING for file in path.iterdir())):
-            raise UsageError(f"{path} is not empty. Add --resume to continue it, or choose another --out.")
+        check_fresh(path)
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
         write_text(path / RUN, _described([command]))
         write_text(path / RECIPE, text)
@@ -194,6 +193,12 @@ class RunFolder:
         if self.writer is not None:
             self.writer.close()
             self.writer = None
+
+
+def check_fresh(path: Path) -> None:
+    """Raise `UsageError` when a folder holds something other than a run that never learned anything."""
+    if path.exists() and (not path.is_dir() or any(file.name not in NOTHING for file in path.iterdir())):
+        raise UsageError(f"{path} is not empty. Add --resume to continue it, or choose another --out.")
 
 
 def seed_generators(seed: int) -> None:

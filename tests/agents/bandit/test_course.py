@@ -11,7 +11,7 @@ from prunepolicy.agents.algorithms.think_bandit import ThinkBandit
 from prunepolicy.agents.bandit.report import BanditReport
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.training.recipe import load_recipe
-from prunepolicy.agents.training.seeds import Seeds
+from prunepolicy.agents.training.seeds import Seeds, train_apart
 from prunepolicy.agents.training.train import train
 from prunepolicy.envs.thinking.cached import CachedSource
 from prunepolicy.envs.thinking.simulated import SimulatedSource
@@ -73,7 +73,7 @@ def test_cached_rollouts_are_learned_from_and_others_of_their_prompts_judge(tmp_
 
 def test_seeds_are_summed_up_and_the_best_is_kept(tmp_path: Path) -> None:
     recipe = load_recipe(RECIPE, SHORT)
-    report = Seeds(recipe, tmp_path / "runs", 2).train(Steps())
+    (report,) = train_apart([Seeds(recipe, tmp_path / "runs", 2)], Steps())
     data = json.loads(report.to_json())
     best = max(data["runs"], key=lambda run: run["selected"])["recipe"]["seed"]
     kept, chosen = (tmp_path / "runs" / part / "decision.json" for part in ("best", f"seed-{best}/best"))
