@@ -36,7 +36,7 @@ class MetanetworkSettings:
     layer: str = "two_way_product"
     taps: tuple[int, ...] = (1, 9, 25, 49, 256)
     path: str = "blocks"
-    most_edges: int = 1 << 18
+    most_edges: int = 1 << 13
 
 
 class Metanetwork(nn.Module):

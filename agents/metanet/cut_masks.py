@@ -1,6 +1,8 @@
-"""A cut inside a loss: what group norms would keep, as masks that gradients pass."""
+"""A cut inside a loss: what scores would keep at a budget, as masks that gradients pass."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -17,23 +19,29 @@ TEMPERATURE = 0.5
 SMALLEST = 1e-12
 
 
-def scores_of(group: UnitGroup, weights: Weights) -> Tensor:
-    """Return the criterion `group_norm` as a function of weights that gradients pass, shape (units,)."""
-    squares = group_squares(group, weights)
-    return squares / squares.max().clamp(min=SMALLEST)
+def budget_of(keep: float) -> Budget:
+    """Return the budget of a share of all operations, with any widths."""
+    return Budget(keep, "flops", uniform=False, multiple_of=1)
 
 
-def kept_by_norm(graph: UnitGraph, weights: Weights, keep: float) -> Keep:
-    """Return what stays when a network is cut to a share of its operations, ranked over all groups."""
-    budget = Budget(keep, "flops", uniform=False, multiple_of=1)
-    scores = {
-        group.name: scores_of(group, weights).detach().cpu() for group in searched_groups(graph, budget)
-    }
-    task = task_for(graph, scores, budget, Instruments(), comparable=True)
+def groups_of(graph: UnitGraph) -> tuple[UnitGroup, ...]:
+    """Return the groups that a cut may take from."""
+    return searched_groups(graph, budget_of(1.0))
+
+
+def norm_logits(graph: UnitGraph, weights: Weights) -> dict[str, Tensor]:
+    """Return the logarithm of the criterion `group_norm` as a function of weights that gradients pass."""
+    squares = {group.name: group_squares(group, weights) for group in groups_of(graph)}
+    return {name: (s / s.max().clamp(min=SMALLEST)).clamp(min=SMALLEST).log() for name, s in squares.items()}
+
+
+def kept(graph: UnitGraph, logits: Mapping[str, Tensor], keep: float) -> Keep:
+    """Return what stays of a network at a share of its operations, ranked over all groups."""
+    scores = {name: values.detach().cpu().exp() for name, values in logits.items()}
+    task = task_for(graph, scores, budget_of(keep), Instruments(), comparable=True)
     return spend(task, "global_score", exact=False)
 
 
-def masks(graph: UnitGraph, weights: Weights, keep: Keep) -> dict[str, Tensor]:
-    """Return 1 for units that stay and 0 for others, with the gradient of a sigmoid of the scores."""
-    logits = {name: scores_of(graph[name], weights).clamp(min=SMALLEST).log() for name in keep}
+def masks(logits: Mapping[str, Tensor], keep: Keep) -> dict[str, Tensor]:
+    """Return 1 for units that stay and 0 for others, with the gradient of a sigmoid of their logits."""
     return {name: straight_through(logits[name], units, TEMPERATURE) for name, units in keep.items()}

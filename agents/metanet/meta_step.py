@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from prunepolicy.agents.metanet.cut_masks import kept_by_norm, masks
+from prunepolicy.agents.metanet.cut_masks import kept, masks, norm_logits
 from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.agents.metanet.objective import ObjectiveRecipe
 from prunepolicy.agents.recovery.distillation import divergence
@@ -76,7 +76,7 @@ class MetaStep:
     def _keep(self, network: DataModel, modified: Weights) -> Keep:
         """Return what stays at a budget drawn from the recipe's."""
         index = int(torch.randint(len(self.recipe.keep), (1,), generator=self.generator))
-        return kept_by_norm(network.units, modified, self.recipe.keep[index])
+        return kept(network.units, norm_logits(network.units, modified), self.recipe.keep[index])
 
 
 @dataclass
@@ -111,7 +111,8 @@ class _Judge:
 
     def cut(self, asked: Asked, keep: Keep, strength: float, weights: Weights) -> Tensor:
         """Return the same for the network as a cut would leave it."""
-        with gates(self.network.model, self.network.units, masks(self.network.units, weights, keep)):
+        values = masks(norm_logits(self.network.units, weights), keep)
+        with gates(self.network.model, self.network.units, values):
             return strength * self._judged("cut", asked, weights)
 
     def hold(self, weights: Weights) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from prunepolicy.agents.metanet.cut_masks import kept_by_norm, masks
+from prunepolicy.agents.metanet.cut_masks import kept, masks, norm_logits
 from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.agents.metanet.meta_step import MetaStep
 from prunepolicy.agents.metanet.objective import ObjectiveRecipe
@@ -125,9 +125,10 @@ def test_masks_keep_what_the_criterion_keeps_and_pass_gradients(network: DataMod
         name: tensor.clone().requires_grad_() if tensor.is_floating_point() else tensor
         for name, tensor in network.weights.items()
     }
-    keep = kept_by_norm(network.units, leaves, 0.5)
+    logits = norm_logits(network.units, leaves)
+    keep = kept(network.units, logits, 0.5)
     assert cost_of(network.units, keep).flops <= 0.5 * cost_of(network.units).flops
-    values = masks(network.units, leaves, keep)
+    values = masks(logits, keep)
     for name, units in keep.items():
         assert len(units) >= network.units[name].floor
         assert values[name].nonzero().flatten().tolist() == list(units)
@@ -139,12 +140,13 @@ def test_what_is_masked_while_learning_is_what_is_cut(tiny_checkpoint: Make, tmp
     widths = {"residual": [10, 10, 10], "inner": [[10], [10], [10]]}  # as many as there are classes
     checkpoint = tiny_checkpoint("cifar_resnet", widths=widths, num_labels=10)
     network = DataModel.opened(checkpoint.folder)
-    keep = kept_by_norm(network.units, network.weights, 0.5)
+    logits = norm_logits(network.units, network.weights)
+    keep = kept(network.units, logits, 0.5)
     plan = Plan(keep, Budget(0.5, "flops", uniform=False), "test")
     folder = prepare(checkpoint, plan, tmp_path / "cut")
     finish(folder)
     cut, images = DataModel.opened(folder), torch.randn(2, 3, 32, 32)
-    with torch.no_grad(), gates(network.model, network.units, masks(network.units, network.weights, keep)):
+    with torch.no_grad(), gates(network.model, network.units, masks(logits, keep)):
         torch.testing.assert_close(cut.model(images), network.model(images), rtol=1e-4, atol=1e-4)
     assert cut.weights["fc.weight"].shape[0] == 10
     assert all(min(tensor.shape) >= 1 for tensor in cut.weights.values() if tensor.dim())
