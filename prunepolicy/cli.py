@@ -40,7 +40,7 @@ from prunepolicy.options import (
 )
 from prunepolicy.parsing import budget_of, hardware_of, numbers_of, recovery_of, settings_of, words_of
 from prunepolicy.running import console_for, error_console, run
-from prunepolicy.training_cli import fetch, policies, submit, train
+from prunepolicy.training_cli import data_models, fetch, policies, submit, train
 from prunepolicy.zoo_cli import zoo_app
 
 app = typer.Typer(
@@ -348,6 +348,7 @@ def doctor(model: Model, revision: Revision = None, as_json: AsJson = False) -> 
 
 app.command("prune")(prune)
 app.command()(train)
+app.command("data-models")(data_models)
 app.command()(submit)
 app.command()(fetch)
 app.command()(policies)
