@@ -43,7 +43,7 @@ from prunepolicy.options import (
 )
 from prunepolicy.parsing import budget_of, hardware_of, numbers_of, recovery_of, settings_of
 from prunepolicy.running import console_for, error_console, present, run
-from prunepolicy.training_cli import fetch, policies, submit, train
+from prunepolicy.training_cli import data_models, fetch, policies, submit, train
 from prunepolicy.zoo_cli import zoo_app
 
 app = typer.Typer(
@@ -247,6 +247,7 @@ app.command("eval")(evaluate)
 app.command()(bench)
 app.command()(doctor)
 app.command()(train)
+app.command("data-models")(data_models)
 app.command()(submit)
 app.command()(fetch)
 app.command()(policies)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -26,7 +26,6 @@ from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
 from prunepolicy.agents.recovery.stored import load_network, operations
 from prunepolicy.agents.recovery.task import LearningTask
 from prunepolicy.agents.training.course import Course, Judgement
-from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
 from prunepolicy.policy.kinds.metanet import Metanet
 from prunepolicy.policy.load import load_policy_folder
@@ -46,6 +45,7 @@ class MetanetCourse(Course):
     """
 
     report_type: ClassVar[type[MetanetReport]] = MetanetReport
+    seeds_report_type: ClassVar[type[MetanetSeedsReport]] = MetanetSeedsReport
     run_folder: RunFolder
     recipe: MetanetRecipe
     learner: MetanetLearner
@@ -109,17 +109,6 @@ class MetanetCourse(Course):
         plot_curves(curves, path / PICTURE)
         report.save(path)
         write_text(path / BEST / CARD, report.card)
-        return report
-
-    @classmethod
-    def summarise(
-        cls, folder: Path, recipe: RunRecipe, reports: Sequence[MetanetReport]
-    ) -> MetanetSeedsReport:
-        """Copy the chosen policy under the name of the whole."""
-        report = MetanetSeedsReport(folder.name, str(folder), tuple(reports))
-        policy = load_policy_folder(folder / f"seed-{report.chosen.recipe['seed']}" / BEST)
-        RunFolder(folder, recipe).keep_policy(policy, BEST)
-        write_text(folder / BEST / CARD, report.chosen.card)
         return report
 
     def _outcomes(self, policy: Metanet, number: int) -> list[Outcome]:

@@ -13,6 +13,7 @@ from prunepolicy.agents.metanet.pipeline import Pipeline
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.pruning.checkpoint import CONFIG
 from prunepolicy.pruning.errors import UsageError
 
@@ -82,6 +83,17 @@ class Family:
     def seed_of(self, folder: Path) -> int:
         """Return the seed of a member."""
         return SEED_STRIDE * (self.recipe.seed + 1) + int(folder.name)
+
+
+def family_recipe(recipe: RunRecipe) -> MetanetRecipe:
+    """Return the recipe as one that trains a family of its own.
+
+    Raises:
+        UsageError: when it learns no metanetwork.
+    """
+    if not isinstance(recipe, MetanetRecipe):
+        raise UsageError(f"The algorithm {recipe.algorithm} learns from no family; name a metanet recipe.")
+    return recipe.model_copy(update={"family": recipe.family.model_copy(update={"folder": None})})
 
 
 def target_seed(seed: int, number: int) -> int:

@@ -56,7 +56,7 @@ def shrink_rates(graph: UnitGraph, parameters: Mapping[str, Tensor]) -> dict[str
     """Return, for every weight that holds parts of units, the rate at which each entry shrinks."""
     rates: dict[str, Tensor] = {}
     with torch.no_grad():
-        for group in graph.groups:
+        for group in filter(weights_of, graph.groups):
             norms = group_squares(group, parameters).sqrt()
             span = (norms.max() - norms.min()).clamp(min=SMALLEST)
             rate = STEEPEST ** ((norms.max() - norms) / span)

@@ -1,4 +1,4 @@
-"""The whole way on toy images: a family, meta-training, the pipeline; killed anywhere, it goes on the same."""
+"""The whole way on toy images: a family, meta-training, the pipeline; killed anywhere, it goes on."""
 
 from __future__ import annotations
 
@@ -98,7 +98,6 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int) -
         (MetaStep, "__call__", 4),  # after a checkpoint, in the step behind it
         (pipeline_module, "save_network", 3),  # in the pipeline of the network that judges
         (pipeline_module, "cut_network", 5),  # before its last cut
-        (MetanetReport, "save", 1),  # at the very end
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_bytes(
