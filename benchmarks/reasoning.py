@@ -35,8 +35,8 @@ from prunepolicy.pruning.plan import Budget
 RECIPES = Path("configs/think")
 SEEDS = (0, 1, 2)
 FIRST = ("autothink", "naive", "shuffled")
-STEPS = 40
-"""Per stage; there are three."""
+STEPS = (25, 15, 50)
+"""Of the three stages."""
 KEEP = 0.7
 TASKS = {
     "knights_knaves": (),
@@ -82,7 +82,7 @@ class Workshop:
 def first_recipe(seed: int) -> ThinkRecipe:
     """Return the recipe of AutoThink, which begins by making the start of all others."""
     recipe = load_recipe(
-        RECIPES / "tiny.yaml", [f"seed={seed}", f"reinforcement.steps={3 * STEPS}", "alarms.dead_reward=warn"]
+        RECIPES / "tiny.yaml", [f"seed={seed}", f"reinforcement.steps={sum(STEPS)}", "alarms.dead_reward=warn"]
     )
     assert isinstance(recipe, ThinkRecipe)
     return recipe.model_copy(update={"stages": tuple(METHODS["autothink"].stages(STEPS))})
@@ -98,7 +98,7 @@ def recipe_for(method: Method, start: Path, seed: int) -> ThinkRecipe:
         "stages": method.stages(STEPS),
         "reinforcement": {**base.reinforcement.model_dump(), "mixed": 0.0, **method.reinforcement},
         "alarms": {"dead_reward": "warn"},
-        "episodes": 3 * STEPS,
+        "episodes": sum(STEPS),
     }
     return ThinkRecipe.model_validate(changed)
 
@@ -175,7 +175,7 @@ def main() -> None:
     described = {
         "machine": device_name(torch.device("cpu")),
         "versions": versions("prunepolicy", "torch", "transformers", "trl", "reasoning-gym"),
-        "steps": 3 * STEPS,
+        "steps": sum(STEPS),
     }
     results = Results(options.json, ("part", "task", "method", "seed"), described)
     workshop = Workshop(options.folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,11 +23,12 @@ class Method:
     terms: tuple[Terms, ...]
     reinforcement: dict[str, Any] = field(default_factory=dict)
 
-    def stages(self, steps: int) -> list[dict[str, Any]]:
-        """Return stages of equally many steps."""
+    def stages(self, steps: Sequence[int]) -> list[dict[str, Any]]:
+        """Return stages of as many steps; one set of terms is paid in all of them."""
+        terms = self.terms * len(steps) if len(self.terms) == 1 else self.terms
         return [
-            {"name": f"stage {number}", "terms": terms, "until": {"steps": steps}}
-            for number, terms in enumerate(self.terms, 1)
+            {"name": f"stage {number}", "terms": paid, "until": {"steps": count}}
+            for number, (paid, count) in enumerate(zip(terms, steps, strict=True), 1)
         ]
 
 
@@ -41,12 +42,16 @@ METHODS = {
     "think_prune": Method(PRUNES),
     "adapt_think": Method(
         ([{"name": "adapt_think"}],),
-        {"force": "half", "references": 2, "objective": {"ratio": "sequence", "advantage": "raw"}},
+        {
+            "force": "half",
+            "references": 2,
+            "objective": {"ratio": "sequence", "advantage": "raw", "mode_weight": 0.5, "kl": 0.02},
+        },
     ),
     # Thinkless gives the mode token 0.001, about twice the share of one token among thousands; of the
     # tens of tokens here, twice a token's share is about this.
     "thinkless": Method(
-        ([{"name": "thinkless"}],), {"objective": {"mode_weight": 0.08, "advantage": "none"}}
+        ([{"name": "thinkless"}],), {"objective": {"mode_weight": 0.08, "advantage": "none", "kl": 0.02}}
     ),
     "success_rate": Method(([NAIVE, {"name": "success_rate"}],)),
 }
