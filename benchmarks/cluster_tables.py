@@ -61,3 +61,10 @@ def _thousand(found: dict[str, Any]) -> str:
         "GiB shared once",
     ]
     return note + "\n\n" + table(head, rows) + "\n"
+
+
+def faults(found: list[dict[str, Any]]) -> str:
+    """What became of work whose workers were lost."""
+    rows = [[row["what"], " ".join(row["said"]), "equal" if row["equal"] else "differ"] for row in found]
+    note = "Real clusters on one machine (`benchmarks/lost_node.py`, `benchmarks/out_of_memory.py`)."
+    return "### Lost workers\n\n" + note + "\n\n" + table(["what", "the log", "results"], rows) + "\n"

@@ -7,8 +7,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from prunepolicy.agents.bench import BenchRequest, bench
-from prunepolicy.agents.prune import Settings, prune
+from prunepolicy.agents.evaluation.bench import BenchRequest, bench
+from prunepolicy.agents.prune.job import Settings, prune
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.plan import Budget
 

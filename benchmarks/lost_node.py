@@ -25,7 +25,9 @@ import transformers
 import yaml
 
 from prunepolicy.pruning.adapters import adapter_for
+from prunepolicy.pruning.atomic import write_text
 
+RESULT = Path(__file__).parent / "results" / "lost_node.json"
 HEAD, OTHER = "127.0.0.2", "127.0.0.3"
 PORT, DASHBOARD, CLIENT = 26380, 28266, 28267
 STEPS, LOST_AT = 40, 8
@@ -160,11 +162,13 @@ def main() -> None:
                 code, log, done = run_job(folder, there, other)
         said = [line for line in log.splitlines() if line.startswith("Worker ")]
         equal = not code and all((here / name).read_bytes() == (there / name).read_bytes() for name in FILES)
-        found = {"exit": code, "lost_after_step": done, "steps": STEPS, "said": said, "equal_bytes": equal}
-        print(json.dumps(found, indent=1))
+        what = f"one of two nodes is killed after step {done} of {STEPS} of a job of `ray job submit`"
+        text = json.dumps({"what": what, "said": said, "equal": equal, "exit": code}, indent=1)
+        print(text)
         if code or not said or not equal:
             nodes = "\n".join(file.read_text() for file in root.glob("node-*.log"))
             sys.exit(f"It went wrong; the job's log:\n{log}\nThe nodes' logs:\n{nodes}")
+        write_text(RESULT, text + "\n")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from scoring import Results, Row, Scorer
 
-from prunepolicy.agents.opened_model import Hardware
-from prunepolicy.agents.subject import Subject
+from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.plan import Budget

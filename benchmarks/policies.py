@@ -21,11 +21,11 @@ from peer_rows import peer_rows
 from scoring import Results, Row, Scorer
 from torch import Tensor
 
-from prunepolicy.agents.collected import Collected
-from prunepolicy.agents.judge import JUDGING_SEED, Judge
-from prunepolicy.agents.opened_model import Hardware
-from prunepolicy.agents.recipe import EvaluationRecipe
-from prunepolicy.agents.subject import Subject
+from prunepolicy.agents.learned_pruning.collected import Collected
+from prunepolicy.agents.learned_pruning.judge import JUDGING_SEED, Judge
+from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.agents.training.recipe import EvaluationRecipe
 from prunepolicy.policy.base import Instruments, Policy
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.cost import cost_of

@@ -16,8 +16,8 @@ from typing import Any
 
 from scoring import Results, Row, Scorer
 
-from prunepolicy.agents.opened_model import Hardware
-from prunepolicy.agents.subject import Subject
+from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.edited import edited

@@ -9,7 +9,7 @@ from typing import Any
 
 from cells import four, percent, spread, table
 
-from prunepolicy.agents.plots import FrontierPoint, plot_frontier
+from prunepolicy.agents.prune.plots import FrontierPoint, plot_frontier
 from prunepolicy.pruning.atomic import write_text
 
 SCORES = {

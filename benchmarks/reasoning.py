@@ -21,14 +21,14 @@ from rich.console import Console
 from scoring import Results, Row
 
 from prunepolicy.agents.progress import Steps
-from prunepolicy.agents.prune import Settings, prune
+from prunepolicy.agents.prune.job import Settings, prune
 from prunepolicy.agents.reasoning.course import START
 from prunepolicy.agents.reasoning.recipe import ThinkRecipe
 from prunepolicy.agents.reasoning.think_report import ThinkReport
-from prunepolicy.agents.recipe import load_recipe
-from prunepolicy.agents.run_folder import METRICS
-from prunepolicy.agents.run_report import REPORT
-from prunepolicy.agents.train import train
+from prunepolicy.agents.training.recipe import load_recipe
+from prunepolicy.agents.training.run_folder import METRICS
+from prunepolicy.agents.training.run_report import REPORT
+from prunepolicy.agents.training.train import train
 from prunepolicy.pruning.machine import device_name, versions
 from prunepolicy.pruning.plan import Budget
 

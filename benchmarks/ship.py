@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from prunepolicy.agents.ship import ship
+from prunepolicy.agents.zoo.ship import ship
 from prunepolicy.policy.zoo.signing import load_keys
 from prunepolicy.policy.zoo.sources.package import SHIPPED
 from prunepolicy.pruning.errors import PrunePolicyError

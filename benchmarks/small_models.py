@@ -241,6 +241,7 @@ def check_prunable(folder: Path) -> None:
 def main() -> None:
     """Train what the folder lacks, and write the summary."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="train these alone (default: all)")
     parser.add_argument("--folder", type=Path, default=Path("models"))
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/small_models.json"))
     options = parser.parse_args()
@@ -248,8 +249,11 @@ def main() -> None:
     disable_progress_bar()
     workshop = Workshop(options.folder, steps=Steps(Console()))
     facts = []
-    for small in MODELS:
-        facts.append(workshop.make(small))
+    known = {small.name: small for small in MODELS}
+    if unknown := set(options.names) - known.keys():
+        parser.error(f"there is no {', '.join(sorted(unknown))}; known: {', '.join(known)}")
+    for name in options.names or known:
+        facts.append(workshop.make(known[name]))
         write_text(options.json, json.dumps({"models": facts}, indent=1) + "\n")
 
 

@@ -17,10 +17,10 @@ import torch
 from scoring import Results, Row
 from torch import Tensor
 
-from prunepolicy.agents.measured_rise import REWARDING_SEED, MeasuredRise
-from prunepolicy.agents.opened_model import Hardware
-from prunepolicy.agents.subject import Subject
-from prunepolicy.agents.surrogate_audit import DISTORTIONS, SIZES, plans_around
+from prunepolicy.agents.learned_pruning.measured_rise import REWARDING_SEED, MeasuredRise
+from prunepolicy.agents.learned_pruning.surrogate_audit import DISTORTIONS, SIZES, plans_around
+from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.envs.prune_case import PruneCase
 from prunepolicy.pruning.machine import device_name, versions
 from prunepolicy.pruning.plan import Budget

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster_tables import cluster
+from cluster_tables import cluster, faults
 from graph_tables import graph_policies
 from policy_figure import plot_policies
 from policy_tables import Comparison, policies
@@ -38,6 +38,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "cluster": cluster,
 }
 """One per results file, in the order of the document."""
+FAULTS = ("lost_node", "out_of_memory")
 
 
 def main() -> None:
@@ -47,6 +48,8 @@ def main() -> None:
     }
     parts = ["# Results\n\nEvery number here is written by `make docs` from `benchmarks/results/`.\n"]
     parts += [section(found[name]) for name, section in SECTIONS.items() if name in found]
+    lost = [found[name] for name in FAULTS if name in found]
+    parts += [faults(lost)] if lost else []
     cuts = [results for name, results in found.items() if name.startswith("streaming")]
     parts += [streaming(cuts)] if cuts else []
     write_text(DOCS / "results.md", "\n".join(parts))

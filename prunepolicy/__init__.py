@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prunepolicy.agents.prune import Settings, prune
+    from prunepolicy.agents.prune.job import Settings, prune
     from prunepolicy.policy.load import load_policy
     from prunepolicy.pruning.errors import PrunePolicyError
     from prunepolicy.pruning.plan import Budget, Plan
@@ -21,9 +21,9 @@ _HOMES = {
     "Budget": "prunepolicy.pruning.plan",
     "Plan": "prunepolicy.pruning.plan",
     "PrunePolicyError": "prunepolicy.pruning.errors",
-    "Settings": "prunepolicy.agents.prune",
+    "Settings": "prunepolicy.agents.prune.job",
     "load_policy": "prunepolicy.policy.load",
-    "prune": "prunepolicy.agents.prune",
+    "prune": "prunepolicy.agents.prune.job",
 }
 
 

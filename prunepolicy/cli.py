@@ -87,8 +87,8 @@ def prune(
     """
     from dataclasses import replace
 
-    from prunepolicy.agents.prune import carry_out, decide, holding, open_subject
-    from prunepolicy.agents.report_view import render
+    from prunepolicy.agents.prune.job import carry_out, decide, holding, open_subject
+    from prunepolicy.agents.prune.report_view import render
 
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
@@ -144,7 +144,7 @@ def plan(
     """
     from dataclasses import replace
 
-    from prunepolicy.agents.prune import decide, open_subject
+    from prunepolicy.agents.prune.job import decide, open_subject
 
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
@@ -188,8 +188,8 @@ def cut(
     """
     from dataclasses import replace
 
-    from prunepolicy.agents.prune import carry_out, open_subject
-    from prunepolicy.agents.report_view import render
+    from prunepolicy.agents.prune.job import carry_out, open_subject
+    from prunepolicy.agents.prune.report_view import render
     from prunepolicy.pruning.plan import Plan
 
     loaded = Plan.load(plan_file)
@@ -233,8 +233,8 @@ def frontier(
     """
     from dataclasses import replace
 
-    from prunepolicy.agents.frontier import draw_frontier
-    from prunepolicy.agents.prune import open_subject
+    from prunepolicy.agents.prune.frontier import draw_frontier
+    from prunepolicy.agents.prune.job import open_subject
 
     budgets = [budget_of(keep, of, units, per_layer, None, 4096) for keep in numbers_of(keeps, "--keeps")]
     settings = replace(
@@ -289,7 +289,7 @@ def evaluate(
         examined.save(out)
         _print(examined, as_json)
         return
-    from prunepolicy.agents.evaluate import EvalRequest, evaluate
+    from prunepolicy.agents.evaluation.evaluate import EvalRequest, evaluate
 
     request = EvalRequest(
         tuple(text or ()), tuple(choices or ()), words_of(tasks), include_path, limit, window
@@ -317,7 +317,7 @@ def bench(
 
     prunepolicy bench smaller/ --against smollm2-135m
     """
-    from prunepolicy.agents.bench import BenchRequest, bench
+    from prunepolicy.agents.evaluation.bench import BenchRequest, bench
 
     sizes = tuple(int(size) for size in numbers_of(batch, "--batch"))
     request = BenchRequest(sizes, prompt, new, repeats, threads)
@@ -332,7 +332,7 @@ def doctor(model: Model, revision: Revision = None, as_json: AsJson = False) -> 
 
     prunepolicy doctor smollm2-135m
     """
-    from prunepolicy.agents.doctor import doctor
+    from prunepolicy.agents.prune.doctor import doctor
 
     _print(doctor(model, revision), as_json)
 
@@ -379,7 +379,7 @@ def _log(as_json: bool) -> Console:
 
 
 def _show_plan(subject: Any, plan: Any) -> None:
-    from prunepolicy.agents.plan_view import render_plan
+    from prunepolicy.agents.prune.plan_view import render_plan
 
     render_plan(subject.checkpoint, plan, out_console)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from prunepolicy.agents.opened_model import Hardware
-    from prunepolicy.agents.prune import Settings
+    from prunepolicy.agents.prune.job import Settings
+    from prunepolicy.agents.prune.opened_model import Hardware
     from prunepolicy.pruning.plan import Budget
 
 
@@ -26,7 +26,7 @@ def budget_of(
 
 def hardware_of(device: str, dtype: str, trust_remote_code: bool = False) -> Hardware:
     """Return what to compute on."""
-    from prunepolicy.agents.opened_model import Hardware
+    from prunepolicy.agents.prune.opened_model import Hardware
 
     return Hardware(device, dtype, trust_remote_code)
 
@@ -34,7 +34,7 @@ def hardware_of(device: str, dtype: str, trust_remote_code: bool = False) -> Har
 def settings_of(console: Console, hardware: Hardware, seed: int) -> Settings:
     """Return how this command line is carried out; its steps are told on `console`."""
     from prunepolicy.agents.progress import Steps
-    from prunepolicy.agents.prune import Settings
+    from prunepolicy.agents.prune.job import Settings
 
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     return Settings(hardware=hardware, seed=seed, command=command, steps=Steps(console))

@@ -13,12 +13,20 @@ from prunepolicy.options import AsJson
 from prunepolicy.running import console_for, error_console
 
 if TYPE_CHECKING:
-    from prunepolicy.agents.run_report import Report
+    from prunepolicy.agents.training.run_report import Report
 
 RUNS = Path("runs")
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.", show_default=False)]
+RecipeFiles = Annotated[
+    list[Path], typer.Argument(metavar="RECIPE...", help="YAML recipes.", show_default=False)
+]
 RunName = Annotated[
-    Path | None, typer.Option("--out", help="Folder of the run.", show_default="runs/RECIPE's name")
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Folder of the run; with several recipes, of their runs.",
+        show_default="runs/RECIPE's name",
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue after the last checkpoint.")]
 PolicyToShow = Annotated[
@@ -48,7 +56,7 @@ Set = Annotated[
 
 
 def train(
-    recipe: RecipeFile,
+    recipes: RecipeFiles,
     out: RunName = None,
     resume: Resume = False,
     seed: SeedOverride = None,
@@ -65,29 +73,35 @@ def train(
 
     prunepolicy train configs/train/prunenet.yaml --seeds 3 --resume
 
+    prunepolicy train configs/train/prunenet.yaml configs/train/gradient_gates.yaml --cluster processes
+
     prunepolicy train configs/train/graph.yaml --cluster local
     """
     from prunepolicy.agents.cluster.open_runner import open_runner
     from prunepolicy.agents.progress import Steps
-    from prunepolicy.agents.recipe import load_recipe
-    from prunepolicy.agents.seeds import Seeds
-    from prunepolicy.agents.train import train
+    from prunepolicy.agents.training.recipe import load_recipe
+    from prunepolicy.agents.training.seeds import Seeds, train_apart
+    from prunepolicy.agents.training.train import train
 
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
     console = error_console if as_json else console_for()
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    folder = out or RUNS / recipe.stem
-    settings, steps = load_recipe(recipe, overrides), Steps(console)
-    report: Report
+    settings, steps = [load_recipe(recipe, overrides) for recipe in recipes], Steps(console)
+    alone = len(recipes) == 1
+    folders = [out or RUNS / recipes[0].stem] if alone else [(out or RUNS) / file.stem for file in recipes]
+    reports: list[Report]
     with open_runner(cluster, steps.note) as runner:
-        if seeds == 1:
-            report = train(settings, folder, resume, steps, command, runner)
+        if alone and seeds == 1:
+            reports = [train(settings[0], folders[0], resume, steps, command, runner)]
         else:
-            report = Seeds(settings, folder, seeds, resume).train(steps, command, runner)
+            sets = [Seeds(*pair, seeds, resume) for pair in zip(settings, folders, strict=True)]
+            reports = train_apart(sets, steps, command, runner)
     if as_json:
-        print(report.to_json(), end="")
+        texts = [report.to_json().rstrip() for report in reports]
+        print(texts[0] if alone else "[" + ",\n".join(texts) + "]")
     else:
-        report.render(console)
+        for report in reports:
+            report.render(console)
 
 
 def submit(
@@ -161,7 +175,7 @@ def policies(name: PolicyToShow = None, as_json: AsJson = False) -> None:
 
     prunepolicy policies runs/prunenet
     """
-    from prunepolicy.agents.catalogue import Catalogue, described
+    from prunepolicy.agents.zoo.catalogue import Catalogue, described
 
     if name is not None:
         print(described(name, RUNS, as_json).rstrip())

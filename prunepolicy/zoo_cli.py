@@ -11,7 +11,7 @@ from prunepolicy.options import AsJson
 from prunepolicy.running import console_for, error_console
 
 if TYPE_CHECKING:
-    from prunepolicy.agents.zoo_view import Pushed
+    from prunepolicy.agents.zoo.view import Pushed
     from prunepolicy.policy.zoo.push import Parcel
 
 zoo_app = typer.Typer(
@@ -55,7 +55,7 @@ def list_(source: SourceOption = None, as_json: AsJson = False) -> None:
 
     prunepolicy zoo list --source https://example.org/zoo
     """
-    from prunepolicy.agents.zoo_view import Listed
+    from prunepolicy.agents.zoo.view import Listed
     from prunepolicy.policy.zoo.opened import Zoo
 
     _print(Listed.of(Zoo.open(source)), as_json)
@@ -69,8 +69,8 @@ def show(name: Id, source: SourceOption = None, as_json: AsJson = False) -> None
 
     prunepolicy zoo show llama-graph
     """
-    from prunepolicy.agents.policy_card import parsed_card
-    from prunepolicy.agents.zoo_view import Shown
+    from prunepolicy.agents.learned_pruning.policy_card import parsed_card
+    from prunepolicy.agents.zoo.view import Shown
     from prunepolicy.policy.zoo.opened import Zoo
     from prunepolicy.policy.zoo.pull import read_file
 
@@ -121,8 +121,8 @@ def verify(
     prunepolicy zoo verify llama-graph.v1 --rescore
     """
     from prunepolicy.agents.progress import Steps
-    from prunepolicy.agents.rescore import rescore as measure
-    from prunepolicy.agents.zoo_view import Verified
+    from prunepolicy.agents.zoo.rescore import rescore as measure
+    from prunepolicy.agents.zoo.view import Verified
     from prunepolicy.policy.zoo.opened import Zoo
     from prunepolicy.policy.zoo.pull import pull
     from prunepolicy.policy.zoo.verify import verify
@@ -170,8 +170,8 @@ def push(
 
     prunepolicy zoo push runs/graph --to hf://me/zoo --as my-graph.v1 --dry-run
     """
-    from prunepolicy.agents.ship import listing_of, packed
-    from prunepolicy.agents.zoo_view import Pushed
+    from prunepolicy.agents.zoo.ship import listing_of, packed
+    from prunepolicy.agents.zoo.view import Pushed
 
     full_name, listing = listing_of(run, name, version, licence)
     with packed(run, full_name, caveat, listing, f"zoo:{full_name}") as parcel:
@@ -180,7 +180,7 @@ def push(
 
 def _sent(parcel: Parcel, to: str, key: list[Path] | None) -> Pushed:
     """Send a policy to a folder or a hub repository."""
-    from prunepolicy.agents.zoo_view import Pushed
+    from prunepolicy.agents.zoo.view import Pushed
     from prunepolicy.policy.zoo.push import push
     from prunepolicy.policy.zoo.signing import load_keys, public_text
 

@@ -22,8 +22,8 @@ import typer
 import yaml
 
 from prunepolicy.agents.algorithms import algorithms
-from prunepolicy.agents.recipe import Recipe, load_recipe
-from prunepolicy.agents.train import train
+from prunepolicy.agents.training.recipe import Recipe, load_recipe
+from prunepolicy.agents.training.train import train
 from prunepolicy.cli import app, prune_app
 from prunepolicy.envs.prune_case import invented_case
 from prunepolicy.envs.prune_env import PruneEnv
@@ -352,7 +352,8 @@ def test_commands_in_the_documents_are_understood(line: list[str], monkeypatch: 
         command, words = command.commands[words[0]], words[1:]
     context = command.make_context(program, words)
     if command.name == "train":
-        load_recipe(context.params["recipe"], context.params["set_"] or ())
+        for recipe in context.params["recipes"]:
+            load_recipe(recipe, context.params["set_"] or ())
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)

@@ -30,7 +30,7 @@ RUNS_CODE = {"eval", "exec", "pickle.load", "pickle.loads", "torch.load"}
 MAY_TRUST = {
     "pruning/transformers_loading.py": "passes on what the user decided",
     "pruning/proof_script.py": "runs the file that the cut has just written, in a process of its own",
-    "agents/quality.py": "runs the file that the cut has just written",
+    "agents/prune/quality.py": "runs the file that the cut has just written",
 }
 
 SHIPPED = [f"shipped/tiny-graph.v1/{file}" for file in get_args(FileName)]

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from prunepolicy.agents.algorithms.registry import Assignment, Learner, LearnerState, algorithms
-from prunepolicy.agents.optimiser_state import packed, unpack
-from prunepolicy.agents.recipe import RecipePart, checked
-from prunepolicy.agents.subject import Subject
+from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.agents.training.optimiser_state import packed, unpack
+from prunepolicy.agents.training.recipe import RecipePart, checked
 from prunepolicy.policy.base import Instruments
 from prunepolicy.policy.kinds.gates import Gates, GatesConfig
 from prunepolicy.policy.spending import searched_groups

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from prunepolicy.agents.algorithms.registry import LearnerState, SteppedLearner, algorithms
-from prunepolicy.agents.course import Course
-from prunepolicy.agents.opened_model import Hardware
-from prunepolicy.agents.optimiser_state import packed, unpack
+from prunepolicy.agents.cluster import LocalRunner, Runner
 from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.reasoning.demonstrations import Demonstrator
 from prunepolicy.agents.reasoning.engines import Sampling, engines
 from prunepolicy.agents.reasoning.gap import measured_gap
@@ -34,7 +33,9 @@ from prunepolicy.agents.reasoning.rollout_batch import (
 from prunepolicy.agents.reasoning.scoring import Scorer
 from prunepolicy.agents.reasoning.student import Student
 from prunepolicy.agents.reasoning.switches import Observed, Switch, switches
-from prunepolicy.agents.recipe import RunRecipe
+from prunepolicy.agents.training.course import Course
+from prunepolicy.agents.training.optimiser_state import packed, unpack
+from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.envs.thinking.schedule import Schedule
 from prunepolicy.envs.thinking.settings import built
 from prunepolicy.pruning.errors import PrunePolicyError
@@ -56,16 +57,12 @@ class Grpo(SteppedLearner):
 
         return ThinkCourse
 
-    def __init__(self, recipe: ThinkRecipe, steps: Steps) -> None:
-        self.recipe, self.steps = recipe, steps
+    def __init__(self, recipe: ThinkRecipe, steps: Steps, runner: Runner | None = None) -> None:
+        self.recipe, self.steps, self.runner = recipe, steps, runner or LocalRunner()
         self.hardware = Hardware(recipe.device, recipe.dtype)
         self.problems = ProblemSet.drawn(recipe.problems, recipe.seed)
         self.student = self._student()
-        self.roller = Roller(
-            engines[recipe.reinforcement.engine].open(self.student.model),
-            self.student.prompting,
-            recipe.reinforcement.chunk,
-        )
+        self.roller = self.roller_of(self.student)
         self.start = self._frozen()
         self.optimiser = torch.optim.AdamW(
             self.student.model.parameters(), betas=(0.9, 0.95), weight_decay=0.0
@@ -142,6 +139,12 @@ class Grpo(SteppedLearner):
         self.watch.held = dict(state.data["held"])
         version, internal, gauss = state.data["demonstrating"]
         self.demonstrating.setstate((version, tuple(internal), gauss))
+
+    def roller_of(self, student: Student) -> Roller:
+        """Return what has problems answered by the student, or by another one, wherever workers are."""
+        how = self.recipe.reinforcement
+        engine = engines[how.engine].open(student.model, self.recipe.device)
+        return Roller(engine, student.prompting, how.chunk, self.runner)
 
     def scorer(self, model: Any = None) -> Scorer:
         """Return what gives log-probabilities under the student, or under another model of its kind."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from pydantic import Field
 
 from prunepolicy.agents.algorithms.registry import Assignment, Learner, LearnerState, algorithms
-from prunepolicy.agents.audited_cases import Reward, audited_cases
 from prunepolicy.agents.cluster import LocalRunner, Runner
-from prunepolicy.agents.recipe import RecipePart, checked
+from prunepolicy.agents.learned_pruning.audited_cases import Reward, audited_cases
+from prunepolicy.agents.training.recipe import RecipePart, checked
 from prunepolicy.envs.prune_case import PruneCase, budgeted_groups
 from prunepolicy.policy.kinds.graph import Graph, GraphConfig
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
@@ -19,7 +19,7 @@ from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.units import UnitGraph
 
 if TYPE_CHECKING:
-    from prunepolicy.agents.prune_agent import PruneAgent
+    from prunepolicy.agents.learned_pruning.prune_agent import PruneAgent
 
 
 class PPOConfig(RecipePart):
@@ -99,7 +99,7 @@ class Ppo(Learner):
                     f"learner.episodes ({config.episodes}) must be a multiple of learner.{name} ({number})."
                 )
         try:
-            from prunepolicy.agents.prune_agent import PruneAgent
+            from prunepolicy.agents.learned_pruning.prune_agent import PruneAgent
         except ImportError as error:
             raise PrunePolicyError("PPO needs an extra: pip install 'prunepolicy[train]'.") from error
         self.agent: PruneAgent = PruneAgent(policy, cases, keep, config, seed, runner)

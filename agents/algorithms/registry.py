@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from prunepolicy.agents.cluster import LocalRunner, Runner
-from prunepolicy.agents.collected import Collected
+from prunepolicy.agents.learned_pruning.collected import Collected
 from prunepolicy.agents.progress import Steps
-from prunepolicy.agents.recipe import Recipe, RecipePart, RunRecipe
-from prunepolicy.agents.subject import Subject
+from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.agents.training.recipe import Recipe, RecipePart, RunRecipe
 from prunepolicy.policy.base import Policy
 from prunepolicy.pruning.registry import Registry
 
 if TYPE_CHECKING:
-    from prunepolicy.agents.course import Course
+    from prunepolicy.agents.training.course import Course
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Learner(SteppedLearner):
     @classmethod
     def course_type(cls) -> type[Course]:
         """Return the course of policies that prune."""
-        from prunepolicy.agents.pruning_course import PruningCourse  # it imports what learners are
+        from prunepolicy.agents.learned_pruning.course import PruningCourse  # it imports what learners are
 
         return PruningCourse
 

@@ -15,10 +15,10 @@ from pydantic import Field
 from torch import Tensor
 
 from prunepolicy.agents.algorithms.registry import Assignment, Learner, LearnerState, algorithms
-from prunepolicy.agents.audited_cases import audited_layers
-from prunepolicy.agents.optimiser_state import packed, unpack
-from prunepolicy.agents.recipe import RecipePart, checked
-from prunepolicy.agents.row_blocks import row_blocks
+from prunepolicy.agents.learned_pruning.audited_cases import audited_layers
+from prunepolicy.agents.learned_pruning.row_blocks import row_blocks
+from prunepolicy.agents.training.optimiser_state import packed, unpack
+from prunepolicy.agents.training.recipe import RecipePart, checked
 from prunepolicy.envs.row_layer import RowLayer
 from prunepolicy.envs.shaping import shapings
 from prunepolicy.policy.kinds.prunenet import PruneNet, PruneNetConfig, context_of

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from prunepolicy.agents.algorithms.registry import LearnerState, SteppedLearner, algorithms
-from prunepolicy.agents.recipe import RecipePart, RunEvaluation, RunRecipe
+from prunepolicy.agents.training.recipe import RecipePart, RunEvaluation, RunRecipe
 from prunepolicy.envs.think_vector_env import ThinkVectorEnv
 from prunepolicy.envs.thinking.cached import CachedSource
 from prunepolicy.envs.thinking.groups import Scale, group_advantages
@@ -24,7 +24,7 @@ from prunepolicy.envs.thinking.source import Source
 from prunepolicy.envs.thinking.task import ThinkTask
 
 if TYPE_CHECKING:
-    from prunepolicy.agents.course import Course
+    from prunepolicy.agents.training.course import Course
 
 Array = NDArray[np.float64]
 BETAS, EPSILON = (0.9, 0.999), 1e-8
@@ -118,7 +118,7 @@ class ThinkBandit(SteppedLearner):
     @classmethod
     def course_type(cls) -> type[Course]:
         """Return the course of decisions on prompts."""
-        from prunepolicy.agents.bandit_course import BanditCourse  # it imports what learners are
+        from prunepolicy.agents.bandit.course import BanditCourse  # it imports what learners are
 
         return BanditCourse
 

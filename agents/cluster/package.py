@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunepolicy.agents.recipe import RunRecipe
-from prunepolicy.agents.run_folder import RECIPE, RUN
-from prunepolicy.agents.run_report import SEEDS_REPORT
+from prunepolicy.agents.training.recipe import RunRecipe
+from prunepolicy.agents.training.run_folder import RECIPE, RUN
+from prunepolicy.agents.training.run_report import SEEDS_REPORT
 from prunepolicy.pruning.errors import NotEnoughSpaceError, UsageError
 
 MIB = 1 << 20

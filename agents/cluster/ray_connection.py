@@ -21,6 +21,9 @@ OLDEST = "2.52"
 """Before it, a web page could make a browser run code on a cluster (CVE-2025-62593)."""
 SECONDS = 5.0
 """To reach an address."""
+SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+"""A frame of HTTP/2 by which both sides begin (RFC 9113, section 3.4); its fourth byte is its type."""
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SETTINGS
 LOOPBACK = "127.0.0.2"
 """Ray replaces 127.0.0.1 by the machine's own address where there is one; this one it takes as it is."""
 
@@ -65,7 +68,7 @@ def _join(address: str) -> None:
             "one of its machines, set RAY_ADDRESS=HOST:6379."
         )
     if address != "auto":
-        check_reachable(address)
+        _check_speaks(address)
     try:
         _init(address=address)
     except ConnectionError as error:
@@ -87,13 +90,35 @@ def _init(**options: Any) -> None:
 
 def check_reachable(address: str) -> None:
     """Raise `PrunePolicyError` unless something answers at HOST:PORT."""
+    _connection(address).close()
+
+
+def _check_speaks(address: str) -> None:
+    """Raise `PrunePolicyError` unless HTTP/2 is spoken there: Ray would wait for minutes."""
+    with _connection(address) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") != "0":
+            return
+        try:
+            connection.sendall(GREETING)
+            answer = connection.recv(len(SETTINGS))
+        except OSError:
+            answer = b""
+    if answer[3:4] != SETTINGS[3:4]:
+        raise PrunePolicyError(
+            f"What answers at {address} isn't Ray. Its address is HOST:PORT as `ray start` said, often with "
+            "port 6379; the dashboard's (8265) is for prunepolicy submit."
+        )
+
+
+def _connection(address: str) -> socket.socket:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         raise UsageError(f"An address is HOST:PORT; got {address!r}.")
     try:
-        socket.create_connection((host, int(port)), SECONDS).close()
+        return socket.create_connection((host, int(port)), SECONDS)
     except (OSError, OverflowError) as error:
-        raise PrunePolicyError(f"Nothing answers at {address}: {error}.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise PrunePolicyError(f"Nothing answers at {address}: {reason}.") from error
 
 
 def _silence_paragraphs() -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 import yaml
 from pydantic import Field
 
-from prunepolicy.agents.recipe import RecipePart, checked
+from prunepolicy.agents.training.recipe import RecipePart, checked
 from prunepolicy.pruning.errors import UsageError, did_you_mean
 
 SHIPPED = Path(str(files("prunepolicy"))) / "configs" / "cluster"
@@ -27,8 +27,8 @@ class ClusterSettings(RecipePart):
         gpus: of every worker: 0.5 lets two share one, 2 gives each two.
         threads: of torch, in every worker; another number may change the last bits of a result.
         strategy: how Ray's placement group spreads workers over nodes.
-        deadline: seconds that an episode or an evaluation may take, loading of models included, before its
-            worker counts as hung; None waits for ever.
+        deadline: seconds that an episode, an evaluation or a chunk of answers may take, loading of models
+            included, before its worker counts as hung; None waits for ever.
         attempts: workers that may be lost with one and the same job.
         start: seconds to wait for the first worker.
     """

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from prunepolicy.agents.cluster.open_runner import MISSING
 from prunepolicy.agents.cluster.package import LARGEST, MIB, Package
-from prunepolicy.agents.recipe import load_recipe
+from prunepolicy.agents.training.recipe import load_recipe
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 if TYPE_CHECKING:

@@ -11,17 +11,15 @@ from typing import ClassVar, Self, cast
 from prunepolicy.agents.algorithms import SteppedLearner
 from prunepolicy.agents.algorithms.grpo import Grpo
 from prunepolicy.agents.cluster import Runner
-from prunepolicy.agents.course import Course, Judgement
 from prunepolicy.agents.progress import Steps
-from prunepolicy.agents.reasoning.engines import engines
 from prunepolicy.agents.reasoning.examination import Examination, Examiner, Think
 from prunepolicy.agents.reasoning.plots import plot_health, plot_think
 from prunepolicy.agents.reasoning.recipe import ThinkRecipe
-from prunepolicy.agents.reasoning.rollout_batch import Roller
 from prunepolicy.agents.reasoning.student import Student
 from prunepolicy.agents.reasoning.think_report import ThinkReport, ThinkSeedsReport
-from prunepolicy.agents.recipe import RunRecipe
-from prunepolicy.agents.run_folder import BEST, Progress, RunFolder, seed_generators
+from prunepolicy.agents.training.course import Course, Judgement
+from prunepolicy.agents.training.recipe import RunRecipe
+from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
 
 START = "start"
 THINK_PICTURE, HEALTH_PICTURE = "think.png", "health.png"
@@ -44,7 +42,7 @@ class ThinkCourse(Course):
         """Open or make the model."""
         recipe = cast(ThinkRecipe, run.recipe)
         seed_generators(recipe.seed)
-        return cls(run, recipe, cast(type[Grpo], algorithm)(recipe, steps), steps)
+        return cls(run, recipe, cast(type[Grpo], algorithm)(recipe, steps, runner), steps)
 
     def judge(self) -> Judgement:
         """Return accuracy less the price of its tokens, both drawn as in training; and the greedy ones."""
@@ -94,7 +92,7 @@ class ThinkCourse(Course):
     def _examined(self, student: Student) -> dict[str, Examination]:
         """Return how a model does, deciding by itself and with the mode forced."""
         how = self.recipe.reinforcement
-        roller = Roller(engines[how.engine].open(student.model), student.prompting, how.chunk)
+        roller = self.learner.roller_of(student)
         examiner = Examiner(self.learner.problems.judge, self.recipe.evaluation.samples)
         sampling = student.sampling(self.longest, how.temperature)
         return {mode: examiner.examine(roller, sampling, mode) for mode in MODES}

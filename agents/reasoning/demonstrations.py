@@ -15,7 +15,7 @@ from pydantic import Field
 from prunepolicy.agents.reasoning.prompting import Prompting
 from prunepolicy.agents.reasoning.tasks import Problem
 from prunepolicy.agents.reasoning.tokens import ANSWER, ANSWERED, CLOSE
-from prunepolicy.agents.recipe import RecipePart
+from prunepolicy.agents.training.recipe import RecipePart
 
 
 class DemonstrationRecipe(RecipePart):

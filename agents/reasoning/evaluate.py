@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from prunepolicy.agents.opened_model import Hardware
+from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.reasoning.engines import engines
 from prunepolicy.agents.reasoning.examination import Examination, Examiner, Think
 from prunepolicy.agents.reasoning.plots import plot_think
@@ -19,8 +19,8 @@ from prunepolicy.agents.reasoning.problem_set import ProblemSet, ProblemsRecipe,
 from prunepolicy.agents.reasoning.recipe import ThinkRecipe
 from prunepolicy.agents.reasoning.rollout_batch import Roller
 from prunepolicy.agents.reasoning.student import Student
-from prunepolicy.agents.recipe import load_recipe
-from prunepolicy.agents.run_folder import BEST, RECIPE
+from prunepolicy.agents.training.recipe import load_recipe
+from prunepolicy.agents.training.run_folder import BEST, RECIPE
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.errors import UsageError
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from prunepolicy.agents.recipe import RecipePart
+from prunepolicy.agents.training.recipe import RecipePart
 from prunepolicy.pruning.errors import PrunePolicyError
 
 

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from prunepolicy.agents.recipe import RecipePart
+from prunepolicy.agents.training.recipe import RecipePart
 
 
 class ObjectiveRecipe(RecipePart):

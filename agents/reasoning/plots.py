@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from prunepolicy.agents.plots import LINES, figure_at
+from prunepolicy.agents.prune.plots import LINES, figure_at
 from prunepolicy.agents.reasoning.examination import Examination
 
 PANELS = {

@@ -9,7 +9,7 @@ from random import Random
 from pydantic import Field
 
 from prunepolicy.agents.reasoning.tasks import Problem, tasks
-from prunepolicy.agents.recipe import RecipePart
+from prunepolicy.agents.training.recipe import RecipePart
 from prunepolicy.pruning.errors import UsageError
 
 TRIES = 20

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field
 
 from prunepolicy.agents.reasoning.tokens import CLOSE
-from prunepolicy.agents.recipe import RecipePart
+from prunepolicy.agents.training.recipe import RecipePart
 from prunepolicy.pruning.errors import UsageError
 
 ELLIPSIS = "<think>\n...\n"

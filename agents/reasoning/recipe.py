@@ -12,7 +12,7 @@ from prunepolicy.agents.reasoning.objective import ObjectiveRecipe
 from prunepolicy.agents.reasoning.problem_set import ProblemsRecipe
 from prunepolicy.agents.reasoning.prompting import PromptRecipe
 from prunepolicy.agents.reasoning.tiny_model import NewModel
-from prunepolicy.agents.recipe import RecipePart, RunEvaluation, RunRecipe
+from prunepolicy.agents.training.recipe import RecipePart, RunEvaluation, RunRecipe
 
 
 class WarmUpRecipe(RecipePart):

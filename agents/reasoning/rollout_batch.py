@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from prunepolicy.agents.cluster import LocalRunner, Runner
 from prunepolicy.agents.reasoning.engines import Chunk, Completions, Engine, Request, Sampling
 from prunepolicy.agents.reasoning.engines.registry import Force
 from prunepolicy.agents.reasoning.prompting import Prompting
@@ -121,11 +122,16 @@ class AnswerJudge:
 
 @dataclass
 class Roller:
-    """Has problems answered, and says how that went."""
+    """Has problems answered, and says how that went.
+
+    Attributes:
+        chunk: problems that are answered together: a job for a worker of `runner`.
+    """
 
     engine: Engine
     prompting: Prompting
     chunk: int = 64
+    runner: Runner = field(default_factory=LocalRunner)
 
     @cached_property
     def judge(self) -> AnswerJudge:
@@ -140,7 +146,8 @@ class Roller:
         ]
         starts = range(0, len(requests), self.chunk)
         chunks = [Chunk(tuple(requests[start : start + self.chunk]), sampling) for start in starts]
-        written = Completions.joined(list(map(self.engine, chunks)), sampling.pad)
+        answered = self.runner.map(self.runner.share(self.engine), chunks)
+        written = Completions.joined(list(answered), sampling.pad)
         prompts = tuple(request.prompt for request in requests for _ in range(request.count))
         owners = [one for one in groups for _ in range(one.count)]
         rows = [row[:n] for row, n in zip(written.tokens.tolist(), written.lengths.tolist(), strict=True)]

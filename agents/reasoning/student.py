@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from prunepolicy.agents.opened_model import Hardware, OpenedModel
+from prunepolicy.agents.prune.opened_model import Hardware, OpenedModel
 from prunepolicy.agents.reasoning.engines import Sampling
 from prunepolicy.agents.reasoning.problem_set import ProblemSet
 from prunepolicy.agents.reasoning.prompting import Prompting, PromptRecipe

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from prunepolicy.agents.reasoning.examination import Examination
-from prunepolicy.agents.run_report import RunReport, RunsReport
+from prunepolicy.agents.training.run_report import RunReport, RunsReport
 from prunepolicy.envs.thinking.metrics import Point, aes, e_f1
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from prunepolicy.agents.recipe import RecipePart
+from prunepolicy.agents.training.recipe import RecipePart
 
 
 class NewModel(RecipePart):

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from prunepolicy.agents.recipe import Recipe
-from prunepolicy.agents.report import Facts, KeptUnits, Origin, PruneReport
-from prunepolicy.agents.train_report import TrainReport
+from prunepolicy.agents.learned_pruning.report import TrainReport
+from prunepolicy.agents.prune.report import Facts, KeptUnits, Origin, PruneReport
+from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.pruning.cost import Cost
 from prunepolicy.pruning.perplexity import TextScore

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import transformers
 
-from prunepolicy.agents.report import PruneReport
+from prunepolicy.agents.prune.report import PruneReport
 from prunepolicy.cli import main, prune_main
 from prunepolicy.pruning.plan import Plan
 
@@ -212,8 +212,13 @@ def raiser(error: BaseException) -> Callable[..., None]:
     ("where", "error", "words", "left"),
     [
         ("pruning.cut._write_index", OSError(28, "No space left on device"), "The disk is full", True),
-        ("agents.prune.measure", RuntimeError("boom\nmore"), "RuntimeError: boom", False),
-        ("agents.evidence.write_card", PermissionError(13, "Permission denied"), "Permission denied", False),
+        ("agents.prune.job.measure", RuntimeError("boom\nmore"), "RuntimeError: boom", False),
+        (
+            "agents.prune.evidence.write_card",
+            PermissionError(13, "Permission denied"),
+            "Permission denied",
+            False,
+        ),
     ],
 )
 def test_failures_half_way_leave_nothing_that_confuses(

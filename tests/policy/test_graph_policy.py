@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from prunepolicy.agents.opened_model import Hardware
-from prunepolicy.agents.subject import Subject
+from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.envs.prune_case import invented_case
 from prunepolicy.envs.prune_env import PruneEnv
 from prunepolicy.metanet.graph import DECISIONS

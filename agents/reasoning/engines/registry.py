@@ -123,8 +123,12 @@ class Engine(ABC):
 
     @classmethod
     @abstractmethod
-    def open(cls, model: Any) -> Self:
-        """Return an engine that runs a transformers model."""
+    def open(cls, model: Any, device: str = "auto") -> Self:
+        """Return an engine that runs a transformers model.
+
+        Args:
+            device: `auto` or a name that torch knows, for the workers that the engine travels to.
+        """
 
     @abstractmethod
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Completions:

@@ -7,6 +7,7 @@ that a request gets the same completions in every process that is given the same
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from prunepolicy.agents.reasoning.engines.registry import Completions, Engine, Request, Sampling, engines
+from prunepolicy.pruning.precision import device_called
 
 CROWDED = 0.8
 """Ended rows leave once the others are fewer than this share of the batch: leaving costs a copy."""
@@ -23,13 +25,22 @@ CROWDED = 0.8
 class TransformersEngine(Engine):
     """Runs a model in this process, on whatever device it lies."""
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    def __init__(self, model: Any, device: str = "auto") -> None:
+        self.model, self.device = model, device
 
     @classmethod
-    def open(cls, model: Any) -> Self:
+    def open(cls, model: Any, device: str = "auto") -> Self:
         """Return an engine for the model; it sees every change of its weights."""
-        return cls(model)
+        return cls(model, device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel with the weights as they are now, by way of the processor."""
+        model = self.model if self.model.device.type == "cpu" else copy.deepcopy(self.model).cpu()
+        return {"model": model, "device": self.device}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive on the device that its name means on this machine."""
+        self.model, self.device = state["model"].to(device_called(state["device"])), state["device"]
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Completions:

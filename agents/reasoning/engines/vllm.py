@@ -25,7 +25,7 @@ class VllmEngine(Engine):
         self.model, self.runner = model, runner
 
     @classmethod
-    def open(cls, model: Any) -> Self:
+    def open(cls, model: Any, device: str = "auto") -> Self:
         """Start vLLM on the folder that the model came from.
 
         Raises:
@@ -42,6 +42,12 @@ class VllmEngine(Engine):
         if not folder:
             raise UsageError("vLLM starts from a folder: save the model, and name it under `model`.")
         return cls(model, LLM(folder, gpu_memory_utilization=MEMORY, skip_tokenizer_init=True))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Refuse to travel: vLLM has workers of its own."""
+        raise UsageError(
+            "vLLM spreads over GPUs by itself: leave --cluster out, or set reinforcement.engine=transformers."
+        )
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Completions:
         """Write all completions of all requests with the model's present weights.

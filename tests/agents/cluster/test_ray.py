@@ -21,7 +21,7 @@ from prunepolicy.agents.cluster import LocalRunner, Runner
 from prunepolicy.agents.cluster.open_runner import open_runner
 from prunepolicy.agents.cluster.ray_crew import cause_of, places
 from prunepolicy.agents.cluster.settings import ClusterSettings
-from prunepolicy.agents.prune_agent import PruneAgent
+from prunepolicy.agents.learned_pruning.prune_agent import PruneAgent
 from prunepolicy.envs.prune_case import PruneCase, invented_case
 from prunepolicy.policy.kinds.graph import Graph, GraphConfig
 from prunepolicy.pruning.errors import PrunePolicyError

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +88,38 @@ def test_wrong_addresses_are_one_sentence(
     assert not (tmp_path / "run").exists()
 
 
+def answering(reply: bytes) -> Iterator[str]:
+    """Yield the address of a server that says one thing to whoever comes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(64)
+                connection.sendall(reply)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
+
+
+@pytest.mark.parametrize("reply", [b"HTTP/1.0 400 Bad request\r\n\r\n", b"", b"\0\0"])
+def test_a_server_that_isnt_rays_is_named_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, reply: bytes
+) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", lambda **options: pytest.fail("Ray would wait for minutes"))
+    for address in answering(reply):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        recipe = str(ROOT / "configs" / "train" / "prunenet.yaml")
+        assert main(["train", recipe, "--cluster", "ray", "--out", str(tmp_path / "run")]) == 1
+        said = capsys.readouterr().err
+        assert f"What answers at {address} isn't Ray." in said
+        assert said.count("\n") == 1
+
+
 WITHOUT_RAY = """
 import json, sys
 sys.modules["ray"] = None
@@ -115,7 +150,7 @@ def test_settings_are_data_that_no_wrong_value_enters() -> None:
 
 
 def load_from(data: dict[str, Any]) -> ClusterSettings:
-    from prunepolicy.agents.recipe import checked
+    from prunepolicy.agents.training.recipe import checked
 
     return checked(ClusterSettings, data, "here")
 

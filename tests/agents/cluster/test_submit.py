@@ -17,7 +17,7 @@ from prunepolicy.agents.cluster.files import read_folder, write_folder
 from prunepolicy.agents.cluster.hand_over_script import MARK
 from prunepolicy.agents.cluster.package import Package
 from prunepolicy.agents.cluster.submit import Submission, checked_run, place_of
-from prunepolicy.agents.recipe import Recipe
+from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.cli import main
 from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError, UsageError
 

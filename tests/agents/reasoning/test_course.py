@@ -12,7 +12,7 @@ import yaml
 from prunepolicy.agents.reasoning.examination import Bin, Examination
 from prunepolicy.agents.reasoning.recipe import ThinkRecipe
 from prunepolicy.agents.reasoning.think_report import ThinkReport
-from prunepolicy.agents.recipe import load_recipe
+from prunepolicy.agents.training.recipe import load_recipe
 from prunepolicy.cli import main
 
 ROOT = Path(__file__).parents[3]

@@ -16,8 +16,8 @@ from prunepolicy.agents.reasoning.imitation import Imitation
 from prunepolicy.agents.reasoning.prompt_batches import PromptBatches
 from prunepolicy.agents.reasoning.recipe import ThinkRecipe
 from prunepolicy.agents.reasoning.rollout_batch import RolloutBatch, dealt_anew
-from prunepolicy.agents.run_folder import CHECKPOINT, METRICS
-from prunepolicy.agents.train import train
+from prunepolicy.agents.training.run_folder import CHECKPOINT, METRICS
+from prunepolicy.agents.training.train import train
 from prunepolicy.envs.thinking.rollouts import Rollouts
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 

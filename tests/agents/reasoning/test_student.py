@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import transformers
 
-from prunepolicy.agents.opened_model import Hardware
+from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.reasoning.prompting import ELLIPSIS, Prompting, PromptRecipe
 from prunepolicy.agents.reasoning.student import Student
 from prunepolicy.agents.reasoning.tokens import TAGS, reasoning_tokenizer

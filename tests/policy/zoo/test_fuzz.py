@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prunepolicy.agents.policy_card import parsed_card
+from prunepolicy.agents.learned_pruning.policy_card import parsed_card
 from prunepolicy.policy.base import POLICY_FILE, parsed_policy
 from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.policy.weights import WEIGHTS_FILE

@@ -1,0 +1,1 @@
+"""Learning decisions on prompts without a language model."""

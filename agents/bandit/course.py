@@ -1,0 +1,122 @@
+"""The course of decisions on prompts: judged by what they are worth on prompts nobody has learned from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self, cast
+
+import numpy as np
+
+from prunepolicy.agents.algorithms import SteppedLearner
+from prunepolicy.agents.algorithms.think_bandit import BanditRecipe, ThinkBandit
+from prunepolicy.agents.bandit.report import BanditReport, BanditSeedsReport, plot_decisions
+from prunepolicy.agents.cluster import Runner
+from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.training.course import Course, Judgement
+from prunepolicy.agents.training.recipe import RunRecipe
+from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
+from prunepolicy.envs.thinking.metrics import by_difficulty
+from prunepolicy.envs.thinking.oracle import Value, oracle, value_of
+from prunepolicy.envs.thinking.rollouts import Mode
+from prunepolicy.envs.thinking.settings import built
+from prunepolicy.envs.thinking.source import Array, Source
+from prunepolicy.envs.thinking.terms.registry import OutcomeTerm, terms
+from prunepolicy.pruning.atomic import write_text
+from prunepolicy.pruning.checkpoint import read_json
+from prunepolicy.pruning.errors import UsageError
+
+DECISION, PICTURE = "decision.json", "think.png"
+JUDGED = ("reward", "regret", "accuracy", "tokens", "think")
+
+
+@dataclass
+class BanditCourse(Course):
+    """Learns when to think from outcomes, and compares with rules that need no learning."""
+
+    report_type: ClassVar[type[BanditReport]] = BanditReport
+    run_folder: RunFolder
+    recipe: BanditRecipe
+    learner: ThinkBandit
+    held_out: Source
+    term: OutcomeTerm
+
+    @classmethod
+    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps, runner: Runner) -> Self:
+        """Draw or load the prompts.
+
+        Raises:
+            UsageError: for an evaluation by a term that doesn't pay outcomes alone.
+        """
+        recipe = cast(BanditRecipe, run.recipe)
+        term = built(terms, recipe.evaluation.reward)
+        if not isinstance(term, OutcomeTerm):
+            raise UsageError(f"The term {recipe.evaluation.reward['name']} pays no outcome by itself.")
+        seed_generators(recipe.seed)
+        source, held_out = recipe.prompts.sources(recipe.seed)
+        learner = cast(type[ThinkBandit], algorithm)(recipe.learner, source, recipe.seed)
+        return cls(run, recipe, learner, held_out, term)
+
+    def judge(self) -> Judgement:
+        """Return the expected reward on the prompts that judge."""
+        value = self._value(self.learner.probabilities(self.held_out))
+        scores = {f"held_out/{name}": getattr(value, name) for name in JUDGED}
+        sentence = f"thinks {value.think:.0%} of the time, regret {value.regret:.3f}"
+        return Judgement(value.reward, scores, sentence)
+
+    def save(self, name: str) -> None:
+        """Save the actions and their weights."""
+        data = {"actions": self.recipe.learner.actions, "weights": self.learner.weights.tolist()}
+        self.run_folder.keep(lambda folder: write_text(folder / DECISION, json.dumps(data, indent=1)), name)
+
+    def conclude(self, progress: Progress) -> BanditReport:
+        """Compare the best step with the oracle, with every single action, and with chance at its rates."""
+        path = self.run_folder.path
+        self.learner.weights = np.array(read_json(path / BEST / DECISION)["weights"])
+        chances = self.learner.probabilities(self.held_out)
+        best = oracle(self.held_out, self.learner.env.task.choices, self.term)
+        thinking = self._thinking(chances)
+        plot_decisions(
+            self.held_out.difficulty, {"learned": thinking, "oracle": self._thinking(best)}, path / PICTURE
+        )
+        report = BanditReport(
+            path.name,
+            str(path),
+            self.recipe.model_dump(mode="json"),
+            progress.step,
+            progress.best_step,
+            {name: self._value(each) for name, each in self._contenders(chances, best).items()},
+            by_difficulty(thinking, self.held_out.difficulty),
+            progress.best or 0.0,
+        )
+        report.save(path)
+        return report
+
+    def _contenders(self, learned: Array, best: Array) -> dict[str, Array]:
+        """Return the probabilities of actions by whose they are."""
+        alone = np.eye(learned.shape[1])
+        always = {
+            f"always {action}": np.tile(row, (len(learned), 1))
+            for action, row in zip(self.recipe.learner.actions, alone, strict=True)
+        }
+        by_chance = np.tile(learned.mean(0), (len(learned), 1))
+        return {**always, "random, at the learned rates": by_chance, "oracle": best, "learned": learned}
+
+    def _thinking(self, chances: Array) -> Array:
+        """Return the probability of thinking, whatever the budget."""
+        thinks = [choice.mode is Mode.THINK for choice in self.learner.env.task.choices]
+        return np.asarray(chances[:, thinks].sum(1))
+
+    def _value(self, chances: Array) -> Value:
+        return value_of(self.held_out, self.learner.env.task.choices, chances, self.term)
+
+    @classmethod
+    def summarise(cls, folder: Path, recipe: RunRecipe, reports: Sequence[BanditReport]) -> BanditSeedsReport:
+        """Copy what the chosen seed learned."""
+        report = BanditSeedsReport(folder.name, str(folder), tuple(reports))
+        chosen = folder / f"seed-{report.chosen.recipe['seed']}" / BEST
+        RunFolder(folder, recipe).keep(lambda place: shutil.copytree(chosen, place), BEST)
+        return report

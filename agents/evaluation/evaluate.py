@@ -1,0 +1,153 @@
+"""`prunepolicy eval`: perplexity, multiple choice and lm-eval tasks, side by side for two models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from prunepolicy.agents.evaluation.harness import harness_scores
+from prunepolicy.agents.evaluation.score import Score
+from prunepolicy.agents.prune.opened_model import Hardware, OpenedModel
+from prunepolicy.pruning.errors import UnsupportedModelError, UsageError
+from prunepolicy.pruning.machine import versions
+from prunepolicy.pruning.multiple_choice import read_choices, score_choices
+from prunepolicy.pruning.perplexity import WINDOW, score_text
+
+
+@dataclass(frozen=True)
+class EvalRequest:
+    """What to measure.
+
+    Attributes:
+        text: files whose perplexity is measured.
+        choices: files of PIQA or BLiMP lines.
+        tasks: names of lm-eval tasks.
+        include_path: folder with lm-eval tasks of one's own.
+        limit: questions per task or choice file at most; texts are read whole.
+        window: tokens that the model sees at once in texts; None means 512, or the whole context where
+            that is shorter.
+        batch: windows or questions in one forward pass.
+    """
+
+    text: tuple[Path, ...] = ()
+    choices: tuple[Path, ...] = ()
+    tasks: tuple[str, ...] = ()
+    include_path: Path | None = None
+    limit: int | None = None
+    window: int | None = None
+    batch: int = 4
+
+    def check(self) -> None:
+        """Raise `UsageError` when there is nothing to measure or a file is missing."""
+        if not (self.text or self.choices or self.tasks):
+            raise UsageError(
+                "Say what to measure: --text FILE for perplexity, --choices FILE for PIQA or BLiMP lines, "
+                "or --tasks arc_easy,piqa for lm-eval tasks."
+            )
+        for file in (*self.text, *self.choices):
+            if not file.is_file():
+                raise UsageError(f"There is no file {file} to measure on.")
+        if self.batch < 1 or (self.limit is not None and self.limit < 1):
+            raise UsageError(f"batch and limit must be at least 1; got {self.batch} and {self.limit}.")
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    """The scores of one or two models, measured in one run.
+
+    Attributes:
+        scores: model name to its scores, the same tasks and metrics in the same order.
+        settings: everything that the numbers depend on.
+    """
+
+    scores: Mapping[str, tuple[Score, ...]]
+    settings: Mapping[str, object]
+    versions: Mapping[str, str]
+
+    def to_json(self) -> str:
+        """Return the report as JSON text."""
+        return json.dumps(asdict(self), indent=1, default=str) + "\n"
+
+    def render(self, console: Console) -> None:
+        """Print a table with one column per model, then the settings."""
+        table = Table("Task", "Metric", box=None, pad_edge=False)
+        for name in [*self.scores, "change"][: 2 * len(self.scores) - 1]:
+            table.add_column(escape(name), justify="right")
+        for row in zip(*self.scores.values(), strict=True):
+            first, last = row[0], row[-1]
+            change = [last.change_from(first)] if len(row) > 1 else []
+            table.add_row(first.task, first.metric, *(score.written() for score in row), *change)
+        console.print(table)
+        settings = {**self.settings, **self.versions}
+        listing = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+        console.print(escape(listing), style="dim", highlight=False)
+
+
+def evaluate(
+    model: str, request: EvalRequest, against: str | None = None, hardware: Hardware | None = None
+) -> EvalReport:
+    """Score `model`, and `against` in the same run and precision.
+
+    Args:
+        model: a folder, a hub id or an alias.
+        against: usually the model before pruning; it comes first in the report.
+
+    Raises:
+        UsageError: when there is nothing to measure, or both names mean one model.
+        UnsupportedModelError: for models that don't write text.
+    """
+    request.check()
+    if against == model:
+        raise UsageError(f"{model!r} can't be compared with itself.")
+    hardware = hardware or Hardware()
+    names = [model] if against is None else [against, model]
+    settings = hardware.described() | _settings(request)
+    # One model at a time: together they might not fit into memory.
+    scores = {name: tuple(_scores(OpenedModel.named(name, hardware), request)) for name in names}
+    return EvalReport(scores, settings, versions("prunepolicy", "torch", "transformers", "lm_eval"))
+
+
+def _scores(opened: OpenedModel, request: EvalRequest) -> Iterator[Score]:
+    if opened.checkpoint.adapter.task != "causal":
+        raise UnsupportedModelError(
+            f"{opened.name} doesn't write text; perplexity and these tasks need a model that does."
+        )
+    for file in request.text:
+        text = score_text(opened.model, opened.tokenizer, _read(file), request.window, request.batch)
+        yield Score(file.name, "perplexity", text.perplexity, text.tokens)
+    for file in request.choices:
+        items = read_choices(file, request.limit)
+        answers = score_choices(opened.model, opened.tokenizer, items, request.batch)
+        yield Score(file.name, "acc", answers.acc, answers.n, answers.stderr)
+        if any(item.context for item in items):  # Lengths mean nothing between minimal pairs.
+            yield Score(file.name, "acc_norm", answers.acc_norm, answers.n, answers.stderr_norm)
+    if request.tasks:
+        yield from harness_scores(
+            opened.model, opened.tokenizer, request.tasks, request.include_path, request.limit, request.batch
+        )
+
+
+def _settings(request: EvalRequest) -> dict[str, object]:
+    """Return what the numbers depend on: the request, with a hash for every file."""
+    files = (*request.text, *request.choices)
+    hashes = {file.name: sha256(file.read_bytes()).hexdigest()[:12] for file in files}
+    return {
+        "window": (request.window or f"at most {WINDOW}") if request.text else None,
+        "batch": request.batch,
+        "limit": request.limit,
+        "files": hashes or None,
+    }
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"Can't read the text {file}: {error}.") from error

@@ -1,0 +1,1 @@
+"""Learning what to remove: the course, its cases, its judges, and the card of what was learned."""

@@ -1,0 +1,125 @@
+"""The course of policies that prune: models to learn on and to judge, heuristics to beat, a card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self, cast
+
+from prunepolicy.agents.algorithms import Assignment, Learner, SteppedLearner
+from prunepolicy.agents.cluster import Runner
+from prunepolicy.agents.learned_pruning.judge import Judge, Scores, mean, place_of
+from prunepolicy.agents.learned_pruning.kept import KEPT, MOVED, KeptWatch, history
+from prunepolicy.agents.learned_pruning.learning_plots import KeptHistory, plot_kept, plot_learning
+from prunepolicy.agents.learned_pruning.policy_card_text import write_policy_card
+from prunepolicy.agents.learned_pruning.report import TrainReport
+from prunepolicy.agents.learned_pruning.seeds_report import SeedsReport
+from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.agents.training.course import Course, Judgement
+from prunepolicy.agents.training.recipe import Recipe, RunRecipe
+from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
+from prunepolicy.agents.training.train import SCORE
+from prunepolicy.policy.load import load_policy, load_policy_folder
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.source import resolve
+
+CURVE = "learning.png"
+KEPT_PICTURE = "kept.png"
+
+
+@dataclass
+class PruningCourse(Course):
+    """Learns a policy, and judges it by what pruned models still predict."""
+
+    report_type: ClassVar[type[TrainReport]] = TrainReport
+    run_folder: RunFolder
+    recipe: Recipe
+    learner: Learner
+    judges: Judge
+    watch: KeptWatch
+
+    @classmethod
+    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps, runner: Runner) -> Self:
+        """Open the models, and make the learner."""
+        recipe = cast(Recipe, run.recipe)
+        hardware = Hardware(recipe.device, recipe.dtype)
+        subjects = {
+            name: Subject(name, Checkpoint.open(resolve(name)), hardware, steps)
+            for name in (*recipe.models, *recipe.held_out)
+        }
+        judging = tuple(subjects[name] for name in recipe.held_out or recipe.models)
+        assignment = Assignment(recipe, tuple(subjects[name] for name in recipe.models), steps, runner=runner)
+        judge = Judge(
+            judging,
+            recipe.every_budget,
+            recipe.evaluation,
+            recipe.seed,
+            collected=assignment.collected,
+            runner=runner,
+        )
+        seed_generators(recipe.seed)
+        learner = cast(type[Learner], algorithm)(assignment)
+        return cls(run, recipe, learner, judge, KeptWatch(judge, recipe.evaluation.baselines))
+
+    def judge(self) -> Judgement:
+        """Return the excess log-perplexity on the judging models, and what was kept of every layer."""
+        scores = self.judges.scores(self.learner.policy)
+        excess = mean(scores)
+        row = {f"held_out/{name}": value for name, value in scores.items()}
+        sentence = f"excess log-perplexity {excess:.4f} nats per token"
+        return Judgement(-excess, {**row, **self.watch.row(self.learner.policy)}, sentence)
+
+    def save(self, name: str) -> None:
+        """Save the policy under the run's name."""
+        self.run_folder.keep_policy(self.learner.policy, name)
+
+    def conclude(self, progress: Progress) -> TrainReport:
+        """Compare the best policy with the baselines, and write pictures, report and card."""
+        _draw(self.run_folder, self.watch, progress)
+        policy = load_policy_folder(self.run_folder.path / BEST)
+        judge = self.judges.for_the_end()
+        scores: dict[str, Scores] = {policy.name: judge.scores(policy)}
+        for name in self.recipe.evaluation.baselines:
+            scores[name] = judge.scores(load_policy(name))
+        report = TrainReport(
+            policy.name,
+            str(self.run_folder.path),
+            self.recipe.model_dump(mode="json"),
+            progress.step,
+            progress.best_step,
+            scores,
+            self.learner.evidence(),
+            progress.best if progress.best is not None else -mean(scores[policy.name]),
+            {subject.name: subject.checkpoint.fingerprint for subject in self.judges.subjects},
+        )
+        report.save(self.run_folder.path)
+        write_policy_card(report.card, self.run_folder.path / BEST)
+        return report
+
+    @classmethod
+    def summarise(cls, folder: Path, recipe: RunRecipe, reports: Sequence[TrainReport]) -> SeedsReport:
+        """Copy the chosen policy under the name of the whole, with the card over all seeds."""
+        report = SeedsReport(folder.name, str(folder), tuple(reports))
+        policy = load_policy_folder(folder / f"seed-{report.chosen.recipe['seed']}" / BEST)
+        RunFolder(folder, recipe).keep_policy(policy, BEST)
+        write_policy_card(report.card, folder / BEST)
+        return report
+
+
+def _draw(run: RunFolder, watch: KeptWatch, progress: Progress) -> None:
+    """Draw the learning curve, and what was kept of every layer."""
+    rows = run.rows()
+    curve = [(int(row["step"]), row["reward"]) for row in rows if "reward" in row]
+    judged = [(int(row["step"]), -row[SCORE]) for row in rows if SCORE in row]
+    plot_learning(curve, judged, run.path / CURVE)
+    if watch.budget.uniform:
+        shares, title = history(rows, MOVED), f"Units kept that {watch.rival_name} would have removed"
+        scale = "share of the kept units"
+    else:
+        shares, title, scale = history(rows, KEPT), "Units kept", "share of all units"
+    where = Path(place_of(watch.subject, watch.budget)).name
+    kept = KeptHistory(watch.graph, shares, progress.best_step, title, where, scale)
+    plot_kept(kept, run.path / KEPT_PICTURE)

@@ -1,0 +1,200 @@
+"""What is known about a learned policy, as data: `card.json`, from which its README.md is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from prunepolicy.agents.learned_pruning.judge import Scores, mean
+from prunepolicy.policy.base import sentence_of
+from prunepolicy.pruning.atomic import write_text
+from prunepolicy.pruning.errors import PrunePolicyError
+
+if TYPE_CHECKING:
+    from prunepolicy.agents.learned_pruning.report import TrainReport
+
+CARD_DATA = "card.json"
+Word = Literal["beats", "ties", "loses", "alone"]
+"""What a policy does to the best heuristic; alone where there was none to compare with."""
+
+
+class CardPart(BaseModel):
+    """A part of a card; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+
+class Spread(CardPart):
+    """A number over all seeds: the median, and the ends of its range."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Describe `values`, one per seed."""
+        return cls(median=median(values), least=min(values), most=max(values))
+
+    def __str__(self) -> str:
+        """Return the median, and the range where there is one."""
+        middle, least, most = (f"{value:.4f}" for value in (self.median, self.least, self.most))
+        return middle if least == most else f"{middle} ({least} to {most})"
+
+
+class Scored(CardPart):
+    """Excess log-perplexity over the dense model in nats per token, over all seeds.
+
+    Attributes:
+        mean: over models and budgets.
+        cells: by `model, budget`.
+    """
+
+    mean: Spread
+    cells: dict[str, Spread]
+
+    @classmethod
+    def of(cls, scores: Sequence[Scores]) -> Scored:
+        """Describe the scores of every seed."""
+        cells = {place: Spread.of([by_place[place] for by_place in scores]) for place in scores[0]}
+        return cls(mean=Spread.of([mean(by_place) for by_place in scores]), cells=cells)
+
+
+class Failure(CardPart):
+    """A model and budget at which a heuristic is better; both scores are medians over seeds."""
+
+    where: str
+    score: float
+    heuristic: str
+    heuristic_score: float
+
+
+class PolicyCard(CardPart):
+    """Everything a user should know before trusting a learned policy.
+
+    Attributes:
+        word: the verdict in one word.
+        verdict: the verdict in one sentence.
+        seeds: those it was learned with.
+        chosen_seed: that of the policy in this folder.
+        chosen: scores of the policy in this folder, by `model, budget`.
+        learned: scores of what was learned, over the seeds.
+        heuristics: scores at the same models and budgets, the best heuristic first.
+        leads: by heuristic, the number of seeds in which what was learned has the better mean.
+        failures: where the best heuristic is better.
+        evidence: what the algorithm measured about itself, such as a surrogate's correlation.
+        recipe: of the chosen seed.
+        cpu_seconds: of learning and judging, over all seeds; None where it isn't known.
+        judges: fingerprints of the models that the scores are of, by name; empty in cards of early versions.
+    """
+
+    schema_version: Literal[1] = 1
+    name: str
+    kind: str
+    word: Word
+    verdict: str
+    models: tuple[str, ...]
+    held_out: tuple[str, ...]
+    seeds: tuple[int, ...]
+    chosen_seed: int
+    steps: int
+    best_step: int
+    chosen: dict[str, float]
+    learned: Scored
+    heuristics: dict[str, Scored]
+    leads: dict[str, int]
+    failures: tuple[Failure, ...]
+    evidence: dict[str, float]
+    recipe: dict[str, Any]
+    cpu_seconds: float | None = None
+    judges: dict[str, str] = {}
+
+    @property
+    def best_heuristic(self) -> str | None:
+        """The heuristic with the lowest mean; None when none was asked for."""
+        return next(iter(self.heuristics), None)
+
+
+def card_of(
+    name: str, runs: Sequence[TrainReport], chosen: TrainReport, verdict: tuple[Word, str]
+) -> PolicyCard:
+    """Return the card of the policy that `chosen`, one of `runs`, has learned."""
+    learned = Scored.of([run.scores[run.policy] for run in runs])
+    heuristics = {
+        rival: Scored.of([run.scores[rival] for run in runs])
+        for rival in chosen.scores
+        if rival != chosen.policy
+    }
+    heuristics = dict(sorted(heuristics.items(), key=lambda item: item[1].mean.median))
+    return PolicyCard(
+        name=name,
+        kind=str(chosen.recipe["policy"].get("kind")),
+        word=verdict[0],
+        verdict=verdict[1],
+        models=chosen.recipe["models"],
+        held_out=chosen.recipe["held_out"],
+        seeds=tuple(run.recipe["seed"] for run in runs),
+        chosen_seed=chosen.recipe["seed"],
+        steps=chosen.steps,
+        best_step=chosen.best_step,
+        chosen=chosen.scores[chosen.policy],
+        learned=learned,
+        heuristics=heuristics,
+        leads={rival: _leads(runs, rival) for rival in heuristics},
+        failures=_failures(learned, heuristics),
+        evidence=chosen.evidence,
+        recipe=chosen.recipe,
+        judges=chosen.judges,
+    )
+
+
+def _leads(runs: Sequence[TrainReport], rival: str) -> int:
+    return sum(run.means[run.policy] < run.means[rival] for run in runs)
+
+
+def _failures(learned: Scored, heuristics: Mapping[str, Scored]) -> tuple[Failure, ...]:
+    """Return the places where the best heuristic of that place is better."""
+    failures = []
+    for where, own in learned.cells.items():
+        rivals = {name: scored.cells[where].median for name, scored in heuristics.items()}
+        best = min(rivals, key=rivals.__getitem__, default=None)
+        if best is not None and rivals[best] < own.median:
+            failures.append(
+                Failure(where=where, score=own.median, heuristic=best, heuristic_score=rivals[best])
+            )
+    return tuple(failures)
+
+
+def write_card_data(card: PolicyCard, folder: Path) -> None:
+    """Write `card.json` into a policy's folder."""
+    write_text(folder / CARD_DATA, card.model_dump_json(indent=1) + "\n")
+
+
+def read_card(folder: Path) -> PolicyCard:
+    """Read the `card.json` of a policy's folder.
+
+    Raises:
+        PrunePolicyError: when it is missing, damaged, or of another schema.
+    """
+    file = folder / CARD_DATA
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise PrunePolicyError(f"Can't read the card {file}: {error.strerror}.") from error
+    return parsed_card(text, str(file))
+
+
+def parsed_card(text: bytes, where: str) -> PolicyCard:
+    """Check the content of a `card.json`, which `where` is called.
+
+    Raises:
+        PrunePolicyError: when it is damaged, or of another schema.
+    """
+    try:
+        return PolicyCard.model_validate_json(text)
+    except ValidationError as error:
+        raise PrunePolicyError(f"{where} is no card: {sentence_of(error, PolicyCard)}.") from error

@@ -1,0 +1,130 @@
+"""The README.md of a learned policy: what it learned from, how it compares, where it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Scored, write_card_data
+from prunepolicy.agents.prune.card import table
+from prunepolicy.policy.hub_card import CARD
+from prunepolicy.pruning.atomic import write_text
+
+HERE = "path/to/this/folder"
+
+
+def write_policy_card(card: PolicyCard, folder: Path, source: str = HERE, head: str = "") -> None:
+    """Write the card into a policy's folder, as data and as text.
+
+    Args:
+        source: what `--policy` takes to find the policy.
+        head: what stands before the text, for the hub.
+    """
+    write_card_data(card, folder)
+    write_text(folder / CARD, head + policy_card(card, source))
+
+
+def policy_card(card: PolicyCard, source: str = HERE) -> str:
+    """Return the card as Markdown; its first line says whether the policy is worth using."""
+    sections = (
+        f"**{card.verdict}**\n\n# {card.name}",
+        _origin(card),
+        _scores(card),
+        _failures(card),
+        _evidence(card),
+        _use(card, source),
+    )
+    return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def _origin(card: PolicyCard) -> str:
+    held_out = _listed(card.held_out) or "none: the training models judged, on text of another seed"
+    lines = [
+        f"- Kind: `{card.kind}`, learned with `{card.recipe['algorithm']}`, {_seeds(card)}.",
+        f"- Training models: {_listed(card.models)}.",
+        f"- Held-out models: {held_out}.",
+        f"- {card.steps} learning steps; the policy of step {card.best_step} scored best.",
+    ]
+    if card.cpu_seconds is not None:
+        lines.append(f"- CPU time of learning and judging, all seeds: {card.cpu_seconds / 60:,.1f} minutes.")
+    return "## What it learned from\n\n" + "\n".join(lines)
+
+
+def _seeds(card: PolicyCard) -> str:
+    if len(card.seeds) == 1:
+        return f"seed {card.chosen_seed}"
+    return (
+        f"seeds {', '.join(map(str, card.seeds))}; this is the policy of seed {card.chosen_seed}, chosen by "
+        "the score that also chose its best step, not by the scores below"
+    )
+
+
+def _scores(card: PolicyCard) -> str:
+    how = card.recipe["evaluation"]
+    source = f"`{how['text']}`" if how["text"] else "text the dense model writes itself"
+    amount = f"up to {4 * how['samples']} windows of {how['length']} tokens"
+    several = f"Medians over {len(card.seeds)} seeds, with the range where it varies."
+    seeds = several if len(card.seeds) > 1 else "One seed; a difference of a hundredth is noise."
+    parts = [
+        "## How it compares",
+        "Excess log-perplexity over the dense model in nats per token, right after the cut and without "
+        f"repair, on {source} ({amount}), which had no part in choosing the best step. Lower is better. "
+        f"{seeds}",
+        table(*_comparison(card)),
+        agreement(card),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _comparison(card: PolicyCard) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return headings, the best policy first, and one row per model and budget, means last."""
+    by_name = {card.name: card.learned, **card.heuristics}
+    ranked = dict(sorted(by_name.items(), key=lambda item: item[1].mean.median))
+    if len(card.seeds) > 1:
+        ranked[f"{card.name}, seed {card.chosen_seed} (this one)"] = Scored.of([card.chosen])
+    places = [(place, *(str(s.cells[place]) for s in ranked.values())) for place in card.learned.cells]
+    return ("model, budget", *ranked), [*places, ("mean", *(str(s.mean) for s in ranked.values()))]
+
+
+def agreement(card: PolicyCard) -> str:
+    """Say whether all seeds put the policy on the same side of every heuristic; nothing for one seed."""
+    count = len(card.seeds)
+    if count == 1 or not card.leads:
+        return ""
+    split = {name: leads for name, leads in card.leads.items() if 0 < leads < count}
+    if not split:
+        return f"All {count} seeds agree on which heuristics are better than this policy and which are worse."
+    listing = ", ".join(f"{name} (better than it in {leads} of {count})" for name, leads in split.items())
+    return f"The seeds disagree on how this policy compares with {listing}."
+
+
+def _failures(card: PolicyCard) -> str:
+    if not card.heuristics:
+        return ""
+    lines = [
+        f"- {case.where}: {case.score:.4f}, while {case.heuristic} reaches {case.heuristic_score:.4f}."
+        for case in card.failures
+    ]
+    nowhere = "At no model and budget above was a heuristic better. Nothing else was tried."
+    return "## Where it fails\n\n" + ("\n".join(lines) or nowhere)
+
+
+def _evidence(card: PolicyCard) -> str:
+    if not card.evidence:
+        return ""
+    rows = [(name.replace("_", " "), f"{value:.4g}") for name, value in card.evidence.items()]
+    return "## What was measured about the learning\n\n" + table(("what", "value"), rows)
+
+
+def _use(card: PolicyCard, source: str) -> str:
+    recipe = yaml.safe_dump(card.recipe, sort_keys=False)
+    return (
+        f"## Use and repeat\n\n```sh\nprune-with-policy MODEL --policy {source} --keep 0.8 "
+        f"--out smaller/\n```\n\nLearned by `prunepolicy train` from this recipe:\n\n```yaml\n{recipe}```"
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

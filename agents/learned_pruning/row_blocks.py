@@ -1,0 +1,61 @@
+"""Feed-forward blocks of a model, prepared for PruneNet's environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from torch import Tensor
+
+from prunepolicy.agents.algorithms.registry import Assignment
+from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.envs.row_layer import RowLayer
+from prunepolicy.policy.kinds.prunenet import PruneNet
+from prunepolicy.pruning.criteria import Need
+from prunepolicy.pruning.moments import output_interactions, second_moments
+from prunepolicy.pruning.plan import Budget
+from prunepolicy.pruning.probe import Probe
+from prunepolicy.pruning.row_features import unit_rows
+from prunepolicy.pruning.units import UnitGroup, consumer_of
+
+READ_FROM: dict[str, Need] = {
+    "dense_spectrum": "scored",
+    "kept_spectrum": "scored",
+    "loss_rise": "gradients",
+}
+"""Statistics that measurements of `RowLayer` are made from."""
+
+
+def row_blocks(
+    subject: Subject, policy: PruneNet, reads: Iterable[str], assignment: Assignment
+) -> tuple[RowLayer, ...]:
+    """Return every feed-forward block with what `policy` sees and what the columns `reads` need."""
+    graph, columns = subject.checkpoint.graph, set(reads)
+    budget = Budget(0.8, of="ffn")
+    groups, probe = policy.groups(graph, budget), replace(policy.probe, seed=assignment.recipe.seed)
+    extra = {READ_FROM[name] for name in columns & READ_FROM.keys()}
+    stats = assignment.collected.stats(subject, policy.needs(graph, budget) | extra, probe)
+    interactions = _interactions(subject, groups, probe) if "output_error" in columns else {}
+    return tuple(
+        RowLayer(
+            group.name,
+            policy.rows(stats, group),
+            stats.get("scored", group.name) if "scored" in extra else None,
+            interactions.get(group.name),
+            stats.get("gradients", group.name) if "gradients" in extra else None,
+        )
+        for group in groups
+    )
+
+
+def _interactions(subject: Subject, groups: Iterable[UnitGroup], probe: Probe) -> dict[str, Tensor]:
+    inputs = subject.probe(probe)
+    with subject.steps.step("watch which channels speak together (second moments)"):
+        moments = second_moments(subject.model, groups, inputs)
+    return {
+        group.name: output_interactions(
+            unit_rows(subject.checkpoint, group, consumer_of(group)).T, moments.pop(group.name)
+        )
+        for group in groups
+        if group.name in moments
+    }

@@ -1,0 +1,102 @@
+"""What the same recipe came to with several seeds: medians, ranges, and a verdict over all of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Scored, Word, card_of
+from prunepolicy.agents.learned_pruning.policy_card_text import agreement
+from prunepolicy.agents.learned_pruning.report import MARGIN, TrainReport
+from prunepolicy.agents.training.run_report import RunsReport
+
+
+@dataclass(frozen=True)
+class SeedsReport(RunsReport[TrainReport]):
+    """The result of several runs that differ in their seed.
+
+    Attributes:
+        policy: name of the policy that was chosen among what they learned.
+        folder: of the runs.
+        runs: one report per seed.
+    """
+
+    policy: str
+    folder: str
+    runs: tuple[TrainReport, ...]
+
+    @property
+    def learned(self) -> Scored:
+        """Scores of what was learned, over the seeds."""
+        return Scored.of([run.scores[run.policy] for run in self.runs])
+
+    @property
+    def best_heuristic(self) -> tuple[str, Scored] | None:
+        """The heuristic with the lowest median, and its scores; None when none was asked for."""
+        names = [name for name in self.runs[0].scores if name != self.runs[0].policy]
+        scored = [(name, Scored.of([run.scores[name] for run in self.runs])) for name in names]
+        return min(scored, key=lambda item: item[1].mean.median, default=None)
+
+    @property
+    def word(self) -> Word:
+        """One word: only a policy that wins with every seed beats the heuristics."""
+        if self.best_heuristic is None:
+            return "alone"
+        if all(run.word == "beats" for run in self.runs):
+            return "beats"
+        return "ties" if self.learned.mean.median < self.best_heuristic[1].mean.median else "loses"
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: whether learning was worth it."""
+        count, own = len(self.runs), self.learned.mean
+        if self.best_heuristic is None:
+            return f"This policy was compared with nothing; its excess log-perplexity is {own}."
+        rival, scored = self.best_heuristic
+        numbers = f"{own} against {scored.mean} nats per token over the dense model"
+        if self.word == "beats":
+            return f"With each of {count} seeds, this policy beats the best heuristic, {rival}: {numbers}."
+        if self.word == "ties":
+            wins = sum(run.word == "beats" for run in self.runs)
+            return (
+                f"This policy doesn't beat the best heuristic, {rival}, it ties: {numbers}; "
+                f"it is better by {MARGIN:.0%} with {wins} of {count} seeds."
+            )
+        return f"This policy loses to the best heuristic, {rival}: {numbers}. Use {rival} instead."
+
+    @property
+    def card(self) -> PolicyCard:
+        """What the chosen policy's folder says about it."""
+        return card_of(self.policy, self.runs, self.chosen, (self.word, self.verdict))
+
+    def to_json(self) -> str:
+        """Return the report as JSON text: every run, and the card that sums them up."""
+        runs = [asdict(run) for run in self.runs]
+        data = {"policy": self.policy, "folder": self.folder, "runs": runs}
+        return (
+            json.dumps({**data, "card": self.card.model_dump(mode="json")}, indent=1, sort_keys=True) + "\n"
+        )
+
+    def render(self, console: Console) -> None:
+        """Print means and their ranges, by policy, and the verdict."""
+        card, title = self.card, "Mean excess log-perplexity over the dense model, nats per token"
+        grid = Table(title=title)
+        for heading in ("policy", "median", *(f"seed {seed}" for seed in card.seeds)):
+            grid.add_column(heading, justify="left" if heading == "policy" else "right")
+        medians = {card.name: card.learned.mean, **{name: s.mean for name, s in card.heuristics.items()}}
+        for name, spread in sorted(medians.items(), key=lambda item: item[1].median):
+            means = [run.means[run.policy if name == card.name else name] for run in self.runs]
+            cells = [f"{value:.4f}" for value in (spread.median, *means)]
+            grid.add_row(name, *cells, style="bold" if name == card.name else None)
+        console.print(grid)
+        console.print(self.verdict, highlight=False, soft_wrap=True)
+        console.print(agreement(card), highlight=False)
+        console.print(f"The policy of seed {card.chosen_seed} is kept as the best.", highlight=False)
+        console.print(
+            f"Use it: prune-with-policy MODEL --policy {self.folder} --keep 0.8 --out smaller/",
+            highlight=False,
+            soft_wrap=True,
+        )

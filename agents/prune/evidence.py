@@ -1,0 +1,144 @@
+"""What a run leaves beside the weights: proof of loading, report, card and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from torch import Tensor
+
+from prunepolicy.agents.prune.card import CARD, write_card
+from prunepolicy.agents.prune.plots import (
+    BEFORE_AFTER_PICTURE,
+    LAYERS_PICTURE,
+    plot_before_after,
+    plot_layers,
+)
+from prunepolicy.agents.prune.quality import Measurements
+from prunepolicy.agents.prune.report import Origin, PruneReport, kept_units, loading_lines
+from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.pruning.budget_meter import meter_for
+from prunepolicy.pruning.cost import cost_of
+from prunepolicy.pruning.cut import Edits
+from prunepolicy.pruning.edited import edited
+from prunepolicy.pruning.machine import device_name, versions
+from prunepolicy.pruning.per_layer import who_can_load
+from prunepolicy.pruning.perplexity import context_of
+from prunepolicy.pruning.plan import Plan
+from prunepolicy.pruning.proof import Receipt, prove
+
+PROOF_TOKENS = 24
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a run found out about its result.
+
+    Attributes:
+        command: the command line that started the run.
+    """
+
+    plan: Plan
+    measured: Measurements
+    proof: Receipt | None
+    command: str
+
+
+def prove_result(subject: Subject, plan: Plan, edits: Edits, folder: Path) -> Receipt:
+    """Compare the folder, loaded elsewhere, with the masked dense model."""
+    if not subject.fits(torch.float32):
+        return Receipt(False, False, "Loading wasn't tested: the model doesn't fit into memory.")
+    inputs, expected = _expected_outputs(subject, plan, edits)
+    with subject.steps.step("prove that it loads in a clean process"):
+        return prove(folder, subject.checkpoint.adapter, inputs, expected)
+
+
+def _expected_outputs(subject: Subject, plan: Plan, edits: Edits) -> tuple[Mapping[str, Tensor], Tensor]:
+    """Return inputs, and what the dense model answers with the plan's units switched off.
+
+    Both sides compute in float32, where rounding can't hide a wrong cut; a model that was rounded
+    to another type for speed is no reference.
+    """
+    model = subject.model if subject.dtype == torch.float32 else subject.load(torch.float32)
+    inputs = proof_inputs(subject, min(PROOF_TOKENS, context_of(model)))
+    with torch.no_grad(), edited(model, subject.checkpoint.graph, plan, edits):
+        outputs = model(**subject.placed(inputs, torch.float32))
+    if not isinstance(outputs, Tensor):
+        outputs = outputs.logits if "logits" in outputs else outputs.last_hidden_state
+    return inputs, outputs.cpu()
+
+
+def proof_inputs(subject: Subject, length: int) -> Mapping[str, Tensor]:
+    """Return two seeded inputs of the model's kind."""
+    config, task = subject.checkpoint.config, subject.checkpoint.adapter.task
+    generator = torch.Generator().manual_seed(0)
+    if task == "vision":
+        side, channels = int(config.get("image_size", 224)), int(config.get("num_channels", 3))
+        return {"pixel_values": torch.randn(2, channels, side, side, generator=generator)}
+    return {"input_ids": torch.randint(int(config["vocab_size"]), (2, length), generator=generator)}
+
+
+def report_on(subject: Subject, found: Evidence) -> PruneReport:
+    """Put together what is known of a run; folder and duration are filled in by whoever publishes."""
+    checkpoint, plan, measured = subject.checkpoint, found.plan, found.measured
+    graph, uniform = checkpoint.graph, plan.is_uniform(checkpoint.graph)
+    return PruneReport(
+        origin=_origin(subject, found),
+        folder="",
+        model_type=str(checkpoint.config.get("model_type", "")),
+        task=checkpoint.adapter.task,
+        load=loading_lines(checkpoint.adapter, uniform),
+        uniform=uniform,
+        budget=plan.budget,
+        reached=meter_for(graph, plan.budget, subject.seconds(plan.budget))(plan.keep),
+        before=measured.before.facts(cost_of(graph)),
+        after=measured.after.facts(cost_of(graph, plan.keep)),
+        kept=kept_units(graph, plan),
+        text=measured.text,
+        speedups=measured.speedups,
+        fidelity=measured.fidelity,
+        proof=found.proof,
+        loaders=tuple(who_can_load(graph, plan)),
+        warnings=measured.warnings,
+    )
+
+
+def _origin(subject: Subject, found: Evidence) -> Origin:
+    name, checkpoint, plan = subject.name, subject.checkpoint, found.plan
+    return Origin(
+        model=name,
+        fingerprint=checkpoint.fingerprint,
+        command=found.command,
+        seed=int(plan.settings.get("probe", {}).get("seed", 0)),
+        made_by=plan.made_by,
+        repair=plan.repair,
+        versions=versions("prunepolicy", "torch", "transformers", "safetensors"),
+        machine=device_name(subject.device),
+        base_model=name if "/" in name and not Path(name).exists() else None,
+        licence=licence_of(checkpoint.folder, checkpoint.config),
+    )
+
+
+def licence_of(folder: Path, config: Mapping[str, object]) -> str | None:
+    """Return the licence that a model's card or configuration names; None where neither does."""
+    try:
+        _, head, _ = (folder / CARD).read_text(encoding="utf-8").split("---\n", 2)
+        fields = yaml.safe_load(head)
+    except (OSError, ValueError, yaml.YAMLError):
+        fields = None
+    named = fields.get("license") if isinstance(fields, dict) else None
+    named = named or config.get("license")
+    return named if isinstance(named, str) else None
+
+
+def add_evidence(report: PruneReport, plan: Plan, folder: Path) -> None:
+    """Write plan, report, card and pictures into a prepared folder."""
+    plan.save(folder / PLAN)
+    report.save(folder)
+    plot_layers(report, folder / LAYERS_PICTURE)
+    plot_before_after(report, folder / BEFORE_AFTER_PICTURE)
+    write_card(report, folder)

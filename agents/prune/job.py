@@ -1,0 +1,170 @@
+"""The main job: a model and a budget in, a smaller model folder with its evidence out."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.prune.evidence import Evidence, add_evidence, prove_result, report_on
+from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.prune.quality import Measurements, choose_text, measure
+from prunepolicy.agents.prune.report import PruneReport
+from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.policy.base import Policy
+from prunepolicy.policy.load import load_policy
+from prunepolicy.pruning.atomic import check_target, partial_folder, publish
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.claim import release
+from prunepolicy.pruning.cut import check_apart, finish, prepare
+from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.probe import Probe
+from prunepolicy.pruning.repair import repairs
+from prunepolicy.pruning.source import resolve
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is carried out; what it decides about is in policy and budget.
+
+    Attributes:
+        repair: overrides the policy's repair; `none` for none.
+        probe: overrides the policy's probe source: `self`, `start`, or a text file.
+        rounds: removal rounds, with statistics measured anew after each.
+        text: file to score before and after; None scores text the dense model writes.
+        measure: run both models for quality and speed.
+        verify: prove that the result loads before it is published.
+    """
+
+    revision: str | None = None
+    repair: str | None = None
+    probe: str | None = None
+    rounds: int = 1
+    text: Path | None = None
+    hardware: Hardware = field(default_factory=Hardware)
+    seed: int = 0
+    overwrite: bool = False
+    measure: bool = True
+    verify: bool = True
+    command: str = ""
+    steps: Steps = field(default_factory=Steps)
+
+
+def prune(
+    model: str,
+    out: str | Path,
+    keep: float | Budget = 0.8,
+    policy: str | Policy = "default",
+    settings: Settings | None = None,
+) -> PruneReport:
+    """Prune `model`, prove that the result loads, and write it to `out` with its evidence.
+
+    Args:
+        model: a model folder, `.gguf` file, alias or hub id.
+        out: folder for the result; must be empty or absent.
+        keep: share of the parameters that stays, or a whole budget.
+        policy: what decides; a policy folder, a name, or a policy object.
+
+    Raises:
+        PrunePolicyError: with one sentence, for whatever goes wrong; `out` is untouched then.
+
+    Example:
+        >>> from prunepolicy import prune
+        >>> report = prune("smollm2-135m", "smaller/", keep=0.9)  # doctest: +SKIP
+    """
+    settings = settings or Settings()
+    budget = keep if isinstance(keep, Budget) else Budget(keep)
+    with holding(Path(out), settings.overwrite):
+        subject = open_subject(model, settings, Path(out))
+        return carry_out(subject, decide(subject, policy, budget, settings), Path(out), settings)
+
+
+@contextmanager
+def holding(target: Path, overwrite: bool) -> Iterator[None]:
+    """Keep `target` for this run, after checking that nothing is destroyed unasked."""
+    check_target(target, overwrite)
+    try:
+        yield
+    finally:
+        release(target)
+
+
+def open_subject(model: str, settings: Settings, target: Path | None = None) -> Subject:
+    """Find and open what the user calls `model`, and see that `target` lies outside of it."""
+    subject = Subject(
+        model, Checkpoint.open(resolve(model, settings.revision)), settings.hardware, settings.steps
+    )
+    if target is not None:
+        check_apart(subject.checkpoint.folder, target)
+    if subject.checkpoint.adapter.notice:
+        settings.steps.note(subject.checkpoint.adapter.notice)
+    return subject
+
+
+def decide(subject: Subject, policy: str | Policy, budget: Budget, settings: Settings) -> Plan:
+    """Let a policy plan, and bind the plan to repair and probe."""
+    if isinstance(policy, str):
+        policy = load_policy(policy)
+    if settings.rounds != 1:
+        policy = policy.in_rounds(settings.rounds)
+    repair = policy.repair if settings.repair is None else settings.repair
+    if repair not in (None, "none"):
+        repairs[repair]  # An unknown name is refused before anything runs.
+    probe = probe_for(policy, settings)
+    plan = subject.plan(policy, budget, probe)
+    mends = repair not in (None, "none") and (settings.repair or _has_channels(subject, plan))
+    return replace(plan, repair=repair if mends else None, settings={"probe": vars(probe)})
+
+
+def probe_for(policy: Policy, settings: Settings) -> Probe:
+    """Return the policy's probe, with what the user wants otherwise."""
+    probe = replace(policy.probe, seed=settings.seed)
+    return replace(probe, source=settings.probe) if settings.probe else probe
+
+
+def carry_out(subject: Subject, plan: Plan, target: Path, settings: Settings) -> PruneReport:
+    """Cut, prove, measure and publish what `plan` says.
+
+    A run that is interrupted, or that fills the disk, leaves what it has finished beside `target`;
+    the same run continues there. Whatever else goes wrong leaves nothing.
+    """
+    checkpoint = subject.checkpoint
+    plan.check(checkpoint.graph)
+    with holding(target, settings.overwrite), _clearing(partial_folder(target)):
+        text = choose_text(subject, settings.text) if settings.measure else None
+        edits = subject.repaired(plan, Probe(**plan.settings.get("probe", {})))
+        with settings.steps.step("cut", checkpoint.nbytes) as tick:
+            folder = prepare(checkpoint, plan, target, edits, tick)
+        proof = prove_result(subject, plan, edits, folder) if settings.verify else None
+        if proof is not None and proof.ran and not proof.ok:
+            raise PrunePolicyError(f"The result was thrown away: {proof.sentence}")
+        measured = measure(subject, folder, text) if settings.measure else Measurements()
+        report = report_on(subject, Evidence(plan, measured, proof, settings.command))
+        report = replace(report, folder=str(target), seconds=time.monotonic() - subject.opened_at)
+        add_evidence(report, plan, folder)
+        finish(folder)
+        publish(folder, target)
+    return report
+
+
+@contextmanager
+def _clearing(folder: Path) -> Iterator[None]:
+    """Remove the folder of a run that failed, unless the next run can continue with it."""
+    try:
+        yield
+    except NotEnoughSpaceError:
+        raise
+    except Exception:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _has_channels(subject: Subject, plan: Plan) -> bool:
+    """Return whether the plan cuts FFN channels, which a policy's own repair mends."""
+    groups = [subject.checkpoint.graph[name] for name in plan.keep]
+    return any(group.kind == "ffn" and group.gate and group.gate.how == "input" for group in groups)

@@ -1,0 +1,176 @@
+"""Run a model before and after: how well it predicts, how fast it runs, what it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunepolicy.agents.prune.report import Facts
+from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.pruning.cost import Cost
+from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.latency import interleaved, time_model
+from prunepolicy.pruning.loading import load_model
+from prunepolicy.pruning.perplexity import Fidelity, TextScore, context_of, fidelity, perplexity
+from prunepolicy.pruning.probe import Probe, probe_inputs
+from prunepolicy.pruning.speedup import Speedup, speedup, spread
+
+PROMPTS = ("The capital of France is", "Once upon a time, there was a", "To make a good cup of tea,")
+NEW_TOKENS = 24
+OWN_TEXT = Probe(samples=16, length=256, seed=1_000_003)
+"""Text to score when the user gives none: written by the dense model, with a seed no probe uses."""
+NOISE = Probe(samples=16, length=128, seed=1_000_003)
+PROMPT_TOKENS, DECODED, REPEATS = 128, 16, 7
+
+
+@dataclass(frozen=True)
+class ScoredText:
+    """A text, and how well a model predicts it."""
+
+    name: str
+    score: Callable[[nn.Module], TextScore]
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What one model does; empty where nothing was measured."""
+
+    score: TextScore | None = None
+    latency: dict[str, float] = field(default_factory=dict)
+    samples: tuple[str, ...] = ()
+
+    def facts(self, cost: Cost) -> Facts:
+        """Return this behaviour together with the network's cost."""
+        return Facts(cost, self.score, self.latency, self.samples)
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What was measured on both models, and what couldn't be.
+
+    Attributes:
+        text: name of the text that both were scored on.
+        speedups: name of a workload to how many times faster the pruned model is.
+        fidelity: how close the outputs stay, for models that don't write text.
+    """
+
+    before: Behaviour = field(default_factory=Behaviour)
+    after: Behaviour = field(default_factory=Behaviour)
+    text: str = ""
+    speedups: dict[str, Speedup] = field(default_factory=dict)
+    fidelity: Fidelity | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def measure(subject: Subject, folder: Path, text: ScoredText | None) -> Measurements:
+    """Measure the dense model and the pruned one in `folder`, in turn, on the same inputs."""
+    if not subject.fits(subject.dtype, copies=2):
+        return Measurements(warnings=("Both models don't fit into memory; nothing was measured.",))
+    pruned = load_model(folder, subject.checkpoint.adapter, subject.dtype, subject.device, True)
+    models = (subject.model, pruned)
+    if text is None:
+        return _compare_outputs(subject, models)
+    with subject.steps.step(f"measure quality on {text.name}, before and after"):
+        scores = [text.score(model) for model in models]
+    with subject.steps.step("measure speed, before and after in turn"):
+        times = _times(subject, models)
+    with subject.steps.step("let both write samples"):
+        texts = [_samples(model, subject.tokenizer) for model in models]
+    medians = [{name: spread(series).median for name, series in of_one.items()} for of_one in times]
+    before, after = (Behaviour(*seen) for seen in zip(scores, medians, texts, strict=True))
+    speedups = {name: speedup(times[0][name], times[1][name]) for name in times[0]}
+    return Measurements(before, after, text.name, speedups)
+
+
+def _compare_outputs(subject: Subject, models: tuple[nn.Module, ...]) -> Measurements:
+    """Compare models that don't write text: their outputs and their speed, on noise."""
+    inputs = subject.probe(NOISE)
+    one = {name: tensor[:1] for name, tensor in inputs.items()}
+    with subject.steps.step("compare outputs, before and after"), torch.no_grad():
+        closeness = fidelity(*(_named(model(**inputs)) for model in models))
+    with subject.steps.step("measure speed, before and after in turn"):
+        runs = [partial(time_model, model, one, 0) for model in models]
+        series = [[time.prefill for time in times] for times in interleaved(runs, REPEATS)]
+    workload = "One image" if subject.checkpoint.adapter.task == "vision" else "One text"
+    before, after = (Behaviour(latency={workload: spread(times).median}) for times in series)
+    gain = speedup(series[0], series[1])
+    return Measurements(before, after, "seeded noise", {workload: gain}, closeness)
+
+
+def _named(outputs: Any) -> Mapping[str, Tensor]:
+    """Plain networks answer with logits alone."""
+    return {"logits": outputs} if isinstance(outputs, Tensor) else outputs
+
+
+def choose_text(subject: Subject, file: Path | None) -> ScoredText | None:
+    """Return what models are scored on: a file, or text that the dense model writes.
+
+    None for models that don't write text.
+
+    Raises:
+        UsageError: when the file can't be read, or has nothing to predict.
+    """
+    checkpoint = subject.checkpoint
+    if checkpoint.adapter.task != "causal":
+        return None
+    if file is not None:
+        tokens = subject.tokenizer(_read(file), add_special_tokens=False, verbose=False)["input_ids"]
+        if len(tokens) < 2:
+            raise UsageError(f"The text {file} has {len(tokens)} tokens; there is nothing to predict in it.")
+        start = subject.tokenizer.bos_token_id
+        return ScoredText(file.name, lambda model: perplexity(model, torch.tensor(tokens), bos=start))
+    with subject.steps.step("let the model write the text to be scored on, unless it did so before"):
+        ids = probe_inputs(
+            OWN_TEXT, subject.model, checkpoint.adapter, subject.tokenizer, checkpoint.fingerprint
+        )["input_ids"]
+    tokens, window, first = ids[:, 1:].flatten(), ids.shape[1], int(ids[0, 0])
+    return ScoredText(
+        "text written by the dense model", lambda model: perplexity(model, tokens, window, bos=first)
+    )
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"Can't read the text {file}: {error}.") from error
+
+
+def _times(subject: Subject, models: tuple[nn.Module, ...]) -> list[dict[str, list[float]]]:
+    """Return, per model, the seconds of every workload's repeats."""
+    vocabulary = int(subject.checkpoint.config["vocab_size"])
+    length = min(PROMPT_TOKENS, context_of(subject.model) - DECODED)
+    generator = torch.Generator().manual_seed(0)
+    prompt = torch.randint(0, vocabulary, (1, length), generator=generator).to(subject.device)
+    runs = [partial(time_model, model, {"input_ids": prompt}, DECODED) for model in models]
+    return [
+        {
+            f"Reading {length} tokens": [time.prefill for time in times],
+            "Writing one token": [time.decode or 0.0 for time in times],
+        }
+        for times in interleaved(runs, REPEATS)
+    ]
+
+
+def _samples(model: nn.Module, tokenizer: Any) -> tuple[str, ...]:
+    return tuple(_continue(model, tokenizer, prompt) for prompt in PROMPTS)
+
+
+def _continue(model: Any, tokenizer: Any, prompt: str) -> str:
+    """Continue a prompt greedily; the same text every time."""
+    device = next(model.parameters()).device
+    tokens: Tensor = tokenizer(prompt, return_tensors="pt")["input_ids"].to(device)
+    written = model.generate(
+        tokens,
+        attention_mask=torch.ones_like(tokens),
+        max_new_tokens=NEW_TOKENS,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id or 0,
+    )
+    return str(tokenizer.decode(written[0], skip_special_tokens=True))

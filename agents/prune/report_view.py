@@ -1,0 +1,142 @@
+"""The report on a terminal: what changed, what it is worth, how to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from prunepolicy.agents.prune.report import PruneReport
+
+SAMPLES = 3
+SAMPLE_LENGTH = 200
+SIZE_NAMES = {
+    "params": "parameters",
+    "flops": "operations",
+    "memory": "memory",
+    "latency": "time",
+    "ffn": "feed-forward channels",
+    "heads": "attention heads",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One quantity before and after, written out, and their ratio."""
+
+    name: str
+    before: str
+    after: str
+    ratio: float
+
+
+def comparisons(report: PruneReport) -> Iterator[Comparison]:
+    """Yield every quantity known for both networks."""
+    old, new = report.before, report.after
+    per = "image" if report.task == "vision" else "token"
+    yield _compare("Parameters", old.cost.params, new.cost.params, count)
+    yield _compare(f"Operations per {per}", old.cost.flops, new.cost.flops, count)
+    yield _compare("Weights", old.cost.weight_bytes, new.cost.weight_bytes, size)
+    if old.cache_bytes:
+        yield _compare("KV-cache per token", old.cache_bytes, new.cache_bytes, size)
+    if old.score and new.score:
+        yield _compare("Perplexity", old.score.perplexity, new.score.perplexity, "{:.4g}".format)
+    for workload, seconds in old.latency.items():
+        if workload in new.latency:
+            yield _compare(workload, seconds, new.latency[workload], duration)
+
+
+def _compare(name: str, before: float, after: float, write: Callable[[float], str]) -> Comparison:
+    return Comparison(name, write(before), write(after), after / before if before else 1.0)
+
+
+def count(number: float) -> str:
+    """Write a count with three digits and a unit: 134.5 M."""
+    for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= factor:
+            return f"{number / factor:.4g} {unit}"
+    return f"{number:g}"
+
+
+def size(nbytes: float) -> str:
+    """Write a number of bytes: 256.5 MiB."""
+    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if nbytes >= 1024**power:
+            return f"{nbytes / 1024**power:.4g} {unit}"
+    return f"{nbytes:g} B"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration: 12.3 ms, 4.2 s, 3 min 20 s."""
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+
+
+def asked_and_reached(report: PruneReport) -> str:
+    """Say what share was asked and what share stayed."""
+    what = SIZE_NAMES.get(report.budget.of, report.budget.of)
+    return f"asked to keep {report.budget.keep:.1%} of the {what}, kept {report.reached:.1%}"
+
+
+def scored_on(report: PruneReport) -> str:
+    """Say what the perplexities were measured on; empty where they weren't."""
+    score = report.after.score
+    if score is None:
+        return ""
+    text = report.text or "the given text"
+    return f"Perplexity on {text}: {score.tokens} tokens in windows of {score.window}."
+
+
+def load_code(report: PruneReport, place: str) -> str:
+    """Return the Python that loads the result from `place`."""
+    return "\n".join(line.replace("{folder}", place) for line in report.load)
+
+
+def shortened(text: str) -> str:
+    """Return a sample on one line, cut to a readable length, without what would steer a terminal."""
+    line = "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
+    return line if len(line) <= SAMPLE_LENGTH else line[: SAMPLE_LENGTH - 1] + "…"
+
+
+def render(report: PruneReport, console: Console) -> None:
+    """Print the report."""
+    title = f"[bold]{escape(report.origin.model)}[/bold]: {asked_and_reached(report)}"
+    console.print(title, highlight=False)
+    console.print(_table(report))
+    if sentence := scored_on(report):
+        console.print(sentence, style="dim", highlight=False)
+    colour = "red" if report.degraded or (report.proof and not report.proof.ok) else "green"
+    console.print(escape(report.verdict), style=colour, highlight=False)
+    _print_samples(report, console)
+    for sentence in report.loaders:
+        console.print(f"• {escape(sentence)}", highlight=False)
+    for warning in report.warnings:
+        console.print(f"Warning: {escape(warning)}", style="yellow", highlight=False)
+    console.print(f"\nThe result is in [bold]{escape(report.folder)}[/bold]; load it with\n", highlight=False)
+    console.print(escape(load_code(report, report.folder)), highlight=False, soft_wrap=True)
+
+
+def _table(report: PruneReport) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for column in ("before", "after", "ratio"):
+        table.add_column(column, justify="right")
+    for row in comparisons(report):
+        table.add_row(escape(row.name), row.before, row.after, f"{row.ratio:.3g}x")
+    return table
+
+
+def _print_samples(report: PruneReport, console: Console) -> None:
+    pairs = list(zip(report.before.samples, report.after.samples, strict=False))[:SAMPLES]
+    for before, after in pairs:
+        console.print()
+        console.print(f"[dim]before[/dim] {escape(shortened(before))}", highlight=False)
+        console.print(f"[dim]after [/dim] {escape(shortened(after))}", highlight=False)
+    if pairs:
+        console.print()

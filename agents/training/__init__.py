@@ -1,0 +1,1 @@
+"""Training runs of any kind: recipe in, run folder out."""

@@ -1,0 +1,107 @@
+"""Several runs at once: recipes, and seeds of each, in folders of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from prunepolicy.agents.algorithms import algorithms
+from prunepolicy.agents.cluster import LocalRunner, Runner
+from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.training.course import Course
+from prunepolicy.agents.training.recipe import RunRecipe
+from prunepolicy.agents.training.run_folder import RECIPE, check_fresh
+from prunepolicy.agents.training.run_report import REPORT, Report, RunReport
+from prunepolicy.agents.training.runs_apart import Order, RunsApart
+from prunepolicy.agents.training.watched import watched
+from prunepolicy.pruning.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Which seeds to train a recipe with, in which folder.
+
+    Attributes:
+        recipe: its seed is the first of `count`.
+        folder: of the run; where there are several, that of seed K is `seed-K` inside.
+        resume: skip the seeds that are finished, and continue those that aren't.
+    """
+
+    recipe: RunRecipe
+    folder: Path
+    count: int = 1
+    resume: bool = False
+
+    def check_folder(self) -> None:
+        """Raise `UsageError` when the folder holds something else, or its name can't be a policy's."""
+        self.recipe.check_name(self.folder.name)
+        if self.count > 1 and (self.folder / RECIPE).exists():
+            raise UsageError(f"{self.folder} holds a run of one seed; choose another --out.")
+        if not self.resume or (self.count > 1 and not any(self.folder.glob("seed-*"))):
+            check_fresh(self.folder)
+
+    def orders(self, steps: Steps) -> list[Order]:
+        """Return the runs that no earlier call has finished."""
+        left = []
+        for recipe in self._recipes:
+            if self._is_finished(recipe):
+                steps.note(f"{self._folder_of(recipe)}: finished before")
+            else:
+                left.append(Order.of(recipe, self._folder_of(recipe)))
+        return left
+
+    def conclude(self) -> Report:
+        """Return the run's report; of several, choose by the score that chooses steps, and sum up."""
+        reports = [self._course.report_type.load(self._folder_of(recipe)) for recipe in self._recipes]
+        if self.count == 1:
+            only: RunReport = reports[0]
+            return only
+        whole = self._course.summarise(self.folder, self.recipe, reports)
+        whole.save(self.folder)
+        return whole
+
+    @property
+    def _course(self) -> type[Course]:
+        return algorithms[self.recipe.algorithm].course_type()
+
+    @property
+    def _recipes(self) -> list[RunRecipe]:
+        seeds = range(self.recipe.seed, self.recipe.seed + self.count)
+        return [self.recipe.model_copy(update={"seed": seed}) for seed in seeds]
+
+    def _folder_of(self, recipe: RunRecipe) -> Path:
+        return self.folder if self.count == 1 else self.folder / f"seed-{recipe.seed}"
+
+    def _is_finished(self, recipe: RunRecipe) -> bool:
+        folder = self._folder_of(recipe)
+        if not self.resume or not (folder / REPORT).is_file():
+            return False
+        report: RunReport = self._course.report_type.load(folder)
+        return report.recipe == recipe.model_dump(mode="json")
+
+
+def train_apart(
+    sets: Sequence[Seeds], steps: Steps, command: str = "", runner: Runner | None = None
+) -> list[Report]:
+    """Train every seed of every recipe, and return a report per recipe.
+
+    Args:
+        runner: trains runs apart from each other; in this process, one after the other, when None.
+
+    Raises:
+        UsageError: when two recipes want one folder, or one holds something else; nothing was trained then.
+    """
+    folders = [one.folder.resolve() for one in sets]
+    for one in sets:
+        if folders.count(one.folder.resolve()) > 1:
+            raise UsageError(f"Two recipes would train in {one.folder}; give one of them another file name.")
+        one.check_folder()
+    orders = [order for one in sets for order in one.orders(steps)]
+    runner = runner or LocalRunner()
+    # In this process the runs say themselves how far they are.
+    with nullcontext() if isinstance(runner, LocalRunner) else watched(orders, steps):
+        for order, _ in zip(orders, RunsApart(command, steps).reports(runner, orders), strict=True):
+            steps.note(f"{order.folder}: finished")
+    return [one.conclude() for one in sets]

@@ -1,0 +1,116 @@
+"""Train: recipe in, run folder out, with the best of what was learned, its evidence and a report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from prunepolicy.agents.algorithms import algorithms
+from prunepolicy.agents.cluster import LocalRunner, Runner
+from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.training.course import Course
+from prunepolicy.agents.training.recipe import RunRecipe
+from prunepolicy.agents.training.run_folder import BEST, LAST, Progress, RunFolder
+from prunepolicy.agents.training.run_report import RunReport
+from prunepolicy.pruning.errors import PrunePolicyError
+
+SCORE = "held_out/score"
+
+
+def train(
+    recipe: RunRecipe,
+    folder: Path,
+    resume: bool = False,
+    steps: Steps | None = None,
+    command: str = "",
+    runner: Runner | None = None,
+) -> RunReport:
+    """Learn what `recipe` says in `folder`, and compare the result with what needs no learning.
+
+    Args:
+        folder: for the run; must be empty or absent unless `resume`.
+        resume: continue from the last checkpoint; on a CPU the result is the same bit by bit as
+            without the interruption.
+        runner: plays episodes and measures plans; in this process when None, with the same result.
+
+    Raises:
+        PrunePolicyError: when something learned is no number any more, or the recipe is wrong.
+    """
+    steps, runner = steps or Steps(), runner or LocalRunner()
+    recipe.check_name(folder.name)
+    algorithm = algorithms[recipe.algorithm]
+    run = (RunFolder.reopen if resume else RunFolder.start)(folder, recipe, command)
+    course = algorithm.course_type().prepare(algorithm, run, steps, runner)
+    progress, state = run.latest()
+    if progress.step:
+        course.learner.restore(state)
+    report = course.conclude(_Training(run, course, steps).run(progress))
+    run.count_cpu()
+    return report
+
+
+@dataclass
+class _Training:
+    run_folder: RunFolder
+    course: Course
+    steps: Steps
+
+    def run(self, progress: Progress) -> Progress:
+        """Step, log, evaluate and save until the recipe's last step, or until nothing improves."""
+        recipe = self.run_folder.recipe
+        left = recipe.episodes - progress.step
+        self.run_folder.open_events(progress.step)
+        try:
+            with self.steps.step("learn", left) as tick:
+                while not self._is_last(progress) and not self._is_stale(progress):
+                    progress = self._advance(progress)
+                    tick(1)
+        finally:
+            self.run_folder.close()
+        return progress
+
+    def _advance(self, progress: Progress) -> Progress:
+        recipe, step = self.run_folder.recipe, progress.step + 1
+        metrics = self.course.learner.step()
+        check_finite(metrics, step)
+        self.run_folder.log(step, metrics)
+        progress = replace(progress, step=step)
+        last = self._is_last(progress)
+        if last or step % recipe.evaluation.every == 0:
+            progress = self._evaluate(progress)
+        if last or step % recipe.checkpoint_every == 0 or self._is_stale(progress):
+            self.course.save(LAST)
+            self.run_folder.checkpoint(progress, self.course.learner.state())
+        return progress
+
+    def _evaluate(self, progress: Progress) -> Progress:
+        judgement = self.course.judge()
+        check_finite(judgement.scores, progress.step)
+        self.run_folder.log(progress.step, {SCORE: judgement.score, **judgement.scores})
+        self.steps.note(f"  step {progress.step}: {judgement.sentence}")
+        if progress.best is not None and judgement.score <= progress.best:
+            return replace(progress, stale=progress.stale + 1)
+        self.course.save(BEST)
+        return replace(progress, best=judgement.score, best_step=progress.step, stale=0)
+
+    def _is_last(self, progress: Progress) -> bool:
+        return progress.step >= self.run_folder.recipe.episodes or self.course.learner.finished
+
+    def _is_stale(self, progress: Progress) -> bool:
+        patience = self.run_folder.recipe.evaluation.patience
+        return patience is not None and progress.stale >= patience
+
+
+def check_finite(metrics: Mapping[str, float], step: int) -> None:
+    """Raise `PrunePolicyError` when a metric is no number.
+
+    The last checkpoint stays as it was.
+    """
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise PrunePolicyError(
+                f"Training broke at step {step}: {name} is {value}. The last checkpoint is untouched; "
+                "lower the learning rate (--set learner.learning_rate=...) and start again."
+            )

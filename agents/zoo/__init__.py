@@ -1,0 +1,1 @@
+"""What the commands about policies show, pack and measure again."""

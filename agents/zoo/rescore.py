@@ -1,0 +1,121 @@
+"""Run the cheapest benchmark of a policy's card again, and compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from prunepolicy.agents.learned_pruning.judge import Judge, place_of
+from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, read_card
+from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.agents.training.recipe import Recipe, checked
+from prunepolicy.agents.zoo.ship import check_portable
+from prunepolicy.policy.load import load_policy_folder
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.plan import Budget
+from prunepolicy.pruning.source import SMOLLM2, resolve
+
+TOLERATED_NATS = 0.005
+TOLERATED_SHARE = 0.1
+"""Another processor, number type or library rounds in another way: scores within the larger of both agree."""
+
+
+@dataclass(frozen=True)
+class Rescore:
+    """A number of a card, and what it is when it is measured here.
+
+    Attributes:
+        where: model and budget.
+        card: excess log-perplexity by the card, nats per token.
+        here: by the measurement.
+        same_model: whether the card says by its fingerprint that it was this very model.
+    """
+
+    name: str
+    where: str
+    card: float
+    here: float
+    same_model: bool
+
+    @property
+    def tolerance(self) -> float:
+        """Largest difference that counts as agreement, nats per token."""
+        return max(TOLERATED_NATS, TOLERATED_SHARE * abs(self.card))
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the card is confirmed."""
+        return abs(self.here - self.card) <= self.tolerance
+
+    @property
+    def sentence(self) -> str:
+        """What was found."""
+        found = (
+            f"Measured again, {self.where}: {self.here:.4f} nats per token over the dense model where the "
+            f"card says {self.card:.4f} (tolerance {self.tolerance:.4f})"
+        )
+        if self.agrees:
+            return f"{found}: confirmed."
+        if self.same_model:
+            return f"{found}: contradicted, with the very model that the card names."
+        return (
+            f"{found}: not confirmed. The card doesn't say by fingerprint which model it was, so this one "
+            "may be another of that name."
+        )
+
+
+def rescore(folder: Path, steps: Steps) -> Rescore:
+    """Measure one number of the card in a policy's folder.
+
+    It is that of the smallest judging model that is here, at the budget with the largest score, which is
+    the hardest to hit by chance.
+
+    Raises:
+        PrunePolicyError: when the card is damaged, or none of its models is here.
+    """
+    card = read_card(folder)
+    check_portable(card)
+    recipe = checked(Recipe, card.recipe, f"the recipe of {card.name}")
+    subject = _smallest(card, recipe, steps)
+    budget = _hardest(card, recipe, subject)
+    place = place_of(subject, budget)
+    judge = Judge((subject,), (budget,), recipe.evaluation, recipe.seed).for_the_end()
+    found = judge.scores(load_policy_folder(folder))[place]
+    return Rescore(card.name, place, card.chosen[place], found, subject.name in card.judges)
+
+
+def _smallest(card: PolicyCard, recipe: Recipe, steps: Steps) -> Subject:
+    judges = card.held_out or card.models
+    here = [place for name in judges if (place := _checkpoint_here(name, card.judges.get(name)))]
+    if not here:
+        made = (
+            " (`make models` trains those in models/)" if any(n.startswith("models/") for n in judges) else ""
+        )
+        raise PrunePolicyError(
+            f"The card of {card.name} can't be measured again here: it needs one of {', '.join(judges)}, "
+            f"and none, or another of that name, is in this folder{made}."
+        )
+    name, checkpoint = min(here, key=lambda item: item[1].nbytes)
+    return Subject(name, checkpoint, Hardware(recipe.device, recipe.dtype), steps)
+
+
+def _checkpoint_here(name: str, fingerprint: str | None) -> tuple[str, Checkpoint] | None:
+    """Open a model that needs no download, if it is the one of that fingerprint; a card may name anything."""
+    if not Path(name).is_dir() and name.lower() != SMOLLM2:
+        return None
+    try:
+        checkpoint = Checkpoint.open(resolve(name))
+    except PrunePolicyError:
+        return None
+    return (name, checkpoint) if fingerprint in (None, checkpoint.fingerprint) else None
+
+
+def _hardest(card: PolicyCard, recipe: Recipe, subject: Subject) -> Budget:
+    scores = {budget: card.chosen.get(place_of(subject, budget)) for budget in recipe.every_budget}
+    known = {budget: abs(score) for budget, score in scores.items() if score is not None}
+    if not known:
+        raise PrunePolicyError(f"The card of {card.name} has no score of {subject.name}, so it is damaged.")
+    return max(known, key=known.__getitem__)

@@ -1,0 +1,81 @@
+"""Models that learn when to think, answering on workers: the same bytes, and engines that know the way."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from prunepolicy.agents.cluster import LocalRunner, Runner
+from prunepolicy.agents.cluster.open_runner import open_runner
+from prunepolicy.agents.cluster.settings import ClusterSettings
+from prunepolicy.agents.reasoning.engines import Chunk, Request, engines
+from prunepolicy.agents.reasoning.problem_set import ProblemSet
+from prunepolicy.agents.reasoning.recipe import ThinkRecipe
+from prunepolicy.agents.reasoning.student import Student
+from prunepolicy.agents.training.recipe import load_recipe
+from prunepolicy.agents.training.train import train
+from prunepolicy.pruning.errors import UsageError
+
+FILES = ("best/model.safetensors", "last/model.safetensors", "metrics.jsonl")
+TINY = Path(__file__).resolve().parents[3] / "configs" / "think" / "tiny.yaml"
+QUICK = [
+    "new={layers: 2, hidden: 32, ffn: 48, heads: 2, merges: 16, context: 96}",
+    "problems.learn=20",
+    "problems.held_out=8",
+    "warm_up={steps: 1, check: 1, easy: 1, hard: -1, thinking: 0, problems: 6}",
+    "imitation.batch=4",
+    "reinforcement={steps: 2, prompts: 4, group: 2, chunk: 1, max_tokens: [6], mixed: 0.0}",
+    "alarms={dead_reward: 'off', mode_collapse: 'off', length_explosion: 'off'}",
+    "evaluation={every: 2, samples: 1}",
+    "episodes=3",
+    "checkpoint_every=1",
+    "dtype=float32",
+]
+
+
+@pytest.fixture
+def recipe() -> ThinkRecipe:
+    found = load_recipe(TINY, QUICK)
+    assert isinstance(found, ThinkRecipe)
+    return found
+
+
+def learned(recipe: ThinkRecipe, folder: Path, runner: Runner) -> dict[str, bytes]:
+    train(recipe, folder, runner=runner)
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+@pytest.mark.usefixtures("cluster")
+def test_answers_written_by_workers_leave_the_same_bytes(recipe: ThinkRecipe, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    expected = learned(recipe, tmp_path / "here" / "tiny", LocalRunner())
+    settings = ClusterSettings.model_validate({"address": "local", "workers": 2})
+    with open_runner(settings, lambda sentence: None) as runner:
+        assert learned(recipe, tmp_path / "there" / "tiny", runner) == expected
+
+
+def test_an_engine_travels_with_the_weights_of_the_moment(recipe: ThinkRecipe) -> None:
+    problems = ProblemSet.drawn(recipe.problems, 0)
+    student = Student.new(recipe, problems, torch.device("cpu"))
+    chunk = Chunk((Request((5, 6, 7), 3, 1),), student.sampling(6))
+    engine = engines["transformers"].open(student.model, "cpu")
+    before = engine(chunk)
+    with torch.no_grad():
+        for weight in student.model.parameters():
+            weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    arrived = pickle.loads(pickle.dumps(engine))(chunk)
+    here = engine(chunk)
+    assert torch.equal(arrived.tokens, here.tokens)
+    assert torch.equal(arrived.log_probs, here.log_probs)
+    assert before.log_probs.shape != here.log_probs.shape or not torch.equal(before.log_probs, here.log_probs)
+
+
+def test_vllm_stays_where_it_is() -> None:
+    stand_in = object.__new__(engines["vllm"])
+    stand_in.__dict__ |= {"model": SimpleNamespace(), "runner": SimpleNamespace()}
+    with pytest.raises(UsageError, match=r"vLLM spreads over GPUs by itself: leave --cluster out"):
+        pickle.dumps(stand_in)

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prunepolicy.agents.learned_pruning.judge import Judge
+from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.agents.training.recipe import EvaluationRecipe
+from prunepolicy.policy.load import load_policy
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.plan import Budget
+from prunepolicy.pruning.probe import Probe
+
+
+def test_budgets_that_differ_have_scores_of_their_own(
+    model: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Judge, "plan", lambda self, subject, policy, budget: budget)
+    monkeypatch.setattr(Judge, "excess", staticmethod(lambda job: 1.0))
+    subject = Subject("tiny", Checkpoint.open(Path(model())), Hardware("cpu", "float32"))
+    budgets = (
+        Budget(0.8, "ffn"),
+        Budget(0.8, "ffn", uniform=False),
+        Budget(0.8),
+        Budget(0.8, units=("ffn", "heads")),
+        Budget(0.8, units=("ffn", "heads"), uniform=False),
+    )
+    scores = Judge((subject,), budgets, EvaluationRecipe()).scores(load_policy("random"))
+    assert [*scores] == [
+        "tiny, keep 0.8 of ffn",
+        "tiny, keep 0.8 of ffn per layer",
+        "tiny, keep 0.8 of params",
+        "tiny, keep 0.8 of params from ffn and heads",
+        "tiny, keep 0.8 of params from ffn and heads per layer",
+    ]
+
+
+def test_policies_that_work_in_rounds_are_judged_in_rounds(
+    tiny_checkpoint: Callable[..., Checkpoint], byte_tokenizer: Any
+) -> None:
+    checkpoint = tiny_checkpoint("llama", vocab_size=258, intermediate_size=64, num_hidden_layers=3)
+    byte_tokenizer.save_pretrained(checkpoint.folder)
+    subject, budget = Subject("tiny", checkpoint, Hardware("cpu", "float32")), Budget(0.5, "ffn")
+    policy = load_policy("activation").with_settings(samples=4, length=16).in_rounds(3)
+    judged = Judge((subject,), (budget,), EvaluationRecipe()).plan(subject, policy, budget)
+    assert judged.keep == subject.plan(policy, budget, Probe(samples=4, length=16)).keep
+    assert judged.keep != subject.plan(policy.in_rounds(1), budget, Probe(samples=4, length=16)).keep

@@ -1,0 +1,144 @@
+"""The main job from Python, and what it says about bad input from the command line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from prunepolicy import Budget, PrunePolicyError, Settings, prune
+from prunepolicy.agents.prune.evidence import licence_of
+from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.cli import main
+from prunepolicy.pruning.proof import Receipt
+
+Model = Callable[..., str]
+FLOAT32 = Hardware("cpu", "float32")
+
+
+def quickly(**changes: Any) -> Settings:
+    return Settings(**{"hardware": FLOAT32, "measure": False, "verify": False, **changes})
+
+
+def test_the_same_seed_gives_the_same_result(model: Model, quick: str, tmp_path: Path) -> None:
+    name, budget = model(), Budget(0.75, "ffn")
+    for number in (1, 2):
+        prune(name, tmp_path / str(number), budget, quick, quickly())
+    prune(name, tmp_path / "3", budget, "random", quickly(seed=1))
+    files = [tmp_path / str(number) / "model.safetensors" for number in (1, 2, 3)]
+    assert files[0].read_bytes() == files[1].read_bytes() != files[2].read_bytes()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_proof_holds_whatever_the_model_computes_in(
+    dtype: str, model: Model, quick: str, tmp_path: Path
+) -> None:
+    settings = quickly(hardware=Hardware("cpu", dtype), verify=True)
+    report = prune(model(), tmp_path / "out", Budget(0.75, "ffn"), quick, settings)
+    assert report.proof is not None
+    assert report.proof.ok
+
+
+def test_a_failed_proof_leaves_nothing(
+    model: Model, quick: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = Receipt(False, True, "The folder doesn't load: wrong sizes.")
+    monkeypatch.setattr("prunepolicy.agents.prune.job.prove_result", lambda *arguments: failed)
+    with pytest.raises(PrunePolicyError, match="thrown away: The folder doesn't load"):
+        prune(model(), tmp_path / "out", Budget(0.75, "ffn"), quick, quickly(verify=True))
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_the_licence_comes_from_card_or_configuration(tmp_path: Path) -> None:
+    assert licence_of(tmp_path, {}) is None
+    assert licence_of(tmp_path, {"license": "mit"}) == "mit"
+    (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Model\n")
+    assert licence_of(tmp_path, {"license": "mit"}) == "apache-2.0"
+    (tmp_path / "README.md").write_text("---\nlicense: [\n---\n# Model\n")
+    assert licence_of(tmp_path, {}) is None
+
+
+def with_nan(folder: Path) -> None:
+    weights = safetensors.torch.load_file(folder / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][3, 3] = torch.nan
+    safetensors.torch.save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def with_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def with_code(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "modeling_x.Model"}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def with_activation(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text()) | {"hidden_act": "zilu"}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def truncated(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (with_nan, "hold NaN|no numbers"),
+        (with_pickle, "pickled weights"),
+        (with_code, "--trust-remote-code"),
+        (with_activation, "doesn't load with transformers: KeyError: 'zilu'"),
+        (truncated, "truncated"),
+    ],
+)
+def test_damaged_models_are_one_sentence(
+    damage: Callable[[Path], None], words: str, model: Model, quick: str, tmp_path: Path, capsys: Any
+) -> None:
+    name = model()
+    damage(Path(name))
+    arguments = ["prune", name, "--keep", "0.75", "--of", "ffn", "--out", str(tmp_path / "out")]
+    for policy in (quick, "magnitude"):
+        code = main([*arguments, "--policy", policy])
+        said = capsys.readouterr().err
+        assert (code, said.count("\n"), said[:7]) == (1, 1, "error: ")
+        assert re.search(words, said)
+    assert not list(tmp_path.glob("out*")) + list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        ("--keep 0", 2, "above 0 and at most 1"),
+        ("--keep 1.2", 2, "got 1.2"),
+        ("--keep 40", 2, "Did you mean 0.4?"),
+        ("--keep nan", 2, "got nan"),
+        ("--keep some", 2, "'--keep'"),
+        ("", 2, "'--keep'"),
+        ("--keep 0.8 --of fnn", 2, "Did you mean 'ffn'?"),
+        ("--keep 0.8 --units head", 2, "Did you mean 'heads'?"),
+        ("--keep 0.8 --policy fishr", 2, "Did you mean 'fisher'?"),
+        ("--keep 0.8 --repair rigde", 2, "Did you mean 'ridge'?"),
+        ("--keep 0.8 --dtype flaot32", 2, "Did you mean 'float32'?"),
+        ("--keep 0.8 --device cpuu", 2, "Did you mean 'cpu'?"),
+        ("--keep 0.8 --context -1 --of memory", 2, "0 or more"),
+        ("--keep 0.8 --text none.txt", 2, "does not exist"),
+        ("--keep 0.8 --kep 1", 2, "--keep"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(
+    options: str, code: int, words: str, model: Model, tmp_path: Path, capsys: Any
+) -> None:
+    assert main(["prune", model(), "--out", str(tmp_path / "out"), *options.split()]) == code
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.glob("out*")) + list(tmp_path.glob(".*"))
