@@ -65,7 +65,7 @@ class ProblemSet:
     """Problems, the levels in turn.
 
     Attributes:
-        learn: to learn on; where a level has few texts they come again, so that easy problems keep their share.
+        learn: to learn on; where a level has few texts they come again, so that it keeps its share.
         choose: to choose the best step with.
         judge: to say what it came to; nothing is chosen on them.
     """
