@@ -34,8 +34,8 @@ from prunepolicy.pruning.plan import Budget
 
 RECIPES = Path("configs/think")
 SEEDS = (0, 1, 2)
-FIRST = ("autothink", "naive", "shuffled")
-STEPS = (25, 15, 50)
+FIRST = ("autothink", "shuffled", "naive")
+STEPS = (30, 10, 60)
 """Of the three stages, as in tiny.yaml."""
 KEEP = 0.7
 TASKS = {
@@ -118,11 +118,13 @@ class Job:
 
 def jobs(seeds: tuple[int, ...]) -> Iterator[Job]:
     """Yield jobs, the most telling ones first."""
-    yield from (Job("methods", name, seed) for seed in seeds for name in FIRST)
+    yield from (Job("methods", name, seed) for name in FIRST for seed in seeds)
     yield Job("speed", "against TRL", seeds[0])
-    yield from (Job("methods", name, seed) for name in METHODS if name not in FIRST for seed in seeds)
+    first, *others = TASKS
+    yield from (Job("mixtures", name, seed, first) for seed in seeds for name in MIXTURES)
     yield from (Job("pruned", "autothink", seed) for seed in seeds)
-    yield from (Job("mixtures", name, seed, task) for task in TASKS for name in MIXTURES for seed in seeds)
+    yield from (Job("methods", name, seed) for seed in seeds for name in METHODS if name not in FIRST)
+    yield from (Job("mixtures", name, seed, task) for task in others for seed in seeds for name in MIXTURES)
 
 
 def row_for(workshop: Workshop, job: Job) -> Row:
