@@ -1,8 +1,8 @@
 """When to think, learned by a model of 1 M parameters: AutoThink's stages against what else there is.
 
 Every seed gets a start of its own, made from nothing by imitation; all methods learn from it, with the same
-number of steps and rollouts. Rows are written one by one, the most telling ones first: a run that was
-stopped continues.
+number of steps and rollouts, and what they are after the last step counts: no step is chosen. Rows are
+written one by one, the most telling ones first: a run that was stopped continues.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ from prunepolicy.pruning.plan import Budget
 RECIPES = Path("configs/think")
 SEEDS = (0, 1, 2)
 FIRST = ("autothink", "shuffled", "naive")
-STEPS = (30, 10, 60)
+STEPS = (30, 10, 80)
 """Of the three stages, as in tiny.yaml."""
+LAST_STEP = ("evaluation.every=100000", "alarms.dead_reward=warn")
 KEEP = 0.7
 TASKS = {
     "knights_knaves": (),
@@ -81,7 +82,7 @@ class Workshop:
 
 def first_recipe(seed: int) -> ThinkRecipe:
     """Return the recipe of AutoThink, which begins by making the start of all others."""
-    recipe = load_recipe(RECIPES / "tiny.yaml", [f"seed={seed}", "alarms.dead_reward=warn"])
+    recipe = load_recipe(RECIPES / "tiny.yaml", [f"seed={seed}", *LAST_STEP])
     assert isinstance(recipe, ThinkRecipe)
     return recipe
 
@@ -121,8 +122,8 @@ def jobs(seeds: tuple[int, ...]) -> Iterator[Job]:
     yield from (Job("methods", name, seed) for name in FIRST for seed in seeds)
     yield Job("speed", "against TRL", seeds[0])
     first, *others = TASKS
-    yield from (Job("mixtures", name, seed, first) for seed in seeds for name in MIXTURES)
     yield from (Job("pruned", "autothink", seed) for seed in seeds)
+    yield from (Job("mixtures", name, seed, first) for seed in seeds for name in MIXTURES)
     yield from (Job("methods", name, seed) for seed in seeds for name in METHODS if name not in FIRST)
     yield from (Job("mixtures", name, seed, task) for task in others for seed in seeds for name in MIXTURES)
 

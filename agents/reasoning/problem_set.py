@@ -29,6 +29,11 @@ class TaskRecipe(RecipePart):
     levels: tuple[int, int] | None = None
     weight: int = Field(default=1, ge=1)
 
+    def __str__(self) -> str:
+        """Return it as `eval --tasks` takes it, with its weight where that isn't 1."""
+        levels = "" if self.levels is None else f":{self.levels[0]}-{self.levels[1]}"
+        return f"{self.task}{levels}" + (f" (x{self.weight})" if self.weight > 1 else "")
+
     def range(self) -> range:
         """Return the difficulties.
 
