@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import mean
 
 import torch
-from reasoning_methods import METHODS, MIXTURES, Method
+from reasoning_methods import METHODS, MIXTURES, STEPS, Method
 from reasoning_speed import speed
 from rich.console import Console
 from scoring import Results, Row
@@ -34,10 +34,8 @@ from prunepolicy.pruning.plan import Budget
 
 RECIPES = Path("configs/think")
 SEEDS = (0, 1, 2)
-FIRST = ("autothink", "shuffled", "naive")
-STEPS = (30, 10, 110)
-"""Of the three stages, as in tiny.yaml."""
-LAST_STEP = ("evaluation.every=100000", "alarms.dead_reward=warn")
+FIRST = ("autothink", "autothink_longer", "shuffled", "naive")
+LAST_STEP = "evaluation.every=100000"
 KEEP = 0.7
 TASKS = {
     "knights_knaves": (),
@@ -85,7 +83,7 @@ class Workshop:
 def first_recipe(seed: int) -> ThinkRecipe:
     """Return the recipe that makes a start, and takes one step from it."""
     steps = "reinforcement.steps=1"
-    recipe = load_recipe(RECIPES / "tiny.yaml", [f"seed={seed}", steps, *LAST_STEP])
+    recipe = load_recipe(RECIPES / "tiny.yaml", [f"seed={seed}", steps, LAST_STEP])
     assert isinstance(recipe, ThinkRecipe)
     return recipe
 
@@ -97,7 +95,7 @@ def recipe_for(method: Method, start: Path, seed: int) -> ThinkRecipe:
         **base.model_dump(),
         "model": str(start),
         "warm_up": {},
-        "stages": method.stages(STEPS),
+        "stages": method.stages,
         "reinforcement": {
             **base.reinforcement.model_dump(),
             "steps": None,
@@ -105,9 +103,16 @@ def recipe_for(method: Method, start: Path, seed: int) -> ThinkRecipe:
             **method.reinforcement,
         },
         "alarms": {"dead_reward": "warn"},
-        "episodes": sum(STEPS),
+        "episodes": sum(method.steps),
     }
     return ThinkRecipe.model_validate(changed)
+
+
+def mending_recipe(model: Path, seed: int) -> ThinkRecipe:
+    """Return the recipe that mends a pruned model by imitation, and teaches it when to think."""
+    recipe = load_recipe(RECIPES / "after_pruning.yaml", [f"model={model}", f"seed={seed}", LAST_STEP])
+    assert isinstance(recipe, ThinkRecipe)
+    return recipe
 
 
 @dataclass(frozen=True)
@@ -145,8 +150,9 @@ def row_for(workshop: Workshop, job: Job) -> Row:
     if job.part == "speed":
         return {**job.key, **speed(recipe_for(METHODS["naive"], start, job.seed))}
     if job.part == "pruned":
-        start = workshop.pruned(start)
-    recipe = recipe_for(METHODS[job.method], start, job.seed)
+        recipe = mending_recipe(workshop.pruned(start), job.seed)
+    else:
+        recipe = recipe_for(METHODS[job.method], start, job.seed)
     return {**job.key, **examined(workshop.learned(f"{job.part}-{job.method}", recipe))}
 
 
@@ -162,7 +168,7 @@ def examined(report: ThinkReport) -> Row:
 
 def mixture(workshop: Workshop, job: Job) -> Row:
     """Return what one way to mix imitation and reinforcement came to, and the share of imitation it drew."""
-    base = load_recipe(RECIPES / "sasr.yaml", [f"seed={job.seed}", *TASKS[job.task]])
+    base = load_recipe(RECIPES / "sasr.yaml", [f"seed={job.seed}", LAST_STEP, *TASKS[job.task]])
     assert isinstance(base, ThinkRecipe)
     recipe = ThinkRecipe.model_validate({**base.model_dump(), **MIXTURES[job.method](base)})
     report = workshop.learned(f"mixtures-{job.task}-{job.method.replace(' ', '-')}", recipe)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from prunepolicy.agents.reasoning.recipe import ThinkRecipe
 
 Terms = list[dict[str, Any]]
+STEPS = (30, 10, 110)
+"""Of the three stages, as in tiny.yaml."""
 NAIVE, BALANCE, LENGTH = {"name": "naive"}, {"name": "balance"}, {"name": "length_aware"}
 
 
@@ -18,17 +20,20 @@ class Method:
 
     Attributes:
         terms: of the three stages; one list for all of them.
+        steps: of the three stages.
     """
 
     terms: tuple[Terms, ...]
     reinforcement: dict[str, Any] = field(default_factory=dict)
+    steps: tuple[int, ...] = STEPS
 
-    def stages(self, steps: Sequence[int]) -> list[dict[str, Any]]:
-        """Return stages of as many steps; one set of terms is paid in all of them."""
-        terms = self.terms * len(steps) if len(self.terms) == 1 else self.terms
+    @property
+    def stages(self) -> list[dict[str, Any]]:
+        """The stages as recipes say them; one set of terms is paid in all of them."""
+        terms = self.terms * len(self.steps) if len(self.terms) == 1 else self.terms
         return [
             {"name": f"stage {number}", "terms": paid, "until": {"steps": count}}
-            for number, (paid, count) in enumerate(zip(terms, steps, strict=True), 1)
+            for number, (paid, count) in enumerate(zip(terms, self.steps, strict=True), 1)
         ]
 
 
@@ -36,6 +41,7 @@ AUTOTHINK: tuple[Terms, ...] = ([NAIVE, BALANCE], [NAIVE], [NAIVE, LENGTH])
 PRUNES: tuple[Terms, ...] = tuple([{"name": "think_prune", "limit": limit}] for limit in (64, 48, 32))
 METHODS = {
     "autothink": Method(AUTOTHINK),
+    "autothink_longer": Method(AUTOTHINK, steps=(30, 10, 160)),
     "naive": Method(([NAIVE],)),
     "shuffled": Method(AUTOTHINK, {"shuffle": True}),
     "brevity": Method(([NAIVE, {**LENGTH, "wrong": 0.0}],)),
