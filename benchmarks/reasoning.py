@@ -103,7 +103,7 @@ def recipe_for(method: Method, start: Path, seed: int) -> ThinkRecipe:
             **method.reinforcement,
         },
         "alarms": {"dead_reward": "warn"},
-        "episodes": sum(method.steps),
+        "episodes": sum(STEPS) + method.more,
     }
     return ThinkRecipe.model_validate(changed)
 

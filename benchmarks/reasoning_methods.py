@@ -20,20 +20,20 @@ class Method:
 
     Attributes:
         terms: of the three stages; one list for all of them.
-        steps: of the three stages.
+        more: steps of the last stage beyond those that all methods get.
     """
 
     terms: tuple[Terms, ...]
     reinforcement: dict[str, Any] = field(default_factory=dict)
-    steps: tuple[int, ...] = STEPS
+    more: int = 0
 
     @property
     def stages(self) -> list[dict[str, Any]]:
-        """The stages as recipes say them; one set of terms is paid in all of them."""
-        terms = self.terms * len(self.steps) if len(self.terms) == 1 else self.terms
+        """The stages as recipes say them; a single list of terms is paid in all of them."""
+        terms = self.terms * len(STEPS) if len(self.terms) == 1 else self.terms
         return [
             {"name": f"stage {number}", "terms": paid, "until": {"steps": count}}
-            for number, (paid, count) in enumerate(zip(terms, self.steps, strict=True), 1)
+            for number, (paid, count) in enumerate(zip(terms, STEPS, strict=True), 1)
         ]
 
 
@@ -41,7 +41,7 @@ AUTOTHINK: tuple[Terms, ...] = ([NAIVE, BALANCE], [NAIVE], [NAIVE, LENGTH])
 PRUNES: tuple[Terms, ...] = tuple([{"name": "think_prune", "limit": limit}] for limit in (64, 48, 32))
 METHODS = {
     "autothink": Method(AUTOTHINK),
-    "autothink_longer": Method(AUTOTHINK, steps=(30, 10, 160)),
+    "autothink_longer": Method(AUTOTHINK, more=50),
     "naive": Method(([NAIVE],)),
     "shuffled": Method(AUTOTHINK, {"shuffle": True}),
     "brevity": Method(([NAIVE, {**LENGTH, "wrong": 0.0}],)),
