@@ -66,7 +66,7 @@ def trl_speed(recipe: ThinkRecipe) -> float:
             num_generations=how.group,
             max_completion_length=max(how.max_tokens),
             max_steps=1 + STEPS,
-            learning_rate=how.learning_rate,
+            learning_rate=how.learning_rate[0],
             use_cpu=learner.hardware.torch_device.type == "cpu",
             bf16=False,
             gradient_checkpointing=False,
