@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from prunepolicy.policy.kinds.metanet import Metanet
 from torch import nn
 
+from prunepolicy.policy.kinds.metanet import Metanet
 from prunepolicy.pruning.checkpoint import Checkpoint
 
 
