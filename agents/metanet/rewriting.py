@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from prunepolicy.policy.kinds.metanet import Metanet
 from torch import nn
 
+from prunepolicy.policy.kinds.metanet import Metanet
 from prunepolicy.pruning.checkpoint import Checkpoint
 
 
@@ -17,5 +17,6 @@ def rewritten(policy: Metanet, folder: Path, device: torch.device) -> nn.Module:
     model = checkpoint.adapter.load(folder, torch.float32).to(device)
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
     changed = policy.rewritten(checkpoint.config, {name: t.detach() for name, t in tensors.items()})
-    model.load_state_dict({**model.state_dict(), **changed})
+    state = model.state_dict()
+    model.load_state_dict({name: changed.get(name, tensor) for name, tensor in state.items()})
     return model
