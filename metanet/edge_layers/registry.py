@@ -10,6 +10,6 @@ from prunepolicy.pruning.registry import Registry
 
 MakeEdgeLayer = Callable[[int], nn.Module]
 """From a width to a module that maps nodes (nodes, width), edges (2, edges) and states of edges
-(edges, width) to nodes and states. One that says `has_blocks` has the parts that `paths.by_blocks` computes with."""
+(edges, width) to nodes and states. One that says `has_blocks` has the parts that `paths.by_blocks` uses."""
 
 edge_layers: Registry[MakeEdgeLayer] = Registry("edge layer", "prunepolicy.metanet.edge_layers")
