@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from metanet_learning import VARIANTS, MetaTraining
+from metanet_learning import STEPS, VARIANTS, MetaTraining
 from metanet_peers import DepGraph
 from torch import nn
 
@@ -166,6 +166,7 @@ class Bench:
             "machine": device_name(torch.device("cpu")),
             "versions": versions("prunepolicy", "torch", "torch-pruning"),
             "strengths": self.strengths,
+            "learning": {"steps": STEPS, "family": len(FAMILY)},
             "rows": self.rows,
         }
         write_text(RESULT, json.dumps(data, indent=1) + "\n")
