@@ -11,8 +11,10 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,6 @@ from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.machine import versions
 
 BATCHES = 5
-IMAGES = 128
 MIB = 1 << 20
 Weights = dict[str, Tensor]
 Modify = Callable[[Weights], Weights]
@@ -49,6 +50,8 @@ REFERENCES = {
     "ours_streamed": "messages",
 }
 """Whose gradients a way must have."""
+EXACT = ("--double", "--hidden", "16", "--images", "8")
+"""How gradients are compared where nothing is rounded; smaller, since numbers are twice as long."""
 LANGUAGE_MODEL = "smollm2-135m"
 
 
@@ -57,6 +60,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--way", choices=[*WAYS, LANGUAGE_MODEL], help="Run this one, here.")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--hidden", type=int, default=SIZES["hidden"])
+    parser.add_argument("--images", type=int, default=128, help="Per batch.")
+    parser.add_argument("--double", action="store_true", help="Compute in float64.")
     parser.add_argument("--gradients", type=Path, help="Where the gradients of one way go.")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/metanet_step.json"))
     options = parser.parse_args()
@@ -64,35 +70,39 @@ def main() -> None:
     if options.way:
         print(json.dumps(language_model() if options.way == LANGUAGE_MODEL else one_way(options)))
         return
-    folder = options.json.parent
-    runs = {way: _runs(way, options.repeats, folder / f".{way}.pt") for way in WAYS}
+    with tempfile.TemporaryDirectory() as folder:
+        runs = {way: runs_of(way, options.repeats, Path(folder)) for way in WAYS}
+        differences = compared(Path(folder))
+        for way in WAYS:
+            runs_of(way, 1, Path(folder), *EXACT)
+        exact = compared(Path(folder))
     results = {
-        "step": {"batches": BATCHES, "images": IMAGES, "network": "ResNet-56, width 16, 32 px", **SIZES},
-        "ways": {way: {"what": WAYS[way], **summary(rows)} for way, rows in runs.items()},
-        "gradient_differences": {
-            way: difference(folder / f".{way}.pt", folder / f".{other}.pt")
-            for way, other in REFERENCES.items()
+        "step": {
+            "batches": BATCHES,
+            "images": options.images,
+            "network": "ResNet-56, width 16, 32 px",
+            **SIZES,
         },
-        LANGUAGE_MODEL: _runs(LANGUAGE_MODEL, 1)[0],
+        "ways": {way: {"what": WAYS[way], **summary(rows)} for way, rows in runs.items()},
+        "gradient_differences": differences,
+        "gradient_differences_exact": {"flags": EXACT, **exact},
+        LANGUAGE_MODEL: runs_of(LANGUAGE_MODEL, 1)[0],
+        "repeats": options.repeats,
         "versions": versions("prunepolicy", "torch", "torch-geometric"),
     }
-    for way in WAYS:
-        (folder / f".{way}.pt").unlink()
     write_text(options.json, json.dumps(results, indent=1) + "\n")
     print(options.json.read_text())
 
 
 def one_way(options: argparse.Namespace) -> dict[str, float]:
-    """Take one meta-step twice, the first to warm up, and return what the second took."""
-    modify, metanetwork, model, about = prepared(options.way)
-    losses = losses_of(model)
-    weights = {n: t.detach() for n, t in (*model.named_parameters(), *model.named_buffers())}
-    start = _peak()
-    per_batch = options.way in ("published", "messages")
-    step = back_per_batch if per_batch else back_once
-    for _ in range(2):
-        metanetwork.zero_grad()
-        before = time.process_time()
+    """Take one meta-step, after one on a small network to warm up, and return what it took."""
+    if options.double:
+        torch.set_default_dtype(torch.float64)
+    step = back_per_batch if options.way in ("published", "messages") else back_once
+    for arch, images in (("resnet8", 8), ("resnet56", options.images)):
+        modify, metanetwork, model, about = prepared(options.way, arch, options.hidden)
+        weights = {n: t.detach() for n, t in (*model.named_parameters(), *model.named_buffers())}
+        losses, start, before = losses_of(model, images), _peak(), time.process_time()
         inside = step(modify, weights, losses)
         whole = time.process_time() - before
     if options.gradients:
@@ -101,31 +111,31 @@ def one_way(options: argparse.Namespace) -> dict[str, float]:
     return {**about, "seconds": whole, "network_seconds": inside, "peak_mib": _peak(), "start_mib": start}
 
 
-def prepared(way: str) -> tuple[Modify, nn.Module, nn.Module, dict[str, float]]:
+def prepared(way: str, arch: str, hidden: int) -> tuple[Modify, nn.Module, nn.Module, dict[str, float]]:
     """Return what modifies a network's weights, the metanetwork, the network, and sizes of its graph."""
     torch.manual_seed(0)
-    model = convnets.build({"arch": "resnet56"}).eval()
+    model = convnets.build({"arch": arch}).eval()
     torch.manual_seed(1)
     if way.startswith("published"):
         published = PublishedGraph(model)
         path = "blocks" if way == "published_blocks" else "messages"
-        metanetwork = PublishedMetanetwork(published, path)
-        return metanetwork, metanetwork, model, {"nodes": sum(published.sizes), "edges": published.edges}
+        restated = PublishedMetanetwork(published, path, SIZES["layers"], hidden)
+        return restated, restated, model, {"nodes": sum(published.sizes), "edges": published.edges}
     graph = weight_graph_of(vars(model.config))  # type: ignore[arg-type]
     path = {"messages": "messages", "ours": "blocks", "ours_streamed": "streamed_blocks"}[way]
-    ours = Metanetwork(MetanetworkSettings(**SIZES, path=path))
+    ours = Metanetwork(MetanetworkSettings(SIZES["layers"], hidden, path=path))
     for last in (ours.nodes.decoder[-1], ours.edges.decoders["9"][-1], ours.edges.decoders["1"][-1]):
         last.reset_parameters()  # At zero, nothing before the decoders would have gradients.
     return (lambda weights: ours(graph, weights)), ours, model, {"nodes": graph.size, "edges": graph.edges}
 
 
-def losses_of(model: nn.Module) -> list[Callable[[Any], Tensor]]:
+def losses_of(model: nn.Module, images: int) -> list[Callable[[Any], Tensor]]:
     """Return the network's loss on each batch of random images as a function of its weights."""
     generator = torch.Generator().manual_seed(2)
     batches = [
         (
-            torch.randn(IMAGES, 3, 32, 32, generator=generator),
-            torch.randint(10, (IMAGES,), generator=generator),
+            torch.randn(images, 3, 32, 32, generator=generator),
+            torch.randint(10, (images,), generator=generator),
         )
         for _ in range(BATCHES)
     ]
@@ -137,11 +147,11 @@ def losses_of(model: nn.Module) -> list[Callable[[Any], Tensor]]:
 
 
 def back_per_batch(modify: Modify, weights: Weights, losses: Sequence[Callable[[Any], Tensor]]) -> float:
-    """Go back through the metanetwork after every batch; returns nothing of use."""
+    """Go back through the metanetwork after every batch; what the network takes isn't known apart."""
     modified = modify(weights)
     for loss in losses:
         loss(modified).backward(retain_graph=True)
-    return float("nan")
+    return 0.0
 
 
 def back_once(modify: Modify, weights: Weights, losses: Sequence[Callable[[Any], Tensor]]) -> float:
@@ -173,7 +183,7 @@ def language_model() -> dict[str, float]:
     return {
         "layers": settings.layers, "hidden": settings.hidden, "nodes": graph.size, "edges": graph.edges,
         "read_parameters": sum(tensor.numel() for tensor in changed.values()),
-        "carried_parameters": sum(checkpoint.read(n).numel() for n in checkpoint.tensors if n in graph.carried),
+        "carried_parameters": sum(prod(checkpoint.shapes.get(name, (0,))) for name in graph.carried),
         "edge_states_mib": graph.edges * settings.hidden * 4 / MIB,
         "seconds": time.process_time() - before, "start_mib": start, "peak_mib": _peak(),
     }  # fmt: skip
@@ -192,9 +202,15 @@ def difference(one: Path, other: Path) -> float:
     return (apart / whole) ** 0.5
 
 
-def _runs(way: str, repeats: int, gradients: Path | None = None) -> list[dict[str, float]]:
-    command = [sys.executable, __file__, "--way", way]
-    command += ["--gradients", str(gradients)] if gradients else []
+def compared(folder: Path) -> dict[str, float]:
+    """Return by how much the gradients in a folder differ from those of their references."""
+    return {way: difference(folder / way, folder / other) for way, other in REFERENCES.items()}
+
+
+def runs_of(way: str, repeats: int, folder: Path | None = None, *flags: str) -> list[dict[str, float]]:
+    """Run one way in processes of its own; its gradients go into a folder."""
+    command = [sys.executable, __file__, "--way", way, *flags]
+    command += ["--gradients", str(folder / way)] if folder else []
     rows = []
     for _ in range(repeats):
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout

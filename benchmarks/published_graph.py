@@ -1,7 +1,7 @@
 """The published graph of a CIFAR ResNet and its metanetwork, restated: padded kernels, dense identity blocks.
 
 Source: the public code of Liu et al., "Meta Pruning via Graph Metanetworks" (arXiv 2506.12041). Its layer is
-ours (`two_way_product`); what differs is the graph. Every weight of the network is read and written here by name.
+ours (`two_way_product`); what differs is the graph. All weights are read and written by name.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from prunepolicy.metanet.layers import edge_layers
+from prunepolicy.metanet.edge_layers import edge_layers
 from prunepolicy.metanet.paths import paths
 from prunepolicy.metanet.weight_graph.bundles import Bundle
 
@@ -20,6 +20,7 @@ TAPS = 9
 CENTRE = 4
 VECTORS = ("weight", "bias", "running_mean", "running_var")
 SIZES = {"layers": 8, "hidden": 64}
+"""Of the metanetwork for ResNet-56."""
 RATIO = 0.01
 
 
@@ -110,12 +111,11 @@ class PublishedGraph:
 class PublishedMetanetwork(nn.Module):
     """Encoders, layers and decoders as published; its path through the layers is free."""
 
-    def __init__(self, graph: PublishedGraph, path: str) -> None:
+    def __init__(self, graph: PublishedGraph, path: str, layers: int, hidden: int) -> None:
         super().__init__()
-        hidden = SIZES["hidden"]
         self.graph, self.path = graph, paths[path]
         self.node_encoder, self.edge_encoder = nn.Linear(8, hidden), nn.Linear(TAPS, hidden)
-        self.layers = nn.ModuleList(edge_layers["two_way_product"](hidden) for _ in range(SIZES["layers"]))
+        self.layers = nn.ModuleList(edge_layers["two_way_product"](hidden) for _ in range(layers))
         self.node_decoder, self.edge_decoder = _decoder(hidden, 8), _decoder(hidden, TAPS)
 
     def forward(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:

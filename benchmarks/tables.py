@@ -9,6 +9,7 @@ from typing import Any
 
 from cluster_tables import cluster, faults
 from graph_tables import graph_policies
+from metanet_step_tables import metanet_step
 from metanet_tables import metanet, metanet_transfer, plot_metanet
 from policy_figure import plot_policies
 from policy_tables import Comparison, policies
@@ -38,6 +39,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "success_rate_control": success_rate_control,
     "metanet": metanet,
     "metanet_transfer": metanet_transfer,
+    "metanet_step": metanet_step,
     "cluster": cluster,
 }
 """One per results file, in the order of the document."""

@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from prunepolicy.metanet.coders import SMALLEST, EdgeCoder, NodeCoder, scales_of
-from prunepolicy.metanet.layers import edge_layers
+from prunepolicy.metanet.edge_layers import edge_layers
 from prunepolicy.metanet.paths import paths
 from prunepolicy.metanet.weight_graph.bundles import Bundle, BundlePlan, bundle_plan
 from prunepolicy.metanet.weight_graph.graph import WeightGraph, Weights
+
+LARGE_BUNDLE = 1 << 17
+"""Edges of a bundle where states are streamed: what nodes hear of each is kept, so few are better."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class MetanetworkSettings:
         taps: kernel sizes with an encoder of their own; others are read entry by entry.
         path: `blocks` computes layers anew on the way back, `streamed_blocks` every block's states as well
             and so needs the least memory, `messages` follows every edge as published; all with one result.
+            Layers without blocks always take `messages`.
         most_edges: of a bundle of blocks that is computed at once.
     """
 
@@ -64,7 +68,7 @@ class Metanetwork(nn.Module):
     def streamed(self) -> Metanetwork:
         """Return this metanetwork, sharing its weights, on the path that needs the least memory."""
         other = copy(self)
-        other.settings = replace(self.settings, path="streamed_blocks")
+        other.settings = replace(self.settings, path="streamed_blocks", most_edges=LARGE_BUNDLE)
         return other
 
     def node_states(self, graph: WeightGraph, weights: Weights) -> Tensor:
@@ -88,8 +92,10 @@ class _Reading:
         coder = self.metanetwork.edges
         decode = coder.decode if with_edges else lambda bundle, states: states.new_zeros(())
         nodes = self.metanetwork.nodes.encode(self.graph, self.weights, self.scales)
-        path = paths[self.metanetwork.settings.path]
-        return path(self.metanetwork.layers, nodes, self.plan.bundles, self.encoded, decode)
+        layers = self.metanetwork.layers
+        in_blocks = all(getattr(layer, "has_blocks", False) for layer in layers)
+        path = paths[self.metanetwork.settings.path if in_blocks else "messages"]
+        return path(layers, nodes, self.plan.bundles, self.encoded, decode)
 
     def encoded(self, bundle: Bundle) -> Tensor:
         """Return the first states of a bundle's edges."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
 from pydantic import Field
 
 from prunepolicy.agents.algorithms.registry import LearnerState, SteppedLearner, algorithms
@@ -19,6 +18,7 @@ from prunepolicy.agents.recovery.task import LearningTask
 from prunepolicy.agents.training.course import Course
 from prunepolicy.agents.training.optimiser_state import packed, unpack
 from prunepolicy.agents.training.recipe import RecipePart, RunRecipe, checked
+from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
 
 
 class MetaTraining(RecipePart):

@@ -1,5 +1,5 @@
 """One file per message-passing layer; the only code that imports torch-geometric."""
 
-from prunepolicy.metanet.layers.registry import MakeEdgeLayer, MakeLayer, edge_layers, layers
+from prunepolicy.metanet.layers.registry import MakeLayer, layers
 
-__all__ = ["MakeEdgeLayer", "MakeLayer", "edge_layers", "layers"]
+__all__ = ["MakeLayer", "layers"]

@@ -1,4 +1,4 @@
-"""The registries of message-passing layers."""
+"""The registry of message-passing layers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,3 @@ MakeLayer = Callable[[int, int], nn.Module]
 edge features (edges, features) to nodes (nodes, width)."""
 
 layers: Registry[MakeLayer] = Registry("layer", "prunepolicy.metanet.layers")
-
-MakeEdgeLayer = Callable[[int], nn.Module]
-"""From a width to a module that maps nodes (nodes, width), edges (2, edges) and states of edges
-(edges, width) to nodes and states."""
-
-edge_layers: Registry[MakeEdgeLayer] = Registry("edge layer", "prunepolicy.metanet.layers")

@@ -11,15 +11,16 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 from torch_geometric.nn import MessagePassing
 
-from prunepolicy.metanet.layers.registry import edge_layers
+from prunepolicy.metanet.edge_layers.registry import edge_layers
 
 AGGREGATIONS = ("mean", "std", "max", "min")
 
 
 class TwoWayProduct(MessagePassing):  # type: ignore[misc]  # torch-geometric has no types
-    """One round in which nodes and edges change; `BlockPath` computes the same on whole blocks.
+    """One round in which nodes and edges change; `paths.by_blocks` computes the same on whole blocks.
 
     Attributes:
+        has_blocks: such a path exists.
         say, hear: what a node's neighbours, and the node itself, contribute to a message.
         start, end: what the two ends of an edge contribute to its change.
         mix: from all aggregations to a node's change.
@@ -29,6 +30,7 @@ class TwoWayProduct(MessagePassing):  # type: ignore[misc]  # torch-geometric ha
         width: numbers per node and per edge; even.
     """
 
+    has_blocks = True
     sign: Tensor
 
     def __init__(self, width: int) -> None:
