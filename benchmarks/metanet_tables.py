@@ -12,21 +12,23 @@ from prunepolicy.agents.prune.plots import LINES, picture
 
 INTRODUCTION = """## Metanetworks: rewriting weights before the cut
 
-{name} of width {width} on {source} at {side} x {side} pixels, {train:,} training images; {machine}, one thread.
-Every method starts from the same three dense networks ({dense} epochs), trains {before} epochs before the cut and
-{after} after it, and is cut to the same operations. Test accuracy on all 10,000 test images: median and range of
-the seeds. The best epoch is the best on validation images, never on test images. `group norm` and `random` train
-without any penalty before the cut; `sparse training` and `DepGraph` (torch-pruning's own pruner and regulariser) with
-one of strength {strength}, chosen on validation images of a network that no row is about. The metanetworks learned
-{steps} steps from {family} further dense networks, which no other method needs; the best step was chosen right
-after cuts of yet another one. On the shuffled graph every weight's edges join wrong channels; without a graph it is a
-function of single weights. Scratch-E and Scratch-B start the pruned shape of `group norm` from nothing, with
-the dense network's epochs and operations.
+{name} of width {width} on {source} at {side} x {side} pixels, {train:,} training images; {machine}, one
+thread. Every method starts from the same three dense networks ({dense} epochs), trains {before} epochs before
+the cut and {after} after it, and is cut to the same operations. Test accuracy on all 10,000 test images:
+median and range of the seeds. The best epoch is the best on validation images, never on test images.
+
+`group norm` and `random` train without any penalty before the cut; `sparse training` and `DepGraph`
+(torch-pruning's own pruner and regulariser) with one of strength {strength}, chosen on validation images of
+a network that no row is about. The metanetworks learned {steps} steps from {family} further dense networks,
+which no other method needs; the best step was chosen right after cuts of yet another one. On the shuffled
+graph every weight's edges join wrong channels; without a graph it is a function of single weights. Scratch-E
+and Scratch-B start the pruned shape of `group norm` from nothing, with the dense network's epochs and
+operations.
 """
 TRANSFER = """### The same metanetwork on other networks
 
-Test accuracy right after the cut, norm statistics measured again, nothing trained; one network each, trained for
-{epochs} epochs.
+Test accuracy right after the cut, norm statistics measured again, nothing trained; one network each, trained
+for {epochs} epochs.
 
 """
 COLUMNS = ("method", "speed-up", "right after the cut", "last epoch", "best epoch", "times as fast", "seeds")
@@ -60,8 +62,8 @@ def verdict(rows: list[dict[str, Any]]) -> str:
         rivals = {method: _last(rows, method, speedup) for method in _trained(rows, speedup)}
         best = max(rivals, key=lambda method: mean(rivals[method]))
         sentences.append(
-            f"At {speedup:g}x the metanetwork keeps {percent(mean(own))} on average, against {percent(mean(dense))} "
-            f"dense, {percent(mean(rivals['group norm']))} for group norm alone and "
+            f"At {speedup:g}x the metanetwork keeps {percent(mean(own))} on average, against "
+            f"{percent(mean(dense))} dense, {percent(mean(rivals['group norm']))} for group norm alone and "
             f"{percent(mean(rivals[best]))} for the best method, {best}."
         )
     return " ".join(sentences)

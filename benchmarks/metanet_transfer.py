@@ -1,4 +1,4 @@
-"""The benchmark's metanetwork on networks of another width, depth and data set, without learning anything more.
+"""The benchmark's metanetwork on networks of another width, depth and data set, without learning more.
 
 python benchmarks/metanet.py
 python benchmarks/metanet_transfer.py --cifar models/cifar10-test   # see package_images.py
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from metanet_bench import DENSE, IMAGES, NETWORK
 from metanet_learning import CURVE, VARIANTS, MetaTraining
 
-from metanet import DENSE, IMAGES, NETWORK
 from prunepolicy.agents.images.networks import NetworkRecipe
 from prunepolicy.agents.images.task import ImageRecipe
 from prunepolicy.agents.metanet.curve import curve_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -100,9 +101,13 @@ class Metanet(Policy):
     ) -> Plan:
         """Let the criterion rank, and an allocator spend the budget.
 
+        Where a configuration states every width by itself, equal ones would win nothing, so they may differ.
+
         Raises:
             BudgetError: when the budget can't be met.
         """
+        if all(len(groups) == 1 for groups in graph.ties.values()):
+            budget = replace(budget, uniform=False)
         return self.ranking.plan(graph, stats, budget, instruments)
 
 

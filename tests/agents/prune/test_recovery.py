@@ -27,7 +27,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def command(weights: Path, out: Path, *more: str) -> list[str]:
-    budget = ["--keep", "0.48", "--of", "flops", "--per-layer", "--multiple-of", "1"]
+    budget = ["--keep", "0.48", "--of", "flops"]
     shape = ["--arch", "resnet8", "--data", "shapes", "--epochs", "1,1", "--dtype", "float32", "--no-verify"]
     return [str(weights), *shape, *budget, "--out", str(out), *more]
 
