@@ -23,7 +23,8 @@ LANGUAGE_MODEL = """### A language model in one pass
 SmolLM2-135M, a metanetwork of {layers} layers and width {hidden}, streamed block by block: {nodes:,} nodes,
 {edges:,} edges. {read_parameters:,} parameters are read and written, {carried_parameters:,} (the embedding,
 which is the head too) carried. It takes {seconds:.0f} CPU seconds and {peak_mib:,.0f} MiB at most,
-{start_mib:,.0f} MiB of them before it begins; the states of all edges of one layer alone would take {edge_states_mib:,.0f} MiB.
+{start_mib:,.0f} MiB of them before it begins; the states of all edges of one layer alone would take
+{edge_states_mib:,.0f} MiB.
 """
 HEAD = ("way", "nodes", "edges", "seconds", "the network", "peak MiB", "gradients differ by")
 

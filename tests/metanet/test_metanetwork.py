@@ -105,6 +105,23 @@ def test_the_order_of_residual_channels_means_nothing(build: Build, learned: Lea
         torch.testing.assert_close(second[name], first[name], rtol=1e-9, atol=1e-12)
 
 
+def test_the_order_of_kv_heads_means_nothing(build: Build, learned: Learned) -> None:
+    graph, weights, _ = build("llama")  # two KV heads of 8 channels, each with two query heads
+    axes = {"q_proj": (0, 16), "k_proj": (0, 8), "v_proj": (0, 8), "o_proj": (1, 16)}
+
+    def swapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        moved = dict(tensors)
+        for projection, (axis, width) in axes.items():
+            name = f"model.layers.1.self_attn.{projection}.weight"
+            moved[name] = tensors[name].roll(width, axis)
+        return moved
+
+    metanetwork = learned()
+    first, second = swapped(metanetwork(graph, weights)), metanetwork(graph, swapped(weights))
+    for name in weights:
+        torch.testing.assert_close(second[name], first[name], rtol=1e-9, atol=1e-12)
+
+
 def test_the_scale_of_a_weight_changes_shares_only_through_one_feature(
     build: Build, learned: Learned
 ) -> None:

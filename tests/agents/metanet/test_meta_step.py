@@ -54,6 +54,22 @@ class Labels(LearningTask):
         raise NotImplementedError
 
 
+class Tokens(Labels):
+    """The next of random tokens."""
+
+    def batches(self, size: int, seed: int, epoch: int) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed(seed)
+        for _ in range(2):
+            yield {"input_ids": torch.randint(3, 64, (size, 6), generator=generator)}
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        logits: Tensor = model(input_ids=batch["input_ids"], use_cache=False).logits[:, :-1]
+        return logits
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        return functional.cross_entropy(logits.flatten(0, 1), batch["input_ids"][:, 1:].flatten())
+
+
 @pytest.fixture
 def network(tiny_checkpoint: Make) -> DataModel:
     return DataModel.opened(tiny_checkpoint("cifar_resnet").folder)
@@ -84,6 +100,20 @@ def test_a_beginner_leaves_the_loss_where_it_was(network: DataModel) -> None:
     row = learner(network, steps=1)[1][0]
     assert row["loss"] == pytest.approx(row["before"], rel=1e-6)
     assert row["moved"] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("sparsity", ["group_norm", "cut"])
+def test_language_models_are_learned_from_too(tiny_checkpoint: Make, sparsity: Any) -> None:
+    network, task = DataModel.opened(tiny_checkpoint("llama").folder), Tokens()
+    metanetwork = Metanetwork(MetanetworkSettings(layers=2, hidden=8))
+    step = MetaStep(metanetwork, ObjectiveRecipe(sparsity=sparsity))
+    row = step(network, task, list(task.batches(4, 1, 0)))
+    assert row["loss"] == pytest.approx(row["before"], rel=1e-5)
+    assert ("cut" in row) == (sparsity == "cut")
+    assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in metanetwork.parameters())
+    last = metanetwork.edges.decoders["1"][-1].weight.grad
+    assert last is not None
+    assert bool(last.any())
 
 
 def test_the_networks_own_weights_and_statistics_stay(network: DataModel) -> None:
