@@ -347,11 +347,8 @@ def doctor(model: Model, revision: Revision = None, as_json: AsJson = False) -> 
 
 
 app.command("prune")(prune)
-app.command()(train)
-app.command("data-models")(data_models)
-app.command()(submit)
-app.command()(fetch)
-app.command()(policies)
+for command in (train, data_models, submit, fetch, policies):
+    app.command(command.__name__.replace("_", "-"))(command)
 app.add_typer(zoo_app)
 prune_app.command()(prune)
 
