@@ -96,7 +96,6 @@ def prune(
     from dataclasses import replace
 
     from prunepolicy.agents.prune.job import carry_out, changed, decide, holding, loaded, open_subject
-    from prunepolicy.agents.prune.report_view import render
 
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
@@ -115,10 +114,7 @@ def prune(
             if dry_run:
                 return
             report = carry_out(patient.subject, decided, out, settings, patient)
-    if as_json:
-        print(report.to_json(), end="")
-    else:
-        render(report, out_console)
+    _tell(report, as_json)
 
 
 @app.command()
@@ -198,7 +194,6 @@ def cut(
     from dataclasses import replace
 
     from prunepolicy.agents.prune.job import carry_out, open_subject
-    from prunepolicy.agents.prune.report_view import render
     from prunepolicy.pruning.plan import Plan
 
     loaded = Plan.load(plan_file)
@@ -208,10 +203,7 @@ def cut(
         revision=revision, text=text, overwrite=overwrite, measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
     report = carry_out(open_subject(model, settings, out), loaded, out, settings)
-    if as_json:
-        print(report.to_json(), end="")
-    else:
-        render(report, out_console)
+    _tell(report, as_json)
 
 
 @app.command()
@@ -383,6 +375,12 @@ def prune_main(arguments: list[str] | None = None) -> int:
 def _log(as_json: bool) -> Console:
     """Return where steps are told: beside the result, or apart from it where that is for programs."""
     return error_console if as_json else out_console
+
+
+def _tell(report: Any, as_json: bool) -> None:
+    from prunepolicy.agents.prune.report_view import render
+
+    print(report.to_json(), end="") if as_json else render(report, out_console)
 
 
 def _show_plan(subject: Any, plan: Any) -> None:
