@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -56,18 +57,22 @@ def baselines(bench: Bench, strength: float) -> None:
             bench.row("DepGraph", seed, speedup, DepGraph(bench, strength).pruned(seed, speedup))
 
 
-def metanetworks(bench: Bench) -> None:
+def metanetworks(bench: Bench, strength: float) -> None:
     """Measure networks that metanetworks have rewritten, each of them learned from the same family."""
     family = [DataModel.opened(bench.dense(seed)) for seed in FAMILY]
     held_out = DataModel.opened(bench.dense(TUNING_SEED))
     for name, variant in VARIANTS.items():
-        learned = MetaTraining(bench.task, variant, bench.work / f"{name}.safetensors")
+        seen = replace(variant, sparse=False)
+        file = next(known for known, other in VARIANTS.items() if other == seen)
+        learned = MetaTraining(bench.task, variant, bench.work / f"{file}.safetensors")
         learned.run(family, held_out)
         for seed in SEEDS:
 
             def make(seed: int = seed, learned: MetaTraining = learned) -> nn.Module:
-                model = learned.rewritten(DataModel.opened(bench.dense(seed)))
-                return bench.trained(remeasure_norms(model, bench.task), BEFORE, seed)
+                network = DataModel.opened(bench.dense(seed))
+                penalty = GroupPenalty(network.units, strength) if learned.variant.sparse else None
+                model = remeasure_norms(learned.rewritten(network), bench.task)
+                return bench.trained(model, BEFORE, seed, penalty)
 
             source = bench.network(f"before-{name}-{seed}", make)
             for speedup in SPEEDUPS:
@@ -111,8 +116,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/metanet-benchmark"))
     torch.set_num_threads(1)
     bench = Bench.resumed(parser.parse_args().work)
-    baselines(bench, chosen_strength(bench))
-    metanetworks(bench)
+    strength = chosen_strength(bench)
+    baselines(bench, strength)
+    metanetworks(bench, strength)
     controls(bench)
 
 

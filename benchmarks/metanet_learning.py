@@ -34,10 +34,12 @@ class Variant:
     Attributes:
         layers: rounds of messages; none makes it a function of single weights.
         shuffled: every weight's edges join other nodes of the network than they should.
+        sparse: what it has rewritten is trained with the penalty of sparse training.
     """
 
     layers: int = 4
     shuffled: bool = False
+    sparse: bool = False
 
     def seen(self, graph: WeightGraph) -> WeightGraph:
         """Return the graph as the metanetwork gets it."""
@@ -53,6 +55,7 @@ class Variant:
 
 VARIANTS = {
     "metanetwork": Variant(),
+    "metanetwork, sparse training": Variant(sparse=True),
     "metanetwork, shuffled graph": Variant(shuffled=True),
     "metanetwork, no graph": Variant(layers=0),
 }

@@ -21,9 +21,9 @@ median and range of the seeds. The best epoch is the best on validation images, 
 (torch-pruning's own pruner and regulariser) with one of strength {strength}, chosen on validation images of
 a network that no row is about. The metanetworks learned {steps} steps from {family} further dense networks,
 which no other method needs; the best step was chosen right after cuts of yet another one. On the shuffled
-graph every weight's edges join wrong channels; without a graph it is a function of single weights. Scratch-E
-and Scratch-B start the pruned shape of `group norm` from nothing, with the dense network's epochs and
-operations.
+graph every weight's edges join wrong channels; without a graph it is a function of single weights; with
+sparse training, what it has rewritten is trained with that penalty. Scratch-E and Scratch-B start the pruned
+shape of `group norm` from nothing, with the dense network's epochs and operations.
 """
 TRANSFER = """### The same metanetwork on other networks
 

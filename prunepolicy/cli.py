@@ -244,13 +244,8 @@ def frontier(
 
 app.command("prune")(prune)
 app.command("eval")(evaluate)
-app.command()(bench)
-app.command()(doctor)
-app.command()(train)
-app.command("data-models")(data_models)
-app.command()(submit)
-app.command()(fetch)
-app.command()(policies)
+for command in (bench, doctor, train, data_models, submit, fetch, policies):
+    app.command(command.__name__.replace("_", "-"))(command)
 app.add_typer(zoo_app)
 prune_app.command()(prune)
 

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import ClassVar, Self, cast
-
-from torch import nn
 
 from prunepolicy.agents.algorithms import SteppedLearner
 from prunepolicy.agents.algorithms.metanet import MetanetLearner
 from prunepolicy.agents.cluster import Runner
 from prunepolicy.agents.metanet.curve import Curve, curve_of, height
 from prunepolicy.agents.metanet.data_model import DataModel
-from prunepolicy.agents.metanet.family import Family, target_seed
-from prunepolicy.agents.metanet.pipeline import Pipeline
+from prunepolicy.agents.metanet.family import Family
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
-from prunepolicy.agents.metanet.report import WITH, MetanetReport, MetanetSeedsReport, Outcome, plot_curves
+from prunepolicy.agents.metanet.report import MetanetReport, MetanetSeedsReport, plot_curves
 from prunepolicy.agents.metanet.rewriting import rewritten
+from prunepolicy.agents.metanet.trial import Trial
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
-from prunepolicy.agents.recovery.stored import load_network, operations
+from prunepolicy.agents.recovery.stored import load_network
 from prunepolicy.agents.recovery.task import LearningTask
 from prunepolicy.agents.training.course import Course, Judgement
 from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
@@ -32,7 +29,6 @@ from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.pruning.atomic import write_text
 
 FAMILY, TARGETS, PICTURE, CARD = "family", "targets", "curve.png", "README.md"
-WITHOUT = "without"
 
 
 @dataclass
@@ -88,8 +84,9 @@ class MetanetCourse(Course):
         """Take networks that nobody has seen through the whole pipeline, with and without the metanetwork."""
         path = self.run_folder.path
         policy = cast(Metanet, load_policy_folder(path / BEST))
-        outcomes = [
-            outcome for k in range(self.recipe.evaluation.targets) for outcome in self._outcomes(policy, k)
+        trials = [
+            Trial(self.recipe, self.task, policy, path / TARGETS / f"{number:02}", number, self.steps)
+            for number in range(self.recipe.evaluation.targets)
         ]
         curves = {
             "as trained": _curve(self.recipe, self.task, self.held_out[0], None),
@@ -104,49 +101,12 @@ class MetanetCourse(Course):
             progress.best or 0.0,
             self.untouched,
             curves,
-            outcomes,
+            [outcome for trial in trials for outcome in trial.outcomes()],
         )
         plot_curves(curves, path / PICTURE)
         report.save(path)
         write_text(path / BEST / CARD, report.card)
         return report
-
-    def _outcomes(self, policy: Metanet, number: int) -> list[Outcome]:
-        """Return what one network comes to."""
-        folder = self.run_folder.path / TARGETS / f"{number:02}"
-        seed = target_seed(self.recipe.seed, number)
-        hardware = Hardware(self.recipe.device, self.recipe.dtype)
-
-        def pipeline(name: str, rewrite: Callable[[Path], nn.Module] | None) -> Pipeline:
-            place = folder / name
-            return Pipeline(
-                self.task, self.recipe.pipeline, place, seed, hardware.torch_dtype, rewrite, self.steps
-            )
-
-        build = lambda: self.recipe.network.build(self.task, seed)  # noqa: E731
-        dense = pipeline("dense", None).from_nothing(build, self.recipe.family.training)
-        ways = {
-            WITH: pipeline("with", lambda source: rewritten(policy, source, self.task.device)),
-            WITHOUT: pipeline("without", None),
-        }
-        return [
-            self._outcome(number, way, ways[way], dense, speedup)
-            for speedup in self.recipe.evaluation.reached
-            for way in ways
-        ]
-
-    def _outcome(self, number: int, way: str, pipeline: Pipeline, dense: Path, speedup: float) -> Outcome:
-        pruned, recovered = pipeline.pruned(dense, speedup), pipeline.recovered(dense, speedup)
-        first = remeasure_norms(load_network(pruned).to(self.task.device), self.task)
-        return Outcome(
-            number,
-            way,
-            speedup,
-            operations(dense) / operations(recovered),
-            self.task.score(load_network(dense).to(self.task.device), "test"),
-            self.task.score(first, "test"),
-            self.task.score(load_network(recovered).to(self.task.device), "test"),
-        )
 
 
 def _curve(recipe: MetanetRecipe, task: LearningTask, folder: Path, policy: Metanet | None) -> Curve:

@@ -16,7 +16,7 @@ from prunepolicy.agents.metanet.curve import Curve
 from prunepolicy.agents.prune.plots import LINES, picture
 from prunepolicy.agents.training.run_report import RunReport, RunsReport
 
-WITH = "with the metanetwork"
+WITH, WITHOUT = "with the metanetwork", "without"
 COLUMNS = ("network", "way", "speed-up", "dense", "right after the cut", "recovered")
 
 

@@ -21,6 +21,7 @@ from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.cut import finish, prepare
 from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.transformers_loading import without_bars
 
 IN_FULL = Hardware("cpu", "float32")
 """Small networks are planned for where nothing is rounded."""
@@ -33,7 +34,8 @@ def save_network(model: nn.Module, target: Path) -> None:
     shutil.rmtree(prepared, ignore_errors=True)
     anyhow: Any = model
     if hasattr(model, "save_pretrained"):
-        anyhow.save_pretrained(prepared)
+        with without_bars():
+            anyhow.save_pretrained(prepared)
     else:
         convnets.save(model, prepared)
     publish(prepared, target)

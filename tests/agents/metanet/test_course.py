@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from prunepolicy.agents.cluster.open_runner import open_runner
 from prunepolicy.agents.metanet import family as family_module
@@ -17,6 +19,7 @@ from prunepolicy.agents.metanet.recipe import MetanetRecipe
 from prunepolicy.agents.metanet.report import MetanetReport
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.training.train import train
+from prunepolicy.cli import main
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.errors import UsageError
 
@@ -142,3 +145,17 @@ def test_stages_can_be_left_out(tmp_path: Path) -> None:
     assert isinstance(report, MetanetReport)
     assert report.outcomes[0].right_after == pytest.approx(report.outcomes[1].right_after)
     assert sorted(path.name for path in (tmp_path / "short/targets/00/with").iterdir()) == ["5-cut-2"]
+
+
+def test_the_command_trains_what_is_missing_of_a_family(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, family = tmp_path / "toy.yaml", tmp_path / "family"
+    file.write_text(yaml.safe_dump(RECIPE), encoding="utf-8")
+    shutil.copytree(whole / "family", family)
+    shutil.rmtree(family / "02")
+    assert main(["data-models", str(file), "--out", str(family)]) == 0
+    assert "train 1 networks" in capsys.readouterr().out
+    assert left_behind(family) == left_behind(whole / "family")
+    assert main(["data-models", "configs/train/prunenet.yaml", "--out", str(family)]) == 2
+    assert "learns from no family" in capsys.readouterr().err
