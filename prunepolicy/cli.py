@@ -89,8 +89,6 @@ def prune(
 
     prune-with-policy smollm2-135m --keep 0.9 --out smaller/
 
-    prune-with-policy ./my-llama --keep 0.7 --of ffn --policy fisher --text held_out.txt --out smaller/
-
     prune-with-policy a.safetensors --arch resnet20 --keep 0.5 --of flops --data fashion-mnist --out smaller/
     """
     from dataclasses import replace
