@@ -134,7 +134,7 @@ def test_shrinking_weak_groups_spreads_their_norms(network: DataModel) -> None:
 def test_learning_to_be_cut_lowers_the_loss_of_the_cut_network(network: DataModel) -> None:
     recipe = {"sparsity": "cut", "strength": 5.0, "keep": (0.5,), "hold": 0.0, "distil": 0.0}
     _, rows = learner(network, steps=15, step=1.0, **recipe)
-    assert rows[-1]["cut"] < 0.96 * rows[0]["cut"]
+    assert rows[-1]["cut"] < 0.985 * rows[0]["cut"]
 
 
 def test_the_radius_holds_what_would_run_away(network: DataModel) -> None:
