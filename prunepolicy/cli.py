@@ -94,7 +94,6 @@ def prune(
     from dataclasses import replace
 
     from prunepolicy.agents.prune.job import carry_out, changed, decide, holding, loaded, open_subject
-    from prunepolicy.agents.prune.report_view import render
 
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
@@ -113,10 +112,7 @@ def prune(
             if dry_run:
                 return
             report = carry_out(patient.subject, decided, out, settings, patient)
-    if as_json:
-        print(report.to_json(), end="")
-    else:
-        render(report, out_console)
+    _print_report(report, as_json)
 
 
 @app.command()
@@ -196,7 +192,6 @@ def cut(
     from dataclasses import replace
 
     from prunepolicy.agents.prune.job import carry_out, open_subject
-    from prunepolicy.agents.prune.report_view import render
     from prunepolicy.pruning.plan import Plan
 
     loaded = Plan.load(plan_file)
@@ -206,10 +201,7 @@ def cut(
         revision=revision, text=text, overwrite=overwrite, measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
     report = carry_out(open_subject(model, settings, out), loaded, out, settings)
-    if as_json:
-        print(report.to_json(), end="")
-    else:
-        render(report, out_console)
+    _print_report(report, as_json)
 
 
 @app.command()
@@ -397,3 +389,12 @@ def _print(result: Any, as_json: bool) -> None:
         print(result.to_json(), end="")
     else:
         result.render(out_console)
+
+
+def _print_report(report: Any, as_json: bool) -> None:
+    from prunepolicy.agents.prune.report_view import render
+
+    if as_json:
+        print(report.to_json(), end="")
+    else:
+        render(report, out_console)
