@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from prunepolicy.agents.algorithms.metanet import MetaTraining
 from prunepolicy.agents.cluster.open_runner import open_runner
 from prunepolicy.agents.metanet import family as family_module
 from prunepolicy.agents.metanet import pipeline as pipeline_module
@@ -18,8 +19,10 @@ from prunepolicy.agents.metanet.meta_step import MetaStep
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
 from prunepolicy.agents.metanet.report import MetanetReport
 from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.training.recipe import checked, load_recipe
 from prunepolicy.agents.training.train import train
 from prunepolicy.cli import main
+from prunepolicy.policy.kinds.metanet import MetanetConfig
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.errors import UsageError
 
@@ -136,6 +139,14 @@ def test_a_family_that_is_there_is_used(whole: Path, tmp_path: Path) -> None:
     missing = {**RECIPE["family"], "folder": str(tmp_path / "nowhere")}
     with pytest.raises(UsageError, match="There is no network"):
         train(recipe(family=missing), tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", ["metanet_resnet20", "metanet_llama"])
+def test_recipes_that_ship_say_what_there_is(name: str) -> None:
+    shipped = load_recipe(Path(f"configs/train/{name}.yaml"))
+    assert isinstance(shipped, MetanetRecipe)
+    assert checked(MetaTraining, shipped.learner, "learner").objective.strength > 0
+    assert shipped.policy_settings("metanet", MetanetConfig).layers > 0
 
 
 def test_stages_can_be_left_out(tmp_path: Path) -> None:
