@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Self, cast
 
 import numpy as np
@@ -17,7 +14,6 @@ from prunepolicy.agents.bandit.report import BanditReport, BanditSeedsReport, pl
 from prunepolicy.agents.cluster import Runner
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.training.course import Course, Judgement
-from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
 from prunepolicy.envs.thinking.metrics import by_difficulty
 from prunepolicy.envs.thinking.oracle import Value, oracle, value_of
@@ -38,6 +34,7 @@ class BanditCourse(Course):
     """Learns when to think from outcomes, and compares with rules that need no learning."""
 
     report_type: ClassVar[type[BanditReport]] = BanditReport
+    seeds_report_type: ClassVar[type[BanditSeedsReport]] = BanditSeedsReport
     run_folder: RunFolder
     recipe: BanditRecipe
     learner: ThinkBandit
@@ -112,11 +109,3 @@ class BanditCourse(Course):
 
     def _value(self, chances: Array) -> Value:
         return value_of(self.held_out, self.learner.env.task.choices, chances, self.term)
-
-    @classmethod
-    def summarise(cls, folder: Path, recipe: RunRecipe, reports: Sequence[BanditReport]) -> BanditSeedsReport:
-        """Copy what the chosen seed learned."""
-        report = BanditSeedsReport(folder.name, str(folder), tuple(reports))
-        chosen = folder / f"seed-{report.chosen.recipe['seed']}" / BEST
-        RunFolder(folder, recipe).keep(lambda place: shutil.copytree(chosen, place), BEST)
-        return report

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Self, cast
 
 from prunepolicy.agents.algorithms import SteppedLearner
@@ -18,7 +15,6 @@ from prunepolicy.agents.reasoning.recipe import ThinkRecipe
 from prunepolicy.agents.reasoning.student import Student
 from prunepolicy.agents.reasoning.think_report import ThinkReport, ThinkSeedsReport
 from prunepolicy.agents.training.course import Course, Judgement
-from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
 
 START = "start"
@@ -32,6 +28,7 @@ class ThinkCourse(Course):
     """Learns when to think, and judges by accuracy and tokens on held-out problems."""
 
     report_type: ClassVar[type[ThinkReport]] = ThinkReport
+    seeds_report_type: ClassVar[type[ThinkSeedsReport]] = ThinkSeedsReport
     run_folder: RunFolder
     recipe: ThinkRecipe
     learner: Grpo
@@ -96,11 +93,3 @@ class ThinkCourse(Course):
         examiner = Examiner(self.learner.problems.judge, self.recipe.evaluation.samples)
         sampling = student.sampling(self.longest, how.temperature)
         return {mode: examiner.examine(roller, sampling, mode) for mode in MODES}
-
-    @classmethod
-    def summarise(cls, folder: Path, recipe: RunRecipe, reports: Sequence[ThinkReport]) -> ThinkSeedsReport:
-        """Copy the chosen seed's model."""
-        report = ThinkSeedsReport(folder.name, str(folder), tuple(reports))
-        chosen = folder / f"seed-{report.chosen.recipe['seed']}" / BEST
-        RunFolder(folder, recipe).keep(lambda place: shutil.copytree(chosen, place), BEST)
-        return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from prunepolicy.agents.algorithms import SteppedLearner
 from prunepolicy.agents.cluster import Runner
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.training.recipe import RunRecipe
-from prunepolicy.agents.training.run_folder import Progress, RunFolder
-from prunepolicy.agents.training.run_report import Report, RunReport
+from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder
+from prunepolicy.agents.training.run_report import Report, RunReport, RunsReport
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,12 @@ class Course(ABC):
 
     Attributes:
         report_type: of one run, with `load` to read it back.
+        seeds_report_type: of runs that differ in their seed.
     """
 
     learner: SteppedLearner
     report_type: ClassVar[Any]
+    seeds_report_type: ClassVar[Any]
 
     @classmethod
     @abstractmethod
@@ -63,6 +66,9 @@ class Course(ABC):
         """Draw the run's pictures, compare its best with baselines, and write the report."""
 
     @classmethod
-    @abstractmethod
     def summarise(cls, folder: Path, recipe: RunRecipe, reports: Sequence[Any]) -> Report:
         """Sum up runs that differ in their seed, and copy what the best of them learned into `folder`."""
+        report: RunsReport[Any] = cls.seeds_report_type(folder.name, str(folder), tuple(reports))
+        chosen = folder / f"seed-{report.chosen.recipe['seed']}" / BEST
+        RunFolder(folder, recipe).keep(lambda place: shutil.copytree(chosen, place), BEST)
+        return report

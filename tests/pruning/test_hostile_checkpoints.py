@@ -17,7 +17,7 @@ from prunepolicy.pruning.atomic import check_target, partial_folder, publish
 from prunepolicy.pruning.checkpoint import CONFIG, INDEX, WEIGHTS, Checkpoint
 from prunepolicy.pruning.claim import release
 from prunepolicy.pruning.cut import finish, prepare
-from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.plan import Budget, Plan
 
 Make = Callable[..., Checkpoint]
@@ -396,73 +396,3 @@ def test_plans_that_fit_no_network(keep: dict[str, tuple[int, ...]], says: str, 
 
 def test_plan_of_another_checkpoint(model: Path) -> None:
     refuse(model, "made for another checkpoint", PLAN.with_fingerprint("0" * 64))
-
-
-@pytest.mark.parametrize("ranges", ["0-99999999999", "5-1", "a", "1,,2", "0-", "-3", "0-9" * 99, "9" * 5000])
-def test_plan_files_with_absurd_ranges(ranges: str) -> None:
-    data = json.loads(PLAN.to_json()) | {"keep": {FFN: ranges}}
-    with pytest.raises(PrunePolicyError, match="Not a list of units"):
-        Plan.from_json(json.dumps(data))
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", DEEP, "\ufeff{}", '{"schema_version": 1}'])
-def test_plan_files_that_are_no_plans(text: str) -> None:
-    with pytest.raises(PrunePolicyError, match=r"^Not a plan: .*\.$"):
-        Plan.from_json(text)
-
-
-def test_plan_file_with_an_unknown_key_names_the_nearest() -> None:
-    with pytest.raises(PrunePolicyError, match=r"unknown key 'fingerprnt'.* Did you mean 'fingerprint'\?"):
-        Plan.from_json(json.dumps(json.loads(PLAN.to_json()) | {"fingerprnt": "x"}))
-
-
-@pytest.mark.parametrize("inside", ["", "inner", "inner/deeper", ".."])
-def test_target_and_source_inside_each_other(inside: str, model: Path) -> None:
-    before = sorted(path.name for path in model.iterdir())
-    with pytest.raises(UsageError, match="lie inside each other"):
-        prepare(Checkpoint.open(model), PLAN, model / inside)
-    assert sorted(path.name for path in model.iterdir()) == before
-
-
-def test_target_linked_to_the_source(model: Path, tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(model)
-    with pytest.raises(UsageError, match="lie inside each other"):
-        prepare(Checkpoint.open(model), PLAN, tmp_path / "link")
-
-
-def test_linked_target_keeps_its_link(model: Path, tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    cut(model, tmp_path / "link")
-    assert (tmp_path / "link").is_symlink()
-    assert Checkpoint.open(tmp_path / "real").shapes[DOWN] == (32, 8)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", model.name, "real"]
-
-
-def test_links_in_a_circle(model: Path, tmp_path: Path) -> None:
-    (tmp_path / "a").symlink_to(tmp_path / "b")
-    (tmp_path / "b").symlink_to(tmp_path / "a")
-    with pytest.raises(UsageError, match="no usable path"):
-        prepare(Checkpoint.open(model), PLAN, tmp_path / "a")
-
-
-def test_target_with_missing_parents(model: Path, tmp_path: Path) -> None:
-    cut(model, tmp_path / "a" / "b" / "result")
-    assert Checkpoint.open(tmp_path / "a" / "b" / "result").shapes[DOWN] == (32, 8)
-
-
-def test_target_below_a_file(model: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(PrunePolicyError, match="Can't write"):
-        prepare(Checkpoint.open(model), PLAN, tmp_path / "file" / "result")
-
-
-def test_targets_that_hold_something(model: Path, tmp_path: Path) -> None:
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine").write_text("x")
-    with pytest.raises(UsageError, match="add --overwrite"):
-        check_target(tmp_path / "full", overwrite=False)
-    with pytest.raises(UsageError, match="is a file"):
-        check_target(tmp_path / "full" / "mine", overwrite=True)
-    with pytest.raises(UsageError, match="can't be replaced"):
-        check_target(Path("/"), overwrite=True)

@@ -191,3 +191,27 @@ def test_uniform_means_equal_widths_in_the_layers_that_stay() -> None:
     without_first = Plan(uneven | {"layers": (1,)}, Budget(0.5), "test")
     assert without_first.dropped_layers(GRAPH) == {0}
     assert without_first.is_uniform(GRAPH)
+
+
+SMALL = Plan({"layers.0.ffn": (0, 1)}, Budget(0.5), "test")
+DEEP = '{"a":' * 100_000
+
+
+@pytest.mark.parametrize("ranges", ["0-99999999999", "5-1", "a", "1,,2", "0-", "-3", "0-9" * 99, "9" * 5000])
+def test_plan_files_with_absurd_ranges(ranges: str) -> None:
+    data = json.loads(SMALL.to_json()) | {"keep": {"layers.0.ffn": ranges}}
+    with pytest.raises(PrunePolicyError, match="Not a list of units"):
+        Plan.from_json(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"a":' * 100_000, "\ufeff{}", '{"schema_version": 1}']
+)
+def test_plan_files_that_are_no_plans(text: str) -> None:
+    with pytest.raises(PrunePolicyError, match=r"^Not a plan: .*\.$"):
+        Plan.from_json(text)
+
+
+def test_plan_file_with_an_unknown_key_names_the_nearest() -> None:
+    with pytest.raises(PrunePolicyError, match=r"unknown key 'fingerprnt'.* Did you mean 'fingerprint'\?"):
+        Plan.from_json(json.dumps(json.loads(SMALL.to_json()) | {"fingerprnt": "x"}))
