@@ -134,8 +134,8 @@ def jobs(seeds: tuple[int, ...]) -> Iterator[Job]:
     """Yield jobs, the most telling ones first."""
     yield from (Job("methods", "autothink", seed) for seed in seeds)
     yield Job("speed", "against TRL", seeds[0])
-    yield from (Job("methods", name, seed) for seed in seeds for name in CONTROLS)
     yield from (Job("methods", "autothink_longer", seed) for seed in seeds)
+    yield from (Job("methods", name, seed) for seed in seeds for name in CONTROLS)
     yield from (Job("pruned", "autothink", seed) for seed in seeds)
     first, *others = TASKS
     yield from (Job("mixtures", name, seed, first) for seed in seeds for name in MIXTURES)
