@@ -34,7 +34,7 @@ from prunepolicy.pruning.plan import Budget
 
 RECIPES = Path("configs/think")
 SEEDS = (0, 1, 2)
-FIRST = ("autothink", "autothink_longer", "shuffled", "naive")
+CONTROLS = ("shuffled", "naive")
 LAST_STEP = "evaluation.every=100000"
 KEEP = 0.7
 TASKS = {
@@ -132,13 +132,14 @@ class Job:
 
 def jobs(seeds: tuple[int, ...]) -> Iterator[Job]:
     """Yield jobs, the most telling ones first."""
-    yield from (Job("methods", FIRST[0], seed) for seed in seeds)
+    yield from (Job("methods", "autothink", seed) for seed in seeds)
     yield Job("speed", "against TRL", seeds[0])
-    yield from (Job("methods", name, seed) for name in FIRST[1:] for seed in seeds)
-    first, *others = TASKS
+    yield from (Job("methods", "autothink_longer", seed) for seed in seeds)
+    yield from (Job("methods", name, seed) for seed in seeds for name in CONTROLS)
     yield from (Job("pruned", "autothink", seed) for seed in seeds)
+    first, *others = TASKS
     yield from (Job("mixtures", name, seed, first) for seed in seeds for name in MIXTURES)
-    yield from (Job("methods", name, seed) for seed in seeds for name in METHODS if name not in FIRST)
+    yield from (Job("methods", name, seed) for seed in seeds for name in METHODS)
     yield from (Job("mixtures", name, seed, task) for task in others for seed in seeds for name in MIXTURES)
 
 
