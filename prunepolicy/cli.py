@@ -89,6 +89,8 @@ def prune(
 
     prune-with-policy smollm2-135m --keep 0.9 --out smaller/
 
+    prune-with-policy ./my-llama --keep 0.7 --of ffn --policy fisher --text held_out.txt --out smaller/
+
     prune-with-policy a.safetensors --arch resnet20 --keep 0.5 --of flops --data fashion-mnist --out smaller/
     """
     from dataclasses import replace
@@ -112,7 +114,7 @@ def prune(
             if dry_run:
                 return
             report = carry_out(patient.subject, decided, out, settings, patient)
-    _print_report(report, as_json)
+    _tell(report, as_json)
 
 
 @app.command()
@@ -201,7 +203,7 @@ def cut(
         revision=revision, text=text, overwrite=overwrite, measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
     report = carry_out(open_subject(model, settings, out), loaded, out, settings)
-    _print_report(report, as_json)
+    _tell(report, as_json)
 
 
 @app.command()
@@ -337,11 +339,8 @@ def doctor(model: Model, revision: Revision = None, as_json: AsJson = False) -> 
 
 
 app.command("prune")(prune)
-app.command()(train)
-app.command("data-models")(data_models)
-app.command()(submit)
-app.command()(fetch)
-app.command()(policies)
+for command in (train, data_models, submit, fetch, policies):
+    app.command(command.__name__.replace("_", "-"))(command)
 app.add_typer(zoo_app)
 prune_app.command()(prune)
 
@@ -378,6 +377,12 @@ def _log(as_json: bool) -> Console:
     return error_console if as_json else out_console
 
 
+def _tell(report: Any, as_json: bool) -> None:
+    from prunepolicy.agents.prune.report_view import render
+
+    print(report.to_json(), end="") if as_json else render(report, out_console)
+
+
 def _show_plan(subject: Any, plan: Any) -> None:
     from prunepolicy.agents.prune.plan_view import render_plan
 
@@ -389,12 +394,3 @@ def _print(result: Any, as_json: bool) -> None:
         print(result.to_json(), end="")
     else:
         result.render(out_console)
-
-
-def _print_report(report: Any, as_json: bool) -> None:
-    from prunepolicy.agents.prune.report_view import render
-
-    if as_json:
-        print(report.to_json(), end="")
-    else:
-        render(report, out_console)
