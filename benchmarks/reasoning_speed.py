@@ -1,7 +1,8 @@
 """Tokens a second of a whole learning step, in this project's loop and in TRL's trainer, in turn.
 
-Both write equally many completions with the same model and longest length, and take one optimiser step on
-them. CPU seconds are counted, which other processes disturb little.
+Both write equally many completions with the same model and longest length in float32, and take one optimiser
+step on them, without a divergence from the start. CPU seconds are counted, which other processes disturb
+little.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from scoring import Row
 
 from prunepolicy.agents.algorithms.grpo import Grpo
 from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.reasoning.objective import ObjectiveRecipe
 from prunepolicy.agents.reasoning.recipe import ThinkRecipe
 
 ROUNDS, STEPS = 3, 4
@@ -22,6 +24,8 @@ ROUNDS, STEPS = 3, 4
 
 def speed(recipe: ThinkRecipe) -> Row:
     """Return tokens a second of both, the median over rounds, and their ratio."""
+    how = recipe.reinforcement.model_copy(update={"objective": ObjectiveRecipe()})
+    recipe = recipe.model_copy(update={"dtype": "float32", "reinforcement": how})
     ours, theirs = [], []
     for number in range(ROUNDS):
         ours.append(own_speed(recipe.model_copy(update={"seed": recipe.seed + number})))
@@ -66,7 +70,7 @@ def trl_speed(recipe: ThinkRecipe) -> float:
             num_generations=how.group,
             max_completion_length=max(how.max_tokens),
             max_steps=1 + STEPS,
-            learning_rate=how.learning_rate,
+            learning_rate=how.learning_rate[0],
             use_cpu=learner.hardware.torch_device.type == "cpu",
             bf16=False,
             gradient_checkpointing=False,

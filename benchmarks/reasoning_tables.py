@@ -12,6 +12,7 @@ Row = dict[str, Any]
 PROMPTS = {"always": "always think", "never": "never think", "auto": "ellipsis prompt alone"}
 NAMES = {
     "autothink": "AutoThink, three stages",
+    "autothink_longer": "the same, 50 more steps of the third",
     "naive": "naive reward",
     "shuffled": "control: AutoThink, outcomes dealt at random",
     "brevity": "naive reward and brevity",
@@ -36,7 +37,11 @@ def reasoning(results: Row) -> str:
     parts = ["## When to think\n"]
     if methods:
         parts += [_introduction(results, methods), _compared(methods), "", _by_difficulty(methods), ""]
-    for part, write in (("pruned", _pruned), ("mixtures", _mixtures), ("speed", _speed)):
+    pruned = [row for row in rows if row["part"] == "pruned"]
+    if pruned:
+        taught = [row for row in methods if row["method"] == "autothink"]
+        parts += [_pruned(pruned, taught), ""]
+    for part, write in (("mixtures", _mixtures), ("speed", _speed)):
         found = [row for row in rows if row["part"] == part]
         parts += [write(found), ""] if found else []
     return "\n".join(parts)
@@ -46,24 +51,36 @@ def _introduction(results: Row, methods: Sequence[Row]) -> str:
     seeds = len({row["seed"] for row in methods})
     return (
         f"A model of 1 M parameters, made from nothing by `configs/think/tiny.yaml` once per seed ({seeds}), "
-        f"and what {results['steps']} learning steps from each start come to; held-out problems that chose "
-        f"nothing; {results['machine']}. Median (smallest to largest) over seeds. Tokens are saved against "
-        "the start that always thinks. The router gain is accuracy above that of the same model thinking as "
-        "often at random; the slope is the think rate on the hardest third of the difficulties less that on "
-        "the easiest.\n"
+        f"and what it is {results['steps']} learning steps after that start; 100 held-out problems, half of "
+        f"them of the easiest kind, 4 answers each; {results['machine']}. Median (smallest to largest) over "
+        "seeds. Tokens are saved against the start that always thinks, which writes nine steps in ten twice: "
+        "what deciding saves and what brevity, the last two rows tell apart. The router gain is accuracy "
+        "above that of the same model thinking as often at random; the slope is the think rate on the "
+        "hardest third of the difficulties less that on the easiest.\n"
     )
 
 
 def _compared(rows: Sequence[Row]) -> str:
     head = ["method", "seeds", "accuracy", "tokens", "thinks", *FIGURES]
     lines = [
-        [name, *_exam(_starts(rows), "start", mode), *_saved(rows, mode)] for mode, name in PROMPTS.items()
+        [f"start, {name}", *_exam(_starts(rows), "start", mode), *_saved(_starts(rows), "start", mode)]
+        for mode, name in PROMPTS.items()
     ]
     for method, name in NAMES.items():
         here = [row for row in rows if row["method"] == method]
         if here:
             figures = [spread(_values(here, figure), write) for figure, write in FIGURES.items()]
             lines.append([name, *_exam(here, "learned", "auto"), *figures])
+    taught = [row for row in rows if row["method"] == "autothink"]
+    lines += [
+        [
+            f"AutoThink's model, made to {PROMPTS[mode]}",
+            *_exam(taught, "learned", mode),
+            *_saved(taught, "learned", mode),
+        ]
+        for mode in ("always", "never")
+        if taught
+    ]
     return table(head, lines)
 
 
@@ -78,9 +95,8 @@ def _exam(rows: Sequence[Row], which: str, mode: str) -> list[str]:
     return [str(len(rows)), *(spread([exam[name] for exam in exams], write) for name, write in cells.items())]
 
 
-def _saved(rows: Sequence[Row], mode: str) -> list[str]:
-    exams = [row["start"] for row in _starts(rows)]
-    saved = [1 - exam[mode]["tokens"] / exam["always"]["tokens"] for exam in exams]
+def _saved(rows: Sequence[Row], which: str, mode: str) -> list[str]:
+    saved = [1 - row[which][mode]["tokens"] / row["start"]["always"]["tokens"] for row in rows]
     return [spread(saved, percent), *[""] * (len(FIGURES) - 1)]
 
 
@@ -111,18 +127,18 @@ def _rates(rows: Iterable[Row], which: str, mode: str, name: str) -> list[str]:
     return [percent(median(values)) for values in columns]
 
 
-def _pruned(rows: Sequence[Row]) -> str:
+def _pruned(rows: Sequence[Row], whole: Sequence[Row]) -> str:
     lines = []
-    for name, which, mode in (
-        ("pruned to 0.7 of its FFN channels, always thinks", "start", "always"),
-        ("pruned, ellipsis prompt alone", "start", "auto"),
-        ("pruned, then AutoThink", "learned", "auto"),
-    ):
-        exams = [row[which][mode] for row in rows]
-        per_answer = [exam["tokens"] / exam["accuracy"] for exam in exams if exam["accuracy"]]
-        lines.append([name, *_exam(rows, which, mode), spread(per_answer, four)])
-    head = ["pruned, then taught", "seeds", "accuracy", "tokens", "thinks", "tokens to a correct answer"]
-    return table(head, lines)
+    for model, here in (("whole", whole), ("0.7 of its FFN channels, mended by imitation", rows)):
+        for state, which, mode in (
+            ("always thinks", "start", "always"),
+            ("ellipsis prompt alone", "start", "auto"),
+            ("AutoThink's stages", "learned", "auto"),
+        ):
+            exams = [row[which][mode] for row in here]
+            per_answer = [exam["tokens"] / exam["accuracy"] for exam in exams if exam["accuracy"]]
+            lines.append([model, state, *_exam(here, which, mode), spread(per_answer, four)])
+    return table(["model", "", "seeds", "accuracy", "tokens", "thinks", "tokens to a correct answer"], lines)
 
 
 def _mixtures(rows: Sequence[Row]) -> str:

@@ -6,7 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from prunepolicy.agents.zoo.ship import ship
+from rich.console import Console
+
+from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.zoo.ship import Addition, ship
 from prunepolicy.policy.zoo.signing import load_keys
 from prunepolicy.policy.zoo.sources.package import SHIPPED
 from prunepolicy.pruning.errors import PrunePolicyError
@@ -19,10 +22,14 @@ def main() -> int:
     parser.add_argument("name", help="NAME.vN or NAME.TAG-vN")
     parser.add_argument("--key", type=Path, required=True, help="private key whose public half is pinned")
     parser.add_argument("--caveat", default="", help="what benchmarks found that the run didn't see")
+    parser.add_argument("--witness", default="", help="a model to score as well, which others can get")
+    parser.add_argument("--version", help="of a better card for a policy that is there, as 1.1.0")
     parser.add_argument("--to", type=Path, default=SHIPPED, help="another zoo's folder")
     options = parser.parse_args()
     try:
-        ship(options.run, options.name, load_keys([options.key]), options.to, options.caveat)
+        addition = Addition(options.caveat, options.witness, Steps(Console()))
+        keys = load_keys([options.key])
+        ship(options.run, options.name, keys, options.to, addition, options.version)
     except PrunePolicyError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -9,6 +9,8 @@ from typing import Any
 
 from cluster_tables import cluster, faults
 from graph_tables import graph_policies
+from metanet_step_tables import metanet_step
+from metanet_tables import metanet, metanet_transfer, plot_metanet
 from policy_figure import plot_policies
 from policy_tables import Comparison, policies
 from quality_tables import plot_quality, quality, write_readme
@@ -35,6 +37,9 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "small_models": small_models,
     "think_bandit": think_bandit,
     "success_rate_control": success_rate_control,
+    "metanet": metanet,
+    "metanet_transfer": metanet_transfer,
+    "metanet_step": metanet_step,
     "cluster": cluster,
 }
 """One per results file, in the order of the document."""
@@ -55,6 +60,8 @@ def main() -> None:
     write_text(DOCS / "results.md", "\n".join(parts))
     write_readme(found["quality"]["rows"], Path("README.md"))
     plot_quality(found["quality"]["rows"], DOCS / "quality.png")
+    if "metanet" in found:
+        plot_metanet(found["metanet"], DOCS / "metanet.png")
     if "policies" in found:
         plot_policies(Comparison(found["policies"]["rows"]), DOCS / "policies.png")
 

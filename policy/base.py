@@ -75,10 +75,12 @@ class Policy(HubMethods):
             see something else.
         action_version: of what its answers mean; counts up when the same answers would do something else.
         config: everything needed to build it again, but what it has learned.
+        rewrites: the network is to be changed by `rewritten` before it is measured and planned for.
         name: what plans and reports call it.
     """
 
     config_type: ClassVar[type[PolicyConfig]]
+    rewrites: ClassVar[bool] = False
     observation_version: ClassVar[int] = 1
     action_version: ClassVar[int] = 1
     config: PolicyConfig
@@ -110,6 +112,15 @@ class Policy(HubMethods):
             UsageError: for a senseless number, and where the policy decides everything at once.
         """
         raise UsageError(f"The policy {self.name!r} decides everything at once; it knows no rounds.")
+
+    def rewritten(self, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return a network's tensors as they are to be when the policy plans; most policies change none.
+
+        Args:
+            config: describes the network.
+            weights: all its tensors, by the running model's names.
+        """
+        return weights
 
     @abstractmethod
     def needs(self, graph: UnitGraph, budget: Budget) -> set[Need]:

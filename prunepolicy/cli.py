@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from prunepolicy.evaluation_cli import bench, doctor, evaluate
 from prunepolicy.options import (
+    Arch,
     AsJson,
     Context,
+    Data,
     Device,
     DryRun,
     Dtype,
+    Epochs,
     Keep,
     Model,
     MultipleOf,
@@ -27,6 +32,7 @@ from prunepolicy.options import (
     PlanFile,
     PolicyName,
     Probe,
+    Recover,
     Repair,
     Revision,
     Rounds,
@@ -35,9 +41,9 @@ from prunepolicy.options import (
     Trust,
     Units,
 )
-from prunepolicy.parsing import budget_of, hardware_of, numbers_of, settings_of, words_of
-from prunepolicy.running import console_for, error_console, run
-from prunepolicy.training_cli import fetch, policies, submit, train
+from prunepolicy.parsing import budget_of, hardware_of, numbers_of, recovery_of, settings_of
+from prunepolicy.running import console_for, error_console, present, run
+from prunepolicy.training_cli import data_models, fetch, policies, submit, train
 from prunepolicy.zoo_cli import zoo_app
 
 app = typer.Typer(
@@ -64,8 +70,12 @@ def prune(
     context: Context = 4096,
     probe: Probe = None,
     repair: Repair = None,
+    recover: Recover = 0,
     rounds: Rounds = 1,
     text: Text = None,
+    arch: Arch = None,
+    data: Data = None,
+    epochs: Epochs = "10,10",
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -84,32 +94,29 @@ def prune(
     prune-with-policy smollm2-135m --keep 0.9 --out smaller/
 
     prune-with-policy ./my-llama --keep 0.7 --of ffn --policy fisher --text held_out.txt --out smaller/
-    """
-    from dataclasses import replace
 
-    from prunepolicy.agents.prune.job import carry_out, decide, holding, open_subject
-    from prunepolicy.agents.prune.report_view import render
+    prune-with-policy a.safetensors --arch resnet20 --keep 0.5 --of flops --data fashion-mnist --out smaller/
+    """
+    from prunepolicy.agents.prune.job import carry_out, changed, decide, holding, loaded, open_subject
 
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
-        revision=revision, repair=repair, probe=probe, rounds=rounds, text=text, overwrite=overwrite,
-        measure=not no_measure, verify=not no_verify,
+        revision=revision, repair=repair, recover=recover, probe=probe, rounds=rounds, text=text, arch=arch,
+        overwrite=overwrite, recovery=recovery_of(data, epochs), measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
     with nullcontext() if dry_run else holding(out, overwrite):
-        subject = open_subject(model, settings, out)
-        decided = decide(subject, policy, budget, settings)
-        if not as_json:
-            _show_plan(subject, decided)
-        elif dry_run:
-            print(decided.to_json(), end="")
-        if dry_run:
-            return
-        report = carry_out(subject, decided, out, settings)
-    if as_json:
-        print(report.to_json(), end="")
-    else:
-        render(report, out_console)
+        subject, chosen = open_subject(model, settings, out), loaded(policy)
+        with changed(subject, chosen, out, settings) as patient:
+            decided = decide(patient.subject, chosen, budget, settings)
+            if not as_json:
+                _show_plan(subject, decided)
+            elif dry_run:
+                print(decided.to_json(), end="")
+            if dry_run:
+                return
+            report = carry_out(patient.subject, decided, out, settings, patient)
+    _show_report(report, as_json)
 
 
 @app.command()
@@ -128,6 +135,7 @@ def plan(
     context: Context = 4096,
     probe: Probe = None,
     repair: Repair = None,
+    recover: Recover = 0,
     rounds: Rounds = 1,
     seed: Seed = 0,
     device: Device = "auto",
@@ -142,14 +150,12 @@ def plan(
 
     prunepolicy plan smollm2-135m --keep 0.8 --out plan.json
     """
-    from dataclasses import replace
-
     from prunepolicy.agents.prune.job import decide, open_subject
 
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
-        revision=revision, repair=repair, probe=probe, rounds=rounds,
+        revision=revision, repair=repair, recover=recover, probe=probe, rounds=rounds,
     )  # fmt: skip
     subject = open_subject(model, settings)
     decided = decide(subject, policy, budget, settings)
@@ -186,10 +192,7 @@ def cut(
 
     prunepolicy cut smollm2-135m plan.json --out smaller/
     """
-    from dataclasses import replace
-
     from prunepolicy.agents.prune.job import carry_out, open_subject
-    from prunepolicy.agents.prune.report_view import render
     from prunepolicy.pruning.plan import Plan
 
     loaded = Plan.load(plan_file)
@@ -198,11 +201,7 @@ def cut(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
         revision=revision, text=text, overwrite=overwrite, measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
-    report = carry_out(open_subject(model, settings, out), loaded, out, settings)
-    if as_json:
-        print(report.to_json(), end="")
-    else:
-        render(report, out_console)
+    _show_report(carry_out(open_subject(model, settings, out), loaded, out, settings), as_json)
 
 
 @app.command()
@@ -231,8 +230,6 @@ def frontier(
 
     prunepolicy frontier smollm2-135m --out frontier/
     """
-    from dataclasses import replace
-
     from prunepolicy.agents.prune.frontier import draw_frontier
     from prunepolicy.agents.prune.job import open_subject
 
@@ -242,106 +239,13 @@ def frontier(
         text=text, probe=probe, overwrite=overwrite,
     )  # fmt: skip
     result = draw_frontier(open_subject(model, settings, out), policy, budgets, out, settings)
-    _print(result, as_json)
-
-
-@app.command("eval")
-def evaluate(
-    model: Model,
-    text: Annotated[list[Path] | None, typer.Option("--text", help="Text files for perplexity.")] = None,
-    choices: Annotated[list[Path] | None, typer.Option("--choices", help="PIQA or BLiMP lines.")] = None,
-    tasks: Annotated[
-        str,
-        typer.Option("--tasks", help="lm-eval's, e.g. arc_easy; with --think ours, e.g. addition:1-4."),
-    ] = "",
-    think: Annotated[
-        str | None, typer.Option("--think", help="Ask reasoning problems: auto, always or never think.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="With --think, for numbers and picture.", show_default="inside a run"),
-    ] = None,
-    include_path: Annotated[Path | None, typer.Option("--include-path", help="Own lm-eval tasks.")] = None,
-    against: Annotated[str | None, typer.Option("--against", help="A model to compare with.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Questions per task at most.")] = None,
-    window: Annotated[
-        int | None,
-        typer.Option("--window", help="Tokens the model sees at once.", show_default="512, or its context"),
-    ] = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    trust_remote_code: Trust = False,
-    as_json: AsJson = False,
-) -> None:
-    """Measure quality: perplexity on text, multiple choice, lm-eval tasks; or when a model thinks.
-
-    [bold]Examples[/bold]
-
-    prunepolicy eval smaller/ --text held_out.txt --against smollm2-135m
-
-    prunepolicy eval runs/autothink --think auto --tasks modular_chain:1-6
-    """
-    if think is not None:
-        from prunepolicy.agents.reasoning.evaluate import ExamRequest, examine
-
-        asked = ExamRequest(think, words_of(tasks), limit)
-        examined = examine(model, asked, hardware_of(device, dtype, trust_remote_code))
-        examined.save(out)
-        _print(examined, as_json)
-        return
-    from prunepolicy.agents.evaluation.evaluate import EvalRequest, evaluate
-
-    request = EvalRequest(
-        tuple(text or ()), tuple(choices or ()), words_of(tasks), include_path, limit, window
-    )
-    _print(evaluate(model, request, against, hardware_of(device, dtype, trust_remote_code)), as_json)
-
-
-@app.command()
-def bench(
-    model: Model,
-    against: Annotated[str, typer.Option("--against", help="The model to compare with.", show_default=False)],
-    batch: Annotated[str, typer.Option("--batch", help="Batch sizes.")] = "1,8",
-    prompt: Annotated[int, typer.Option("--prompt", help="Tokens to read.")] = 128,
-    new: Annotated[int, typer.Option("--new", help="Tokens to write.")] = 32,
-    repeats: Annotated[int, typer.Option("--repeats", help="Timings per model.")] = 10,
-    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads.")] = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    trust_remote_code: Trust = False,
-    as_json: AsJson = False,
-) -> None:
-    """Measure speed: reading and writing, both models in turn, median, spread and ratio.
-
-    [bold]Example[/bold]
-
-    prunepolicy bench smaller/ --against smollm2-135m
-    """
-    from prunepolicy.agents.evaluation.bench import BenchRequest, bench
-
-    sizes = tuple(int(size) for size in numbers_of(batch, "--batch"))
-    request = BenchRequest(sizes, prompt, new, repeats, threads)
-    _print(bench(model, against, request, hardware_of(device, dtype, trust_remote_code)), as_json)
-
-
-@app.command()
-def doctor(model: Model, revision: Revision = None, as_json: AsJson = False) -> None:
-    """Say what was recognised, what can go, which runtimes load the result, what is missing.
-
-    [bold]Example[/bold]
-
-    prunepolicy doctor smollm2-135m
-    """
-    from prunepolicy.agents.prune.doctor import doctor
-
-    _print(doctor(model, revision), as_json)
+    present(result, as_json)
 
 
 app.command("prune")(prune)
-app.command()(train)
-app.command()(submit)
-app.command()(fetch)
-app.command()(policies)
+app.command("eval")(evaluate)
+for command in (bench, doctor, train, data_models, submit, fetch, policies):
+    app.command(command.__name__.replace("_", "-"))(command)
 app.add_typer(zoo_app)
 prune_app.command()(prune)
 
@@ -384,8 +288,10 @@ def _show_plan(subject: Any, plan: Any) -> None:
     render_plan(subject.checkpoint, plan, out_console)
 
 
-def _print(result: Any, as_json: bool) -> None:
+def _show_report(report: Any, as_json: bool) -> None:
+    from prunepolicy.agents.prune.report_view import render
+
     if as_json:
-        print(result.to_json(), end="")
+        print(report.to_json(), end="")
     else:
-        result.render(out_console)
+        render(report, out_console)

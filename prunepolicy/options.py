@@ -50,11 +50,28 @@ Repair = Annotated[
 Rounds = Annotated[
     int, typer.Option("--rounds", help="Remove in so many steps, watching the model anew after each.")
 ]
+Recover = Annotated[
+    int,
+    typer.Option("--recover", min=0, help="Learn from the dense model in so many passes (language models)."),
+]
 Text = Annotated[
     Path | None,
     typer.Option(
         "--text", help="Held-out text to score before and after.", exists=True, dir_okay=False, readable=True
     ),
+]
+Arch = Annotated[
+    str | None,
+    typer.Option("--arch", help="MODEL is a bare .safetensors file of this network: resnet20, vgg19, ..."),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data", help="Train before and after the cut, and test, on images: fashion-mnist, or a folder."
+    ),
+]
+Epochs = Annotated[
+    str, typer.Option("--epochs", help="With --data: epochs before and after the cut; 0 skips.")
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, …")]

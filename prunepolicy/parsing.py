@@ -12,6 +12,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from prunepolicy.agents.prune.job import Settings
     from prunepolicy.agents.prune.opened_model import Hardware
+    from prunepolicy.agents.prune.recovery import RecoverySettings
     from prunepolicy.pruning.plan import Budget
 
 
@@ -29,6 +30,17 @@ def hardware_of(device: str, dtype: str, trust_remote_code: bool = False) -> Har
     from prunepolicy.agents.prune.opened_model import Hardware
 
     return Hardware(device, dtype, trust_remote_code)
+
+
+def recovery_of(data: str | None, epochs: str) -> RecoverySettings | None:
+    """Return how a pruned network is trained; None where no data is given."""
+    from prunepolicy.agents.prune.recovery import RecoverySettings
+    from prunepolicy.pruning.errors import UsageError
+
+    numbers = numbers_of(epochs, "--epochs")
+    if len(numbers) != 2 or any(number < 0 or number % 1 for number in numbers):
+        raise UsageError(f"--epochs takes two whole numbers, such as 10,10; got {epochs!r}.")
+    return None if data is None else RecoverySettings(data, int(numbers[0]), int(numbers[1]))
 
 
 def settings_of(console: Console, hardware: Hardware, seed: int) -> Settings:

@@ -43,6 +43,14 @@ def run(command: Callable[..., Any], arguments: list[str] | None) -> int:
     return status if isinstance(status, int) else 0
 
 
+def present(result: Any, as_json: bool) -> None:
+    """Print what a command found, for people or for programs."""
+    if as_json:
+        print(result.to_json(), end="")
+    else:
+        result.render(console_for())
+
+
 def _report(error: Exception) -> int:
     """Print one sentence for whatever went wrong and return the exit code."""
     if os.environ.get("PRUNEPOLICY_DEBUG"):

@@ -104,6 +104,33 @@ def train(
             report.render(console)
 
 
+def data_models(
+    recipe: RecipeFile,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the family.", show_default=False)],
+    seed: SeedOverride = None,
+    set_: Set = None,
+    cluster: Cluster = None,
+) -> None:
+    """Train the networks that a metanetwork learns from; those that are there already stay.
+
+    A recipe takes them with --set family.folder=DIR.
+
+    [bold]Example[/bold]
+
+    prunepolicy data-models configs/train/metanet_resnet20.yaml --out models/resnet20 --cluster processes
+    """
+    from prunepolicy.agents.cluster.open_runner import open_runner
+    from prunepolicy.agents.metanet.family import Family, family_recipe
+    from prunepolicy.agents.progress import Steps
+    from prunepolicy.agents.training.recipe import load_recipe
+
+    overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
+    settings, steps = family_recipe(load_recipe(recipe, overrides)), Steps(console_for())
+    with open_runner(cluster, steps.note) as runner:
+        Family(settings, out).train(runner, steps)
+    steps.note(f"{settings.family.count} networks in {out}")
+
+
 def submit(
     recipe: RecipeFile,
     address: Address,

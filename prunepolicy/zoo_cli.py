@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunepolicy.options import AsJson
-from prunepolicy.running import console_for, error_console
+from prunepolicy.running import console_for, error_console, present
 
 if TYPE_CHECKING:
     from prunepolicy.agents.zoo.view import Pushed
@@ -58,7 +58,7 @@ def list_(source: SourceOption = None, as_json: AsJson = False) -> None:
     from prunepolicy.agents.zoo.view import Listed
     from prunepolicy.policy.zoo.opened import Zoo
 
-    _print(Listed.of(Zoo.open(source)), as_json)
+    present(Listed.of(Zoo.open(source)), as_json)
 
 
 @zoo_app.command()
@@ -77,7 +77,7 @@ def show(name: Id, source: SourceOption = None, as_json: AsJson = False) -> None
     zoo = Zoo.open(source)
     full_name = zoo.find(name)
     card = parsed_card(read_file(zoo, full_name, "card.json"), f"The card of {full_name}")
-    _print(Shown(zoo, full_name, card), as_json)
+    present(Shown(zoo, full_name, card), as_json)
 
 
 @zoo_app.command()
@@ -137,7 +137,7 @@ def verify(
         steps = Steps(error_console if as_json else console_for())
         measured = measure(pull(zoo, names[0]), steps)
     result = Verified(zoo.source.spelling, found, measured)
-    _print(result, as_json)
+    present(result, as_json)
     if not result.good:
         raise typer.Exit(1)
 
@@ -157,6 +157,9 @@ def push(
     ] = None,
     licence: Annotated[str, typer.Option("--licence", help="SPDX expression.")] = "Apache-2.0",
     caveat: Annotated[str, typer.Option("--caveat", help="What leads the card.")] = "",
+    witness: Annotated[
+        str, typer.Option("--witness", help="Score this model, too, for others to measure again.")
+    ] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be sent; send nothing.")
     ] = False,
@@ -170,12 +173,15 @@ def push(
 
     prunepolicy zoo push runs/graph --to hf://me/zoo --as my-graph.v1 --dry-run
     """
-    from prunepolicy.agents.zoo.ship import listing_of, packed
+    from prunepolicy.agents.progress import Steps
+    from prunepolicy.agents.zoo.ship import Addition, listing_of, packed
     from prunepolicy.agents.zoo.view import Pushed
 
     full_name, listing = listing_of(run, name, version, licence)
-    with packed(run, full_name, caveat, listing, f"zoo:{full_name}") as parcel:
-        _print(Pushed(parcel, to, None) if dry_run else _sent(parcel, to, key), as_json)
+    steps = Steps(error_console if as_json else console_for())
+    addition = Addition(caveat, witness, steps)
+    with packed(run, full_name, addition, listing, f"zoo:{full_name}") as parcel:
+        present(Pushed(parcel, to, None) if dry_run else _sent(parcel, to, key), as_json)
 
 
 def _sent(parcel: Parcel, to: str, key: list[Path] | None) -> Pushed:
@@ -283,10 +289,3 @@ def _tell(data: dict[str, Any], sentence: str, as_json: bool) -> None:
         print(json.dumps(data, indent=1))
     else:
         console_for().print(sentence, markup=False, highlight=False, soft_wrap=True)
-
-
-def _print(result: Any, as_json: bool) -> None:
-    if as_json:
-        print(result.to_json(), end="")
-    else:
-        result.render(console_for())

@@ -29,10 +29,22 @@ def edited(model: nn.Module, graph: UnitGraph, plan: Plan, edits: Edits) -> Iter
             new = value if old is None else _scattered(old, value, kept_indices(graph, removed, name))
             new = new.to(next(model.parameters())) if new.is_floating_point() else new
             is_buffer = attribute in dict(module.named_buffers(recurse=False))
-            setattr(module, attribute, new if is_buffer else nn.Parameter(new, requires_grad=False))
-            stack.callback(setattr, module, attribute, old)
+            put = new if is_buffer else nn.Parameter(new, requires_grad=False)
+            for holder, place in _tied(model, old) or [(module, attribute)]:
+                setattr(holder, place, put)
+                stack.callback(setattr, holder, place, old)
         stack.enter_context(masked(model, graph, plan))
         yield
+
+
+def _tied(model: nn.Module, parameter: Tensor | None) -> list[tuple[nn.Module, str]]:
+    """Return everywhere a parameter is used: embeddings may be the head's weights, too."""
+    return [
+        (module, name)
+        for module in model.modules()
+        for name, found in module.named_parameters(recurse=False)
+        if found is parameter
+    ]
 
 
 def _running_names(graph: UnitGraph) -> dict[str, str]:

@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 
+from prunepolicy.pruning.bare_weights import described
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.gguf_conversion import converted
 
@@ -29,7 +30,9 @@ NOT_NEEDED = ("*/*", "consolidated*")
 """Exports to other runtimes in subfolders, and second copies of the weights in other layouts."""
 
 
-def resolve(model: str, revision: str | None = None, cache: Path | None = None) -> Path:
+def resolve(
+    model: str, revision: str | None = None, cache: Path | None = None, arch: str | None = None
+) -> Path:
     """Return the local folder of a model, downloading or converting it where needed.
 
     A folder or file of that name wins over an alias and a hub id.
@@ -38,6 +41,7 @@ def resolve(model: str, revision: str | None = None, cache: Path | None = None) 
         model: a model folder, a `.gguf` file, `smollm2-135m`, or a hub id such as `org/name`.
         revision: branch, tag or commit of a hub model.
         cache: where converted models are kept; by default the user's cache folder.
+        arch: name of the network whose bare weights a `.safetensors` file holds.
 
     Raises:
         PrunePolicyError: when there is no such model, or it can't be had.
@@ -49,8 +53,13 @@ def resolve(model: str, revision: str | None = None, cache: Path | None = None) 
         return place
     if place.suffix.lower() == ".gguf" and place.is_file():
         return converted(place, cache)
+    if place.is_file() and place.suffix.lower() == ".safetensors" and arch is not None:
+        return described(place, arch, cache)
     if place.is_file():
-        raise PrunePolicyError(f"{place} is a file; give the model's folder, a .gguf file or a hub id.")
+        raise PrunePolicyError(
+            f"{place} is a file; give the model's folder, a .gguf file or a hub id, or say with --arch whose "
+            "weights a .safetensors file holds."
+        )
     if model.lower() == SMOLLM2:
         return converted(_packaged_smollm2(), cache)
     if place.suffix.lower() == ".gguf" or not HUB_ID.fullmatch(model):

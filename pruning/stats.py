@@ -17,8 +17,9 @@ from prunepolicy.pruning.units import Slice, UnitGraph, UnitGroup, written_by
 class Stats:
     """Statistics by name, then by group; each one number per unit unless said otherwise.
 
-    From weights: `weight_l1`, `weight_l2`, `weight_linf` over all entries a unit owns; `norm_scale`,
-    the mean absolute factor of the batch norms that write a unit (channels only).
+    From weights: `weight_l1`, `weight_l2`, `weight_linf` over all entries a unit owns; `member_square`, the
+    squared Euclidean norm in one weight, the mean over all weights that hold a part of the unit;
+    `norm_scale`, the mean absolute factor of the batch norms that write a unit (channels only).
     From activations: `rms`, `max`, `first_rms` (first position only), `output` (root mean square
     of what the unit adds to the layer's output), `angular` (layers: angle between input and
     output, as a share of pi), `mean` (one number per gated entry).
@@ -59,9 +60,7 @@ class Stats:
 def weight_stats(checkpoint: Checkpoint, groups: Iterable[UnitGroup]) -> Stats:
     """Return the weights' norms per unit, reading one tensor at a time."""
     graph, chosen = checkpoint.graph, {group.name for group in groups}
-    l1 = {name: torch.zeros(graph[name].size) for name in chosen}
-    squares = {name: torch.zeros(graph[name].size) for name in chosen}
-    linf = {name: torch.zeros(graph[name].size) for name in chosen}
+    norms = _Norms({name: graph[name].size for name in chosen})
     for tensor in checkpoint.tensors:
         parts = [(g, p) for g, p in graph.slices_of.get(tensor, ()) if g.name in chosen]
         owners = [(g, u) for g, u in graph.owner_of(tensor) if g.name in chosen]
@@ -69,18 +68,53 @@ def weight_stats(checkpoint: Checkpoint, groups: Iterable[UnitGroup]) -> Stats:
             continue
         weights = checkpoint.read(tensor).float().abs()
         for group, part in parts:
-            l1[group.name] += per_unit(weights, group, part, "sum")
-            squares[group.name] += per_unit(weights.square(), group, part, "sum")
-            largest = per_unit(weights, group, part, "max")
-            linf[group.name] = torch.maximum(linf[group.name], largest)
+            owned = [per_unit(entries, group, part, how) for entries, how in _summed(weights)]
+            norms.add(group.name, slice(None), owned, is_weight(tensor))
         for group, unit in owners:
-            l1[group.name][unit] += weights.sum()
-            squares[group.name][unit] += weights.square().sum()
-            linf[group.name][unit] = max(linf[group.name][unit], weights.max())
-    l2 = {name: total.sqrt() for name, total in squares.items()}
+            owned = [weights.sum(), weights.square().sum(), weights.max()]
+            norms.add(group.name, unit, owned, is_weight(tensor))
     normed = [g for g in map(graph.__getitem__, chosen) if g.kind == "channel" and g.gate is not None]
     scales = {group.name: norm_scale(checkpoint, group) for group in normed}
-    return Stats({"weight_l1": l1, "weight_l2": l2, "weight_linf": linf, "norm_scale": scales})
+    return Stats({**norms.values(), "norm_scale": scales})
+
+
+class _Norms:
+    """Sums over tensors as they are read."""
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self.l1, self.squares, self.linf, self.member_squares, self.members = (
+            {name: torch.zeros(size) for name, size in sizes.items()} for _ in range(5)
+        )
+
+    def add(self, name: str, units: int | slice, owned: list[Tensor], is_weight: bool) -> None:
+        """Add what `units` own of one tensor: its sum, its squares' sum and its largest entry."""
+        total, squares, largest = owned
+        self.l1[name][units] += total
+        self.squares[name][units] += squares
+        self.linf[name][units] = torch.maximum(self.linf[name][units], largest)
+        if is_weight:
+            self.member_squares[name][units] += squares
+            self.members[name][units] += 1
+
+    def values(self) -> dict[str, dict[str, Tensor]]:
+        """Return the statistics by name."""
+        return {
+            "weight_l1": self.l1,
+            "weight_l2": {name: total.sqrt() for name, total in self.squares.items()},
+            "weight_linf": self.linf,
+            "member_square": {
+                name: total / self.members[name].clamp(min=1) for name, total in self.member_squares.items()
+            },
+        }
+
+
+def is_weight(tensor: str) -> bool:
+    """Return whether a tensor multiplies what passes: biases and statistics don't."""
+    return tensor.endswith("weight")
+
+
+def _summed(weights: Tensor) -> tuple[tuple[Tensor, str], ...]:
+    return (weights, "sum"), (weights.square(), "sum"), (weights, "max")
 
 
 def norm_scale(checkpoint: Checkpoint, group: UnitGroup) -> Tensor:

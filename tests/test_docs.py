@@ -31,7 +31,10 @@ from prunepolicy.envs.shaping import shapings
 from prunepolicy.envs.thinking.sampling import samplers
 from prunepolicy.envs.thinking.terms import terms
 from prunepolicy.envs.thinking.verifiers import verifiers
+from prunepolicy.metanet.edge_layers import edge_layers
 from prunepolicy.metanet.layers import layers
+from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
+from prunepolicy.metanet.weight_graph import weight_graph_of
 from prunepolicy.policy.base import policies
 from prunepolicy.policy.load import load_policy
 from prunepolicy.policy.zoo.opened import Zoo
@@ -39,7 +42,7 @@ from prunepolicy.policy.zoo.pull import pull
 from prunepolicy.policy.zoo.sources import sources
 from prunepolicy.policy.zoo.sources.package import SHIPPED
 from prunepolicy.pruning.activations import activation_stats
-from prunepolicy.pruning.adapters import adapters
+from prunepolicy.pruning.adapters import adapter_for, adapters
 from prunepolicy.pruning.allocators import allocators
 from prunepolicy.pruning.atomic import publish
 from prunepolicy.pruning.checkpoint import Checkpoint
@@ -67,6 +70,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "repair": repairs,
     "shaping": shapings,
     "layers": layers,
+    "edge_layers": edge_layers,
     "kinds": policies,
     "terms": terms,
     "verifiers": verifiers,
@@ -212,6 +216,27 @@ def contract(registry: str) -> dict[str, Any]:
 @pytest.mark.parametrize("test", [name for name in contract("layers") if name.startswith("test_")])
 def test_the_layer_holds_what_layers_must(test: str, tried: dict[str, Any]) -> None:
     contract("layers")[test]("directed_sum")
+
+
+@pytest.mark.parametrize("test", [name for name in contract("edge_layers") if name.startswith("test_")])
+def test_the_edge_layer_holds_what_edge_layers_must(test: str, tried: dict[str, Any]) -> None:
+    contract("edge_layers")[test]("gated_mean")
+
+
+def test_a_metanetwork_is_made_of_the_edge_layer(tried: dict[str, Any]) -> None:
+    config = adapter_for({"model_type": "cifar_resnet"}).tiny()
+    model = adapter_for(config).build(config)
+    weights = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    modified = Metanetwork(MetanetworkSettings(layer="gated_mean"))(weight_graph_of(config), weights)
+    assert all(torch.equal(modified[name], tensor) for name, tensor in weights.items())
+
+
+def test_the_snippet_about_metanetworks_runs() -> None:
+    names: dict[str, Any] = {}
+    for block in blocks(ROOT / "docs" / "metanet.md", "python"):
+        exec(block, names)
+    assert names["answers"].shape == (2, 10)
+    assert all(torch.equal(names["modified"][name], w) for name, w in names["weights"].items())
 
 
 @pytest.mark.parametrize(

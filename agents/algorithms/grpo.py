@@ -80,8 +80,18 @@ class Grpo(SteppedLearner):
     def max_tokens(self) -> int:
         """Longest completion in this stage."""
         lengths = self.recipe.reinforcement.max_tokens
-        names = [stage.name for stage in self.schedule.stages]
-        return lengths[names.index(self.schedule.stage.name) if len(lengths) > 1 else 0]
+        return lengths[self.stage if len(lengths) > 1 else 0]
+
+    @property
+    def learning_rate(self) -> float:
+        """Of reinforcement, in this stage."""
+        rates = self.recipe.reinforcement.learning_rate
+        return rates[self.stage if len(rates) > 1 else 0]
+
+    @property
+    def stage(self) -> int:
+        """Which stage of the reward it is, counted from 0."""
+        return self.schedule.stages.index(self.schedule.stage)
 
     @property
     def sampling(self) -> Sampling:
@@ -221,7 +231,7 @@ class Grpo(SteppedLearner):
     def _reinforce(self, weight: float, imitation: float) -> dict[str, float]:
         recipe = self.recipe.reinforcement
         batch = self.batches.roll(self.done["all"], self.sampling)
-        stage = self.schedule.stages.index(self.schedule.stage)
+        stage, rate = self.stage, self.learning_rate
         shaped = self.schedule.step(batch.table)
         row = {**shaped.statistics, "stage": float(stage), **_lengths(batch)}
         if self.done["reinforcing"] == 0:
@@ -237,7 +247,7 @@ class Grpo(SteppedLearner):
             if imitation:
                 self._imitate(imitation)
             row["grad_norm"] = self._gradient_norm()
-            self._update(recipe.learning_rate)
+            self._update(rate)
         row |= {**update.sums.metrics(), **self._drift(batch)}
         self.done["reinforcing"] += 1
         for sentence in self.watch.look(row):

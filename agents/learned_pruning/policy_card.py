@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from prunepolicy.agents.learned_pruning.judge import Scores, mean
 from prunepolicy.policy.base import sentence_of
 from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 if TYPE_CHECKING:
     from prunepolicy.agents.learned_pruning.report import TrainReport
@@ -73,6 +73,22 @@ class Failure(CardPart):
     heuristic_score: float
 
 
+class Witness(CardPart):
+    """A score that others can measure again, since they can get the very same model.
+
+    Attributes:
+        model: a hub id, or a model that comes as a package.
+        fingerprint: of its checkpoint.
+        where: the model and the budget.
+        score: excess log-perplexity over the dense model in nats per token.
+    """
+
+    model: str
+    fingerprint: str
+    where: str
+    score: float
+
+
 class PolicyCard(CardPart):
     """Everything a user should know before trusting a learned policy.
 
@@ -90,6 +106,7 @@ class PolicyCard(CardPart):
         recipe: of the chosen seed.
         cpu_seconds: of learning and judging, over all seeds; None where it isn't known.
         judges: fingerprints of the models that the scores are of, by name; empty in cards of early versions.
+        witness: a further score, which others can measure again; None where none was asked for.
     """
 
     schema_version: Literal[1] = 1
@@ -112,6 +129,7 @@ class PolicyCard(CardPart):
     recipe: dict[str, Any]
     cpu_seconds: float | None = None
     judges: dict[str, str] = {}
+    witness: Witness | None = None
 
     @property
     def best_heuristic(self) -> str | None:
@@ -198,3 +216,11 @@ def parsed_card(text: bytes, where: str) -> PolicyCard:
         return PolicyCard.model_validate_json(text)
     except ValidationError as error:
         raise PrunePolicyError(f"{where} is no card: {sentence_of(error, PolicyCard)}.") from error
+
+
+def check_portable(card: PolicyCard) -> None:
+    """Raise `UsageError` when a card names models or texts by places that only this machine has."""
+    text = card.recipe["evaluation"]["text"]
+    for place in (*card.models, *card.held_out, *([text] if text else [])):
+        if Path(place).is_absolute():
+            raise UsageError(f"The card names {place}, which others don't have; train with a relative name.")

@@ -74,6 +74,7 @@ def _scores(card: PolicyCard) -> str:
         f"{seeds}",
         table(*_comparison(card)),
         agreement(card),
+        _witness(card),
     ]
     return "\n\n".join(filter(None, parts))
 
@@ -98,6 +99,15 @@ def agreement(card: PolicyCard) -> str:
         return f"All {count} seeds agree on which heuristics are better than this policy and which are worse."
     listing = ", ".join(f"{name} (better than it in {leads} of {count})" for name, leads in split.items())
     return f"The seeds disagree on how this policy compares with {listing}."
+
+
+def _witness(card: PolicyCard) -> str:
+    if card.witness is None:
+        return ""
+    return (
+        f"To be measured again anywhere (`prunepolicy zoo verify NAME --rescore`): {card.witness.where}, "
+        f"{card.witness.score:.4f} nats per token."
+    )
 
 
 def _failures(card: PolicyCard) -> str:

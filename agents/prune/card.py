@@ -149,6 +149,7 @@ def _reproducing(report: PruneReport) -> str:
     rows = [
         ("policy", origin.made_by),
         ("repair", origin.repair or "none"),
+        ("passes of learning from the dense model", origin.recover or ""),
         ("seed", origin.seed),
         ("source", origin.model),
         ("fingerprint of the source", f"`{origin.fingerprint}`"),

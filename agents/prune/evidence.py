@@ -104,6 +104,7 @@ def report_on(subject: Subject, found: Evidence) -> PruneReport:
         proof=found.proof,
         loaders=tuple(who_can_load(graph, plan)),
         warnings=measured.warnings,
+        images=measured.images,
     )
 
 
@@ -116,6 +117,7 @@ def _origin(subject: Subject, found: Evidence) -> Origin:
         seed=int(plan.settings.get("probe", {}).get("seed", 0)),
         made_by=plan.made_by,
         repair=plan.repair,
+        recover=int(plan.settings.get("recover", 0)),
         versions=versions("prunepolicy", "torch", "transformers", "safetensors"),
         machine=device_name(subject.device),
         base_model=name if "/" in name and not Path(name).exists() else None,

@@ -13,8 +13,11 @@ from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.prune.evidence import Evidence, add_evidence, prove_result, report_on
 from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.prune.quality import Measurements, choose_text, measure
+from prunepolicy.agents.prune.recovery import Recovery, RecoverySettings
 from prunepolicy.agents.prune.report import PruneReport
+from prunepolicy.agents.prune.rewrite import rewritten
 from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.agents.recovery.language import check_recoverable, recovered
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.atomic import check_target, partial_folder, publish
@@ -33,20 +36,26 @@ class Settings:
     """How a run is carried out; what it decides about is in policy and budget.
 
     Attributes:
+        arch: of a bare weight file.
         repair: overrides the policy's repair; `none` for none.
         probe: overrides the policy's probe source: `self`, `start`, or a text file.
         rounds: removal rounds, with statistics measured anew after each.
+        recover: passes over texts in which the cut model learns from the dense one's answers.
         text: file to score before and after; None scores text the dense model writes.
+        recovery: trains on the user's images before and after the cut; None trains nothing.
         measure: run both models for quality and speed.
         verify: prove that the result loads before it is published.
     """
 
     revision: str | None = None
+    arch: str | None = None
     repair: str | None = None
     probe: str | None = None
     rounds: int = 1
+    recover: int = 0
     text: Path | None = None
     hardware: Hardware = field(default_factory=Hardware)
+    recovery: RecoverySettings | None = None
     seed: int = 0
     overwrite: bool = False
     measure: bool = True
@@ -80,8 +89,37 @@ def prune(
     settings = settings or Settings()
     budget = keep if isinstance(keep, Budget) else Budget(keep)
     with holding(Path(out), settings.overwrite):
-        subject = open_subject(model, settings, Path(out))
-        return carry_out(subject, decide(subject, policy, budget, settings), Path(out), settings)
+        subject, chosen = open_subject(model, settings, Path(out)), loaded(policy)
+        with changed(subject, chosen, Path(out), settings) as patient:
+            plan = decide(patient.subject, chosen, budget, settings)
+            return carry_out(patient.subject, plan, Path(out), settings, patient)
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A network before its cut.
+
+    Attributes:
+        subject: what is planned for and cut: rewritten, and trained, where policy and user want it.
+        original: what the user gave; the result is compared with it.
+        recovery: how the pruned network is trained, if it is.
+    """
+
+    subject: Subject
+    original: Subject
+    recovery: Recovery | None = None
+
+
+@contextmanager
+def changed(subject: Subject, policy: Policy, target: Path, settings: Settings) -> Iterator[Changed]:
+    """Yield what is cut: the subject, or what a policy and training on the user's data have made of it."""
+    with rewritten(subject, policy, target) as whole:
+        if settings.recovery is None:
+            yield Changed(whole, subject)
+            return
+        recovery = Recovery.opened(settings.recovery, subject, target, settings.seed)
+        with recovery.clearing():
+            yield Changed(recovery.adapted(whole), subject, recovery)
 
 
 @contextmanager
@@ -97,7 +135,10 @@ def holding(target: Path, overwrite: bool) -> Iterator[None]:
 def open_subject(model: str, settings: Settings, target: Path | None = None) -> Subject:
     """Find and open what the user calls `model`, and see that `target` lies outside of it."""
     subject = Subject(
-        model, Checkpoint.open(resolve(model, settings.revision)), settings.hardware, settings.steps
+        model,
+        Checkpoint.open(resolve(model, settings.revision, arch=settings.arch)),
+        settings.hardware,
+        settings.steps,
     )
     if target is not None:
         check_apart(subject.checkpoint.folder, target)
@@ -106,19 +147,26 @@ def open_subject(model: str, settings: Settings, target: Path | None = None) -> 
     return subject
 
 
+def loaded(policy: str | Policy) -> Policy:
+    """Return the policy that a name or a folder stands for."""
+    return load_policy(policy) if isinstance(policy, str) else policy
+
+
 def decide(subject: Subject, policy: str | Policy, budget: Budget, settings: Settings) -> Plan:
     """Let a policy plan, and bind the plan to repair and probe."""
-    if isinstance(policy, str):
-        policy = load_policy(policy)
+    policy = loaded(policy)
     if settings.rounds != 1:
         policy = policy.in_rounds(settings.rounds)
     repair = policy.repair if settings.repair is None else settings.repair
     if repair not in (None, "none"):
         repairs[repair]  # An unknown name is refused before anything runs.
+    if settings.recover:
+        check_recoverable(subject)
     probe = probe_for(policy, settings)
     plan = subject.plan(policy, budget, probe)
     mends = repair not in (None, "none") and (settings.repair or _has_channels(subject, plan))
-    return replace(plan, repair=repair if mends else None, settings={"probe": vars(probe)})
+    needed = {"probe": vars(probe)} | ({"recover": settings.recover} if settings.recover else {})
+    return replace(plan, repair=repair if mends else None, settings=needed)
 
 
 def probe_for(policy: Policy, settings: Settings) -> Probe:
@@ -127,24 +175,37 @@ def probe_for(policy: Policy, settings: Settings) -> Probe:
     return replace(probe, source=settings.probe) if settings.probe else probe
 
 
-def carry_out(subject: Subject, plan: Plan, target: Path, settings: Settings) -> PruneReport:
+def carry_out(
+    subject: Subject, plan: Plan, target: Path, settings: Settings, changed: Changed | None = None
+) -> PruneReport:
     """Cut, prove, measure and publish what `plan` says.
 
     A run that is interrupted, or that fills the disk, leaves what it has finished beside `target`;
     the same run continues there. Whatever else goes wrong leaves nothing.
+
+    Args:
+        changed: says what the result is compared with, and how it is trained.
     """
-    checkpoint = subject.checkpoint
+    changed = changed or Changed(subject, subject)
+    checkpoint, original, recovery = subject.checkpoint, changed.original, changed.recovery
     plan.check(checkpoint.graph)
     with holding(target, settings.overwrite), _clearing(partial_folder(target)):
-        text = choose_text(subject, settings.text) if settings.measure else None
-        edits = subject.repaired(plan, Probe(**plan.settings.get("probe", {})))
+        text = choose_text(original, settings.text) if settings.measure else None
+        edits = (
+            subject.repaired(plan, Probe(**plan.settings.get("probe", {})))
+            if recovery is None
+            else recovery.edits(subject, plan)
+        )
+        edits = recovered(subject, plan, edits, target, original)
         with settings.steps.step("cut", checkpoint.nbytes) as tick:
             folder = prepare(checkpoint, plan, target, edits, tick)
         proof = prove_result(subject, plan, edits, folder) if settings.verify else None
         if proof is not None and proof.ran and not proof.ok:
             raise PrunePolicyError(f"The result was thrown away: {proof.sentence}")
-        measured = measure(subject, folder, text) if settings.measure else Measurements()
-        report = report_on(subject, Evidence(plan, measured, proof, settings.command))
+        measured = measure(original, folder, text) if settings.measure else Measurements()
+        if recovery is not None and settings.measure:
+            measured = recovery.measured(measured, original, folder)
+        report = report_on(original, Evidence(plan, measured, proof, settings.command))
         report = replace(report, folder=str(target), seconds=time.monotonic() - subject.opened_at)
         add_evidence(report, plan, folder)
         finish(folder)

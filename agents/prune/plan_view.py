@@ -37,6 +37,8 @@ def render_plan(checkpoint: Checkpoint, plan: Plan, console: Console) -> None:
     console.print(f"[bold]{plan.budget}[/bold], decided by {plan.made_by}", highlight=False)
     console.print(_table(graph, plan))
     repair = f", then repair: {plan.repair}" if plan.repair else ""
+    if plan.settings.get("recover"):
+        repair += f", then {plan.settings['recover']} passes of learning from the dense model"
     console.print(
         f"Parameters {count(before.params)} → {count(after.params)} ({after.params / before.params:.1%}), "
         f"operations {after.flops / before.flops:.1%}, disk {size(after.weight_bytes)}{repair}.",

@@ -44,10 +44,11 @@ class Behaviour:
     score: TextScore | None = None
     latency: dict[str, float] = field(default_factory=dict)
     samples: tuple[str, ...] = ()
+    accuracy: float | None = None
 
     def facts(self, cost: Cost) -> Facts:
         """Return this behaviour together with the network's cost."""
-        return Facts(cost, self.score, self.latency, self.samples)
+        return Facts(cost, self.score, self.latency, self.samples, self.accuracy)
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Measurements:
         text: name of the text that both were scored on.
         speedups: name of a workload to how many times faster the pruned model is.
         fidelity: how close the outputs stay, for models that don't write text.
+        images: name of the images that both were tested on, where they were.
     """
 
     before: Behaviour = field(default_factory=Behaviour)
@@ -66,6 +68,7 @@ class Measurements:
     speedups: dict[str, Speedup] = field(default_factory=dict)
     fidelity: Fidelity | None = None
     warnings: tuple[str, ...] = ()
+    images: str = ""
 
 
 def measure(subject: Subject, folder: Path, text: ScoredText | None) -> Measurements:

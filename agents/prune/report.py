@@ -35,12 +35,14 @@ class Facts:
         score: how well it predicts the report's text.
         latency: name of a workload to its seconds.
         samples: text it wrote, one per prompt.
+        accuracy: share of the report's test images that it names rightly.
     """
 
     cost: Cost
     score: TextScore | None = None
     latency: Mapping[str, float] = field(default_factory=dict)
     samples: tuple[str, ...] = ()
+    accuracy: float | None = None
 
     @property
     def cache_bytes(self) -> int:
@@ -69,6 +71,7 @@ class Origin:
         command: the exact command line.
         made_by: the policy that decided.
         repair: the repair that followed the cut, if any.
+        recover: passes over texts in which the result has learned from the dense model's answers.
         versions: of the packages that took part.
         machine: name of the processor everything was measured on.
         base_model: hub id of the source, where it has one.
@@ -81,6 +84,7 @@ class Origin:
     seed: int
     made_by: str
     repair: str | None = None
+    recover: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: str = ""
     base_model: str | None = None
@@ -100,6 +104,7 @@ class PruneReport:
         budget: what was asked.
         reached: the share that stayed, of what the budget names.
         text: name of the text that both scores were taken on.
+        images: name of the images that both networks were tested on, where the pruned one was trained.
         speedups: name of a workload to how many times faster the pruned network is, with the interval
             that decides whether it may be called faster.
         fidelity: how close the outputs stay to the source's, for models that don't write text.
@@ -125,6 +130,7 @@ class PruneReport:
     loaders: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
+    images: str = ""
 
     @property
     def perplexity_ratio(self) -> float | None:

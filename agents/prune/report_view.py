@@ -42,6 +42,8 @@ def comparisons(report: PruneReport) -> Iterator[Comparison]:
     yield _compare("Weights", old.cost.weight_bytes, new.cost.weight_bytes, size)
     if old.cache_bytes:
         yield _compare("KV-cache per token", old.cache_bytes, new.cache_bytes, size)
+    if old.accuracy is not None and new.accuracy is not None:
+        yield _compare(f"Accuracy on {report.images}", old.accuracy, new.accuracy, "{:.2%}".format)
     if old.score and new.score:
         yield _compare("Perplexity", old.score.perplexity, new.score.perplexity, "{:.4g}".format)
     for workload, seconds in old.latency.items():

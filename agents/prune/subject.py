@@ -16,6 +16,7 @@ from prunepolicy.pruning.activations import ActivationWatch, activation_stats
 from prunepolicy.pruning.budget_meter import Meter
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.cut import Edits
+from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.gate_gradients import gate_gradients
 from prunepolicy.pruning.latency_table import LatencyTable, Setting
 from prunepolicy.pruning.layer_drops import layer_drops
@@ -41,10 +42,12 @@ class Subject(OpenedModel):
     Attributes:
         steps: is told what happens.
         opened_at: when the run began, on the monotonic clock.
+        rewritten_by: name of the policy that has changed the checkpoint's weights, if one has.
     """
 
     steps: Steps = field(default_factory=Steps)
     opened_at: float = field(default_factory=time.monotonic)
+    rewritten_by: str = ""
 
     def load(self, dtype: torch.dtype) -> nn.Module:
         """Load the model, and say so."""
@@ -112,7 +115,16 @@ class Subject(OpenedModel):
         return stats.merged(scored_stats(self.checkpoint, blocks)) if "scored" in needs else stats
 
     def plan(self, policy: Policy, budget: Budget, probe: Probe) -> Plan:
-        """Let `policy` decide, with statistics refreshed between rounds where it works in rounds."""
+        """Let `policy` decide, with statistics refreshed between rounds where it works in rounds.
+
+        Raises:
+            UsageError: when it plans for a network of other weights, which it has not written yet.
+        """
+        if policy.rewrites and self.rewritten_by != policy.name:
+            raise UsageError(
+                f"The policy {policy.name!r} rewrites weights, which no plan can carry; prune with it at "
+                "once: prune-with-policy MODEL --policy POLICY --keep 0.5 --out DIR."
+            )
         needs = policy.needs(self.checkpoint.graph, budget)
         stats = self.stats(needs, probe)
         instruments = self.instruments(needs, budget, probe)

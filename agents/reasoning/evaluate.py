@@ -122,7 +122,7 @@ def examine(model: str, request: ExamRequest, hardware: Hardware) -> ExamReport:
         "samples": request.samples,
         "max_tokens": sampling.max_tokens,
     }
-    settings |= {"temperature": sampling.temperature, "tasks": asked_for.model_dump(mode="json")["tasks"]}
+    settings |= {"temperature": sampling.temperature, "tasks": ", ".join(map(str, asked_for.tasks))}
     return ExamReport(model, request.think, result, {**settings, **hardware.described()})
 
 

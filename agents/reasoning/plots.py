@@ -15,7 +15,13 @@ PANELS = {
     "uncertainty, nats": ("mode_entropy", "entropy", "kl"),
     "tokens": ("tokens",),
     "reward": ("reward",),
-    "imitation": ("p_imitation", "imitation_norm", "verifier_errors", "clipped_ratio", "leaked"),
+    "imitation, and what goes wrong": (
+        "p_imitation",
+        "imitation_norm",
+        "verifier_errors",
+        "clipped_ratio",
+        "leaked",
+    ),
 }
 """Metrics that every picture of health shows together."""
 

@@ -1,4 +1,4 @@
-"""Problems to learn on and problems held out: seeded, balanced over difficulty, no text twice."""
+"""Problems to learn on and problems held out: seeded, the levels in turn, no held-out text learned on."""
 
 from __future__ import annotations
 
@@ -22,10 +22,17 @@ class TaskRecipe(RecipePart):
 
     Attributes:
         levels: the lowest and the highest difficulty; None takes all that the task knows.
+        weight: how often each of these levels comes up, beside those of other tasks.
     """
 
     task: str
     levels: tuple[int, int] | None = None
+    weight: int = Field(default=1, ge=1)
+
+    def __str__(self) -> str:
+        """Return it as `eval --tasks` takes it, with its weight where that isn't 1."""
+        levels = "" if self.levels is None else f":{self.levels[0]}-{self.levels[1]}"
+        return f"{self.task}{levels}" + (f" (x{self.weight})" if self.weight > 1 else "")
 
     def range(self) -> range:
         """Return the difficulties.
@@ -60,10 +67,10 @@ class ProblemsRecipe(RecipePart):
 
 @dataclass(frozen=True)
 class ProblemSet:
-    """Problems without repetition.
+    """Problems, the levels in turn.
 
     Attributes:
-        learn: to learn on.
+        learn: to learn on; where a level has few texts they come again, so that it keeps its share.
         choose: to choose the best step with.
         judge: to say what it came to; nothing is chosen on them.
     """
@@ -75,38 +82,47 @@ class ProblemSet:
 
     @classmethod
     def drawn(cls, recipe: ProblemsRecipe, seed: int) -> ProblemSet:
-        """Draw all sets; where a level has few problems, it gives fewer."""
-        seen: set[str] = set()
+        """Draw all sets; held-out texts come once, and a level that has too few of them gives fewer."""
+        held_out: set[str] = set()
         judging = Random(HELD_OUT_SEED)
-        choose, judge = (tuple(_distinct(recipe.tasks, recipe.held_out, judging, seen)) for _ in range(2))
-        learn = tuple(_distinct(recipe.tasks, recipe.learn, Random(seed), seen))
-        return cls(learn, choose, judge, recipe)
+        choose, judge = (
+            tuple(_drawn(recipe.tasks, recipe.held_out, judging, held_out, once=True)) for _ in range(2)
+        )
+        return cls(tuple(_drawn(recipe.tasks, recipe.learn, Random(seed), held_out)), choose, judge, recipe)
 
     def fresh(self, generator: Random) -> Iterator[Problem]:
         """Yield problems to demonstrate, without end; held-out ones never."""
         forbidden = {problem.question for problem in (*self.choose, *self.judge)}
         places = _places(self.recipe.tasks)
         while True:
-            name, level = generator.choice(places)
-            problem = tasks[name].make(generator, level)
-            if problem.question not in forbidden:
-                yield problem
+            yield from _unseen(generator.choice(places), generator, forbidden)
 
 
-def _distinct(
-    chosen: Sequence[TaskRecipe], count: int, generator: Random, seen: set[str]
+def _drawn(
+    chosen: Sequence[TaskRecipe], count: int, generator: Random, seen: set[str], *, once: bool = False
 ) -> Iterator[Problem]:
-    """Yield problems with new questions, the levels in turn; an exhausted level is passed over."""
+    """Yield problems whose questions weren't seen, the levels in turn; an exhausted level is passed over.
+
+    Args:
+        once: add the questions to those seen.
+    """
     places = _places(chosen)
     for number in range(count):
-        name, level = places[number % len(places)]
-        for _ in range(TRIES):
-            problem = tasks[name].make(generator, level)
-            if problem.question not in seen:
+        for problem in _unseen(places[number % len(places)], generator, seen):
+            if once:
                 seen.add(problem.question)
-                yield problem
-                break
+            yield problem
+
+
+def _unseen(place: tuple[str, int], generator: Random, seen: set[str]) -> Iterator[Problem]:
+    """Yield one problem of a task and a level whose question wasn't seen, or none where all seem to be."""
+    name, level = place
+    for _ in range(TRIES):
+        problem = tasks[name].make(generator, level)
+        if problem.question not in seen:
+            yield problem
+            return
 
 
 def _places(chosen: Sequence[TaskRecipe]) -> list[tuple[str, int]]:
-    return [(one.task, level) for one in chosen for level in one.range()]
+    return [(one.task, level) for one in chosen for level in one.range() for _ in range(one.weight)]

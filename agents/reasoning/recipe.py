@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
 from prunepolicy.agents.reasoning.demonstrations import DemonstrationRecipe
 from prunepolicy.agents.reasoning.health import AlarmRecipe
@@ -13,6 +13,14 @@ from prunepolicy.agents.reasoning.problem_set import ProblemsRecipe
 from prunepolicy.agents.reasoning.prompting import PromptRecipe
 from prunepolicy.agents.reasoning.tiny_model import NewModel
 from prunepolicy.agents.training.recipe import RecipePart, RunEvaluation, RunRecipe
+
+
+def _listed(value: Any) -> Any:
+    """Return one number as the only one of a list."""
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+Rates = Annotated[tuple[PositiveFloat, ...], BeforeValidator(_listed), Field(min_length=1)]
 
 
 class WarmUpRecipe(RecipePart):
@@ -60,7 +68,7 @@ class ReinforcementRecipe(RecipePart):
         steps: after the warm-up, imitation included, with which the run ends; None goes on until `episodes`.
         prompts: per step.
         group: completions per prompt.
-        max_tokens: of a completion, for every stage or one number for all of them.
+        max_tokens: of a completion, for every stage or one number for all of them; so is `learning_rate`.
         force: `half` makes half of every group answer at once, whatever the model would do.
         minibatches: optimiser steps on one batch.
         chunk: prompts that an engine gets at once; it decides the bytes, the number of workers doesn't.
@@ -77,7 +85,7 @@ class ReinforcementRecipe(RecipePart):
     group: int = Field(default=8, ge=2)
     max_tokens: tuple[int, ...] = Field(default=(96,), min_length=1)
     temperature: float = Field(default=1.0, gt=0)
-    learning_rate: float = Field(default=3e-4, gt=0)
+    learning_rate: Rates = (3e-4,)
     force: Literal["free", "half"] = "free"
     minibatches: int = Field(default=1, ge=1)
     objective: ObjectiveRecipe = ObjectiveRecipe()
@@ -138,8 +146,9 @@ class ThinkRecipe(RunRecipe):
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
-        if len(self.reinforcement.max_tokens) not in (1, len(self.stages)):
-            raise ValueError("reinforcement.max_tokens takes one number, or one for every stage")
+        for name in ("max_tokens", "learning_rate"):
+            if len(getattr(self.reinforcement, name)) not in (1, len(self.stages)):
+                raise ValueError(f"reinforcement.{name} takes one number, or one for every stage")
         paid = {term.get("name") for stage in self.stages for term in stage.get("terms", ())}
         if "adapt_think" in paid and not self.reinforcement.references:
             raise ValueError("adapt_think compares with a reference: set reinforcement.references, such as 4")

@@ -102,19 +102,38 @@ class RunRecipe(RecipePart):
         """Raise `UsageError` when a run can't be called `name`."""
 
 
-class Recipe(RunRecipe):
-    """Everything that decides what a pruning policy learns.
+class PolicyRecipe(RunRecipe):
+    """What is learned is a policy.
 
     Attributes:
         policy: the policy kind under `kind`, and its settings.
         learner: the algorithm's settings.
+    """
+
+    policy: dict[str, Any]
+    learner: dict[str, Any] = Field(default_factory=dict)
+
+    def policy_settings(self, kind: str, settings: type[Settings]) -> Settings:
+        """Return the checked settings of the policy to learn.
+
+        Raises:
+            UsageError: when it is of another kind than the one that the algorithm learns.
+        """
+        if self.policy.get("kind") != kind:
+            raise UsageError(f"The algorithm {self.algorithm} learns policies of the kind {kind}.")
+        given = {key: value for key, value in self.policy.items() if key != "kind"}
+        return checked(settings, given, "policy")
+
+
+class Recipe(PolicyRecipe):
+    """Everything that decides what a pruning policy learns.
+
+    Attributes:
         models: folders, files, aliases or hub ids to learn on.
         held_out: models that only judge; without any, the training models judge on other text.
         budgets: one kind of budget or a list of kinds; a policy learns all of them.
     """
 
-    policy: dict[str, Any]
-    learner: dict[str, Any] = Field(default_factory=dict)
     models: tuple[str, ...] = Field(min_length=1)
     held_out: tuple[str, ...] = ()
     budgets: Annotated[tuple[BudgetRecipe, ...], BeforeValidator(_listed)] = (BudgetRecipe(),)
@@ -130,17 +149,6 @@ class Recipe(RunRecipe):
         """Raise `UsageError` for the name of a policy that the run is compared with."""
         if name in self.evaluation.baselines:
             raise UsageError(f"A run can't be called {name!r}, like a policy that it is compared with.")
-
-    def policy_settings(self, kind: str, settings: type[Settings]) -> Settings:
-        """Return the checked settings of the policy to learn.
-
-        Raises:
-            UsageError: when it is of another kind than the one that the algorithm learns.
-        """
-        if self.policy.get("kind") != kind:
-            raise UsageError(f"The algorithm {self.algorithm} learns policies of the kind {kind}.")
-        given = {key: value for key, value in self.policy.items() if key != "kind"}
-        return checked(settings, given, "policy")
 
     @property
     def every_budget(self) -> tuple[Budget, ...]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from prunepolicy.agents.learned_pruning.judge import Judge, place_of
-from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, read_card
+from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Witness, check_portable, read_card
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.agents.training.recipe import Recipe, checked
-from prunepolicy.agents.zoo.ship import check_portable
 from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.source import SMOLLM2, resolve
 
@@ -70,8 +70,8 @@ class Rescore:
 def rescore(folder: Path, steps: Steps) -> Rescore:
     """Measure one number of the card in a policy's folder.
 
-    It is that of the smallest judging model that is here, at the budget with the largest score, which is
-    the hardest to hit by chance.
+    It is that of the card's witness, where that model can be had. Else it is that of the smallest judging
+    model that is here, at the budget with the largest score, which is the hardest to hit by chance.
 
     Raises:
         PrunePolicyError: when the card is damaged, or none of its models is here.
@@ -79,12 +79,41 @@ def rescore(folder: Path, steps: Steps) -> Rescore:
     card = read_card(folder)
     check_portable(card)
     recipe = checked(Recipe, card.recipe, f"the recipe of {card.name}")
-    subject = _smallest(card, recipe, steps)
-    budget = _hardest(card, recipe, subject)
+    if card.witness is not None and (here := _checkpoint_here(card.witness.model, card.witness.fingerprint)):
+        subject, claimed = _subject(here, recipe, steps), {card.witness.where: card.witness.score}
+        same_model = True
+    else:
+        subject, claimed = _smallest(card, recipe, steps), card.chosen
+        same_model = subject.name in card.judges
+    budget = _hardest(card.name, claimed, recipe, subject)
     place = place_of(subject, budget)
+    return Rescore(card.name, place, claimed[place], _score(folder, recipe, subject, budget), same_model)
+
+
+def witness_of(folder: Path, model: str, steps: Steps) -> Witness:
+    """Score the policy in a folder on a model that others can get, at the smallest budget of its recipe.
+
+    Raises:
+        UsageError: when the model is a place on this machine.
+    """
+    if Path(model).exists():
+        raise UsageError(f"{model} is a folder here, which others don't have; name a hub id or {SMOLLM2}.")
+    recipe = checked(Recipe, read_card(folder).recipe, f"the recipe of {folder}")
+    subject = _subject((model, Checkpoint.open(resolve(model))), recipe, steps)
+    budget = min(recipe.every_budget, key=lambda budget: budget.keep)
+    score = _score(folder, recipe, subject, budget)
+    fingerprint = subject.checkpoint.fingerprint
+    return Witness(model=model, fingerprint=fingerprint, where=place_of(subject, budget), score=score)
+
+
+def _subject(found: tuple[str, Checkpoint], recipe: Recipe, steps: Steps) -> Subject:
+    return Subject(*found, Hardware(recipe.device, recipe.dtype), steps)
+
+
+def _score(folder: Path, recipe: Recipe, subject: Subject, budget: Budget) -> float:
+    """Return the excess of a model at a budget, as at the end of a training."""
     judge = Judge((subject,), (budget,), recipe.evaluation, recipe.seed).for_the_end()
-    found = judge.scores(load_policy_folder(folder))[place]
-    return Rescore(card.name, place, card.chosen[place], found, subject.name in card.judges)
+    return judge.scores(load_policy_folder(folder))[place_of(subject, budget)]
 
 
 def _smallest(card: PolicyCard, recipe: Recipe, steps: Steps) -> Subject:
@@ -98,8 +127,7 @@ def _smallest(card: PolicyCard, recipe: Recipe, steps: Steps) -> Subject:
             f"The card of {card.name} can't be measured again here: it needs one of {', '.join(judges)}, "
             f"and none, or another of that name, is in this folder{made}."
         )
-    name, checkpoint = min(here, key=lambda item: item[1].nbytes)
-    return Subject(name, checkpoint, Hardware(recipe.device, recipe.dtype), steps)
+    return _subject(min(here, key=lambda item: item[1].nbytes), recipe, steps)
 
 
 def _checkpoint_here(name: str, fingerprint: str | None) -> tuple[str, Checkpoint] | None:
@@ -113,9 +141,9 @@ def _checkpoint_here(name: str, fingerprint: str | None) -> tuple[str, Checkpoin
     return (name, checkpoint) if fingerprint in (None, checkpoint.fingerprint) else None
 
 
-def _hardest(card: PolicyCard, recipe: Recipe, subject: Subject) -> Budget:
-    scores = {budget: card.chosen.get(place_of(subject, budget)) for budget in recipe.every_budget}
+def _hardest(name: str, claimed: Mapping[str, float], recipe: Recipe, subject: Subject) -> Budget:
+    scores = {budget: claimed.get(place_of(subject, budget)) for budget in recipe.every_budget}
     known = {budget: abs(score) for budget, score in scores.items() if score is not None}
     if not known:
-        raise PrunePolicyError(f"The card of {card.name} has no score of {subject.name}, so it is damaged.")
+        raise PrunePolicyError(f"The card of {name} has no score of {subject.name}, so it is damaged.")
     return max(known, key=known.__getitem__)

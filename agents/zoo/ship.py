@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, read_card
+from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, check_portable, read_card
 from prunepolicy.agents.learned_pruning.policy_card_text import write_policy_card
+from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.training.recipe import checked
 from prunepolicy.agents.training.run_folder import BEST, cpu_spent
-from prunepolicy.policy.base import POLICY_FILE
+from prunepolicy.agents.zoo.rescore import witness_of
+from prunepolicy.policy.base import POLICY_FILE, Policy
 from prunepolicy.policy.hub_card import front_matter
 from prunepolicy.policy.load import built_in_policies, load_policy_folder
+from prunepolicy.policy.weights import WEIGHTS_FILE
 from prunepolicy.policy.zoo.identifiers import PolicyId
 from prunepolicy.policy.zoo.index import Listing
 from prunepolicy.policy.zoo.push import Parcel, push
@@ -28,19 +33,45 @@ MOST_BYTES = 1_000_000
 """Of all files of a policy that ships; what is larger belongs into a zoo elsewhere."""
 
 
-def ship(run: Path, name: str, keys: Keys, folder: Path = SHIPPED, caveat: str = "") -> None:
+@dataclass(frozen=True)
+class Addition:
+    """What a card gets that the run didn't write.
+
+    Attributes:
+        caveat: what benchmarks found that the run didn't; it leads the card, whose verdict is then a tie at
+            best.
+        witness: a model to score as well, which others can get; none where it is empty.
+        steps: are told about that.
+    """
+
+    caveat: str = ""
+    witness: str = ""
+    steps: Steps = field(default_factory=Steps)
+
+
+NOTHING = Addition()
+
+
+def ship(
+    run: Path,
+    name: str,
+    keys: Keys,
+    folder: Path = SHIPPED,
+    addition: Addition = NOTHING,
+    version: str | None = None,
+) -> None:
     """Put the best policy of a run among those that come with the package.
 
     Args:
         name: of the form NAME.vN or NAME.TAG-vN.
-        caveat: what benchmarks found that the run didn't; it leads the card, whose verdict is then a tie
-            at best.
+        version: semantic; a later one may change the card of a policy that is there.
 
     Raises:
         UsageError: when the name doesn't fit or is taken, the policy is large, or its card names places on
             this machine.
     """
-    with packed(run, name, caveat) as parcel:
+    full_name, listing = listing_of(run, name, version)
+    with packed(run, full_name, addition, listing) as parcel:
         if parcel.entry.size > MOST_BYTES:
             raise UsageError(f"{name} is larger than {MOST_BYTES:,} bytes, too much to ship.")
         push(parcel, folder, keys)
@@ -48,7 +79,11 @@ def ship(run: Path, name: str, keys: Keys, folder: Path = SHIPPED, caveat: str =
 
 @contextmanager
 def packed(
-    run: Path, name: str, caveat: str = "", listing: Listing | None = None, source: str | None = None
+    run: Path,
+    name: str,
+    addition: Addition = NOTHING,
+    listing: Listing | None = None,
+    source: str | None = None,
 ) -> Iterator[Parcel]:
     """Hold a copy of a run's best policy, renamed, with its card, as long as the block lasts.
 
@@ -69,16 +104,32 @@ def packed(
     if listing is None:
         listing = Listing(version=f"{full_name.version}.0.0", source=origin(card))
     known = card.cpu_seconds if card.cpu_seconds is not None else cpu_spent(run)
-    policy.name, changes = name, {"name": name, "cpu_seconds": known}
+    witness = card.witness
+    if addition.witness:
+        witness = witness_of(best, addition.witness, addition.steps)
+    changes = {"name": name, "cpu_seconds": known, "witness": witness}
     with tempfile.TemporaryDirectory() as folder:
-        policy.save(Path(folder))
-        qualified = _qualified(card, caveat).model_copy(update=changes)
+        _copy_policy(policy, best, name, Path(folder))
+        qualified = _qualified(card, addition.caveat).model_copy(update=changes)
         head = front_matter(card.kind, listing.licence)
         write_policy_card(qualified, Path(folder), source or name, head)
         yield Parcel.of(name, Path(folder), listing)
 
 
-def listing_of(run: Path, name: str | None, version: str | None, licence: str) -> tuple[str, Listing]:
+def _copy_policy(policy: Policy, folder: Path, name: str, target: Path) -> None:
+    """Write a policy under a name; under the one it has, with the same bytes, whatever schema they are of."""
+    if policy.name == name:
+        for file in (POLICY_FILE, WEIGHTS_FILE):
+            if (folder / file).is_file():
+                shutil.copyfile(folder / file, target / file)
+        return
+    policy.name = name
+    policy.save(target)
+
+
+def listing_of(
+    run: Path, name: str | None, version: str | None, licence: str = "Apache-2.0"
+) -> tuple[str, Listing]:
     """Return the full name of a run's policy in a zoo, and what the index will say of it.
 
     Args:
@@ -118,11 +169,3 @@ def _qualified(card: PolicyCard, caveat: str) -> PolicyCard:
         return card
     word = "ties" if card.word == "beats" else card.word
     return card.model_copy(update={"word": word, "verdict": f"{caveat} {card.verdict}"})
-
-
-def check_portable(card: PolicyCard) -> None:
-    """Raise `UsageError` when a card names models or texts by places that only this machine has."""
-    text = card.recipe["evaluation"]["text"]
-    for place in (*card.models, *card.held_out, *([text] if text else [])):
-        if Path(place).is_absolute():
-            raise UsageError(f"The card names {place}, which others don't have; train with a relative name.")

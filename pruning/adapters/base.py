@@ -82,6 +82,10 @@ class ModelAdapter(ABC):
 
         return load_folder(folder, self.auto_class, dtype)
 
+    def stored_names(self, config: Config) -> dict[str, str]:
+        """Return the checkpoint's names of the running model's tensors; those it stacks have none."""
+        return {name: name for name in self.build_on_meta(config).state_dict()}
+
     def shapes(self, config: Config) -> dict[str, tuple[int, ...]]:
         """Return the checkpoint's tensor names and shapes, built without weights.
 

@@ -180,6 +180,16 @@ class TransformerAdapter(ModelAdapter):
             if len(value) == depth and key != "architectures" and not key.endswith(("token_id", "token_ids"))
         }
 
+    def stored_names(self, config: Config) -> dict[str, str]:
+        """Return the checkpoint's names of the running model's tensors; those it stacks have none."""
+        from transformers.core_model_loading import revert_weight_conversion
+
+        model = self.build_on_meta(config)
+        state = model.state_dict()
+        running = {id(tensor): name for name, tensor in state.items()}
+        stored = revert_weight_conversion(model, state)
+        return {running[id(tensor)]: name for name, tensor in stored.items() if id(tensor) in running}
+
     def shapes(self, config: Config) -> dict[str, tuple[int, ...]]:
         """Return the checkpoint's tensor names and shapes, built without weights.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -22,6 +24,7 @@ from prunepolicy.pruning.stats import group_costs
 
 Counts = dict[str, int]
 """Group name to the number of units that stay."""
+NONE: Mapping[str, int] = MappingProxyType({})
 
 
 @allocator
@@ -34,51 +37,60 @@ def global_rank(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
     Raises:
         UsageError: when the scores can't be compared across layers.
     """
+    check_comparable(task)
+    density = {g.name: task.scores[g.name] / group_costs(task.graph, g) for g in task.groups}
+    before, counts = around_budget(task, multiple, density)
+    coarse = TOLERANCE * cost_of(task.graph).params
+    large = {g.name: before[g.name] for g in task.groups if g.prefix or group_costs(task.graph, g) > coarse}
+    if 0 < len(large) < len(task.groups) and used_by(task, counts) < task.budget.keep - TOLERANCE:
+        _, others = around_budget(task, multiple, density, large)
+        counts = others if used_by(task, others) <= task.budget.keep + 1e-12 else counts
+    return {g.name: kept_by_score(g, task.scores[g.name], counts[g.name]) for g in task.groups}
+
+
+def check_comparable(task: Task) -> None:
+    """Raise `UsageError` when the scores can't be compared across layers."""
     if not task.comparable and len(task.groups) > 1:
         raise UsageError(
             "This criterion's scores can't be compared across layers: leave out --per-layer, or use "
             "--policy fisher or taylor."
         )
-    before, counts = _around_budget(task, multiple, {})
-    coarse = TOLERANCE * cost_of(task.graph).params
-    large = {g.name: before[g.name] for g in task.groups if g.prefix or group_costs(task.graph, g) > coarse}
-    if 0 < len(large) < len(task.groups) and _used(task, counts) < task.budget.keep - TOLERANCE:
-        _, others = _around_budget(task, multiple, large)
-        counts = others if _used(task, others) <= task.budget.keep + 1e-12 else counts
-    return {g.name: kept_by_score(g, task.scores[g.name], counts[g.name]) for g in task.groups}
 
 
-def _around_budget(task: Task, multiple: int, fixed: Counts) -> tuple[Counts, Counts]:
+def around_budget(
+    task: Task, multiple: int, ranks: Mapping[str, Tensor], fixed: Mapping[str, int] = NONE
+) -> tuple[Counts, Counts]:
     """Return the last counts above the budget and the first within, where units go one by one.
 
     Args:
+        ranks: per group one number per unit; the lowest of all goes first.
         fixed: counts of groups that take no part.
     """
-    density = {g.name: task.scores[g.name] / group_costs(task.graph, g) for g in task.groups}
-    thresholds = torch.cat([scores for name, scores in density.items() if name not in fixed])
+    thresholds = torch.cat([scores for name, scores in ranks.items() if name not in fixed])
     thresholds = thresholds[thresholds > -torch.inf].unique(sorted=True)
 
     def at(index: int) -> Counts:
         bar = float(thresholds[index]) if index < len(thresholds) else math.inf
-        return _above(task, density, bar, multiple) | fixed
+        return _above(task, ranks, bar, multiple) | dict(fixed)
 
     low, high = 0, len(thresholds)  # number of thresholds below which units go
     while low < high:
         middle = (low + high) // 2
-        fits = _used(task, at(middle)) <= task.budget.keep + 1e-12
+        fits = used_by(task, at(middle)) <= task.budget.keep + 1e-12
         low, high = (low, middle) if fits else (middle + 1, high)
     return at(max(0, low - 1)), at(low)
 
 
-def _used(task: Task, counts: Counts) -> float:
+def used_by(task: Task, counts: Counts) -> float:
+    """Return the share of the budget's measure that is left with so many units of each group."""
     return task.meter({g.name: priced_like(task, g, counts[g.name]) for g in task.groups})
 
 
-def _above(task: Task, density: dict[str, Tensor], bar: float, multiple: int) -> Counts:
+def _above(task: Task, ranks: Mapping[str, Tensor], bar: float, multiple: int) -> Counts:
     """Count what reaches `bar`, rounded up to the allowed grid."""
     counts = {}
     for group in task.groups:
         grid = count_grid(task, group, multiple)
-        wanted = int((density[group.name] >= bar).sum())
+        wanted = int((ranks[group.name] >= bar).sum())
         counts[group.name] = grid[bisect.bisect_left(grid, wanted)]
     return counts

@@ -44,7 +44,17 @@ def stats_of(graph: UnitGraph, shuffle: bool = False) -> Stats:
     values: dict[str, dict[str, torch.Tensor]] = {}
     for group in graph.groups:
         order = order_of(group.size) if shuffle else torch.arange(group.size)
-        for name in ("weight_l1", "weight_l2", "weight_linf", "output", "rms", "max", "first_rms", "angular"):
+        for name in (
+            "weight_l1",
+            "weight_l2",
+            "weight_linf",
+            "member_square",
+            "output",
+            "rms",
+            "max",
+            "first_rms",
+            "angular",
+        ):
             drawn = torch.rand(group.size, generator=generator) + 0.1
             values.setdefault(name, {})[group.name] = drawn[order]
         rows = torch.rand(group.size, 4, generator=generator)
@@ -76,6 +86,15 @@ SAVED = {
         "per_layer_criterion": None,
         "allocator": "global_rank",
         "rounds": 1,
+    },
+    "metanet": {
+        "layers": 4,
+        "hidden": 16,
+        "step": 0.01,
+        "layer": "two_way_product",
+        "taps": [1, 9, 25, 49, 256],
+        "criterion": "group_norm",
+        "allocator": "global_score",
     },
     "prunenet": {
         "scorer": "mlp",

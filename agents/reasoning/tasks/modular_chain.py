@@ -12,7 +12,16 @@ from string import ascii_lowercase
 from prunepolicy.agents.reasoning.tasks.registry import Problem, task
 
 MODULUS = 5
-WORDINGS = ("{} mod 5?", "{} mod 5 =", "mod 5: {}", "sum {} mod 5", "add {} mod 5", "{} in mod 5")
+WORDINGS = (
+    "{} mod 5?",
+    "{} mod 5 =",
+    "mod 5: {}",
+    "mod 5 of {}",
+    "sum {} mod 5",
+    "add {} mod 5",
+    "{} in mod 5",
+    "{} by mod 5",
+)
 
 
 @task("modular_chain", range(1, 16))

@@ -185,7 +185,8 @@ def _gone(address: str, error: Exception) -> InterruptedTransferError:
     reason = getattr(error, "reason", error)
     if isinstance(reason, TimeoutError):
         return InterruptedTransferError(f"{address} doesn't answer in time.")
-    words = "".join(letter for letter in str(reason)[:120] if letter.isprintable())
+    said = str(getattr(reason, "strerror", None) or reason)
+    words = "".join(letter for letter in said[:120] if letter.isprintable())
     return InterruptedTransferError(f"Can't reach {address}: {words or type(reason).__name__}.")
 
 

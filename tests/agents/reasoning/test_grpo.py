@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from prunepolicy.agents.algorithms.grpo import Grpo
+from prunepolicy.agents.algorithms.grpo import RAMP, Grpo
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.reasoning.gap import measured_gap
 from prunepolicy.agents.reasoning.imitation import Imitation
@@ -128,6 +128,19 @@ def test_the_mode_that_pays_is_chosen_more_often(
     assert abs(shares[-1] - float(thinking_pays)) < 0.1
 
 
+def test_every_stage_has_its_own_length_and_learning_rate(recipe: Make) -> None:
+    how = {**SHORT, "max_tokens": [6, 9], "learning_rate": [0.001, 0.002]}
+    learner = Grpo(recipe(warm_up={}, reinforcement=how), Steps())
+    found = []
+    for _ in range(3):
+        learner.step()
+        found.append((learner.max_tokens, learner.learning_rate, learner.optimiser.param_groups[0]["lr"]))
+    lengths, rates, used = zip(*found, strict=True)
+    assert lengths == (6, 9, 9)
+    assert rates == (0.001, 0.002, 0.002)
+    assert used == pytest.approx([0.001 / RAMP, 2 * 0.001 / RAMP, 3 * 0.002 / RAMP])
+
+
 def test_imitation_teaches_the_format(recipe: Make) -> None:
     learner = Grpo(recipe(warm_up={"steps": 400, "check": 400}, imitation={"batch": 8}), Steps())
     before = learner.batches.roll(1, learner.student.sampling(30)).table
@@ -157,6 +170,8 @@ def test_a_warm_up_that_leaves_nothing_to_learn_is_refused_before_any_reward(rec
 def test_recipes_that_contradict_themselves_are_refused(recipe: Make, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="one for every stage"):
         recipe(reinforcement={"max_tokens": [8, 9, 10]})
+    with pytest.raises(ValueError, match="learning_rate takes one number, or one for every stage"):
+        recipe(reinforcement={"learning_rate": [0.1, 0.2, 0.3]})
     with pytest.raises(ValueError, match=r"set reinforcement\.references"):
         recipe(stages=[{"name": "a", "terms": [{"name": "adapt_think"}]}])
     with pytest.raises(UsageError, match="Unknown term 'naiv'"):

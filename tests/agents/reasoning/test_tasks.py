@@ -66,11 +66,24 @@ def test_learned_and_held_out_problems_share_no_text() -> None:
     )
     problems, others = ProblemSet.drawn(recipe, 1), ProblemSet.drawn(recipe, 2)
     texts = [{p.question for p in part} for part in (problems.learn, problems.choose, problems.judge)]
-    assert sum(map(len, texts)) == len(texts[0] | texts[1] | texts[2])
+    assert not texts[0] & (texts[1] | texts[2])
+    assert len(texts[1] | texts[2]) == len(problems.choose) + len(problems.judge)
     assert problems.judge == others.judge
     assert problems.learn != others.learn
     fresh = problems.fresh(Random(0))
     assert not {next(fresh).question for _ in range(200)} & (texts[1] | texts[2])
+
+
+def test_easy_problems_keep_their_share_where_there_are_few_texts_of_them() -> None:
+    easy = TaskRecipe(task="modular_chain", levels=(1, 1), weight=3)
+    recipe = ProblemsRecipe(
+        tasks=(easy, TaskRecipe(task="modular_chain", levels=(2, 4))), learn=600, held_out=60
+    )
+    problems = ProblemSet.drawn(recipe, 0)
+    for part in (problems.learn, problems.choose, problems.judge):
+        assert sum(problem.difficulty == 1 for problem in part) == len(part) / 2
+    drawn = problems.fresh(Random(0))
+    assert sum(next(drawn).difficulty == 1 for _ in range(400)) == pytest.approx(200, abs=40)
 
 
 def test_a_level_with_few_problems_gives_fewer_and_unknown_levels_are_refused() -> None:

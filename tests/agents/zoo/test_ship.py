@@ -12,7 +12,7 @@ import pytest
 from prunepolicy.agents.learned_pruning.policy_card import read_card
 from prunepolicy.agents.learned_pruning.policy_card_text import write_policy_card
 from prunepolicy.agents.learned_pruning.report import TrainReport
-from prunepolicy.agents.zoo.ship import packed, ship
+from prunepolicy.agents.zoo.ship import Addition, packed, ship
 from prunepolicy.policy.kinds.prunenet import PruneNet, PruneNetConfig
 from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.policy.zoo import pinned_keys
@@ -89,7 +89,7 @@ def test_a_caveat_leads_the_card_and_only_lowers_its_verdict(run: Path, key: Pat
     data = json.loads(card.read_text())
     for number, (before, after) in enumerate((("beats", "ties"), ("loses", "loses")), 1):
         card.write_text(json.dumps({**data, "word": before}))
-        ship(run, f"tiny-rows.v{number}", [load_key(key)], tmp_path / "zoo", "Only on toys.")
+        ship(run, f"tiny-rows.v{number}", [load_key(key)], tmp_path / "zoo", Addition("Only on toys."))
         folder = shipped(tmp_path / "zoo", f"tiny-rows.v{number}")
         assert read_card(folder).word == after
         assert f"\n\n**Only on toys. {data['verdict']}**" in (folder / "README.md").read_text()

@@ -219,6 +219,32 @@ def test_a_card_is_measured_again(model: Callable[..., str], capsys: Captured, t
     assert "it needs one of judge, and none, or another of that name, is in this folder" in said
 
 
+def test_a_witness_is_measured_by_whoever_has_that_model(
+    model: Callable[..., str], run: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(model("llama", num_hidden_layers=2))
+    monkeypatch.setattr("prunepolicy.agents.zoo.rescore.resolve", lambda name: folder)
+    card = Path(run, "best", "card.json")
+    evaluation = {"every": 1, "samples": 2, "length": 12, "text": None}
+    data = json.loads(card.read_text())
+    recipe = {**data["recipe"], "evaluation": evaluation, "budgets": {"of": "ffn", "keep": [0.75, 0.5]}}
+    card.write_text(json.dumps({**data, "recipe": {**recipe, "dtype": "float32"}}))
+    push = ["push", run, "--to", "zoo", "--as", NAME, "--key", "key.pem"]
+    assert "is a folder here" in refused(capsys, *push, "--witness", str(folder), code=2)
+    shown(capsys, *push, "--witness", "smollm2-135m")
+    witness = json.loads(Path("zoo", NAME, "card.json").read_text())["witness"]
+    assert witness["where"] == "smollm2-135m, keep 0.5 of ffn"
+    assert f"{witness['score']:.4f} nats per token" in Path("zoo", NAME, "README.md").read_text()
+    said = shown(capsys, "verify", NAME, "--rescore", "--source", "zoo")
+    assert f"smollm2-135m, keep 0.5 of ffn: {witness['score']:.4f}" in said
+    assert "confirmed." in said
+    other = Path(model("llama", num_hidden_layers=2, hidden_act="relu"))
+    monkeypatch.setattr("prunepolicy.agents.zoo.rescore.resolve", lambda name: other)
+    assert "none, or another of that name" in refused(
+        capsys, "verify", NAME, "--rescore", "--source", "zoo", code=1
+    )
+
+
 def test_the_models_of_what_ships_are_named_where_they_are_missing(capsys: Captured) -> None:
     said = refused(capsys, "verify", "llama-graph", "--rescore", code=1)
     assert "needs one of models/gpt_neox-1m" in said

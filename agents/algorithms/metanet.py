@@ -1,0 +1,93 @@
+"""Meta-training: a metanetwork learns to rewrite trained networks so that they are easy to prune."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+
+from prunepolicy.agents.algorithms.registry import LearnerState, SteppedLearner, algorithms
+from prunepolicy.agents.metanet.data_model import DataModel
+from prunepolicy.agents.metanet.meta_step import MetaStep
+from prunepolicy.agents.metanet.objective import ObjectiveRecipe
+from prunepolicy.agents.metanet.recipe import MetanetRecipe
+from prunepolicy.agents.recovery.task import LearningTask
+from prunepolicy.agents.training.course import Course
+from prunepolicy.agents.training.optimiser_state import packed, unpack
+from prunepolicy.agents.training.recipe import RecipePart, RunRecipe, checked
+from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
+
+
+class MetaTraining(RecipePart):
+    """Settings of the learner.
+
+    Attributes:
+        batches: of the network's own training data in a step, all of them for one network.
+        batch: samples in each.
+        clip: largest norm of the gradient; 0 has none.
+        objective: what a step asks for.
+    """
+
+    batches: int = Field(default=4, ge=1)
+    batch: int = Field(default=128, ge=2)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    clip: float = Field(default=1.0, ge=0)
+    objective: ObjectiveRecipe = ObjectiveRecipe()
+
+
+class MetanetLearner(SteppedLearner):
+    """Takes one network of the family per step, in turn."""
+
+    recipe_type: ClassVar[type[RunRecipe]] = MetanetRecipe
+
+    @classmethod
+    def course_type(cls) -> type[Course]:
+        """Return the course of metanetworks."""
+        from prunepolicy.agents.metanet.course import MetanetCourse  # it imports this learner
+
+        return MetanetCourse
+
+    def __init__(self, recipe: MetanetRecipe, task: LearningTask, networks: Sequence[DataModel]) -> None:
+        self.config = checked(MetaTraining, recipe.learner, "learner")
+        self.task, self.networks, self.seed = task, networks, recipe.seed
+        self.policy = Metanet(recipe.policy_settings("metanet", MetanetConfig))
+        self.policy.network.to(task.device)
+        parameters = self.policy.network.parameters()
+        rate, decay = self.config.learning_rate, self.config.weight_decay
+        self.optimiser = torch.optim.AdamW(parameters, rate, weight_decay=decay)
+        self.meta_step = MetaStep(self.policy.network, self.config.objective, recipe.seed)
+        self.done = 0
+
+    def step(self) -> dict[str, float]:
+        """Rewrite one network, and follow the gradient of what becomes of it."""
+        network = self.networks[self.done % len(self.networks)]
+        stream = self.task.batches(self.config.batch, self.seed, self.done)
+        self.optimiser.zero_grad()
+        found = self.meta_step(network, self.task, list(itertools.islice(stream, self.config.batches)))
+        if self.config.clip:
+            torch.nn.utils.clip_grad_norm_(self.policy.network.parameters(), self.config.clip)
+        self.optimiser.step()
+        self.done += 1
+        return found
+
+    def state(self) -> LearnerState:
+        """Return weights, optimiser moments, and where budgets and the multiplier are."""
+        weights = {f"network/{name}": tensor for name, tensor in self.policy.weights().items()}
+        generator = {"generator": self.meta_step.generator.get_state()}
+        data = {"done": self.done, "multiplier": self.meta_step.multiplier}
+        return LearnerState({**weights, **packed(self.optimiser), **generator}, data)
+
+    def restore(self, state: LearnerState) -> None:
+        """Continue from what `state` returned."""
+        names = self.policy.weights()
+        self.policy.network.load_state_dict({n: state.tensors[f"network/{n}"] for n in names})
+        unpack(self.optimiser, state.tensors)
+        self.meta_step.generator.set_state(state.tensors["generator"])
+        self.meta_step.multiplier, self.done = state.data["multiplier"], state.data["done"]
+
+
+algorithms.add("metanet", MetanetLearner)

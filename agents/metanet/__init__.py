@@ -1,0 +1,1 @@
+"""Metanetworks in use: networks to learn from, what becomes of a network, reports."""

@@ -1,0 +1,116 @@
+"""The course of metanetworks: a family to learn from, a curve that chooses, and networks that judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import ClassVar, Self, cast
+
+from prunepolicy.agents.algorithms import SteppedLearner
+from prunepolicy.agents.algorithms.metanet import MetanetLearner
+from prunepolicy.agents.cluster import Runner
+from prunepolicy.agents.metanet.curve import Curve, curve_of, height
+from prunepolicy.agents.metanet.data_model import DataModel
+from prunepolicy.agents.metanet.family import Family
+from prunepolicy.agents.metanet.recipe import MetanetRecipe
+from prunepolicy.agents.metanet.report import MetanetReport, MetanetSeedsReport, plot_curves
+from prunepolicy.agents.metanet.rewriting import rewritten
+from prunepolicy.agents.metanet.trial import Trial
+from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
+from prunepolicy.agents.recovery.stored import load_network
+from prunepolicy.agents.recovery.task import LearningTask
+from prunepolicy.agents.training.course import Course, Judgement
+from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
+from prunepolicy.policy.kinds.metanet import Metanet
+from prunepolicy.policy.load import load_policy_folder
+from prunepolicy.pruning.atomic import write_text
+
+FAMILY, TARGETS, PICTURE, CARD = "family", "targets", "curve.png", "README.md"
+
+
+@dataclass
+class MetanetCourse(Course):
+    """Learns to rewrite networks, and judges by what they are worth right after cuts.
+
+    Attributes:
+        held_out: folders of networks that choose the best step.
+        untouched: their score where nothing is rewritten.
+    """
+
+    report_type: ClassVar[type[MetanetReport]] = MetanetReport
+    seeds_report_type: ClassVar[type[MetanetSeedsReport]] = MetanetSeedsReport
+    run_folder: RunFolder
+    recipe: MetanetRecipe
+    learner: MetanetLearner
+    task: LearningTask
+    held_out: tuple[Path, ...]
+    untouched: float
+    steps: Steps
+
+    @classmethod
+    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps, runner: Runner) -> Self:
+        """Train the family where it is missing, and open it.
+
+        Seeding comes last: what was there before a run is not drawn again when it is resumed.
+        """
+        recipe = cast(MetanetRecipe, run.recipe)
+        task = recipe.data.open(Hardware(recipe.device).torch_device)
+        family = Family(recipe, recipe.family.folder or run.path / FAMILY)
+        family.train(runner, steps)
+        networks = [DataModel.opened(folder, task.device) for folder in family.learned]
+        held_out = tuple(family.held_out)
+        untouched = mean(height(_curve(recipe, task, folder, None)) for folder in held_out)
+        seed_generators(recipe.seed)
+        learner = cast(type[MetanetLearner], algorithm)(recipe, task, networks)
+        return cls(run, recipe, learner, task, held_out, untouched, steps)
+
+    def judge(self) -> Judgement:
+        """Return the mean score over speed-ups right after the cut, on networks nobody learned from."""
+        curves = [_curve(self.recipe, self.task, folder, self.learner.policy) for folder in self.held_out]
+        score = mean(height(curve) for curve in curves)
+        speedups = self.recipe.evaluation.speedups
+        row = {f"held_out/x{speedup:g}": mean(curve[speedup] for curve in curves) for speedup in speedups}
+        sentence = f"{score:.4f} right after cuts, {self.untouched:.4f} where nothing is rewritten"
+        return Judgement(score, row, sentence)
+
+    def save(self, name: str) -> None:
+        """Save the policy under the run's name."""
+        self.run_folder.keep_policy(self.learner.policy, name)
+
+    def conclude(self, progress: Progress) -> MetanetReport:
+        """Take networks that nobody has seen through the whole pipeline, with and without the metanetwork."""
+        path = self.run_folder.path
+        policy = cast(Metanet, load_policy_folder(path / BEST))
+        trials = [
+            Trial(self.recipe, self.task, policy, path / TARGETS / f"{number:02}", number, self.steps)
+            for number in range(self.recipe.evaluation.targets)
+        ]
+        curves = {
+            "as trained": _curve(self.recipe, self.task, self.held_out[0], None),
+            "rewritten": _curve(self.recipe, self.task, self.held_out[0], policy),
+        }
+        report = MetanetReport(
+            policy.name,
+            str(path),
+            self.recipe.model_dump(mode="json"),
+            progress.step,
+            progress.best_step,
+            progress.best or 0.0,
+            self.untouched,
+            curves,
+            [outcome for trial in trials for outcome in trial.outcomes()],
+        )
+        plot_curves(curves, path / PICTURE)
+        report.save(path)
+        write_text(path / BEST / CARD, report.card)
+        return report
+
+
+def _curve(recipe: MetanetRecipe, task: LearningTask, folder: Path, policy: Metanet | None) -> Curve:
+    """Return the curve of a network, rewritten by a policy where there is one."""
+    model = load_network(folder) if policy is None else rewritten(policy, folder, task.device)
+    model = remeasure_norms(model.to(task.device), task)
+    return curve_of(model, task, recipe.pipeline, recipe.evaluation.speedups)

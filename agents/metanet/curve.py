@@ -1,0 +1,44 @@
+"""Accuracy against speed-up right after the cut, with nothing but norm statistics measured again."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+from torch import nn
+
+from prunepolicy.agents.metanet.pipeline import ranking
+from prunepolicy.agents.metanet.recipe import PipelineRecipe
+from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
+from prunepolicy.agents.recovery.stored import cut_network, load_network, save_network
+from prunepolicy.agents.recovery.task import LearningTask, Part
+
+Curve = dict[float, float]
+"""Speed-up to score."""
+
+
+def curve_of(
+    model: nn.Module,
+    task: LearningTask,
+    recipe: PipelineRecipe,
+    speedups: Sequence[float],
+    part: Part = "validation",
+) -> Curve:
+    """Return the score of `model` after cuts to `speedups`."""
+    curve: Curve = {}
+    with tempfile.TemporaryDirectory() as folder:
+        whole, cut = Path(folder) / "whole", Path(folder) / "cut"
+        save_network(model, whole)
+        device = next(model.parameters()).device
+        for speedup in speedups:
+            cut_network(whole, cut, ranking(recipe), recipe.cut.budget(1 / speedup))
+            pruned = remeasure_norms(load_network(cut).to(device), task)
+            curve[speedup] = task.score(pruned, part)
+    return curve
+
+
+def height(curve: Curve) -> float:
+    """Return the mean score, which equals the area under a curve of evenly spaced speed-ups."""
+    return mean(curve.values())

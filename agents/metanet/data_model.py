@@ -1,0 +1,62 @@
+"""A trained network as a metanetwork's training example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from prunepolicy.metanet.weight_graph import WeightGraph, weight_graph_of
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.units import UnitGraph
+
+
+@dataclass(frozen=True)
+class DataModel:
+    """A network, its weight graph, and what could be removed from it.
+
+    Attributes:
+        model: runs; its own weights are never changed.
+    """
+
+    name: str
+    model: nn.Module
+    graph: WeightGraph
+    units: UnitGraph
+
+    @classmethod
+    def opened(cls, folder: Path, device: torch.device | None = None) -> Self:
+        """Load the network in a folder, in float32."""
+        checkpoint = Checkpoint.open(folder)
+        model = checkpoint.adapter.load(folder, torch.float32).to(device or torch.device("cpu"))
+        return cls(folder.name, model.eval(), weight_graph_of(checkpoint.config), checkpoint.graph)
+
+    @cached_property
+    def weights(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name, without gradients."""
+        tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+        return {name: tensor.detach() for name, tensor in tensors.items()}
+
+    def running(self, weights: Mapping[str, Tensor]) -> nn.Module:
+        """Return the network with other weights, as something to call."""
+        return Reweighted(self.model, weights)
+
+
+class Reweighted(nn.Module):
+    """A network that runs with other weights than its own; buffers it updates are copies."""
+
+    def __init__(self, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        buffers = {name for name, _ in model.named_buffers()}
+        self.weights = {name: w.clone() if name in buffers else w for name, w in weights.items()}
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """Run the network."""
+        return functional_call(self.model, self.weights, inputs, named)

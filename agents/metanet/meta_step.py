@@ -1,0 +1,166 @@
+"""One step of meta-training: a network is modified, judged on a few batches, and the metanetwork told.
+
+Source of the objective: Liu et al., "Meta Pruning via Graph Metanetworks" (arXiv 2506.12041), and what
+`ObjectiveRecipe` adds to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from prunepolicy.agents.metanet.cut_masks import kept, masks, norm_logits
+from prunepolicy.agents.metanet.data_model import DataModel
+from prunepolicy.agents.metanet.objective import ObjectiveRecipe
+from prunepolicy.agents.recovery.distillation import divergence
+from prunepolicy.agents.recovery.sparsity import shrink_rates
+from prunepolicy.agents.recovery.task import Batch, LearningTask
+from prunepolicy.metanet.deferred import Loss, deferred_backward
+from prunepolicy.metanet.metanetwork import Metanetwork
+from prunepolicy.metanet.weight_graph.graph import Weights
+from prunepolicy.pruning.gates import gates
+from prunepolicy.pruning.units import Keep
+
+SMALLEST = 1e-12
+
+
+class Asked(NamedTuple):
+    """One batch, and what the network said to it before it was modified."""
+
+    batch: Batch
+    answers: Tensor
+    loss: float
+
+
+class MetaStep:
+    """Adds the gradients of one meta-step to a metanetwork's parameters.
+
+    Attributes:
+        multiplier: of the loss against the other terms; moves where the recipe has a tolerance.
+        generator: draws budgets; it and the multiplier are all that steps leave behind.
+    """
+
+    def __init__(self, metanetwork: Metanetwork, recipe: ObjectiveRecipe, seed: int = 0) -> None:
+        self.metanetwork, self.recipe = metanetwork, recipe
+        self.multiplier = 1.0
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, network: DataModel, task: LearningTask, batches: Sequence[Batch]) -> dict[str, float]:
+        """Modify one network, judge it on `batches`, and go back through the metanetwork once.
+
+        Returns:
+            `loss` on the batches, and `before` the modification; `cut`, that of the network when it is cut
+            as well; `moved`, how far the weights moved as a share of their norm; and the `multiplier`.
+        """
+        modified = self.metanetwork(network.graph, network.weights)
+        keep = self._keep(network, modified) if self.recipe.sparsity == "cut" else None
+        with _norms(network.model, self.recipe.batch_statistics):
+            asked = [_asked(network, task, batch) for batch in batches]
+            judge = _Judge(network, task, self.recipe, keep, self.multiplier / len(batches))
+            deferred_backward(modified, judge.losses(asked), [judge.shrink] if keep is None else [])
+        before = sum(one.loss for one in asked) / len(asked)
+        told = {name: sum(values) / len(values) for name, values in judge.found.items()}
+        if self.recipe.tolerance is not None:
+            excess = told["loss"] - before - self.recipe.tolerance
+            self.multiplier = max(0.0, self.multiplier + self.recipe.multiplier_rate * excess)
+        distance = float(moved(network, modified).detach())
+        return told | {"before": before, "moved": distance, "multiplier": self.multiplier}
+
+    def _keep(self, network: DataModel, modified: Weights) -> Keep:
+        """Return what stays at a budget drawn from the recipe's."""
+        index = int(torch.randint(len(self.recipe.keep), (1,), generator=self.generator))
+        return kept(network.units, norm_logits(network.units, modified), self.recipe.keep[index])
+
+
+@dataclass
+class _Judge:
+    """The terms of one step, each a function of the modified weights.
+
+    Attributes:
+        keep: of a cut; None where weak groups shrink instead.
+        share: of each batch in the loss.
+        found: what the networks' own losses were, by name.
+    """
+
+    network: DataModel
+    task: LearningTask
+    recipe: ObjectiveRecipe
+    keep: Keep | None
+    share: float
+    found: dict[str, list[float]] = field(default_factory=dict)
+
+    def losses(self, asked: Sequence[Asked]) -> Iterator[Loss]:
+        """Yield the terms that are losses."""
+        for one in asked:
+            yield partial(self.whole, one)
+            if self.keep is not None:
+                yield partial(self.cut, one, self.keep, self.recipe.strength / len(asked))
+        if self.recipe.hold:
+            yield self.hold
+
+    def whole(self, asked: Asked, weights: Weights) -> Tensor:
+        """Return what the modified network's answers to a batch are worth."""
+        return self.share * self._judged("loss", asked, weights)
+
+    def cut(self, asked: Asked, keep: Keep, strength: float, weights: Weights) -> Tensor:
+        """Return the same for the network as a cut would leave it."""
+        values = masks(norm_logits(self.network.units, weights), keep)
+        with gates(self.network.model, self.network.units, values):
+            return strength * self._judged("cut", asked, weights)
+
+    def hold(self, weights: Weights) -> Tensor:
+        """Return the pull back to the original network, beyond the radius."""
+        beyond = (moved(self.network, weights) - self.recipe.radius).clamp(min=0)
+        return self.recipe.hold * beyond.square()
+
+    def shrink(self, weights: Weights) -> None:
+        """Add to gradients what shrinks weak groups, as sparse training does it."""
+        for name, rate in shrink_rates(self.network.units, weights).items():
+            gradient = weights[name].grad
+            if gradient is not None:
+                gradient.addcmul_(rate, weights[name].detach(), value=self.recipe.strength)
+
+    def _judged(self, name: str, asked: Asked, weights: Weights) -> Tensor:
+        logits = self.task.logits(self.network.running(weights), asked.batch)
+        labels = self.task.loss(logits, asked.batch)
+        self.found.setdefault(name, []).append(float(labels.detach()))
+        weight = self.recipe.distil
+        if not weight:
+            return labels
+        return (1 - weight) * labels + weight * divergence(logits, asked.answers, self.recipe.temperature)
+
+
+def moved(network: DataModel, weights: Weights) -> Tensor:
+    """Return how far weights lie from a network's own, as a share of the norm of all that may change."""
+    own = network.weights
+    changed = [name for name in network.graph.claimed if weights[name] is not own[name]]
+    away = torch.stack([(weights[name] - own[name]).square().sum() for name in changed]).sum()
+    whole = torch.stack([own[name].square().sum() for name in changed]).sum()
+    # The root has no gradient at 0, where every metanetwork begins.
+    return (away / whole.clamp(min=SMALLEST) + SMALLEST).sqrt()
+
+
+def _asked(network: DataModel, task: LearningTask, batch: Batch) -> Asked:
+    with torch.no_grad():
+        answers = task.logits(network.running(network.weights), batch)
+        return Asked(batch, answers, float(task.loss(answers, batch)))
+
+
+@contextmanager
+def _norms(model: nn.Module, batch_statistics: bool) -> Iterator[None]:
+    """Let batch norms use each batch's statistics while the context lasts, where that is wanted."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    model.eval()
+    for norm in norms:
+        norm.train(batch_statistics)
+    try:
+        yield
+    finally:
+        model.eval()

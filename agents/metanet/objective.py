@@ -1,0 +1,39 @@
+"""What a metanetwork learns: networks that answer as before, and lose little when they are pruned."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from prunepolicy.agents.training.recipe import RecipePart
+
+
+class ObjectiveRecipe(RecipePart):
+    """The terms of a meta-step.
+
+    Attributes:
+        sparsity: what makes networks easy to prune: `group_norm` shrinks weak groups, as published; `cut`
+            counts what a network loses when cut to a budget drawn from `keep`, with straight-through masks.
+        strength: of the sparsity's term, against the mean loss.
+        keep: shares of all operations that may stay, for `cut`.
+        distil: weight of the original network's answers against the labels.
+        temperature: at which answers are compared.
+        radius: change of a network, as a share of its weights' norm, beyond which `hold` pulls it back.
+        hold: strength of that pull; 0 has none.
+        tolerance: by how much the loss may exceed the original network's; a multiplier on the loss grows
+            while it is above, and shrinks while below. None keeps the multiplier at 1.
+        multiplier_rate: at which that multiplier moves.
+        batch_statistics: norms see each batch's own statistics; else those of the network before its change.
+    """
+
+    sparsity: Literal["group_norm", "cut"] = "group_norm"
+    strength: float = Field(default=0.1, ge=0)
+    keep: tuple[float, ...] = (0.7, 0.5, 0.35)
+    distil: float = Field(default=0.5, ge=0, le=1)
+    temperature: float = Field(default=2.0, gt=0)
+    radius: float = Field(default=0.3, gt=0)
+    hold: float = Field(default=10.0, ge=0)
+    tolerance: float | None = Field(default=None, ge=0)
+    multiplier_rate: float = Field(default=0.5, gt=0)
+    batch_statistics: bool = True

@@ -1,0 +1,117 @@
+"""From a trained network to a smaller one in stages, each kept in a folder, so that a kill loses one at most.
+
+(cut a little, train), let the metanetwork rewrite the weights, train, cut, train.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from prunepolicy.agents.metanet.recipe import PipelineRecipe
+from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.recovery.distillation import Teacher
+from prunepolicy.agents.recovery.fit import Fit, FitRecipe
+from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
+from prunepolicy.agents.recovery.savepoint import Savepoint
+from prunepolicy.agents.recovery.stored import cut_network, load_network, operations, save_network
+from prunepolicy.agents.recovery.task import LearningTask
+from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
+from prunepolicy.pruning.checkpoint import CONFIG
+
+Rewrite = Callable[[Path], nn.Module]
+"""From a network's folder to the same network with other weights."""
+DENSE = "dense"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The stages of one network.
+
+    Attributes:
+        folder: for what the stages leave.
+        rewrite: what the metanetwork does; None leaves weights as they are.
+    """
+
+    task: LearningTask
+    recipe: PipelineRecipe
+    folder: Path
+    seed: int
+    dtype: torch.dtype = torch.float32
+    rewrite: Rewrite | None = None
+    steps: Steps = field(default_factory=Steps)
+
+    def from_nothing(self, build: Callable[[], nn.Module], recipe: FitRecipe) -> Path:
+        """Return a network trained from random weights."""
+        return self.trained("0-trained", self._stage("0-random", build), recipe)
+
+    def prepared(self, source: Path) -> Path:
+        """Return the network after the first cut and the training that follows; the source without one."""
+        if self.recipe.initial == 1:
+            return source
+        cut = self._cut("1-initial-cut", source, 1 / self.recipe.initial)
+        return self.trained("2-settled", cut, self.recipe.settle)
+
+    def adapted(self, source: Path) -> Path:
+        """Return the network rewritten and trained, ready to be cut to any speed-up."""
+        prepared = self.prepared(source)
+        rewritten = prepared
+        if self.rewrite is not None and self.recipe.rewrite:
+            make = self.rewrite
+            rewritten = self._stage("3-rewritten", lambda: remeasure_norms(make(prepared), self.task))
+        return self.trained("4-adapted", rewritten, self.recipe.adapt)
+
+    def pruned(self, source: Path, speedup: float) -> Path:
+        """Return the network cut to the source's operations over `speedup`, not yet trained."""
+        adapted = self.adapted(source)
+        keep = operations(source) / operations(adapted) / speedup
+        return self._cut(f"5-cut-{speedup:g}", adapted, min(1.0, keep))
+
+    def recovered(self, source: Path, speedup: float) -> Path:
+        """Return the pruned network, trained."""
+        pruned = self.pruned(source, speedup)
+        teacher = Teacher(load_network(source), self.recipe.distil) if self.recipe.distil else None
+        return self.trained(f"6-recovered-{speedup:g}", pruned, self.recipe.recover, teacher)
+
+    def trained(self, name: str, source: Path, recipe: FitRecipe, teacher: Teacher | None = None) -> Path:
+        """Return a network after a training, in the folder `name`; the source where there are no epochs."""
+        if recipe.epochs == 0:
+            return source
+
+        def make() -> nn.Module:
+            savepoint = Savepoint(self.folder / f"{name}.fit", f"{name} {recipe.model_dump_json()}")
+            with self.steps.step(f"{name}: {recipe.epochs} epochs", recipe.epochs) as tick:
+                model = load_network(source).to(self.task.device)
+                fit = Fit(
+                    self.task, recipe, self.seed, teacher, savepoint=savepoint, dtype=self.dtype, tick=tick
+                )
+                fit.train(model)
+            return model
+
+        folder = self._stage(name, make)
+        Savepoint(self.folder / f"{name}.fit", "").finish()
+        return folder
+
+    def _cut(self, name: str, source: Path, keep: float) -> Path:
+        target = self.folder / name
+        if not (target / CONFIG).is_file():
+            cut, policy = self.recipe.cut, ranking(self.recipe)
+            with self.steps.step(name):
+                cut_network(source, target, policy, cut.budget(keep), self.seed)
+        return target
+
+    def _stage(self, name: str, make: Callable[[], nn.Module]) -> Path:
+        target = self.folder / name
+        if not (target / CONFIG).is_file():
+            save_network(make().cpu(), target)
+        return target
+
+
+def ranking(recipe: PipelineRecipe) -> Heuristic:
+    """Return the policy that makes the cuts: a criterion, and an allocator."""
+    config = HeuristicConfig(criterion=recipe.cut.criterion, allocator=recipe.cut.allocator)
+    return Heuristic(config, recipe.cut.criterion)

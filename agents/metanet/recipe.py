@@ -1,0 +1,107 @@
+"""What a recipe for a metanetwork says: networks to learn from, how it learns, what becomes of a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from prunepolicy.agents.images.networks import NetworkRecipe
+from prunepolicy.agents.images.task import ImageRecipe
+from prunepolicy.agents.metanet.texts import LanguageNetworkRecipe, TextRecipe
+from prunepolicy.agents.recovery.fit import FitRecipe
+from prunepolicy.agents.training.recipe import PolicyRecipe, RecipePart, RunEvaluation
+from prunepolicy.pruning.plan import Budget, Of
+
+
+class CutRecipe(RecipePart):
+    """How networks are cut.
+
+    Attributes:
+        of: what a speed-up is counted in.
+        criterion: that ranks units.
+        allocator: that spends budgets whose widths may differ.
+        uniform: equal widths in all layers.
+    """
+
+    of: Of = "flops"
+    criterion: str = "group_norm"
+    allocator: str = "global_score"
+    uniform: bool = False
+    units: tuple[str, ...] = ()
+
+    def budget(self, keep: float) -> Budget:
+        """Return the budget that keeps a share of the network."""
+        return Budget(keep, self.of, uniform=self.uniform, units=self.units, multiple_of=1)
+
+
+class PipelineRecipe(RecipePart):
+    """What becomes of a network; a stage without epochs, and a cut by 1, is left out.
+
+    Attributes:
+        initial: speed-up of the cut that comes first, before the metanetwork.
+        settle: training after it.
+        rewrite: let the metanetwork change the weights.
+        adapt: training after that.
+        cut: how both cuts are made.
+        recover: training after the last cut.
+        distil: weight of the dense network's answers in that training; 0 for none.
+    """
+
+    initial: float = Field(default=1.0, ge=1)
+    settle: FitRecipe = FitRecipe(epochs=5, learning_rate=0.05)
+    rewrite: bool = True
+    adapt: FitRecipe = FitRecipe(epochs=10, learning_rate=0.05)
+    cut: CutRecipe = CutRecipe()
+    recover: FitRecipe = FitRecipe(epochs=10, learning_rate=0.05)
+    distil: float = Field(default=0.0, ge=0, le=1)
+
+
+class FamilyRecipe(RecipePart):
+    """Networks to learn from: the same architecture and images, other seeds.
+
+    Attributes:
+        folder: of a family that was trained before; None trains one.
+        count: of networks.
+        held_out: of them that only judge; checkpoints are chosen on what nobody learned from.
+        training: of each from nothing.
+    """
+
+    folder: Path | None = None
+    count: int = Field(default=6, ge=2)
+    held_out: int = Field(default=1, ge=1)
+    training: FitRecipe = FitRecipe()
+
+
+class MetanetEvaluation(RunEvaluation):
+    """How the metanetwork is judged.
+
+    Attributes:
+        speedups: at which accuracy right after the cut is averaged, to choose the best step.
+        targets: networks of seeds that nothing learned from, which go through the whole pipeline at the end.
+        reached: speed-ups that they are cut to.
+    """
+
+    speedups: tuple[float, ...] = Field(default=(1.5, 2.0, 2.5, 3.0), min_length=1)
+    targets: int = Field(default=1, ge=0)
+    reached: tuple[float, ...] = Field(default=(2.0, 3.0), min_length=1)
+
+
+class MetanetRecipe(PolicyRecipe):
+    """Everything that decides what a metanetwork learns, and what is done with it.
+
+    Attributes:
+        data: what networks are trained and judged on.
+        network: their architecture.
+    """
+
+    data: ImageRecipe | TextRecipe
+    network: NetworkRecipe | LanguageNetworkRecipe = NetworkRecipe()
+    family: FamilyRecipe = FamilyRecipe()
+    pipeline: PipelineRecipe = PipelineRecipe()
+    evaluation: MetanetEvaluation = MetanetEvaluation()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The family, where it was trained before."""
+        return (str(self.family.folder),) if self.family.folder else ()

@@ -1,0 +1,71 @@
+"""A network that nobody has learned from, through the whole pipeline: with the metanetwork, and without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from prunepolicy.agents.metanet.family import target_seed
+from prunepolicy.agents.metanet.pipeline import Pipeline, Rewrite
+from prunepolicy.agents.metanet.recipe import MetanetRecipe
+from prunepolicy.agents.metanet.report import WITH, WITHOUT, Outcome
+from prunepolicy.agents.metanet.rewriting import rewritten
+from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
+from prunepolicy.agents.recovery.stored import load_network, operations
+from prunepolicy.agents.recovery.task import LearningTask
+from prunepolicy.policy.kinds.metanet import Metanet
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One network.
+
+    Attributes:
+        folder: for what its stages leave.
+        number: of the network among those that judge; gives its seed.
+    """
+
+    recipe: MetanetRecipe
+    task: LearningTask
+    policy: Metanet
+    folder: Path
+    number: int
+    steps: Steps
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yield what becomes of the network at every speed-up, either way."""
+        dense = self._pipeline("dense").from_nothing(self._built, self.recipe.family.training)
+        ways = {WITH: self._pipeline("with", self._rewritten), WITHOUT: self._pipeline("without")}
+        for speedup in self.recipe.evaluation.reached:
+            for way, pipeline in ways.items():
+                yield self._outcome(way, pipeline, dense, speedup)
+
+    @property
+    def _seed(self) -> int:
+        return target_seed(self.recipe.seed, self.number)
+
+    def _built(self) -> nn.Module:
+        return self.recipe.network.build(self.task, self._seed)
+
+    def _rewritten(self, source: Path) -> nn.Module:
+        return rewritten(self.policy, source, self.task.device)
+
+    def _pipeline(self, name: str, rewrite: Rewrite | None = None) -> Pipeline:
+        dtype = Hardware(self.recipe.device, self.recipe.dtype).torch_dtype
+        folder = self.folder / name
+        return Pipeline(self.task, self.recipe.pipeline, folder, self._seed, dtype, rewrite, self.steps)
+
+    def _outcome(self, way: str, pipeline: Pipeline, dense: Path, speedup: float) -> Outcome:
+        recovered = pipeline.recovered(dense, speedup)
+        first = remeasure_norms(self._loaded(pipeline.pruned(dense, speedup)), self.task)
+        networks = (self._loaded(dense), first, self._loaded(recovered))
+        scores = [self.task.score(network, "test") for network in networks]
+        return Outcome(self.number, way, speedup, operations(dense) / operations(recovered), *scores)
+
+    def _loaded(self, folder: Path) -> nn.Module:
+        return load_network(folder).to(self.task.device)

@@ -1,0 +1,135 @@
+"""Train on the user's images around a cut: what the metanetwork rewrote, and what the cut left."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from prunepolicy.agents.images.task import ImageRecipe, ImageTask
+from prunepolicy.agents.metanet.pipeline import Pipeline
+from prunepolicy.agents.metanet.recipe import PipelineRecipe
+from prunepolicy.agents.prune.quality import Measurements
+from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.agents.recovery.fit import FitRecipe
+from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
+from prunepolicy.agents.recovery.stored import cut_by_plan, load_network
+from prunepolicy.pruning.checkpoint import CONFIG, Checkpoint
+from prunepolicy.pruning.cut import Edits
+from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.plan import Plan
+
+STAGES = ".stages"
+
+
+@dataclass(frozen=True)
+class RecoverySettings:
+    """How a pruned network is trained.
+
+    Attributes:
+        data: images, as `ImageRecipe.source` spells them.
+        before: epochs before the cut; 0 for none.
+        after: epochs after it.
+        learning_rate: at the start of either.
+    """
+
+    data: str
+    before: int = 10
+    after: int = 10
+    learning_rate: float = 0.05
+
+    def recipe(self, epochs: int) -> FitRecipe:
+        """Return the training of so many epochs."""
+        return FitRecipe(epochs=epochs, learning_rate=self.learning_rate)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Both trainings of one network; their stages lie beside the target until it is there."""
+
+    settings: RecoverySettings
+    task: ImageTask
+    folder: Path
+    seed: int
+
+    @classmethod
+    def opened(cls, settings: RecoverySettings, subject: Subject, target: Path, seed: int) -> Recovery:
+        """Read the images at the size that the network sees.
+
+        Raises:
+            UsageError: when it sees no images, or others.
+        """
+        checkpoint = subject.checkpoint
+        if checkpoint.adapter.task != "vision":
+            raise UsageError("--data trains image classifiers; this model sees no images.")
+        task = ImageRecipe(source=settings.data).open(subject.device)
+        side = int(checkpoint.config.get("image_size", task.images.side))
+        if side < task.images.side:
+            task = ImageRecipe(source=settings.data, side=side).open(subject.device)
+        _check(checkpoint.config, task)
+        return cls(settings, task, target.with_name(target.name + STAGES), seed)
+
+    def adapted(self, subject: Subject) -> Subject:
+        """Return the network trained before its cut."""
+        name = f"adapted-{self._key(subject.checkpoint.fingerprint, self.settings.before)}"
+        recipe = self.settings.recipe(self.settings.before)
+        trained = self._pipeline(subject).trained(name, subject.checkpoint.folder, recipe)
+        return replace(subject, checkpoint=Checkpoint.open(trained))
+
+    def edits(self, subject: Subject, plan: Plan) -> Edits:
+        """Return the weights of the pruned network after its training."""
+        key = self._key(plan.to_json(), self.settings.after)
+        cut = self.folder / f"cut-{key}"
+        if not (cut / CONFIG).is_file():
+            cut_by_plan(subject.checkpoint, plan, cut)
+            first = remeasure_norms(load_network(cut).to(self.task.device), self.task)
+            subject.steps.note(f"  accuracy right after the cut: {self.accuracy(first):.1%}")
+        recipe = self.settings.recipe(self.settings.after)
+        trained = Checkpoint.open(self._pipeline(subject).trained(f"recovered-{key}", cut, recipe))
+        types = {name: subject.checkpoint.read(name).dtype for name in trained.tensors}
+        return Edits({name: trained.read(name).to(types[name]) for name in trained.tensors})
+
+    def accuracy(self, model: nn.Module) -> float:
+        """Return the accuracy on the test part."""
+        return self.task.score(model, "test")
+
+    def measured(self, found: Measurements, original: Subject, folder: Path) -> Measurements:
+        """Return what was measured, with the accuracy before and after."""
+        models = (load_network(original.checkpoint.folder), load_network(folder))
+        before, after = (self.accuracy(model.to(self.task.device)) for model in models)
+        return replace(
+            found,
+            before=replace(found.before, accuracy=before),
+            after=replace(found.after, accuracy=after),
+            images=self.task.images.name,
+        )
+
+    @contextmanager
+    def clearing(self) -> Iterator[None]:
+        """Remove the stages when all went well; after a failure or a kill the next run goes on with them."""
+        yield
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _pipeline(self, subject: Subject) -> Pipeline:
+        return Pipeline(
+            self.task, PipelineRecipe(), self.folder, self.seed, subject.dtype, steps=subject.steps
+        )
+
+    def _key(self, what: str, epochs: int) -> str:
+        settings = f"{what} {self.settings.data} {epochs} {self.settings.learning_rate} {self.seed}"
+        return hashlib.sha256(settings.encode()).hexdigest()[:12]
+
+
+def _check(config: dict[str, Any], task: ImageTask) -> None:
+    sees, labels = int(config.get("num_channels", 3)), config.get("num_labels")
+    if sees != task.images.channels or (labels is not None and int(labels) < task.images.classes):
+        raise UsageError(
+            f"The network sees images of {sees} channels in {labels} classes; {task.images.name} has "
+            f"{task.images.channels} channels and {task.images.classes} classes."
+        )

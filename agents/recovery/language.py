@@ -1,0 +1,109 @@
+"""Let a cut language model learn from the dense one's answers, before anybody sees it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.agents.recovery.distillation import Teacher
+from prunepolicy.agents.recovery.fit import Fit, FitRecipe
+from prunepolicy.agents.recovery.next_token import NextToken
+from prunepolicy.agents.recovery.savepoint import Savepoint
+from prunepolicy.pruning.cut import Edits, prepare
+from prunepolicy.pruning.errors import NotEnoughSpaceError, UsageError
+from prunepolicy.pruning.loading import load_model
+from prunepolicy.pruning.plan import Plan
+from prunepolicy.pruning.probe import Probe
+from prunepolicy.pruning.safetensors_file import DTYPES
+from prunepolicy.pruning.shards import Job, lay_out
+
+WINDOWS, JUDGED = 512, 32
+"""Texts to learn from, and to watch; a file may give more."""
+MOST_WINDOWS = 8192
+TRAINING = FitRecipe(learning_rate=3e-4, warm_up=0.1, weight_decay=0.0, batch=8, optimiser="adamw", clip=1.0)
+COPIES = 5
+"""Models in memory at most: the dense one, the cut one with its gradients and the optimiser's two moments."""
+
+
+def check_recoverable(subject: Subject) -> None:
+    """Raise `UsageError` for models that write no text, `NotEnoughSpaceError` where memory is short."""
+    if subject.checkpoint.adapter.task != "causal":
+        raise UsageError(f"{subject.name} writes no text; --recover is for language models.")
+    if not subject.fits(torch.float32, copies=COPIES):
+        raise NotEnoughSpaceError(
+            f"{subject.name} can't learn in the memory there is; leave --recover out, and train the result."
+        )
+
+
+def recovered(subject: Subject, plan: Plan, edits: Edits, target: Path, original: Subject) -> Edits:
+    """Return what differs from a plain cut after learning; `edits` where the plan asks for no learning.
+
+    The texts are those of the plan's probe, but more of them: written by the dense model, or windows of
+    the user's file. A run that was killed continues after its last epoch.
+
+    Args:
+        original: the dense model that teaches; `subject` may have been rewritten.
+    """
+    epochs = int(plan.settings.get("recover", 0))
+    if not epochs:
+        return edits
+    folder = prepare(subject.checkpoint, plan, target, edits)  # To learn from here; it is written over.
+    student = load_model(folder, subject.checkpoint.adapter, torch.float32, subject.device, True)
+    jobs = [job for shard in lay_out(subject.checkpoint, plan, edits.tensors) for job in shard.jobs]
+    stored = {job.header.name for job in jobs}
+    for name, parameter in student.named_parameters():
+        # What the running model stacks, as some do with experts, has no name to be written under.
+        parameter.requires_grad_(name in stored)
+    place = target.with_name(f".{target.name}.recovery")
+    _train(student, original, plan, Savepoint(place, _key(subject, plan)))
+    place.rmdir()
+    return Edits(learned(student, jobs), edits.config)
+
+
+def _train(student: nn.Module, teacher: Subject, plan: Plan, savepoint: Savepoint) -> None:
+    probe, epochs = Probe(**plan.settings["probe"]), int(plan.settings["recover"])
+    recipe, task = TRAINING.model_copy(update={"epochs": epochs}), task_for(teacher, probe)
+    with teacher.steps.step("recover: learn from the dense model's answers", epochs) as tick:
+        answers = Teacher(teacher.model, weight=1.0, temperature=1.0)
+        fit = Fit(task, recipe, probe.seed, answers, savepoint=savepoint, dtype=teacher.dtype, tick=tick)
+        fit.train(student)
+    savepoint.finish()
+
+
+def task_for(subject: Subject, probe: Probe) -> NextToken:
+    """Return the texts: other ones than statistics were collected on, where the model writes them."""
+    own = probe.source in ("self", "start")
+    wanted = replace(
+        probe,
+        source="self" if own else probe.source,
+        samples=WINDOWS + JUDGED if own else MOST_WINDOWS,
+        seed=probe.seed + 1 if own else probe.seed,
+    )
+    windows = subject.probe(wanted)["input_ids"].cpu()
+    if len(windows) < 2:
+        raise UsageError(f"{probe.source} is too short to learn from: two windows of {probe.length} tokens.")
+    watched = max(1, min(JUDGED, len(windows) // 8))
+    judged = windows[:watched]
+    return NextToken(windows[watched:], {"validation": judged, "test": judged}, subject.device)
+
+
+def learned(student: nn.Module, jobs: Sequence[Job]) -> Mapping[str, Tensor]:
+    """Return the student's weights under the names that they have in the dense checkpoint."""
+    state = student.state_dict()
+    return {
+        job.source: state[job.header.name].detach().to("cpu", DTYPES[job.header.dtype])
+        for job in jobs
+        if job.header.name in state
+    }
+
+
+def _key(subject: Subject, plan: Plan) -> str:
+    """Return what tells this learning from others."""
+    text = f"{subject.checkpoint.fingerprint}{plan.to_json()}{TRAINING.model_dump_json()}"
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,58 @@
+"""Text as a task: predict the next token of windows of equal length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from prunepolicy.agents.recovery.task import Batch, LearningTask, Part, logits_of
+
+JUDGED = 16
+"""Windows per batch where nothing is learned."""
+
+
+@dataclass(frozen=True)
+class NextToken(LearningTask):
+    """Windows of token ids, shape (windows, length), to learn from and to judge on."""
+
+    windows: Tensor
+    judged: Mapping[Part, Tensor]
+    device: torch.device
+
+    def steps(self, size: int) -> int:
+        """Return the number of batches, the last of which may be smaller."""
+        return -(-len(self.windows) // size)
+
+    def batches(self, size: int, seed: int, epoch: int) -> Iterator[Batch]:
+        """Yield all windows in an order of their own in every epoch."""
+        generator = torch.Generator().manual_seed((seed << 20) + epoch)
+        for chosen in torch.randperm(len(self.windows), generator=generator).split(size):
+            yield self._placed(self.windows[chosen])
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return shape (batch, length, vocabulary)."""
+        return logits_of(model(input_ids=batch["input_ids"], use_cache=False)).float()
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return the mean log-perplexity per token."""
+        return functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch["input_ids"][:, 1:].flatten())
+
+    @torch.no_grad()
+    def score(self, model: nn.Module, part: Part) -> float:
+        """Return the negative log-perplexity per token."""
+        model.eval()
+        batches = [self._placed(some) for some in self.judged[part].split(JUDGED)]
+        losses = [self.loss(self.logits(model, batch), batch) * len(batch["input_ids"]) for batch in batches]
+        return -float(torch.stack(losses).sum() / len(self.judged[part]))
+
+    def inputs(self, size: int) -> Iterator[dict[str, Tensor]]:
+        """Yield the windows in their own order."""
+        for some in self.windows.split(size):
+            yield dict(self._placed(some))
+
+    def _placed(self, tokens: Tensor) -> Batch:
+        return {"input_ids": tokens.to(self.device)}

@@ -1,0 +1,56 @@
+"""Where a training that was killed goes on: tensors, and a small file that names them, written last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from prunepolicy.policy.weights import read_tensors, write_tensors
+from prunepolicy.pruning.atomic import write_text
+from prunepolicy.pruning.checkpoint import read_json
+
+STATE = "fit.json"
+
+
+@dataclass(frozen=True)
+class Savepoint:
+    """A folder for the state of one training.
+
+    Attributes:
+        key: says what is trained and how; a state of another key is not continued.
+    """
+
+    folder: Path
+    key: str
+
+    def load(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """Return what was saved last; None where nothing was."""
+        if not (self.folder / STATE).is_file():
+            return None
+        data = read_json(self.folder / STATE)
+        if data["key"] != self.key:
+            return None
+        return data, read_tensors(self.folder / Path(str(data["tensors"])).name, str(data["sha256"]))
+
+    def save(self, epoch: int, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Save the state after `epoch`."""
+        name = f"fit-{epoch}.safetensors"
+        sha256 = write_tensors(self.folder / name, tensors)
+        whole = {**data, "key": self.key, "epoch": epoch, "tensors": name, "sha256": sha256}
+        write_text(self.folder / STATE, json.dumps(whole, sort_keys=True) + "\n")
+        self._clear(keep=name)
+
+    def finish(self) -> None:
+        """Remove the state of a training that is over."""
+        (self.folder / STATE).unlink(missing_ok=True)
+        self._clear(keep="")
+
+    def _clear(self, keep: str) -> None:
+        for old in self.folder.glob("fit-*.safetensors"):
+            if old.name != keep:
+                old.unlink()

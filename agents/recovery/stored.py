@@ -1,0 +1,75 @@
+"""Networks as folders: saved whole or not at all, loaded, cut."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.policy.base import Instruments
+from prunepolicy.policy.kinds.heuristic import Heuristic
+from prunepolicy.policy.spending import spend, task_for
+from prunepolicy.pruning import convnets
+from prunepolicy.pruning.atomic import check_target, partial_folder, publish
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.cost import cost_of
+from prunepolicy.pruning.cut import finish, prepare
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.transformers_loading import without_bars
+
+IN_FULL = Hardware("cpu", "float32")
+"""Small networks are planned for where nothing is rounded."""
+
+
+def save_network(model: nn.Module, target: Path) -> None:
+    """Write a network into a folder that replaces what is there in one step."""
+    check_target(target, overwrite=True)
+    prepared = partial_folder(target)
+    shutil.rmtree(prepared, ignore_errors=True)
+    anyhow: Any = model
+    if hasattr(model, "save_pretrained"):
+        with without_bars():
+            anyhow.save_pretrained(prepared)
+    else:
+        convnets.save(model, prepared)
+    publish(prepared, target)
+
+
+def load_network(folder: Path) -> nn.Module:
+    """Load a network that `save_network` or a cut wrote."""
+    checkpoint = Checkpoint.open(folder)
+    return checkpoint.adapter.load(checkpoint.folder, torch.float32)
+
+
+def cut_network(source: Path, target: Path, policy: Heuristic, budget: Budget, seed: int = 0) -> Plan:
+    """Write what a policy leaves of the network in `source` into `target`.
+
+    Small networks lose much with every channel, so the budget is met from below as nearly as can be.
+    """
+    subject = Subject(source.name, Checkpoint.open(source), IN_FULL)
+    graph, criterion = subject.checkpoint.graph, policy.criterion(budget)
+    stats = subject.stats(set(criterion.needs), replace(policy.probe, seed=seed))
+    scores = criterion(graph, policy.groups(graph, budget), stats)
+    task = task_for(graph, scores, budget, Instruments(), criterion.comparable)
+    keep = spend(task, policy.config.allocator, exact=False)
+    plan = Plan(keep, budget, policy.name).with_fingerprint(subject.checkpoint.fingerprint)
+    cut_by_plan(subject.checkpoint, plan, target)
+    return plan
+
+
+def cut_by_plan(checkpoint: Checkpoint, plan: Plan, target: Path) -> None:
+    """Write what a plan leaves into `target`."""
+    folder = prepare(checkpoint, plan, target)
+    finish(folder)
+    publish(folder, target)
+
+
+def operations(folder: Path) -> float:
+    """Return the operations for one input of the network in `folder`."""
+    return cost_of(Checkpoint.open(folder).graph).flops

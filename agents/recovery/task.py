@@ -1,0 +1,53 @@
+"""What a network is trained and judged on, whatever it reads."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+Batch = dict[str, Tensor]
+Part = Literal["validation", "test"]
+
+
+class LearningTask(ABC):
+    """Batches to learn on, and two parts to judge on: one to choose, one for the end.
+
+    Attributes:
+        device: that batches are on.
+    """
+
+    device: torch.device
+
+    @abstractmethod
+    def steps(self, size: int) -> int:
+        """Return how many batches of `size` samples an epoch has."""
+
+    @abstractmethod
+    def batches(self, size: int, seed: int, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of one epoch; they depend on the arguments alone."""
+
+    @abstractmethod
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return what the model says of a batch, classes in the last axis."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return the mean loss."""
+
+    @abstractmethod
+    def score(self, model: nn.Module, part: Part) -> float:
+        """Return how good a model is, higher is better; the model is evaluated as it is."""
+
+    @abstractmethod
+    def inputs(self, size: int) -> Iterator[dict[str, Tensor]]:
+        """Yield the model's keyword inputs of training batches, without augmentation."""
+
+
+def logits_of(output: Any) -> Tensor:
+    """Return the logits: plain networks answer with nothing else."""
+    logits: Tensor = output if isinstance(output, Tensor) else output.logits
+    return logits

@@ -1,0 +1,115 @@
+"""Metanetworks for the benchmark: on the right graph, on a shuffled one, and with none at all."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from prunepolicy.agents.images.task import ImageTask
+from prunepolicy.agents.metanet.curve import curve_of, height
+from prunepolicy.agents.metanet.data_model import DataModel
+from prunepolicy.agents.metanet.meta_step import MetaStep
+from prunepolicy.agents.metanet.objective import ObjectiveRecipe
+from prunepolicy.agents.metanet.recipe import PipelineRecipe
+from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
+from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
+from prunepolicy.metanet.weight_graph import WeightGraph
+
+STEPS, EVERY, BATCHES, BATCH = 150, 25, 2, 128
+RATE, DECAY, CLIP = 2e-3, 5e-4, 1.0
+CURVE = (2.0, 3.0)
+OBJECTIVE = ObjectiveRecipe(sparsity="cut", strength=1.0)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a metanetwork sees.
+
+    Attributes:
+        layers: rounds of messages; none makes it a function of single weights.
+        shuffled: every weight's edges join other nodes of the network than they should.
+        sparse: what it has rewritten is trained with the penalty of sparse training.
+    """
+
+    layers: int = 4
+    shuffled: bool = False
+    sparse: bool = False
+
+    def seen(self, graph: WeightGraph) -> WeightGraph:
+        """Return the graph as the metanetwork gets it."""
+        if not self.shuffled:
+            return graph
+        generator = torch.Generator().manual_seed(0)
+        blocks = tuple(
+            replace(b, targets=_mixed(b.targets, generator), sources=_mixed(b.sources, generator))
+            for b in graph.blocks
+        )
+        return replace(graph, blocks=blocks)
+
+
+VARIANTS = {
+    "metanetwork": Variant(),
+    "metanetwork, sparse training": Variant(sparse=True),
+    "metanetwork, shuffled graph": Variant(shuffled=True),
+    "metanetwork, no graph": Variant(layers=0),
+}
+
+
+@dataclass
+class MetaTraining:
+    """Learns one metanetwork; its best step, right after cuts of a held-out network, is kept in `file`."""
+
+    task: ImageTask
+    variant: Variant
+    file: Path
+    metanetwork: Metanetwork = field(init=False)
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(0)
+        settings = MetanetworkSettings(layers=self.variant.layers, hidden=16, step=0.1)
+        self.metanetwork = Metanetwork(settings)
+
+    def run(self, family: Sequence[DataModel], held_out: DataModel) -> None:
+        """Learn, unless an earlier run has; end with the best step."""
+        if not self.file.is_file():
+            self._learn([self._seen(network) for network in family], held_out)
+        self.metanetwork.load_state_dict(load_file(self.file))
+
+    def rewritten(self, network: DataModel) -> nn.Module:
+        """Return a network as the metanetwork rewrites it."""
+        with torch.no_grad():
+            changed = self.metanetwork(self._seen(network).graph, network.weights)
+        network.model.load_state_dict({**network.model.state_dict(), **changed})
+        return network.model
+
+    def _learn(self, family: Sequence[DataModel], held_out: DataModel) -> None:
+        best, original = 0.0, {name: tensor.clone() for name, tensor in held_out.weights.items()}
+        optimiser = torch.optim.AdamW(self.metanetwork.parameters(), RATE, weight_decay=DECAY)
+        step = MetaStep(self.metanetwork, OBJECTIVE)
+        for number in range(STEPS):
+            batches = list(itertools.islice(self.task.batches(BATCH, 0, number), BATCHES))
+            optimiser.zero_grad()
+            step(family[number % len(family)], self.task, batches)
+            nn.utils.clip_grad_norm_(self.metanetwork.parameters(), CLIP)
+            optimiser.step()
+            if (number + 1) % EVERY == 0:
+                model = remeasure_norms(self.rewritten(held_out), self.task)
+                score = height(curve_of(model, self.task, PipelineRecipe(), CURVE))
+                held_out.model.load_state_dict({**model.state_dict(), **original})
+                print(f"{self.file.stem}: step {number + 1}, {score:.4f} right after cuts", flush=True)
+                if score > best:
+                    best = score
+                    save_file(self.metanetwork.state_dict(), self.file)
+
+    def _seen(self, network: DataModel) -> DataModel:
+        return replace(network, graph=self.variant.seen(network.graph))
+
+
+def _mixed(nodes: Tensor, generator: torch.Generator) -> Tensor:
+    return nodes.flatten()[torch.randperm(nodes.numel(), generator=generator)].view_as(nodes)

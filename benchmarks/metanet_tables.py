@@ -1,0 +1,139 @@
+"""The comparison of ways to prune convolution networks: its tables and figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from cells import percent, spread, table
+
+from prunepolicy.agents.prune.plots import LINES, picture
+
+INTRODUCTION = """## Metanetworks: rewriting weights before the cut
+
+{name} of width {width} on {source} at {side} x {side} pixels, {train:,} training images; {machine}, one
+thread. Every method starts from the same three dense networks ({dense} epochs), trains {before} epochs before
+the cut and {after} after it, and is cut to the same operations. Test accuracy on all 10,000 test images:
+median and range of the seeds. The best epoch is the best on validation images, never on test images.
+
+`group norm` and `random` train without any penalty before the cut; `sparse training` and `DepGraph`
+(torch-pruning's own pruner and regulariser) with one of strength {strength}, chosen on validation images of
+a network that no row is about. The metanetworks learned {steps} steps from {family} further dense networks,
+which no other method needs; the best step was chosen right after cuts of yet another one. On the shuffled
+graph every weight's edges join wrong channels; without a graph it is a function of single weights; with
+sparse training, what it has rewritten is trained with that penalty. Scratch-E and Scratch-B start the pruned
+shape of `group norm` from nothing, with the dense network's epochs and operations.
+"""
+TRANSFER = """### The same metanetwork on other networks
+
+Test accuracy right after the cut, norm statistics measured again, nothing trained; one network each, trained
+for {epochs} epochs.
+
+"""
+COLUMNS = ("method", "speed-up", "right after the cut", "last epoch", "best epoch", "times as fast", "seeds")
+
+
+def metanet(results: dict[str, Any]) -> str:
+    """Return the whole section."""
+    rows = results["rows"]
+    speedups = sorted({row["speedup"] for row in rows})
+    parts = [_introduction(results)]
+    parts += [_ranking(rows, speedup) for speedup in speedups if speedup > 1]
+    return "\n".join([*parts, verdict(rows), "", "![Test accuracy by speed-up](metanet.png)", ""])
+
+
+def metanet_transfer(results: dict[str, Any]) -> str:
+    """Return what the same metanetwork does to networks of other shapes and images."""
+    head = ("network and images", "dense", "speed-up", "as trained", "rewritten")
+    lines = [
+        (row["setting"], percent(row["dense"]), f"{row['speedup']:g}x", *_both(row))
+        for row in results["rows"]
+    ]
+    return TRANSFER.format(**results) + table(head, lines) + "\n"
+
+
+def verdict(rows: list[dict[str, Any]]) -> str:
+    """Return what the numbers say of the two goals: dense accuracy at 2x, and ahead of all others at 3x."""
+    dense = _last(rows, "dense", 1.0)
+    sentences = []
+    for speedup in (2.0, 3.0):
+        own = _last(rows, "metanetwork", speedup)
+        rivals = {method: _last(rows, method, speedup) for method in _trained(rows, speedup)}
+        best = max(rivals, key=lambda method: mean(rivals[method]))
+        sentences.append(
+            f"At {speedup:g}x the metanetwork keeps {percent(mean(own))} on average, against "
+            f"{percent(mean(dense))} dense, {percent(mean(rivals['group norm']))} for group norm alone and "
+            f"{percent(mean(rivals[best]))} for the best method, {best}."
+        )
+    return " ".join(sentences)
+
+
+def plot_metanet(results: dict[str, Any], path: Path) -> None:
+    """Draw mean test accuracy over speed-up as a PNG, a line per method."""
+    rows = results["rows"]
+    methods = dict.fromkeys(row["method"] for row in rows if row["method"] != "dense")
+    dense = mean(_last(rows, "dense", 1.0))
+    with picture(path, (6.8, 4.4)) as axes:
+        for number, method in enumerate(methods):
+            colour, marker = LINES[number % len(LINES)]
+            reached = [s for s in (2.0, 3.0) if _last(rows, method, s)]
+            values = [dense, *(mean(_last(rows, method, speedup)) for speedup in reached)]
+            style = "--" if method.startswith(("scratch", "metanetwork, ")) else "-"
+            axes.plot([1, *reached], values, style, color=colour, marker=marker, label=method)
+        axes.set(xlabel="speed-up in operations", ylabel="test accuracy", title="The same epochs for all")
+        axes.legend(fontsize=8)
+
+
+def _introduction(results: dict[str, Any]) -> str:
+    images, network, learning = results["images"], results["network"], results["learning"]
+    strengths = results["strengths"]
+    return INTRODUCTION.format(
+        name=network["arch"],
+        width=network["width"],
+        machine=results["machine"],
+        dense=results["dense"]["epochs"],
+        before=results["before"]["epochs"],
+        after=results["after"]["epochs"],
+        strength=max(strengths, key=lambda strength: strengths[strength]),
+        **{key: images[key] for key in ("source", "side", "train")},
+        **learning,
+    )
+
+
+def _ranking(rows: list[dict[str, Any]], speedup: float) -> str:
+    methods = sorted(
+        {row["method"] for row in rows if row["speedup"] == speedup},
+        key=lambda method: -mean(_last(rows, method, speedup)),
+    )
+    dense = [_cells(rows, "dense", 1.0)]
+    return f"### {speedup:g}x\n\n{table(COLUMNS, dense + [_cells(rows, m, speedup) for m in methods])}\n"
+
+
+def _cells(rows: list[dict[str, Any]], method: str, speedup: float) -> list[str]:
+    found = [row for row in rows if row["method"] == method and row["speedup"] == speedup]
+    times = lambda value: f"{value:.2f}"  # noqa: E731
+    after = [] if method.startswith("scratch") else [row["right_after"] for row in found]
+    return [
+        method,
+        f"{mean(row['reached'] for row in found):.2f}",
+        spread(after, percent),
+        spread([row["last"] for row in found], percent),
+        spread([row["best"] for row in found], percent),
+        spread([row["latency"] for row in found], times),
+        str(len(found)),
+    ]
+
+
+def _last(rows: list[dict[str, Any]], method: str, speedup: float) -> list[float]:
+    return [row["last"] for row in rows if row["method"] == method and row["speedup"] == speedup]
+
+
+def _trained(rows: list[dict[str, Any]], speedup: float) -> list[str]:
+    """Return the methods that a metanetwork is to beat: all but itself and the controls."""
+    methods = dict.fromkeys(row["method"] for row in rows if row["speedup"] == speedup)
+    return [method for method in methods if not method.startswith(("metanetwork", "scratch"))]
+
+
+def _both(row: dict[str, Any]) -> tuple[str, str]:
+    return percent(row["as_trained"]), percent(row["rewritten"])

@@ -1,0 +1,59 @@
+"""Weights that come without a configuration: a file, and the name of its architecture, make a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from prunepolicy.pruning import convnets
+from prunepolicy.pruning.atomic import PARTIAL, as_sentence, sync_folder
+from prunepolicy.pruning.checkpoint import CONFIG, WEIGHTS
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.machine import cache_folder
+from prunepolicy.pruning.safetensors_file import read_header
+
+
+def described(file: Path, arch: str, cache: Path | None = None) -> Path:
+    """Return a folder that holds the weights of `file` and the configuration that their shapes imply.
+
+    Args:
+        arch: such as `resnet20` or `vgg19`.
+        cache: where such folders are kept; by default the user's cache folder.
+
+    Raises:
+        UsageError: when the weights are not those of `arch`.
+        PrunePolicyError: when the file is damaged, or the disk full.
+    """
+    shapes = {entry.name: entry.shape for entry in read_header(file)}
+    try:
+        config = convnets.config_for(arch, shapes)
+    except (ValueError, IndexError) as error:
+        raise UsageError(f"{file} with --arch {arch}: {error}") from error
+    target = (cache or cache_folder() / "models") / f"{file.stem}-{_content_hash(file, arch)}"
+    if target.is_dir():
+        return target
+    beside = target.with_name(f"{target.name}.{os.getpid()}{PARTIAL}")
+    try:
+        beside.mkdir(parents=True)
+        shutil.copyfile(file, beside / WEIGHTS)
+        (beside / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        sync_folder(beside)
+        os.replace(beside, target)
+    except OSError as error:
+        if not target.is_dir():  # Another process was faster, with the same content.
+            raise as_sentence(error, target) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return target
+
+
+def _content_hash(file: Path, arch: str) -> str:
+    digest = hashlib.sha256(arch.encode())
+    try:
+        digest.update(file.read_bytes())
+    except OSError as error:
+        raise PrunePolicyError(f"Can't read {file}: {error.strerror or error}.") from error
+    return digest.hexdigest()[:16]

@@ -1,0 +1,172 @@
+"""The whole way on toy images: a family, meta-training, the pipeline; killed anywhere, it goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from prunepolicy.agents.algorithms.metanet import MetaTraining
+from prunepolicy.agents.cluster.open_runner import open_runner
+from prunepolicy.agents.metanet import family as family_module
+from prunepolicy.agents.metanet import pipeline as pipeline_module
+from prunepolicy.agents.metanet.family import Family
+from prunepolicy.agents.metanet.meta_step import MetaStep
+from prunepolicy.agents.metanet.recipe import MetanetRecipe
+from prunepolicy.agents.metanet.report import MetanetReport
+from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.training.recipe import checked, load_recipe
+from prunepolicy.agents.training.train import train
+from prunepolicy.cli import main
+from prunepolicy.policy.kinds.metanet import MetanetConfig
+from prunepolicy.policy.load import load_policy
+from prunepolicy.pruning.errors import UsageError
+
+SHORT = {"epochs": 1, "batch": 64}
+RECIPE: dict[str, Any] = {
+    "algorithm": "metanet",
+    "data": {"source": "shapes", "train": 256, "validation": 128, "test": 128, "shift": 0, "flip": False},
+    "network": {"arch": "resnet8", "width": 4},
+    "family": {"count": 3, "held_out": 1, "training": {"epochs": 2, "batch": 64}},
+    "policy": {"kind": "metanet", "layers": 1, "hidden": 4, "step": 0.1},
+    "learner": {"batches": 1, "batch": 64, "objective": {"sparsity": "cut", "strength": 1.0}},
+    "episodes": 4,
+    "checkpoint_every": 2,
+    "pipeline": {"initial": 1.2, "settle": SHORT, "adapt": SHORT, "recover": SHORT},
+    "evaluation": {"every": 2, "speedups": [1.5, 2.0], "targets": 1, "reached": [2.0]},
+    "device": "cpu",
+    "dtype": "float32",
+}
+
+
+class KilledError(Exception):
+    """What a kill is to a test."""
+
+
+def recipe(**changes: Any) -> MetanetRecipe:
+    return MetanetRecipe.model_validate({**RECIPE, **changes})
+
+
+def left_behind(folder: Path) -> dict[str, bytes]:
+    """Everything that a run leaves, but what tells of times and places."""
+    names = [
+        path.relative_to(folder)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and not {"events", "run.json", "train_report.json"} & set(path.relative_to(folder).parts)
+    ]
+    return {str(name): (folder / name).read_bytes() for name in names if name.suffix != ".png"}
+
+
+def results(folder: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((folder / "train_report.json").read_text(encoding="utf-8"))
+    return {key: report[key] for key in ("outcomes", "curves", "selected", "untouched", "best_step")}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "toy"
+    train(recipe(), folder)
+    return folder
+
+
+def test_the_whole_way_ends_with_a_report_and_a_policy(whole: Path) -> None:
+    report = MetanetReport.load(whole)
+    assert {outcome.way for outcome in report.outcomes} == {"with the metanetwork", "without"}
+    assert all(2 <= outcome.reached <= 2.5 for outcome in report.outcomes)
+    assert all(0 <= score <= 1 for outcome in report.outcomes for score in outcome.scores)
+    assert "on test data" in report.verdict
+    assert report.verdict in (whole / "best" / "README.md").read_text(encoding="utf-8")
+    assert (whole / "curve.png").is_file()
+    assert load_policy(str(whole)).rewrites
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int) -> None:
+    """Let a function die when it is called for the so-manieth time, before it does anything."""
+    calls, function = iter(range(1, 1000)), getattr(owner, name)
+
+    def dying(*arguments: Any, **named: Any) -> Any:
+        if next(calls) == call:
+            raise KilledError
+        return function(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, dying)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [
+        (family_module, "write_folder", 2),  # after the first network of the family
+        (MetaStep, "__call__", 4),  # after a checkpoint, in the step behind it
+        (pipeline_module, "save_network", 3),  # in the pipeline of the network that judges
+        (pipeline_module, "cut_network", 5),  # before its last cut
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    owner: Any, name: str, call: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "toy"
+    with monkeypatch.context() as killing:
+        fail_at(killing, owner, name, call)
+        with pytest.raises(KilledError):
+            train(recipe(), folder)
+    train(recipe(), folder, resume=True)
+    assert results(folder) == results(whole)
+    expected, found = left_behind(whole), left_behind(folder)
+    assert expected.keys() == found.keys()
+    assert all(expected[file] == found[file] for file in expected if not file.endswith("README.md"))
+
+
+def test_a_family_is_the_same_from_any_number_of_workers(whole: Path, tmp_path: Path) -> None:
+    with open_runner("processes", lambda note: None) as runner:
+        apart = Family(recipe(), tmp_path / "family")
+        apart.train(runner, Steps())
+    expected = left_behind(whole / "family")
+    assert left_behind(tmp_path / "family") == expected
+
+
+def test_a_family_that_is_there_is_used(whole: Path, tmp_path: Path) -> None:
+    given = {**RECIPE["family"], "folder": str(whole / "family")}
+    evaluation = {**RECIPE["evaluation"], "targets": 0}
+    report = train(recipe(family=given, episodes=1, evaluation=evaluation), tmp_path / "alone")
+    assert isinstance(report, MetanetReport)
+    assert report.outcomes == []
+    assert not (tmp_path / "alone" / "family").exists()
+    missing = {**RECIPE["family"], "folder": str(tmp_path / "nowhere")}
+    with pytest.raises(UsageError, match="There is no network"):
+        train(recipe(family=missing), tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", ["metanet_resnet20", "metanet_llama"])
+def test_recipes_that_ship_say_what_there_is(name: str) -> None:
+    shipped = load_recipe(Path(f"configs/train/{name}.yaml"))
+    assert isinstance(shipped, MetanetRecipe)
+    assert checked(MetaTraining, shipped.learner, "learner").objective.strength > 0
+    assert shipped.policy_settings("metanet", MetanetConfig).layers > 0
+
+
+def test_stages_can_be_left_out(tmp_path: Path) -> None:
+    nothing = {"epochs": 0}
+    skipping = {"initial": 1.0, "settle": nothing, "rewrite": False, "adapt": nothing, "recover": nothing}
+    report = train(recipe(pipeline=skipping, episodes=1), tmp_path / "short")
+    assert isinstance(report, MetanetReport)
+    assert report.outcomes[0].right_after == pytest.approx(report.outcomes[1].right_after)
+    assert sorted(path.name for path in (tmp_path / "short/targets/00/with").iterdir()) == ["5-cut-2"]
+
+
+def test_the_command_trains_what_is_missing_of_a_family(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, family = tmp_path / "toy.yaml", tmp_path / "family"
+    file.write_text(yaml.safe_dump(RECIPE), encoding="utf-8")
+    shutil.copytree(whole / "family", family)
+    shutil.rmtree(family / "02")
+    assert main(["data-models", str(file), "--out", str(family)]) == 0
+    assert "train 1 networks" in capsys.readouterr().out
+    assert left_behind(family) == left_behind(whole / "family")
+    assert main(["data-models", "configs/train/prunenet.yaml", "--out", str(family)]) == 2
+    assert "learns from no family" in capsys.readouterr().err

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from prunepolicy.agents.metanet.cut_masks import kept, masks, norm_logits
+from prunepolicy.agents.metanet.data_model import DataModel
+from prunepolicy.agents.metanet.meta_step import MetaStep
+from prunepolicy.agents.metanet.objective import ObjectiveRecipe
+from prunepolicy.agents.recovery.sparsity import group_squares
+from prunepolicy.agents.recovery.task import Batch, LearningTask
+from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.cost import cost_of
+from prunepolicy.pruning.cut import finish, prepare
+from prunepolicy.pruning.gates import gates
+from prunepolicy.pruning.plan import Budget, Plan
+
+Make = Callable[..., Checkpoint]
+
+
+@dataclass(frozen=True)
+class Labels(LearningTask):
+    """Five classes of noise."""
+
+    def steps(self, size: int) -> int:
+        return 1
+
+    def batches(self, size: int, seed: int, epoch: int) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed(seed)
+        for _ in range(3):
+            images = torch.randn(size, 3, 32, 32, generator=generator)
+            yield {"pixel_values": images, "labels": torch.randint(5, (size,), generator=generator)}
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        logits: Tensor = model(batch["pixel_values"])
+        return logits
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        return functional.cross_entropy(logits, batch["labels"])
+
+    def score(self, model: nn.Module, part: str) -> float:
+        raise NotImplementedError
+
+    def inputs(self, size: int) -> Iterator[dict[str, Tensor]]:
+        raise NotImplementedError
+
+
+class Tokens(Labels):
+    """The next of random tokens."""
+
+    def batches(self, size: int, seed: int, epoch: int) -> Iterator[Batch]:
+        generator = torch.Generator().manual_seed(seed)
+        for _ in range(2):
+            yield {"input_ids": torch.randint(3, 64, (size, 6), generator=generator)}
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        logits: Tensor = model(input_ids=batch["input_ids"], use_cache=False).logits[:, :-1]
+        return logits
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        return functional.cross_entropy(logits.flatten(0, 1), batch["input_ids"][:, 1:].flatten())
+
+
+@pytest.fixture
+def network(tiny_checkpoint: Make) -> DataModel:
+    return DataModel.opened(tiny_checkpoint("cifar_resnet").folder)
+
+
+def learner(
+    network: DataModel, steps: int = 12, step: float = 0.2, **recipe: Any
+) -> tuple[Metanetwork, list[dict[str, float]]]:
+    torch.manual_seed(5)
+    metanetwork = Metanetwork(MetanetworkSettings(layers=2, hidden=8, step=step))
+    optimiser = torch.optim.Adam(metanetwork.parameters(), 1e-2)
+    meta_step, batches = MetaStep(metanetwork, ObjectiveRecipe(**recipe)), list(Labels().batches(8, 1, 0))
+    rows = []
+    for _ in range(steps):
+        optimiser.zero_grad()
+        rows.append(meta_step(network, Labels(), batches))
+        optimiser.step()
+    return metanetwork, rows
+
+
+def spread_of_norms(network: DataModel, weights: Any) -> float:
+    """How far the weak units of groups lie below the strong ones, the mean over groups."""
+    norms = [group_squares(group, weights).sqrt() for group in network.units.groups]
+    return float(torch.stack([norm.std() / norm.mean() for norm in norms]).mean())
+
+
+def test_a_beginner_leaves_the_loss_where_it_was(network: DataModel) -> None:
+    row = learner(network, steps=1)[1][0]
+    assert row["loss"] == pytest.approx(row["before"], rel=1e-6)
+    assert row["moved"] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("sparsity", ["group_norm", "cut"])
+def test_language_models_are_learned_from_too(tiny_checkpoint: Make, sparsity: Any) -> None:
+    network, task = DataModel.opened(tiny_checkpoint("llama").folder), Tokens()
+    metanetwork = Metanetwork(MetanetworkSettings(layers=2, hidden=8))
+    step = MetaStep(metanetwork, ObjectiveRecipe(sparsity=sparsity))
+    row = step(network, task, list(task.batches(4, 1, 0)))
+    assert row["loss"] == pytest.approx(row["before"], rel=1e-5)
+    assert ("cut" in row) == (sparsity == "cut")
+    assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in metanetwork.parameters())
+    last = metanetwork.edges.decoders["1"][-1].weight.grad
+    assert last is not None
+    assert bool(last.any())
+
+
+def test_the_networks_own_weights_and_statistics_stay(network: DataModel) -> None:
+    before = {name: tensor.clone() for name, tensor in network.weights.items()}
+    learner(network, steps=2)
+    for name, tensor in network.weights.items():
+        assert torch.equal(tensor, before[name]), name
+    assert not any(module.training for module in network.model.modules())
+
+
+def test_shrinking_weak_groups_spreads_their_norms(network: DataModel) -> None:
+    metanetwork, _ = learner(network, strength=3.0, distil=0.0, hold=0.0)
+    with torch.no_grad():
+        modified = metanetwork(network.graph, network.weights)
+    assert spread_of_norms(network, modified) > 1.02 * spread_of_norms(network, network.weights)
+
+
+def test_learning_to_be_cut_lowers_the_loss_of_the_cut_network(network: DataModel) -> None:
+    recipe = {"sparsity": "cut", "strength": 5.0, "keep": (0.5,), "hold": 0.0, "distil": 0.0}
+    _, rows = learner(network, steps=15, step=1.0, **recipe)
+    assert rows[-1]["cut"] < 0.985 * rows[0]["cut"]
+
+
+def test_the_radius_holds_what_would_run_away(network: DataModel) -> None:
+    free = learner(network, steps=15, distil=0.0, hold=0.0)[1][-1]
+    held = learner(network, steps=15, distil=0.0, hold=1000.0, radius=0.02)[1][-1]
+    assert held["moved"] < 0.6 * free["moved"]
+
+
+def test_the_multiplier_grows_while_the_loss_exceeds_its_tolerance(network: DataModel) -> None:
+    rows = learner(network, steps=6, strength=30.0, distil=0.0, hold=0.0, tolerance=0.0)[1]
+    for before, after in pairwise(rows):
+        rises = after["loss"] > after["before"]
+        assert (after["multiplier"] > before["multiplier"]) == rises
+
+
+def test_masks_keep_what_the_criterion_keeps_and_pass_gradients(network: DataModel) -> None:
+    leaves = {
+        name: tensor.clone().requires_grad_() if tensor.is_floating_point() else tensor
+        for name, tensor in network.weights.items()
+    }
+    logits = norm_logits(network.units, leaves)
+    keep = kept(network.units, logits, 0.5)
+    assert cost_of(network.units, keep).flops <= 0.5 * cost_of(network.units).flops
+    values = masks(logits, keep)
+    for name, units in keep.items():
+        assert len(units) >= network.units[name].floor
+        assert values[name].nonzero().flatten().tolist() == list(units)
+    sum(value.sum() for value in values.values()).backward()
+    assert any(bool(leaf.grad.any()) for leaf in leaves.values() if leaf.grad is not None)
+
+
+def test_what_is_masked_while_learning_is_what_is_cut(tiny_checkpoint: Make, tmp_path: Path) -> None:
+    widths = {"residual": [10, 10, 10], "inner": [[10], [10], [10]]}  # as many as there are classes
+    checkpoint = tiny_checkpoint("cifar_resnet", widths=widths, num_labels=10)
+    network = DataModel.opened(checkpoint.folder)
+    logits = norm_logits(network.units, network.weights)
+    keep = kept(network.units, logits, 0.5)
+    plan = Plan(keep, Budget(0.5, "flops", uniform=False), "test")
+    folder = prepare(checkpoint, plan, tmp_path / "cut")
+    finish(folder)
+    cut, images = DataModel.opened(folder), torch.randn(2, 3, 32, 32)
+    with torch.no_grad(), gates(network.model, network.units, masks(logits, keep)):
+        torch.testing.assert_close(cut.model(images), network.model(images), rtol=1e-4, atol=1e-4)
+    assert cut.weights["fc.weight"].shape[0] == 10
+    assert all(min(tensor.shape) >= 1 for tensor in cut.weights.values() if tensor.dim())

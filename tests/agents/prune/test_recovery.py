@@ -1,0 +1,80 @@
+"""`prune-with-policy` on a user's own weights and images: trained around the cut, resumed after a kill."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from prunepolicy.agents.images.networks import NetworkRecipe
+from prunepolicy.agents.images.task import ImageRecipe
+from prunepolicy.agents.prune import job
+from prunepolicy.agents.recovery.stored import save_network
+from prunepolicy.cli import prune_main
+from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    task = ImageRecipe(source="shapes").open(torch.device("cpu"))
+    save_network(NetworkRecipe(arch="resnet8", width=8).build(task, 0), tmp_path / "net")
+    return Path(shutil.copy(tmp_path / "net" / "model.safetensors", tmp_path / "mine.safetensors"))
+
+
+def command(weights: Path, out: Path, *more: str) -> list[str]:
+    budget = ["--keep", "0.48", "--of", "flops"]
+    shape = ["--arch", "resnet8", "--data", "shapes", "--epochs", "1,1", "--dtype", "float32", "--no-verify"]
+    return [str(weights), *shape, *budget, "--out", str(out), *more]
+
+
+def test_bare_weights_are_rewritten_trained_cut_and_trained(weights: Path, tmp_path: Path) -> None:
+    policy, out = Metanet(MetanetConfig(layers=1, hidden=4), "rewriter"), tmp_path / "smaller"
+    policy.save(tmp_path / "rewriter")
+    assert prune_main(command(weights, out, "--policy", str(tmp_path / "rewriter"), "--epochs", "5,5")) == 0
+    report = json.loads((out / "prune_report.json").read_text(encoding="utf-8"))
+    assert report["images"] == "shapes"
+    assert report["after"]["accuracy"] > report["before"]["accuracy"]  # the network began untrained
+    assert report["after"]["cost"]["flops"] <= 0.48 * report["before"]["cost"]["flops"]
+    assert not (tmp_path / "smaller.stages").exists()
+
+
+def test_a_killed_job_goes_on_with_its_stages(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, cut_short = tmp_path / "whole", tmp_path / "short"
+    assert prune_main(command(weights, whole, "--policy", "group_norm")) == 0
+
+    def die(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killing:
+        killing.setattr(job, "prepare", die)
+        assert prune_main(command(weights, cut_short, "--policy", "group_norm")) == 130
+    assert (tmp_path / "short.stages").is_dir()
+    capsys.readouterr()
+    assert prune_main(command(weights, cut_short, "--policy", "group_norm")) == 0
+    assert "epochs" not in capsys.readouterr().out  # both trainings were there already
+    expected, found = ((folder / "model.safetensors").read_bytes() for folder in (whole, cut_short))
+    assert expected == found
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--epochs", "1"], "two whole numbers"),
+        (["--data", "nowhere"], "no images at"),
+        (["--arch", "resnet20"], "is missing"),
+        (["--arch", "resnet7"], "Unknown convolution network"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(
+    options: list[str], sentence: str, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prune_main(command(weights, tmp_path / "out", *options)) == 2
+    assert sentence in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "out").exists()

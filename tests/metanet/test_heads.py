@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prunepolicy.metanet.graph import DECISIONS
+from prunepolicy.metanet.heads import GateHead, JudgeHead, KeepHead, unit_states
+from prunepolicy.metanet.metanetwork import Metanetwork
+from prunepolicy.metanet.weight_graph import WeightGraph
+from prunepolicy.pruning.adapters import adapters
+from prunepolicy.pruning.errors import UnsupportedModelError
+from prunepolicy.pruning.units import UnitGraph
+
+Build = Callable[..., tuple[WeightGraph, dict[str, Tensor], nn.Module]]
+HIDDEN = 6
+
+
+def units_of(family: str) -> UnitGraph:
+    adapter = adapters[family]
+    return adapter.units(adapter.tiny(), adapter.shapes(adapter.tiny()))
+
+
+def described(build: Build, family: str) -> tuple[WeightGraph, UnitGraph, Tensor]:
+    graph, _, _ = build(family)
+    return graph, units_of(family), torch.randn(graph.size, HIDDEN)
+
+
+def test_a_unit_is_read_where_its_weights_write(build: Build) -> None:
+    graph, units, _ = described(build, "llama")
+    states = torch.arange(graph.size, dtype=torch.float32)[:, None]
+    starts = {nodes.name.removeprefix("model."): nodes.start for nodes in graph.node_sets}
+    channels = unit_states(graph, units["layers.1.ffn"], states).squeeze(1)
+    middle = (starts["layers.1.mlp.gate_proj"] + starts["layers.1.mlp.up_proj"]) / 2
+    assert torch.equal(channels, middle + torch.arange(48))
+    heads = unit_states(graph, units["layers.1.kv_heads"], states).squeeze(1)
+    attention = [starts[f"layers.1.self_attn.{name}_proj"] for name in "qkv"]
+    first = [*range(attention[0], attention[0] + 16), *range(attention[1], attention[1] + 8)]
+    first += range(attention[2], attention[2] + 8)
+    assert heads[0] == pytest.approx(sum(first) / len(first))
+
+
+def test_whole_layers_have_no_channels_to_read(build: Build) -> None:
+    graph, units, states = described(build, "llama")
+    with pytest.raises(UnsupportedModelError, match="layers has no channels"):
+        unit_states(graph, units["layers"], states)
+
+
+@pytest.mark.parametrize("family", ["cifar_resnet", "llama"])
+def test_untrained_heads_leave_everything_as_it_is(build: Build, family: str) -> None:
+    graph, units, states = described(build, family)
+    groups = units.of_kind("channel", "ffn", "kv_head", "query_head")
+    priors = {group.name: torch.randn(group.size) for group in groups}
+    multipliers = GateHead(HIDDEN)(graph, groups, states)
+    scores = KeepHead(HIDDEN)(graph, groups, states, priors)
+    judged = JudgeHead(HIDDEN)(graph, groups, states)
+    for group in groups:
+        assert torch.equal(multipliers[group.name], torch.ones(group.size))
+        assert torch.equal(scores[group.name], priors[group.name])
+    assert torch.equal(judged.decisions, torch.zeros(len(groups), len(DECISIONS)))
+    assert torch.equal(judged.value, torch.zeros(1))
+
+
+def test_heads_learn_together_with_what_they_read(build: Build, learned: Callable[..., Metanetwork]) -> None:
+    graph, weights, _ = build("cifar_resnet")
+    metanetwork, head = learned(), GateHead(HIDDEN).double()
+    groups = units_of("cifar_resnet").groups
+    optimiser = torch.optim.Adam([*metanetwork.parameters(), *head.parameters()], 0.02)
+    losses: list[Any] = []
+    for _ in range(12):
+        values = head(graph, groups, metanetwork.node_states(graph, weights))
+        loss = sum((value - torch.linspace(0, 1, len(value))).square().mean() for value in values.values())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
