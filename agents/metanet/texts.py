@@ -10,16 +10,14 @@ from typing import Any
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
-from prunepolicy.agents.recovery.task import Batch, LearningTask, Part, logits_of
+from prunepolicy.agents.recovery.next_token import NextToken
+from prunepolicy.agents.recovery.task import Batch, LearningTask, Part
 from prunepolicy.agents.training.recipe import RecipePart
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.errors import UsageError
 
 BYTES = 256
-JUDGED = 64
-"""Windows per batch where nothing is learned."""
 
 
 class TextRecipe(RecipePart):
@@ -49,19 +47,26 @@ class TextRecipe(RecipePart):
             raise UsageError(f"The text {self.text} has {len(data)} bytes; 20 windows are needed at least.")
         tokens = torch.tensor(list(data))
         tenth = len(tokens) // 10
-        parts = {"validation": tokens[-2 * tenth : -tenth], "test": tokens[-tenth:]}
-        return TextTask(tokens[: -2 * tenth], parts, self.length, self.windows, device)
+        parts: dict[Part, Tensor] = {
+            "validation": windows_of(tokens[-2 * tenth : -tenth], self.length),
+            "test": windows_of(tokens[-tenth:], self.length),
+        }
+        return TextTask(parts, device, tokens[: -2 * tenth], self.length, self.windows)
 
 
 @dataclass(frozen=True)
-class TextTask(LearningTask):
-    """Predicts the next byte."""
+class TextTask(NextToken):
+    """Predicts the next byte in windows from anywhere in a text.
+
+    Attributes:
+        train: the text.
+        length: bytes of a window.
+        windows: per epoch.
+    """
 
     train: Tensor
-    judged: dict[str, Tensor]
     length: int
     windows: int
-    device: torch.device
 
     def steps(self, size: int) -> int:
         """Return the number of full batches."""
@@ -72,35 +77,18 @@ class TextTask(LearningTask):
         generator = torch.Generator().manual_seed((seed << 20) + epoch)
         for _ in range(self.steps(size)):
             starts = torch.randint(len(self.train) - self.length, (size, 1), generator=generator)
-            yield self._placed(self.train[starts + torch.arange(self.length)])
-
-    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return shape (batch, length, vocabulary)."""
-        return logits_of(model(input_ids=batch["input_ids"], use_cache=False)).float()
-
-    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return the mean log-perplexity per byte."""
-        return functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch["input_ids"][:, 1:].flatten())
-
-    def score(self, model: nn.Module, part: Part) -> float:
-        """Return the negative log-perplexity per byte."""
-        tokens, losses = self.judged[part], []
-        windows = tokens[: len(tokens) // self.length * self.length].view(-1, self.length)
-        model.eval()
-        with torch.no_grad():
-            for some in windows.split(JUDGED):
-                batch = self._placed(some)
-                losses.append(self.loss(self.logits(model, batch), batch) * len(some))
-        return -float(torch.stack(losses).sum() / len(windows))
+            yield self.placed(self.train[starts + torch.arange(self.length)])
 
     def inputs(self, size: int) -> Iterator[dict[str, Tensor]]:
         """Yield token ids of evenly spaced windows."""
         starts = torch.arange(0, len(self.train) - self.length, self.length)
         for some in starts.split(size):
-            yield dict(self._placed(self.train[some[:, None] + torch.arange(self.length)]))
+            yield dict(self.placed(self.train[some[:, None] + torch.arange(self.length)]))
 
-    def _placed(self, tokens: Tensor) -> Batch:
-        return {"input_ids": tokens.to(self.device)}
+
+def windows_of(tokens: Tensor, length: int) -> Tensor:
+    """Return a text in windows that don't overlap, shape (windows, length); what is left over goes."""
+    return tokens[: len(tokens) // length * length].view(-1, length)
 
 
 class LanguageNetworkRecipe(RecipePart):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.agents.recovery.distillation import Teacher
 from prunepolicy.agents.recovery.fit import Fit, FitRecipe
-from prunepolicy.agents.recovery.next_token import NextToken
+from prunepolicy.agents.recovery.next_token import Windows
 from prunepolicy.agents.recovery.savepoint import Savepoint
 from prunepolicy.pruning.cut import Edits, prepare
 from prunepolicy.pruning.errors import NotEnoughSpaceError, UsageError
@@ -76,7 +76,7 @@ def _train(student: nn.Module, teacher: Subject, plan: Plan, savepoint: Savepoin
     savepoint.finish()
 
 
-def task_for(subject: Subject, probe: Probe) -> NextToken:
+def task_for(subject: Subject, probe: Probe) -> Windows:
     """Return the texts: other ones than statistics were collected on, where the model writes them."""
     own = probe.source in ("self", "start")
     wanted = replace(
@@ -90,7 +90,7 @@ def task_for(subject: Subject, probe: Probe) -> NextToken:
         raise UsageError(f"{probe.source} is too short to learn from: two windows of {probe.length} tokens.")
     watched = max(1, min(JUDGED, len(windows) // 8))
     judged = windows[:watched]
-    return NextToken(windows[watched:], {"validation": judged, "test": judged}, subject.device)
+    return Windows({"validation": judged, "test": judged}, subject.device, windows[watched:])
 
 
 def learned(student: nn.Module, jobs: Sequence[Job]) -> Mapping[str, Tensor]:

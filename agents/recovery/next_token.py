@@ -11,27 +11,20 @@ from torch.nn import functional
 
 from prunepolicy.agents.recovery.task import Batch, LearningTask, Part, logits_of
 
-JUDGED = 16
+JUDGED = 32
 """Windows per batch where nothing is learned."""
 
 
 @dataclass(frozen=True)
 class NextToken(LearningTask):
-    """Windows of token ids, shape (windows, length), to learn from and to judge on."""
+    """Predicts the next token of windows; subclasses say which windows are learned.
 
-    windows: Tensor
+    Attributes:
+        judged: windows of both parts, shape (windows, length).
+    """
+
     judged: Mapping[Part, Tensor]
     device: torch.device
-
-    def steps(self, size: int) -> int:
-        """Return the number of batches, the last of which may be smaller."""
-        return -(-len(self.windows) // size)
-
-    def batches(self, size: int, seed: int, epoch: int) -> Iterator[Batch]:
-        """Yield all windows in an order of their own in every epoch."""
-        generator = torch.Generator().manual_seed((seed << 20) + epoch)
-        for chosen in torch.randperm(len(self.windows), generator=generator).split(size):
-            yield self._placed(self.windows[chosen])
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return shape (batch, length, vocabulary)."""
@@ -45,14 +38,32 @@ class NextToken(LearningTask):
     def score(self, model: nn.Module, part: Part) -> float:
         """Return the negative log-perplexity per token."""
         model.eval()
-        batches = [self._placed(some) for some in self.judged[part].split(JUDGED)]
+        batches = [self.placed(some) for some in self.judged[part].split(JUDGED)]
         losses = [self.loss(self.logits(model, batch), batch) * len(batch["input_ids"]) for batch in batches]
         return -float(torch.stack(losses).sum() / len(self.judged[part]))
+
+    def placed(self, tokens: Tensor) -> Batch:
+        """Return token ids as a batch on the task's device."""
+        return {"input_ids": tokens.to(self.device)}
+
+
+@dataclass(frozen=True)
+class Windows(NextToken):
+    """Learns every window once per epoch; shape (windows, length)."""
+
+    windows: Tensor
+
+    def steps(self, size: int) -> int:
+        """Return the number of batches, the last of which may be smaller."""
+        return -(-len(self.windows) // size)
+
+    def batches(self, size: int, seed: int, epoch: int) -> Iterator[Batch]:
+        """Yield all windows in an order of their own in every epoch."""
+        generator = torch.Generator().manual_seed((seed << 20) + epoch)
+        for chosen in torch.randperm(len(self.windows), generator=generator).split(size):
+            yield self.placed(self.windows[chosen])
 
     def inputs(self, size: int) -> Iterator[dict[str, Tensor]]:
         """Yield the windows in their own order."""
         for some in self.windows.split(size):
-            yield dict(self._placed(some))
-
-    def _placed(self, tokens: Tensor) -> Batch:
-        return {"input_ids": tokens.to(self.device)}
+            yield dict(self.placed(some))

@@ -16,6 +16,7 @@ from prunepolicy.agents.training.train import train
 from prunepolicy.cli import main, prune_main
 from prunepolicy.policy.kinds.prunenet import PruneNet, PruneNetConfig
 from prunepolicy.policy.zoo.signing import load_key, public_text
+from prunepolicy.pruning.errors import PrunePolicyError
 
 Captured = pytest.CaptureFixture[str]
 NAME = "tiny-rows.v1"
@@ -245,7 +246,13 @@ def test_a_witness_is_measured_by_whoever_has_that_model(
     )
 
 
-def test_the_models_of_what_ships_are_named_where_they_are_missing(capsys: Captured) -> None:
+def test_the_models_of_what_ships_are_named_where_they_are_missing(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> Path:
+        raise PrunePolicyError(f"{name} comes with a package that isn't installed.")
+
+    monkeypatch.setattr("prunepolicy.agents.zoo.rescore.resolve", missing)
     said = refused(capsys, "verify", "llama-graph", "--rescore", code=1)
     assert "needs one of models/gpt_neox-1m" in said
     assert "`make models` trains those" in said
