@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 RUNS = Path("runs")
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.", show_default=False)]
 RecipeFiles = Annotated[
-    list[Path], typer.Argument(metavar="RECIPE...", help="YAML recipes.", show_default=False)
+    list[Path], typer.Argument(metavar="RECIPE", help="One YAML recipe or several.", show_default=False)
 ]
 RunName = Annotated[
     Path | None,
