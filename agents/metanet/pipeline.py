@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -84,12 +84,10 @@ class Pipeline:
 
         def make() -> nn.Module:
             savepoint = Savepoint(self.folder / f"{name}.fit", f"{name} {recipe.model_dump_json()}")
-            with self.steps.step(f"{name}: {recipe.epochs} epochs", recipe.epochs) as tick:
-                model = load_network(source).to(self.task.device)
-                fit = Fit(
-                    self.task, recipe, self.seed, teacher, savepoint=savepoint, dtype=self.dtype, tick=tick
-                )
-                fit.train(model)
+            model = load_network(source).to(self.task.device)
+            fit = Fit(self.task, recipe, self.seed, teacher, savepoint=savepoint, dtype=self.dtype)
+            with self.steps.step(f"{name}: {recipe.epochs} epochs", fit.steps) as tick:
+                replace(fit, tick=tick).train(model)
             return model
 
         folder = self._stage(name, make)

@@ -78,7 +78,7 @@ class Fit:
         dtype: activations are computed in; weights stay as they are.
         watch: judge on the validation part after every epoch; else after the last only.
         after: called after every epoch with the model as it is then.
-        tick: told how many epochs are done.
+        tick: told how many steps are done, of all `steps`.
     """
 
     task: LearningTask
@@ -91,6 +91,11 @@ class Fit:
     watch: bool = False
     after: Callable[[nn.Module, Epoch], None] = field(default=lambda model, epoch: None)
     tick: Callable[[int], None] = field(default=lambda done: None)
+
+    @property
+    def steps(self) -> int:
+        """The number of steps in all."""
+        return self.recipe.epochs * self.task.steps(self.recipe.batch)
 
     def train(self, model: nn.Module) -> list[Epoch]:
         """Train `model` in place, and return what every epoch came to.
@@ -131,7 +136,6 @@ class _Training:
             self.history.append(Epoch(epoch + 1, loss, score))
             self._save()
             self.fit.after(self.model, self.history[-1])
-            self.fit.tick(1)
         self.model.eval()
         return self.history
 
@@ -149,6 +153,7 @@ class _Training:
             self._regularise(step)
             self.optimiser.step()
             total += loss.detach().cpu()
+            fit.tick(1)
         return float(total / steps)
 
     def _regularise(self, step: int) -> None:
@@ -172,7 +177,7 @@ class _Training:
         self.model.load_state_dict(_under(MODEL, tensors))
         unpack(self.optimiser, tensors)
         self.history = [_epoch_of(row) for row in data["history"]]
-        self.fit.tick(len(self.history))
+        self.fit.tick(len(self.history) * self.fit.task.steps(self.fit.recipe.batch))
 
 
 def autocast(batch: Batch, dtype: torch.dtype) -> AbstractContextManager[Any]:

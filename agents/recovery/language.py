@@ -69,10 +69,10 @@ def recovered(subject: Subject, plan: Plan, edits: Edits, target: Path, original
 def _train(student: nn.Module, teacher: Subject, plan: Plan, savepoint: Savepoint) -> None:
     probe, epochs = Probe(**plan.settings["probe"]), int(plan.settings["recover"])
     recipe, task = TRAINING.model_copy(update={"epochs": epochs}), task_for(teacher, probe)
-    with teacher.steps.step("recover: learn from the dense model's answers", epochs) as tick:
-        answers = Teacher(teacher.model, weight=1.0, temperature=1.0)
-        fit = Fit(task, recipe, probe.seed, answers, savepoint=savepoint, dtype=teacher.dtype, tick=tick)
-        fit.train(student)
+    answers = Teacher(teacher.model, weight=1.0, temperature=1.0)
+    fit = Fit(task, recipe, probe.seed, answers, savepoint=savepoint, dtype=teacher.dtype)
+    with teacher.steps.step("recover: learn from the dense model's answers", fit.steps) as tick:
+        replace(fit, tick=tick).train(student)
     savepoint.finish()
 
 
