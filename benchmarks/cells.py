@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -33,3 +34,8 @@ def four(value: float) -> str:
 def three_places(value: float) -> str:
     """Write three digits after the point."""
     return f"{value:.3f}"
+
+
+def remark(results: dict[str, Any]) -> list[str]:
+    """Return what has to be known of how results came about, as paragraphs: none where one run wrote them."""
+    return [f"{results['remark']}\n"] if "remark" in results else []

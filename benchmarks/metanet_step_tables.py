@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cells import table
+from cells import remark, table
 
 INTRODUCTION = """## A meta-step
 
@@ -15,8 +15,8 @@ its part of the seconds, where it is known apart. Gradients are compared as a sh
 published procedure's, or for our graph with those of messages and one pass back per batch.
 """
 RATIOS = """Against the published procedure, the whole step takes {time:.1f} times less CPU time and
-{memory:.1f} times less memory. With `{flags}`, gradients differ by {exact:.0e} at most, so what differs above
-is rounding.
+{memory:.1f} times less memory. With `{flags}`, gradients differ by {exact:.0e} at most, which suggests that
+what differs above is rounding.
 """
 LANGUAGE_MODEL = """### A language model in one pass
 
@@ -54,5 +54,12 @@ def metanet_step(results: dict[str, Any]) -> str:
     )
     introduction = INTRODUCTION.format(repeats=results["repeats"], **results["step"])
     return "\n".join(
-        [introduction, table(HEAD, rows), "", ratios, LANGUAGE_MODEL.format(**results["smollm2-135m"])]
+        [
+            introduction,
+            *remark(results),
+            table(HEAD, rows),
+            "",
+            ratios,
+            LANGUAGE_MODEL.format(**results["smollm2-135m"]),
+        ]
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from cells import percent, spread, table
+from cells import percent, remark, spread, table
 
 from prunepolicy.agents.prune.plots import LINES, picture
 
@@ -38,7 +38,7 @@ def metanet(results: dict[str, Any]) -> str:
     """Return the whole section."""
     rows = results["rows"]
     speedups = sorted({row["speedup"] for row in rows})
-    parts = [_introduction(results)]
+    parts = [_introduction(results), *remark(results)]
     parts += [_ranking(rows, speedup) for speedup in speedups if speedup > 1]
     return "\n".join([*parts, verdict(rows), "", "![Test accuracy by speed-up](metanet.png)", ""])
 
