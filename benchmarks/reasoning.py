@@ -34,6 +34,7 @@ from prunepolicy.pruning.plan import Budget
 
 RECIPES = Path("configs/think")
 SEEDS = (0, 1, 2)
+PARTS = ("methods", "speed", "pruned", "mixtures")
 CONTROLS = ("shuffled", "naive")
 LAST_STEP = "evaluation.every=100000"
 KEEP = 0.7
@@ -185,6 +186,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/reasoning"))
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/reasoning.json"))
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--tasks", nargs="+", default=["modular_chain", *TASKS])
     options = parser.parse_args()
     torch.set_num_threads(1)
     described = {
@@ -195,7 +198,8 @@ def main() -> None:
     results = Results(options.json, ("part", "task", "method", "seed"), described)
     workshop = Workshop(options.folder)
     for job in jobs(SEEDS[: options.seeds]):
-        if job.key not in results:
+        wanted = job.part in options.parts and job.task in options.tasks
+        if wanted and job.key not in results:
             results.add(row_for(workshop, job))
 
 
