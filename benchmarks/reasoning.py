@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -173,11 +174,13 @@ def mixture(workshop: Workshop, job: Job) -> Row:
     base = load_recipe(RECIPES / "sasr.yaml", [f"seed={job.seed}", LAST_STEP, *TASKS[job.task]])
     assert isinstance(base, ThinkRecipe)
     recipe = ThinkRecipe.model_validate({**base.model_dump(), **MIXTURES[job.method](base)})
+    began = time.process_time()
     report = workshop.learned(f"mixtures-{job.task}-{job.method.replace(' ', '-')}", recipe)
+    spent = time.process_time() - began
     rows = Path(report.folder, METRICS).read_text(encoding="utf-8").splitlines()
     drawn = [row for row in map(json.loads, rows) if "p_imitation" in row]
     shares = {name: mean(row[column] for row in drawn) for name, column in SHARES.items()}
-    return {**examined(report), "imitation": shares}
+    return {**examined(report), "imitation": shares, "cpu_seconds": round(spent, 1)}
 
 
 def main() -> None:

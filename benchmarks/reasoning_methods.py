@@ -81,10 +81,22 @@ def imitated_first(recipe: ThinkRecipe) -> dict[str, Any]:
     return {"warm_up": {**recipe.warm_up.model_dump(), "steps": half, "check": half}, "switch": _ONLY_GRPO}
 
 
+def longer(change: Change, times: int) -> Change:
+    """Return a change with more steps after the warm-up: of steps that cost less."""
+
+    def changed(recipe: ThinkRecipe) -> dict[str, Any]:
+        warm_up = recipe.warm_up.steps
+        return {**change(recipe), "episodes": warm_up + times * (recipe.episodes - warm_up)}
+
+    return changed
+
+
+_ONLY_SFT = {"name": "constant", "imitation": 1.0}
 _ONLY_GRPO = {"name": "constant", "imitation": 0.0}
 MIXTURES: dict[str, Change] = {
     "sasr": lambda _: {},
-    "sft only": switched(name="constant", imitation=1.0),
+    "sft only": switched(**_ONLY_SFT),
+    "sft only, 4 times the steps": longer(switched(**_ONLY_SFT), 4),
     "grpo only": switched(**_ONLY_GRPO),
     "sft then grpo": imitated_first,
     "constant": switched(name="constant", imitation=0.5),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from prunepolicy.agents.learned_pruning.report import TrainReport
 from prunepolicy.agents.prune.report import Facts, KeptUnits, Origin, PruneReport
@@ -79,6 +81,24 @@ def model(tiny_checkpoint: Make, byte_tokenizer: Any) -> Make:
         if reads_text:
             byte_tokenizer.save_pretrained(folder)
         return str(folder)
+
+    return make
+
+
+@pytest.fixture
+def interrupt_at(monkeypatch: pytest.MonkeyPatch) -> Make:
+    """A function that lets a method be interrupted when it is called for the so-manieth time."""
+
+    def make(owner: Any, name: str, call: int) -> None:
+        calls, function = count(1), getattr(owner, name)
+
+        def dying(*arguments: Any, **named: Any) -> Any:
+            if next(calls) == call:
+                torch.rand(7)  # whatever else has used the process's generators must not matter
+                raise KeyboardInterrupt
+            return function(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, dying)
 
     return make
 

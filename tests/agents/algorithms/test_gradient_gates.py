@@ -86,19 +86,10 @@ def test_a_learner_continues_bit_by_bit_from_its_state(checkpoint: Checkpoint, n
 
 
 def test_an_interrupted_run_resumes_to_the_same_bytes(
-    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Checkpoint, tmp_path: Path, interrupt_at: Callable[..., None]
 ) -> None:
     report = train(recipe(checkpoint), tmp_path / "whole" / "run")
-    step, count = GradientGates.step, 0
-
-    def dying(self: GradientGates) -> dict[str, float]:
-        nonlocal count
-        count += 1
-        if count == 4:
-            raise KeyboardInterrupt
-        return step(self)
-
-    monkeypatch.setattr(GradientGates, "step", dying)
+    interrupt_at(GradientGates, "step", 4)
     with pytest.raises(KeyboardInterrupt):
         train(recipe(checkpoint), tmp_path / "cut" / "run")
     train(recipe(checkpoint), tmp_path / "cut" / "run", resume=True)

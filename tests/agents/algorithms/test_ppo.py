@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
 from stable_baselines3.common.callbacks import BaseCallback
 
 from prunepolicy.agents.algorithms import LearnerState
@@ -207,10 +206,8 @@ def test_settings_that_do_not_fit_are_refused() -> None:
 
 
 @pytest.fixture
-def model(tiny_checkpoint: Make, byte_tokenizer: transformers.PreTrainedTokenizerFast) -> str:
-    checkpoint = tiny_checkpoint("llama", vocab_size=258, num_hidden_layers=2)
-    byte_tokenizer.save_pretrained(checkpoint.folder)
-    return str(checkpoint.folder)
+def model(model: Make) -> str:
+    return str(model(num_hidden_layers=2))
 
 
 def recipe(model: str, **changes: Any) -> Recipe:
@@ -231,19 +228,10 @@ def recipe(model: str, **changes: Any) -> Recipe:
 
 
 def test_an_interrupted_run_resumes_to_the_same_bytes(
-    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: str, tmp_path: Path, interrupt_at: Callable[..., None]
 ) -> None:
     train(recipe(model), tmp_path / "whole" / "run")
-    step, count = Ppo.step, 0
-
-    def dying(self: Ppo) -> dict[str, float]:
-        nonlocal count
-        count += 1
-        if count == 4:
-            raise KeyboardInterrupt
-        return step(self)
-
-    monkeypatch.setattr(Ppo, "step", dying)
+    interrupt_at(Ppo, "step", 4)
     with pytest.raises(KeyboardInterrupt):
         train(recipe(model), tmp_path / "cut" / "run")
     train(recipe(model), tmp_path / "cut" / "run", resume=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,6 @@ RECIPE: dict[str, Any] = {
     "device": "cpu",
     "dtype": "float32",
 }
-
-
-class KilledError(Exception):
-    """What a kill is to a test."""
 
 
 def recipe(**changes: Any) -> MetanetRecipe:
@@ -85,18 +82,6 @@ def test_the_whole_way_ends_with_a_report_and_a_policy(whole: Path) -> None:
     assert load_policy(str(whole)).rewrites
 
 
-def fail_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int) -> None:
-    """Let a function die when it is called for the so-manieth time, before it does anything."""
-    calls, function = iter(range(1, 1000)), getattr(owner, name)
-
-    def dying(*arguments: Any, **named: Any) -> Any:
-        if next(calls) == call:
-            raise KilledError
-        return function(*arguments, **named)
-
-    monkeypatch.setattr(owner, name, dying)
-
-
 @pytest.mark.parametrize(
     ("owner", "name", "call"),
     [
@@ -107,13 +92,12 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int) -
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_bytes(
-    owner: Any, name: str, call: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    owner: Any, name: str, call: int, whole: Path, tmp_path: Path, interrupt_at: Callable[..., None]
 ) -> None:
     folder = tmp_path / "toy"
-    with monkeypatch.context() as killing:
-        fail_at(killing, owner, name, call)
-        with pytest.raises(KilledError):
-            train(recipe(), folder)
+    interrupt_at(owner, name, call)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(), folder)
     train(recipe(), folder, resume=True)
     assert results(folder) == results(whole)
     expected, found = left_behind(whole), left_behind(folder)

@@ -45,20 +45,10 @@ def content(folder: Path) -> dict[str, bytes]:
     ],
 )
 def test_an_interrupted_run_resumes_to_the_same_bytes(
-    recipe: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int, changes: dict[str, object]
+    recipe: Make, tmp_path: Path, interrupt_at: Callable[..., None], dies_at: int, changes: dict[str, object]
 ) -> None:
     train(recipe(**changes), tmp_path / "whole" / "run")
-    step, count = Grpo.step, 0
-
-    def dying(self: Grpo) -> dict[str, float]:
-        nonlocal count
-        count += 1
-        if count == dies_at:
-            torch.rand(7)  # whatever else has used the process's generators must not matter
-            raise KeyboardInterrupt
-        return step(self)
-
-    monkeypatch.setattr(Grpo, "step", dying)
+    interrupt_at(Grpo, "step", dies_at)
     with pytest.raises(KeyboardInterrupt):
         train(recipe(**changes), tmp_path / "cut" / "run")
     torch.rand(3)

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 
 from prunepolicy.agents.algorithms.reinforce import Reinforce
 from prunepolicy.agents.learned_pruning.policy_card import read_card
@@ -31,10 +30,8 @@ COMPARED = ("best/policy.json", "best/weights.safetensors", "last/weights.safete
 
 
 @pytest.fixture
-def model(tiny_checkpoint: Make, byte_tokenizer: transformers.PreTrainedTokenizerFast) -> str:
-    checkpoint = tiny_checkpoint("llama", vocab_size=258, num_hidden_layers=2)
-    byte_tokenizer.save_pretrained(checkpoint.folder)
-    return str(checkpoint.folder)
+def model(model: Make) -> str:
+    return str(model(num_hidden_layers=2))
 
 
 def recipe(model: str, **changes: Any) -> Recipe:
@@ -111,20 +108,10 @@ def test_equal_seeds_give_equal_bytes_and_others_do_not(model: str, tmp_path: Pa
 
 @pytest.mark.parametrize("dies_at", [1, 3, 4, 6])
 def test_an_interrupted_run_resumes_to_the_same_bytes(
-    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int
+    model: str, tmp_path: Path, interrupt_at: Callable[..., None], dies_at: int
 ) -> None:
     train(recipe(model), tmp_path / "whole" / "run")
-    step, count = Reinforce.step, 0
-
-    def dying(self: Reinforce) -> dict[str, float]:
-        nonlocal count
-        count += 1
-        if count == dies_at:
-            torch.rand(7)  # whatever else has used the process's generators must not matter
-            raise KeyboardInterrupt
-        return step(self)
-
-    monkeypatch.setattr(Reinforce, "step", dying)
+    interrupt_at(Reinforce, "step", dies_at)
     with pytest.raises(KeyboardInterrupt):
         train(recipe(model), tmp_path / "cut" / "run")
     torch.rand(3)
