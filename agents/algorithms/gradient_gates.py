@@ -34,7 +34,8 @@ class GradientGatesConfig(RecipePart):
     """Settings of the learner.
 
     Attributes:
-        texts: sequences that the dense model writes to learn on.
+        text: what to learn on: `self`, which the dense model writes, or the path of a text file.
+        texts: sequences of it.
         length: tokens of each.
         batch: texts per step.
         spread: standard deviation of the scores at the start; more makes the start harder to leave.
@@ -43,6 +44,7 @@ class GradientGatesConfig(RecipePart):
         average: weight of the past in the running mean of scores that the policy gets; 0 gives it the last.
     """
 
+    text: str = "self"
     texts: int = Field(default=384, ge=1)
     length: int = Field(default=128, ge=2)
     batch: int = Field(default=4, ge=1)
@@ -170,10 +172,10 @@ def straight_through(logits: Tensor, kept: Sequence[int], temperature: float) ->
 
 
 def _texts(subject: Subject, config: GradientGatesConfig, seed: int) -> Tensor:
-    """Return what the dense model writes, shape (texts, length)."""
+    """Return what to learn on, shape (texts, length)."""
     if subject.checkpoint.adapter.task != "causal":
         raise UsageError(f"{subject.name} doesn't write text, so its gates can't be learned from any.")
-    return subject.probe(Probe("self", config.texts, config.length, seed))["input_ids"].cpu()
+    return subject.probe(Probe(config.text, config.texts, config.length, seed))["input_ids"].cpu()
 
 
 algorithms.add("gradient_gates", GradientGates)

@@ -23,10 +23,13 @@ class LengthAware(OutcomeTerm):
     Attributes:
         correct: a.
         wrong: b.
+        solved: least accuracy of a prompt's answers at which their lengths count. Published: 0; above it
+            nobody is paid for leaving out what right answers need.
     """
 
     correct: float = Field(default=0.05, ge=0, le=1)
     wrong: float = Field(default=0.05, ge=0, le=1)
+    solved: float = Field(default=0.0, ge=0, le=1)
 
     def pay(self, rollouts: Rollouts) -> Rewards:
         """Return what every rollout gains or loses."""
@@ -35,7 +38,8 @@ class LengthAware(OutcomeTerm):
         spread = np.maximum(group_std(lengths, parts), SMALLEST_STD)
         y = (lengths - group_mean(lengths, parts)) / spread
         paid = np.where(rollouts.correct, np.exp(-self.correct * y) - 1, 1 - np.exp(-self.wrong * y))
-        return np.where(group_size(parts) > 1, paid, 0.0)
+        counts = (group_size(parts) > 1) & (group_mean(rollouts.correct, rollouts.group) >= self.solved)
+        return np.where(counts, paid, 0.0)
 
 
 terms.add("length_aware", LengthAware)

@@ -16,7 +16,7 @@ from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.agents.training.train import train
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.stats import Stats
 
@@ -135,3 +135,13 @@ def test_more_than_one_network_is_refused(checkpoint: Checkpoint) -> None:
         learner(checkpoint, held_out=["another"])
     with pytest.raises(UsageError, match="of the kind gates"):
         learner(checkpoint, policy={"kind": "prunenet"})
+
+
+def test_gates_learn_on_the_users_text_where_one_is_named(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text("0123456789ab" * 20, encoding="utf-8")
+    agent = learner(checkpoint, learner={"text": str(file), "texts": 16, "length": 12})
+    assert agent.tokens.shape == (16, 12)
+    assert (agent.tokens == agent.tokens[0]).all()
+    with pytest.raises(PrunePolicyError, match=r"gone\.txt"):
+        learner(checkpoint, learner={"text": str(tmp_path / "gone.txt"), "length": 12})

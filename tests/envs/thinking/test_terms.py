@@ -132,6 +132,14 @@ def test_length_is_standardised_among_the_right_and_among_the_wrong() -> None:
     assert paid("length_aware", same) == [0, 0, 0]
 
 
+def test_lengths_count_only_where_prompts_are_solved_often_enough() -> None:
+    right = [True, True, True, True, True, False]
+    table = rollouts([THINK] * 6, right, [10, 20, 30, 10, 20, 30], group=[0, 0, 0, 1, 1, 1])
+    for solved, counts in ((0.5, 5), (2 / 3, 5), (0.7, 3), (1.0, 3)):
+        gained = paid("length_aware", table, solved=solved)
+        assert [value != 0 for value in gained] == [True, False, True] + [counts == 5] * 2 + [False]
+
+
 def test_ternary_pays_more_for_abstaining_than_for_an_error() -> None:
     table = rollouts([THINK, ABSTAIN, ANSWER], [True, False, False])
     assert paid("ternary", table) == [1, 0, -1]
