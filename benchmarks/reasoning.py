@@ -137,11 +137,12 @@ def jobs(seeds: tuple[int, ...]) -> Iterator[Job]:
     yield from (Job("methods", "autothink", seed) for seed in seeds)
     yield Job("speed", "against TRL", seeds[0])
     yield from (Job("methods", "autothink_longer", seed) for seed in seeds)
+    yield from (Job("methods", "autothink_solved", seed) for seed in seeds)
     yield from (Job("methods", name, seed) for seed in seeds for name in CONTROLS)
-    yield from (Job("pruned", "autothink", seed) for seed in seeds)
     first, *others = TASKS
     yield from (Job("mixtures", name, seed, first) for seed in seeds for name in MIXTURES)
     yield from (Job("methods", name, seed) for seed in seeds for name in METHODS)
+    yield from (Job("pruned", "autothink", seed) for seed in seeds)
     yield from (Job("mixtures", name, seed, task) for task in others for seed in seeds for name in MIXTURES)
 
 

@@ -42,6 +42,12 @@ PRUNES: tuple[Terms, ...] = tuple([{"name": "think_prune", "limit": limit}] for 
 METHODS = {
     "autothink": Method(AUTOTHINK),
     "autothink_longer": Method(AUTOTHINK, more=50),
+    # Chosen on a start that no row is about: lengths count where all answers are right, and advantages are
+    # divided by the batch's deviation, so that a little brevity doesn't weigh as much as being right.
+    "autothink_solved": Method(
+        (*AUTOTHINK[:2], [NAIVE, {**LENGTH, "correct": 0.2, "wrong": 0.0, "solved": 1.0}]),
+        {"objective": {"mode_weight": 0.5, "kl": 0.002, "advantage": "batch"}},
+    ),
     "naive": Method(([NAIVE],)),
     "shuffled": Method(AUTOTHINK, {"shuffle": True}),
     "brevity": Method(([NAIVE, {**LENGTH, "wrong": 0.0}],)),

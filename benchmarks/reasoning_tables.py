@@ -13,6 +13,7 @@ PROMPTS = {"always": "always think", "never": "never think", "auto": "ellipsis p
 NAMES = {
     "autothink": "AutoThink, three stages",
     "autothink_longer": "the same, 50 more steps of the third",
+    "autothink_solved": "the same stages, lengths where all is right, batch-scaled",
     "naive": "naive reward",
     "shuffled": "control: AutoThink, outcomes dealt at random",
     "brevity": "naive reward and brevity",
