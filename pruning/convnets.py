@@ -102,9 +102,9 @@ class CifarVgg(nn.Module):
             for width in (next(widths) for _ in range(depth)):
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
                 channels = width
-            layers.append(nn.MaxPool2d(2))
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))  # small images end with one pixel, not with none
         self.features = nn.Sequential(*layers)
-        side = config["image_size"] // VGG_SHRINKS
+        side = -(-config["image_size"] // VGG_SHRINKS)
         self.classifier = nn.Linear(channels * side**2, config["num_labels"])
 
     def forward(self, pixel_values: Tensor) -> Tensor:

@@ -76,6 +76,11 @@ def test_a_copy_of_the_file_loads_without_this_package(tmp_path: Path) -> None:
     assert ours == "False"
 
 
+def test_vgg_sees_images_whose_side_no_pooling_halves() -> None:
+    small = convnets.build({"arch": "vgg11", "widths": {"features": [4] * 8}, "image_size": 14}).eval()
+    assert logits(small, 14).shape == (2, 10)
+
+
 def test_images_too_small_for_the_convolutions_are_named() -> None:
     with pytest.raises(ValueError, match="larger images than 28 pixels"):
         convnets.build({"arch": "cnn6", "image_size": 28})
