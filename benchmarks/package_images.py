@@ -41,20 +41,25 @@ def record(example: dict[str, Any]) -> bytes:
     return bytes([label]) + pixels.transpose(2, 0, 1).tobytes()
 
 
-def main() -> None:
+def write_records(file: Path, folder: Path) -> None:
     """Read the archive as a stream and write the file."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("archive", type=Path)
-    parser.add_argument("folder", type=Path)
-    arguments = parser.parse_args()
-    with tarfile.open(arguments.archive, "r|gz") as archive:
+    with tarfile.open(file, "r|gz") as archive:
         for member in archive:
             if member.name.endswith(TASK):
                 content = archive.extractfile(member)
                 assert content is not None
-                write_bytes(arguments.folder / "test_batch.bin", records(json.load(content)))
+                write_bytes(folder / "test_batch.bin", records(json.load(content)))
                 return
-    raise SystemExit(f"{arguments.archive} holds no {TASK}")
+    raise SystemExit(f"{file} holds no {TASK}")
+
+
+def main() -> None:
+    """Convert what the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("folder", type=Path)
+    arguments = parser.parse_args()
+    write_records(arguments.archive, arguments.folder)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from metanet_step_tables import metanet_step
 from metanet_tables import metanet, metanet_transfer, plot_metanet
 from policy_figure import plot_policies
 from policy_tables import Comparison, policies
+from pretrained_tables import metanet_smoke, pretrained_networks
 from quality_tables import plot_quality, quality, write_readme
 from reasoning_tables import reasoning
 from speed_tables import latency, startup, streaming
@@ -39,6 +40,8 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "success_rate_control": success_rate_control,
     "metanet": metanet,
     "metanet_transfer": metanet_transfer,
+    "metanet_smoke": metanet_smoke,
+    "pretrained_networks": pretrained_networks,
     "metanet_step": metanet_step,
     "cluster": cluster,
 }

@@ -62,7 +62,10 @@ Text = Annotated[
 ]
 Arch = Annotated[
     str | None,
-    typer.Option("--arch", help="MODEL is a bare .safetensors file of this network: resnet20, vgg19, ..."),
+    typer.Option(
+        "--arch",
+        help="MODEL is a bare .safetensors file of this network: resnet20, vgg19, efficientnet-lite0, ...",
+    ),
 ]
 Data = Annotated[
     str | None,

@@ -8,9 +8,9 @@ import os
 import shutil
 from pathlib import Path
 
-from prunepolicy.pruning import convnets
 from prunepolicy.pruning.atomic import PARTIAL, as_sentence, sync_folder
 from prunepolicy.pruning.checkpoint import CONFIG, WEIGHTS
+from prunepolicy.pruning.convnet_shapes import config_for
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.machine import cache_folder
 from prunepolicy.pruning.safetensors_file import read_header
@@ -20,7 +20,7 @@ def described(file: Path, arch: str, cache: Path | None = None) -> Path:
     """Return a folder that holds the weights of `file` and the configuration that their shapes imply.
 
     Args:
-        arch: such as `resnet20` or `vgg19`.
+        arch: such as `resnet20`, `vgg19` or `efficientnet-lite0`.
         cache: where such folders are kept; by default the user's cache folder.
 
     Raises:
@@ -29,7 +29,7 @@ def described(file: Path, arch: str, cache: Path | None = None) -> Path:
     """
     shapes = {entry.name: entry.shape for entry in read_header(file)}
     try:
-        config = convnets.config_for(arch, shapes)
+        config = config_for(arch, shapes)
     except (ValueError, IndexError) as error:
         raise UsageError(f"{file} with --arch {arch}: {error}") from error
     target = (cache or cache_folder() / "models") / f"{file.stem}-{_content_hash(file, arch)}"

@@ -1,4 +1,4 @@
-"""ResNet and VGG for small images in plain torch, with any number of channels in any layer.
+"""Convolution networks in plain torch, with any number of channels in any layer.
 
 The file stands alone: a pruned network carries a copy of it, and then loads without anything else
 of this project.
@@ -10,16 +10,14 @@ of this project.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 Config = dict[str, Any]
-Shapes = Mapping[str, tuple[int, ...]]
 Widths = dict[str, Any]
 
 STAGES = 3
@@ -31,6 +29,13 @@ VGG_STAGES = {
 }
 VGG_CHANNELS = (64, 128, 256, 512, 512)
 VGG_SHRINKS = 2 ** len(VGG_CHANNELS)
+CNN = "cnn6"
+LITE = "efficientnet-lite0"
+LITE_STAGES = ((3, 1, 1), (3, 2, 2), (5, 2, 2), (3, 2, 3), (5, 1, 3), (5, 2, 4), (3, 1, 1))
+"""Kernel, stride and number of blocks of every stage."""
+LITE_EXPANDS = 6
+KERAS_EPSILON = 1e-3
+"""Of the norms of networks that were trained with Keras or TensorFlow."""
 
 
 class BasicBlock(nn.Module):
@@ -97,9 +102,9 @@ class CifarVgg(nn.Module):
             for width in (next(widths) for _ in range(depth)):
                 layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
                 channels = width
-            layers.append(nn.MaxPool2d(2))
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))  # small images end with one pixel, not with none
         self.features = nn.Sequential(*layers)
-        side = config["image_size"] // VGG_SHRINKS
+        side = -(-config["image_size"] // VGG_SHRINKS)
         self.classifier = nn.Linear(channels * side**2, config["num_labels"])
 
     def forward(self, pixel_values: Tensor) -> Tensor:
@@ -108,14 +113,131 @@ class CifarVgg(nn.Module):
         return logits
 
 
+class CifarCnn(nn.Module):
+    """Three pairs of unpadded 3x3 convolutions, norms after the activations, and three linear layers.
+
+    Weights: the package cifar-10-model. Its last activation is left out, which only hides the order of
+    negative logits.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(**config)
+        layers: list[nn.Module] = []
+        channels, side = config["num_channels"], config["image_size"]
+        for place, width in enumerate(config["widths"]["features"]):
+            if place in (2, 4):
+                layers.append(nn.MaxPool2d(2))
+                side //= 2
+            layers += [nn.Conv2d(channels, width, 3), nn.ReLU(), nn.BatchNorm2d(width, KERAS_EPSILON)]
+            channels, side = width, side - 2
+        if side < 1:
+            raise ValueError(f"{CNN} needs larger images than {config['image_size']} pixels: 32 or more.")
+        first, second = config["widths"]["hidden"]
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(
+            *(nn.Linear(channels * side**2, first), nn.ReLU(), nn.Dropout(0.2)),
+            *(nn.Linear(first, second), nn.ReLU(), nn.Dropout(0.2)),
+            nn.Linear(second, config["num_labels"]),
+        )
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Map images, shape (batch, channels, height, width), to logits, shape (batch, labels)."""
+        logits: Tensor = self.classifier(self.features(pixel_values).flatten(1))
+        return logits
+
+
+class SameConv(nn.Conv2d):
+    """A convolution padded as TensorFlow does it: at the far edges, where the stride leaves a choice."""
+
+    def __init__(self, before: int, after: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(before, after, kernel, stride, groups=groups, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map (batch, before, height, width) to (batch, after, height / stride, width / stride)."""
+        edges = []
+        for side in (hidden.shape[3], hidden.shape[2]):
+            missing = max(0, (-(-side // self.stride[0]) - 1) * self.stride[0] + self.kernel_size[0] - side)
+            edges += [missing // 2, missing - missing // 2]
+        return super().forward(functional.pad(hidden, edges) if any(edges) else hidden)
+
+
+class InvertedBlock(nn.Module):
+    """Expand by a 1x1 convolution, filter every channel by itself, project; a shortcut between equals."""
+
+    def __init__(
+        self, before: int, inner: int | None, after: int, kernel: int, stride: int, adds: bool
+    ) -> None:
+        super().__init__()
+        self.adds, self.expands, width = adds, inner is not None, inner or before
+        if self.expands:
+            self._expand_conv = SameConv(before, width, 1)
+            self._bn0 = nn.BatchNorm2d(width, KERAS_EPSILON)
+        self._depthwise_conv = SameConv(width, width, kernel, stride, groups=width)
+        self._bn1 = nn.BatchNorm2d(width, KERAS_EPSILON)
+        self._project_conv = SameConv(width, after, 1)
+        self._bn2 = nn.BatchNorm2d(after, KERAS_EPSILON)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map (batch, before, height, width) to (batch, after, height / stride, width / stride)."""
+        inner = functional.relu6(self._bn0(self._expand_conv(hidden))) if self.expands else hidden
+        inner = functional.relu6(self._bn1(self._depthwise_conv(inner)))
+        output: Tensor = self._bn2(self._project_conv(inner))
+        return output + hidden if self.adds else output
+
+
+class EfficientNetLite(nn.Module):
+    """EfficientNet-Lite0 (Tan and Le, 2019, without squeeze-and-excitation and with ReLU6).
+
+    Tensors are named as in the package efficientnet-lite-pytorch, so that its weights load as they are.
+    Dropout and stochastic depth are left out.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(**config)
+        widths = config["widths"]
+        channels, blocks = widths["stem"], []
+        self._conv_stem = SameConv(config["num_channels"], channels, 3, 2)
+        self._bn0 = nn.BatchNorm2d(channels, KERAS_EPSILON)
+        for (kernel, stride, _), after, inner in zip(
+            LITE_STAGES, widths["residual"], widths["inner"], strict=True
+        ):
+            for place, width in enumerate(inner):
+                again = place > 0
+                blocks.append(InvertedBlock(channels, width, after, kernel, 1 if again else stride, again))
+                channels = after
+        self._blocks = nn.ModuleList(blocks)
+        self._conv_head = SameConv(channels, widths["head"], 1)
+        self._bn1 = nn.BatchNorm2d(widths["head"], KERAS_EPSILON)
+        self._fc = nn.Linear(widths["head"], config["num_labels"])
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Map images, shape (batch, channels, height, width), to logits, shape (batch, labels)."""
+        hidden = functional.relu6(self._bn0(self._conv_stem(pixel_values)))
+        for block in self._blocks:
+            hidden = block(hidden)
+        hidden = functional.relu6(self._bn1(self._conv_head(hidden)))
+        logits: Tensor = self._fc(hidden.mean((2, 3)))
+        return logits
+
+
+NETWORKS: dict[str, type[nn.Module]] = {
+    "cifar_resnet": CifarResNet,
+    "cifar_vgg": CifarVgg,
+    "cifar_cnn": CifarCnn,
+    "efficientnet_lite": EfficientNetLite,
+}
+"""By `model_type`."""
+
+
 def build(config: Config) -> nn.Module:
     """Return the network that `config` describes, with random weights.
 
     `arch` alone is enough; what else is missing has the published value.
     """
-    arch = config["arch"]
-    whole = _described(arch, standard_widths(arch)) | config
-    model = CifarVgg(whole) if arch in VGG_STAGES else CifarResNet(whole)
+    whole = described(config["arch"]) | config
+    model = NETWORKS[whole["model_type"]](whole)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -144,16 +266,29 @@ def save(model: nn.Module, folder: str | Path) -> None:
     )
 
 
-def config_for(arch: str, shapes: Shapes) -> Config:
-    """Return the configuration of weights that come without one, read from their shapes.
+def described(arch: str, widths: Widths | None = None) -> Config:
+    """Return the configuration of `arch`: published, or of other widths.
 
     Raises:
-        ValueError: when the weights are not those of `arch`.
+        ValueError: when `arch` names no such network.
     """
-    try:
-        return _vgg_config(arch, shapes) if arch in VGG_STAGES else _resnet_config(arch, shapes)
-    except KeyError as error:
-        raise ValueError(f"The weights are not those of {arch}: {error} is missing.") from error
+    kind = family_of(arch)
+    return {
+        "model_type": kind,
+        "architectures": [NETWORKS[kind].__name__],
+        "arch": arch,
+        "widths": widths or standard_widths(arch),
+        "num_labels": 1000 if arch == LITE else 10,
+        "num_channels": 3,
+        "image_size": 224 if arch == LITE else 32,
+    }
+
+
+def family_of(arch: str) -> str:
+    """Return the `model_type` of `arch`."""
+    if arch in VGG_STAGES:
+        return "cifar_vgg"
+    return {CNN: "cifar_cnn", LITE: "efficientnet_lite"}.get(arch, "cifar_resnet")
 
 
 def standard_widths(arch: str) -> Widths:
@@ -161,6 +296,17 @@ def standard_widths(arch: str) -> Widths:
     if arch in VGG_STAGES:
         pairs = zip(VGG_STAGES[arch], VGG_CHANNELS, strict=True)
         return {"features": [width for depth, width in pairs for _ in range(depth)]}
+    if arch == CNN:
+        return {"features": [64, 64, 128, 128, 64, 64], "hidden": [1024, 512]}
+    if arch == LITE:
+        residual = [16, 24, 40, 80, 112, 192, 320]
+        before = [32, *residual]
+        inner: list[list[int | None]] = [
+            [LITE_EXPANDS * width for width in (before[stage], *[residual[stage]] * (blocks - 1))]
+            for stage, (_, _, blocks) in enumerate(LITE_STAGES)
+        ]
+        inner[0] = [None]  # nothing is expanded before the first filter
+        return {"stem": 32, "residual": residual, "inner": inner, "head": 1280}
     residual = [16, 32, 64]
     return {"residual": residual, "inner": [[width] * resnet_blocks(arch) for width in residual]}
 
@@ -173,43 +319,6 @@ def resnet_blocks(arch: str) -> int:
     """
     depth = arch.removeprefix("resnet")
     if not (arch.startswith("resnet") and depth.isdigit() and int(depth) > 2 and int(depth) % 6 == 2):
-        known = ", ".join(["resnet20, resnet32, resnet56 (any depth 6n + 2)", *VGG_STAGES])
+        known = ", ".join(["resnet20, resnet32, resnet56 (any depth 6n + 2)", *VGG_STAGES, CNN, LITE])
         raise ValueError(f"Unknown convolution network {arch!r}. Known: {known}.")
     return (int(depth) - 2) // 6
-
-
-def _resnet_config(arch: str, shapes: Shapes) -> Config:
-    blocks = range(resnet_blocks(arch))
-    stages = [f"layer{stage + 1}" for stage in range(STAGES)]
-    widths = {
-        "residual": [shapes[f"{stage}.0.conv2.weight"][0] for stage in stages],
-        "inner": [[shapes[f"{stage}.{block}.conv1.weight"][0] for block in blocks] for stage in stages],
-    }
-    sizes = {"num_labels": shapes["fc.weight"][0], "num_channels": shapes["conv1.weight"][1]}
-    return _described(arch, widths) | sizes
-
-
-def _vgg_config(arch: str, shapes: Shapes) -> Config:
-    widths, index = [], 0
-    for depth in VGG_STAGES[arch]:
-        widths += [shapes[f"features.{index + 3 * layer}.weight"][0] for layer in range(depth)]
-        index += 3 * depth + 1  # convolution, norm and activation each, then one pooling
-    labels, inputs = shapes["classifier.weight"]
-    return _described(arch, {"features": widths}) | {
-        "num_labels": labels,
-        "num_channels": shapes["features.0.weight"][1],
-        "image_size": VGG_SHRINKS * math.isqrt(inputs // widths[-1]),
-    }
-
-
-def _described(arch: str, widths: Widths) -> Config:
-    is_vgg = arch in VGG_STAGES
-    return {
-        "model_type": "cifar_vgg" if is_vgg else "cifar_resnet",
-        "architectures": ["CifarVgg" if is_vgg else "CifarResNet"],
-        "arch": arch,
-        "widths": widths,
-        "num_labels": 10,
-        "num_channels": 3,
-        "image_size": 32,
-    }

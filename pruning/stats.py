@@ -73,7 +73,7 @@ def weight_stats(checkpoint: Checkpoint, groups: Iterable[UnitGroup]) -> Stats:
         for group, unit in owners:
             owned = [weights.sum(), weights.square().sum(), weights.max()]
             norms.add(group.name, unit, owned, is_weight(tensor))
-    normed = [g for g in map(graph.__getitem__, chosen) if g.kind == "channel" and g.gate is not None]
+    normed = [g for g in map(graph.__getitem__, chosen) if g.kind == "channel" and is_normed(g)]
     scales = {group.name: norm_scale(checkpoint, group) for group in normed}
     return Stats({**norms.values(), "norm_scale": scales})
 
@@ -117,6 +117,11 @@ def _summed(weights: Tensor) -> tuple[tuple[Tensor, str], ...]:
     return (weights, "sum"), (weights.square(), "sum"), (weights, "max")
 
 
+def is_normed(group: UnitGroup) -> bool:
+    """Return whether norms write the group's units; a linear layer's own outputs have none."""
+    return group.gate is not None and group.gate.how == "output"
+
+
 def norm_scale(checkpoint: Checkpoint, group: UnitGroup) -> Tensor:
     """Return the mean absolute factor of the batch norms that write each channel of `group`."""
     assert group.gate is not None
@@ -134,18 +139,25 @@ def per_unit(weights: Tensor, group: UnitGroup, part: Slice, reduce: str) -> Ten
     return owned.amax((0, 2)) if reduce == "max" else owned.sum((0, 2))
 
 
-def group_costs(graph: UnitGraph, group: UnitGroup) -> int:
-    """Return the number of parameters that one unit of `group` owns in the whole network."""
+def group_costs(graph: UnitGraph, group: UnitGroup, of: str = "params") -> float:
+    """Return what one unit of `group` owns in the whole network: parameters, or operations for `flops`."""
     if group.prefix:
         owned = [name for name in graph.tensors if name.startswith(f"{group.prefix}0.")]
-        return sum(_entries(graph, name) for name in owned)
-    total = 0
+        return sum(_entries(graph, name) * _price(graph, name, of) for name in owned)
+    total = 0.0
     for part in group.slices:
-        spec = graph.tensors[part.tensor]
-        if spec.is_parameter:
-            total += _entries(graph, part.tensor) // spec.shape[part.axis] * part.width * part.blocks
+        along = graph.tensors[part.tensor].shape[part.axis]
+        owned_entries = _entries(graph, part.tensor) // along * part.width * part.blocks
+        total += owned_entries * _price(graph, part.tensor, of)
     return total
 
 
 def _entries(graph: UnitGraph, tensor: str) -> int:
     return int(torch.Size(graph.tensors[tensor].shape).numel())
+
+
+def _price(graph: UnitGraph, tensor: str, of: str) -> float:
+    spec = graph.tensors[tensor]
+    if of != "flops":
+        return float(spec.is_parameter)
+    return spec.flops / (graph[spec.average_over].size if spec.average_over else 1)

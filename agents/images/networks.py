@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ class NetworkRecipe(RecipePart):
     """An architecture and its size.
 
     Attributes:
-        arch: `resnet20` and its kin, `vgg19` and its kin, or `vit`.
+        arch: `resnet20` and its kin, `vgg19` and its kin, `cnn6`, `efficientnet-lite0`, or `vit`.
         width: channels of the first stage, or the hidden size of a `vit`; what follows keeps its proportions.
     """
 
@@ -40,32 +41,38 @@ class NetworkRecipe(RecipePart):
         """
         if not isinstance(task, ImageTask):
             raise UsageError(f"{self.arch} sees images; a recipe with texts takes a language model.")
-        try:
-            config = self.config(task.images)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return adapter_for(config).build(config)
+            try:
+                config = self.config(task.images)
+                return adapter_for(config).build(config)
+            except ValueError as error:
+                raise UsageError(str(error)) from error
 
     def config(self, images: ImageSet) -> dict[str, Any]:
         """Return the configuration for images of this size and number of classes."""
         seen = {"num_channels": images.channels, "image_size": images.side}
         if self.arch == VIT:
             return _vit(self.width) | seen | {"id2label": {str(k): str(k) for k in range(images.classes)}}
-        widths = _scaled(convnets.standard_widths(self.arch), self.width, self.arch)
-        kind = "cifar_vgg" if self.arch in convnets.VGG_STAGES else "cifar_resnet"
-        return {"model_type": kind, "arch": self.arch, "widths": widths, "num_labels": images.classes} | seen
+        widths = convnets.standard_widths(self.arch)
+        scaled = _scaled(widths, Fraction(self.width, _first(widths)))
+        return convnets.described(self.arch, scaled) | {"num_labels": images.classes} | seen
 
 
-def _scaled(widths: Any, width: int, arch: str) -> Any:
+def _first(widths: Any) -> int:
+    """Return the width of the first convolution."""
+    while not isinstance(widths, int):
+        widths = next(iter(widths.values() if isinstance(widths, dict) else widths))
+    return widths
+
+
+def _scaled(widths: Any, share: Fraction) -> Any:
     """Return published widths in proportion to another first one."""
     if isinstance(widths, dict):
-        return {name: _scaled(inside, width, arch) for name, inside in widths.items()}
+        return {name: _scaled(inside, share) for name, inside in widths.items()}
     if isinstance(widths, list):
-        return [_scaled(inside, width, arch) for inside in widths]
-    first = convnets.VGG_CHANNELS[0] if arch in convnets.VGG_STAGES else PUBLISHED
-    return max(1, widths * width // first)
+        return [_scaled(inside, share) for inside in widths]
+    return None if widths is None else max(1, int(widths * share))
 
 
 def _vit(width: int) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self, cast
 
 from prunepolicy.agents.algorithms import Assignment, Learner, SteppedLearner
 from prunepolicy.agents.cluster import Runner
+from prunepolicy.agents.learned_pruning.carded_course import CardedCourse
 from prunepolicy.agents.learned_pruning.judge import Judge, Scores, mean, place_of
 from prunepolicy.agents.learned_pruning.kept import KEPT, MOVED, KeptWatch, history
 from prunepolicy.agents.learned_pruning.learning_plots import KeptHistory, plot_kept, plot_learning
@@ -18,8 +18,8 @@ from prunepolicy.agents.learned_pruning.seeds_report import SeedsReport
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.prune.subject import Subject
-from prunepolicy.agents.training.course import Course, Judgement
-from prunepolicy.agents.training.recipe import Recipe, RunRecipe
+from prunepolicy.agents.training.course import Judgement
+from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
 from prunepolicy.agents.training.train import SCORE
 from prunepolicy.policy.load import load_policy, load_policy_folder
@@ -31,10 +31,11 @@ KEPT_PICTURE = "kept.png"
 
 
 @dataclass
-class PruningCourse(Course):
+class PruningCourse(CardedCourse):
     """Learns a policy, and judges it by what pruned models still predict."""
 
     report_type: ClassVar[type[TrainReport]] = TrainReport
+    seeds_report_type: ClassVar[type[SeedsReport[TrainReport]]] = SeedsReport
     run_folder: RunFolder
     recipe: Recipe
     learner: Learner
@@ -97,15 +98,6 @@ class PruningCourse(Course):
         )
         report.save(self.run_folder.path)
         write_policy_card(report.card, self.run_folder.path / BEST)
-        return report
-
-    @classmethod
-    def summarise(cls, folder: Path, recipe: RunRecipe, reports: Sequence[TrainReport]) -> SeedsReport:
-        """Copy the chosen policy under the name of the whole, with the card over all seeds."""
-        report = SeedsReport(folder.name, str(folder), tuple(reports))
-        policy = load_policy_folder(folder / f"seed-{report.chosen.recipe['seed']}" / BEST)
-        RunFolder(folder, recipe).keep_policy(policy, BEST)
-        write_policy_card(report.card, folder / BEST)
         return report
 
 

@@ -15,7 +15,7 @@ from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 if TYPE_CHECKING:
-    from prunepolicy.agents.learned_pruning.report import TrainReport
+    from prunepolicy.agents.learned_pruning.compared_run import ComparedRun
 
 CARD_DATA = "card.json"
 Word = Literal["beats", "ties", "loses", "alone"]
@@ -47,7 +47,7 @@ class Spread(CardPart):
 
 
 class Scored(CardPart):
-    """Excess log-perplexity over the dense model in nats per token, over all seeds.
+    """Excess log-perplexity over the dense model in nats per token, over all seeds, or the card's measure.
 
     Attributes:
         mean: over models and budgets.
@@ -95,6 +95,7 @@ class PolicyCard(CardPart):
     Attributes:
         word: the verdict in one word.
         verdict: the verdict in one sentence.
+        measure: what its scores are, where that isn't excess log-perplexity right after the cut.
         seeds: those it was learned with.
         chosen_seed: that of the policy in this folder.
         chosen: scores of the policy in this folder, by `model, budget`.
@@ -114,6 +115,7 @@ class PolicyCard(CardPart):
     kind: str
     word: Word
     verdict: str
+    measure: str = ""
     models: tuple[str, ...]
     held_out: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -138,7 +140,7 @@ class PolicyCard(CardPart):
 
 
 def card_of(
-    name: str, runs: Sequence[TrainReport], chosen: TrainReport, verdict: tuple[Word, str]
+    name: str, runs: Sequence[ComparedRun], chosen: ComparedRun, verdict: tuple[Word, str]
 ) -> PolicyCard:
     """Return the card of the policy that `chosen`, one of `runs`, has learned."""
     learned = Scored.of([run.scores[run.policy] for run in runs])
@@ -153,8 +155,9 @@ def card_of(
         kind=str(chosen.recipe["policy"].get("kind")),
         word=verdict[0],
         verdict=verdict[1],
-        models=chosen.recipe["models"],
-        held_out=chosen.recipe["held_out"],
+        measure=chosen.measure,
+        models=chosen.models,
+        held_out=chosen.held_out,
         seeds=tuple(run.recipe["seed"] for run in runs),
         chosen_seed=chosen.recipe["seed"],
         steps=chosen.steps,
@@ -170,7 +173,7 @@ def card_of(
     )
 
 
-def _leads(runs: Sequence[TrainReport], rival: str) -> int:
+def _leads(runs: Sequence[ComparedRun], rival: str) -> int:
     return sum(run.means[run.policy] < run.means[rival] for run in runs)
 
 
@@ -220,7 +223,13 @@ def parsed_card(text: bytes, where: str) -> PolicyCard:
 
 def check_portable(card: PolicyCard) -> None:
     """Raise `UsageError` when a card names models or texts by places that only this machine has."""
-    text = card.recipe["evaluation"]["text"]
-    for place in (*card.models, *card.held_out, *([text] if text else [])):
+    data, family = card.recipe.get("data") or {}, card.recipe.get("family") or {}
+    files = (
+        card.recipe["evaluation"].get("text"),
+        data.get("source"),
+        data.get("text"),
+        family.get("folder"),
+    )
+    for place in (*card.models, *card.held_out, *filter(None, files)):
         if Path(place).is_absolute():
             raise UsageError(f"The card names {place}, which others don't have; train with a relative name.")

@@ -62,21 +62,26 @@ def _seeds(card: PolicyCard) -> str:
 
 
 def _scores(card: PolicyCard) -> str:
-    how = card.recipe["evaluation"]
-    source = f"`{how['text']}`" if how["text"] else "text the dense model writes itself"
-    amount = f"up to {4 * how['samples']} windows of {how['length']} tokens"
     several = f"Medians over {len(card.seeds)} seeds, with the range where it varies."
     seeds = several if len(card.seeds) > 1 else "One seed; a difference of a hundredth is noise."
     parts = [
         "## How it compares",
-        "Excess log-perplexity over the dense model in nats per token, right after the cut and without "
-        f"repair, on {source} ({amount}), which had no part in choosing the best step. Lower is better. "
-        f"{seeds}",
+        f"{card.measure or _perplexity(card)} Lower is better. {seeds}",
         table(*_comparison(card)),
         agreement(card),
         _witness(card),
     ]
     return "\n\n".join(filter(None, parts))
+
+
+def _perplexity(card: PolicyCard) -> str:
+    how = card.recipe["evaluation"]
+    source = f"`{how['text']}`" if how["text"] else "text the dense model writes itself"
+    amount = f"up to {4 * how['samples']} windows of {how['length']} tokens"
+    return (
+        "Excess log-perplexity over the dense model in nats per token, right after the cut and without "
+        f"repair, on {source} ({amount}), which had no part in choosing the best step."
+    )
 
 
 def _comparison(card: PolicyCard) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -129,9 +134,10 @@ def _evidence(card: PolicyCard) -> str:
 
 
 def _use(card: PolicyCard, source: str) -> str:
+    budget = "--keep 0.4 --of flops --data IMAGES" if card.kind == "metanet" else "--keep 0.8"
     recipe = yaml.safe_dump(card.recipe, sort_keys=False)
     return (
-        f"## Use and repeat\n\n```sh\nprune-with-policy MODEL --policy {source} --keep 0.8 "
+        f"## Use and repeat\n\n```sh\nprune-with-policy MODEL --policy {source} {budget} "
         f"--out smaller/\n```\n\nLearned by `prunepolicy train` from this recipe:\n\n```yaml\n{recipe}```"
     )
 

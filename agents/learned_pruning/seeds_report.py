@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
+from prunepolicy.agents.learned_pruning.compared_run import MARGIN, ComparedRun
 from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Scored, Word, card_of
 from prunepolicy.agents.learned_pruning.policy_card_text import agreement
-from prunepolicy.agents.learned_pruning.report import MARGIN, TrainReport
 from prunepolicy.agents.training.run_report import RunsReport
+
+Compared = TypeVar("Compared", bound=ComparedRun)
 
 
 @dataclass(frozen=True)
-class SeedsReport(RunsReport[TrainReport]):
+class SeedsReport(RunsReport[Compared]):
     """The result of several runs that differ in their seed.
 
     Attributes:
@@ -26,7 +29,7 @@ class SeedsReport(RunsReport[TrainReport]):
 
     policy: str
     folder: str
-    runs: tuple[TrainReport, ...]
+    runs: tuple[Compared, ...]
 
     @property
     def learned(self) -> Scored:
@@ -54,9 +57,9 @@ class SeedsReport(RunsReport[TrainReport]):
         """One sentence: whether learning was worth it."""
         count, own = len(self.runs), self.learned.mean
         if self.best_heuristic is None:
-            return f"This policy was compared with nothing; its excess log-perplexity is {own}."
+            return f"This policy was compared with nothing: {own} {self.chosen.unit}."
         rival, scored = self.best_heuristic
-        numbers = f"{own} against {scored.mean} nats per token over the dense model"
+        numbers = f"{own} against {scored.mean} {self.chosen.unit}"
         if self.word == "beats":
             return f"With each of {count} seeds, this policy beats the best heuristic, {rival}: {numbers}."
         if self.word == "ties":
@@ -82,8 +85,8 @@ class SeedsReport(RunsReport[TrainReport]):
 
     def render(self, console: Console) -> None:
         """Print means and their ranges, by policy, and the verdict."""
-        card, title = self.card, "Mean excess log-perplexity over the dense model, nats per token"
-        grid = Table(title=title)
+        card = self.card
+        grid = Table(title=f"Means, {self.chosen.unit}")
         for heading in ("policy", "median", *(f"seed {seed}" for seed in card.seeds)):
             grid.add_column(heading, justify="left" if heading == "policy" else "right")
         medians = {card.name: card.learned.mean, **{name: s.mean for name, s in card.heuristics.items()}}

@@ -10,11 +10,15 @@ from typing import ClassVar, Self, cast
 from prunepolicy.agents.algorithms import SteppedLearner
 from prunepolicy.agents.algorithms.metanet import MetanetLearner
 from prunepolicy.agents.cluster import Runner
+from prunepolicy.agents.images.task import ImageTask
+from prunepolicy.agents.learned_pruning.carded_course import CardedCourse
+from prunepolicy.agents.learned_pruning.policy_card_text import write_policy_card
+from prunepolicy.agents.learned_pruning.seeds_report import SeedsReport
 from prunepolicy.agents.metanet.curve import Curve, curve_of, height
 from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.agents.metanet.family import Family
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
-from prunepolicy.agents.metanet.report import MetanetReport, MetanetSeedsReport, plot_curves
+from prunepolicy.agents.metanet.report import AS_TRAINED, REWRITTEN, MetanetReport, plot_curves, scores_of
 from prunepolicy.agents.metanet.rewriting import rewritten
 from prunepolicy.agents.metanet.trial import Trial
 from prunepolicy.agents.progress import Steps
@@ -22,17 +26,16 @@ from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
 from prunepolicy.agents.recovery.stored import load_network
 from prunepolicy.agents.recovery.task import LearningTask
-from prunepolicy.agents.training.course import Course, Judgement
+from prunepolicy.agents.training.course import Judgement
 from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
 from prunepolicy.policy.kinds.metanet import Metanet
 from prunepolicy.policy.load import load_policy_folder
-from prunepolicy.pruning.atomic import write_text
 
-FAMILY, TARGETS, PICTURE, CARD = "family", "targets", "curve.png", "README.md"
+FAMILY, TARGETS, PICTURE = "family", "targets", "curve.png"
 
 
 @dataclass
-class MetanetCourse(Course):
+class MetanetCourse(CardedCourse):
     """Learns to rewrite networks, and judges by what they are worth right after cuts.
 
     Attributes:
@@ -41,7 +44,7 @@ class MetanetCourse(Course):
     """
 
     report_type: ClassVar[type[MetanetReport]] = MetanetReport
-    seeds_report_type: ClassVar[type[MetanetSeedsReport]] = MetanetSeedsReport
+    seeds_report_type: ClassVar[type[SeedsReport[MetanetReport]]] = SeedsReport
     run_folder: RunFolder
     recipe: MetanetRecipe
     learner: MetanetLearner
@@ -89,23 +92,28 @@ class MetanetCourse(Course):
             for number in range(self.recipe.evaluation.targets)
         ]
         curves = {
-            "as trained": _curve(self.recipe, self.task, self.held_out[0], None),
-            "rewritten": _curve(self.recipe, self.task, self.held_out[0], policy),
+            AS_TRAINED: _curve(self.recipe, self.task, self.held_out[0], None),
+            REWRITTEN: _curve(self.recipe, self.task, self.held_out[0], policy),
         }
+        outcomes = [outcome for trial in trials for outcome in trial.outcomes()]
+        worst = 1.0 if isinstance(self.task, ImageTask) else 0.0
+        best = progress.best or 0.0
         report = MetanetReport(
             policy.name,
             str(path),
             self.recipe.model_dump(mode="json"),
             progress.step,
             progress.best_step,
-            progress.best or 0.0,
-            self.untouched,
-            curves,
-            [outcome for trial in trials for outcome in trial.outcomes()],
+            scores_of(policy.name, self.recipe.pipeline.cut.criterion, worst, outcomes, curves),
+            {"score right after cuts": best, "the same where nothing is rewritten": self.untouched},
+            best,
+            untouched=self.untouched,
+            curves=curves,
+            outcomes=outcomes,
         )
         plot_curves(curves, path / PICTURE)
         report.save(path)
-        write_text(path / BEST / CARD, report.card)
+        write_policy_card(report.card, path / BEST)
         return report
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from prunepolicy.agents.learned_pruning.compared_run import ComparedRun
+from prunepolicy.agents.learned_pruning.judge import Scores
 from prunepolicy.agents.metanet.curve import Curve
 from prunepolicy.agents.prune.plots import LINES, picture
-from prunepolicy.agents.training.run_report import RunReport, RunsReport
 
 WITH, WITHOUT = "with the metanetwork", "without"
+AS_TRAINED, REWRITTEN = "as trained", "rewritten"
 COLUMNS = ("network", "way", "speed-up", "dense", "right after the cut", "recovered")
 
 
@@ -49,52 +49,74 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class MetanetReport(RunReport):
-    """The result of a run; scores are accuracies, or negative log-perplexities of language models.
+class MetanetReport(ComparedRun):
+    """The result of a run.
 
     Attributes:
-        policy: name of the metanetwork.
         untouched: the score that chose the best step, where nothing is rewritten.
         curves: score right after the cut by speed-up, of a held-out network, on validation data.
     """
 
-    policy: str
-    folder: str
-    recipe: dict[str, Any]
-    steps: int
-    best_step: int
-    selected: float
-    untouched: float
-    curves: dict[str, Curve]
-    outcomes: list[Outcome]
+    untouched: float = field(kw_only=True)
+    curves: dict[str, Curve] = field(kw_only=True)
+    outcomes: list[Outcome] = field(kw_only=True)
+
+    @property
+    def unit(self) -> str:
+        """What is said behind scores."""
+        return f"{self._what} {self._when}"
+
+    @property
+    def measure(self) -> str:
+        """What scores are, and which networks they are of."""
+        return (
+            f"Scores are the {self.unit}: of networks that are rewritten first, and of the same networks "
+            "where they are not, all cut to the same operations by the same criterion."
+        )
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The family."""
+        family = self.recipe["family"]
+        return (f"{family['count'] - family['held_out']} networks, {self._network}",)
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """The networks whose scores are compared."""
+        count = len({outcome.target for outcome in self.outcomes}) or self.recipe["family"]["held_out"]
+        return (f"{count} of other seeds",)
 
     @property
     def verdict(self) -> str:
-        """One sentence: what the metanetwork adds."""
+        """Two sentences: whether it was worth it, and what the metanetwork adds."""
         right_after = f"Right after cuts {self.selected:.4f}, {self.untouched:.4f} without it"
         ends = [f"at {speedup:g}x {gain:+.4f}" for speedup, gain in self.gains.items()]
         after_all = f"; after the same training, {', '.join(ends)} on test data" if ends else ""
-        return f"{right_after}{after_all}."
+        return f"{super().verdict} {right_after}{after_all} (higher is better)."
+
+    @property
+    def _network(self) -> str:
+        data, network = self.recipe["data"], self.recipe["network"]
+        sizes = ", ".join(f"{key} {value}" for key, value in network.items())
+        return f"{sizes}, on {data.get('source') or data.get('text')}"
+
+    @property
+    def _what(self) -> str:
+        return "error rate" if "source" in self.recipe["data"] else "log-perplexity"
+
+    @property
+    def _when(self) -> str:
+        return (
+            "on test data after the training that follows"
+            if self.outcomes
+            else "on validation data right after cuts"
+        )
 
     @property
     def gains(self) -> dict[float, float]:
         """What the metanetwork adds to the final score by speed-up, the mean over networks."""
         speedups = dict.fromkeys(outcome.speedup for outcome in self.outcomes)
         return {speedup: self._mean(speedup, True) - self._mean(speedup, False) for speedup in speedups}
-
-    @property
-    def card(self) -> str:
-        """The text beside the policy, for whoever finds it."""
-        rows = "\n".join(f"| {' | '.join(row)} |" for row in self.rows)
-        head = f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}"
-        data, family = self.recipe["data"], self.recipe["family"]
-        learned = (
-            "A metanetwork of prunepolicy: it rewrites the weights of a trained network for pruning. "
-            f"Learned from {family['count'] - family['held_out']} networks ({self.recipe['network']}) on "
-            f"{data.get('source') or data.get('text')}; step {self.best_step} of {self.steps} was chosen on "
-            "held-out networks and validation data."
-        )
-        return f"# {self.policy}\n\n{self.verdict}\n\n{learned}\n\n{head}\n{rows}\n"
 
     @property
     def rows(self) -> list[tuple[str, ...]]:
@@ -128,25 +150,26 @@ class MetanetReport(RunReport):
         )
 
 
-@dataclass(frozen=True)
-class MetanetSeedsReport(RunsReport[MetanetReport]):
-    """The result of several runs that differ in their seed."""
+def scores_of(
+    policy: str, rival: str, worst: float, outcomes: Sequence[Outcome], curves: Mapping[str, Curve]
+) -> dict[str, Scores]:
+    """Return what cards compare, lower is better: how outcomes end, or the curves where there are none.
 
-    name: str
-    folder: str
-    runs: tuple[MetanetReport, ...]
-
-    def to_json(self) -> str:
-        """Return the report as JSON text."""
-        runs = [json.loads(run.to_json()) for run in self.runs]
-        return json.dumps({"name": self.name, "folder": self.folder, "runs": runs}, indent=1) + "\n"
-
-    def render(self, console: Console) -> None:
-        """Print the verdict of every seed."""
-        for run in self.runs:
-            console.print(f"seed {run.recipe['seed']}: {run.verdict}", highlight=False, soft_wrap=True)
-        kept = f"The metanetwork of seed {self.chosen.recipe['seed']} is kept as the best."
-        console.print(kept, highlight=False)
+    Args:
+        rival: name of what cuts networks that aren't rewritten.
+        worst: what scores are subtracted from.
+    """
+    if not outcomes:
+        ways = {policy: curves[REWRITTEN], rival: curves[AS_TRAINED]}
+        return {
+            name: {f"held-out network, {speedup:g}x": worst - score for speedup, score in curve.items()}
+            for name, curve in ways.items()
+        }
+    scores: dict[str, Scores] = {policy: {}, rival: {}}
+    for one in outcomes:
+        by_place = scores[policy if one.way == WITH else rival]
+        by_place[f"network {one.target}, {one.speedup:g}x"] = worst - one.recovered
+    return scores
 
 
 def plot_curves(curves: Mapping[str, Curve], path: Path) -> None:

@@ -106,8 +106,8 @@ class Catalogue:
             console.print(sentence, markup=False, highlight=False, soft_wrap=True)
         if self.shipped or self.runs:
             console.print(
-                "Scores: excess log-perplexity over the dense model, nats per token, less is better; "
-                "mean over held-out models and budgets, median over seeds.",
+                "Scores: excess log-perplexity over the dense model, nats per token, or what the card of a "
+                "metanetwork says; less is better; mean over held-out models and budgets, median over seeds.",
                 highlight=False,
             )
 

@@ -78,6 +78,8 @@ def rescore(folder: Path, steps: Steps) -> Rescore:
     """
     card = read_card(folder)
     check_portable(card)
+    if card.measure:
+        raise PrunePolicyError(f"The card of {card.name} can't be measured again: {card.measure}")
     recipe = checked(Recipe, card.recipe, f"the recipe of {card.name}")
     if card.witness is not None and (here := _checkpoint_here(card.witness.model, card.witness.fingerprint)):
         subject, claimed = _subject(here, recipe, steps), {card.witness.where: card.witness.score}

@@ -83,7 +83,8 @@ class Gates(Policy):
         """
         groups = searched_groups(graph, budget)
         logits = self._known(groups, stats) if self.logits else self.start(graph, groups, stats)
-        scores = {g.name: logits[g.name].detach().double().exp() * group_costs(graph, g) for g in groups}
+        prices = {g.name: group_costs(graph, g, budget.of) for g in groups}
+        scores = {name: logits[name].detach().double().exp() * price for name, price in prices.items()}
         instruments = instruments or Instruments()
         task = task_for(graph, scores, budget, instruments, comparable=not budget.uniform)
         return Plan(spend(task), budget, self.name)

@@ -27,7 +27,8 @@ class Greedy(Search):
         gone = outside(surrogate, instruments.within)
         order = removal_order(surrogate, gone, budget.uniform, self.config.steps)
         if not budget.uniform:  # The ranking over all layers divides by these costs again.
-            order = {name: place * group_costs(graph, graph[name]) for name, place in order.items()}
+            prices = {name: group_costs(graph, graph[name], budget.of) for name in order}
+            order = {name: place * prices[name] for name, place in order.items()}
         task = task_for(graph, order, budget, instruments, comparable=not budget.uniform)
         return Plan(spend(task), budget, self.name)
 

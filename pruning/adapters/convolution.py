@@ -81,16 +81,35 @@ class ConvolutionAdapter(ModelAdapter):
     def group(self, config: Config, parts: tuple[Part, ...]) -> UnitGroup:
         """Return coupled channels as a group, named after the first module that writes them."""
         channels, width = len(parts[0].indices), self.unit_width(config, parts)
-        # A channel is silent after the norm: before it, the shift would bring it back.
-        norms = [part.name for part in parts if isinstance(part.module, nn.BatchNorm2d)]
         return UnitGroup(
             parts[0].name,
             "channel",
             channels // width,
             self.tie(config, parts),
             tuple(piece for part in parts for piece in slices_of(part, channels, width)),
-            gate=Gate(norms[0], "output", also=tuple(norms[1:])) if norms else None,
+            gate=gate_of(parts),
         )
+
+
+def gate_of(parts: tuple[Part, ...]) -> Gate | None:
+    """Return where coupled channels are silenced on a running model, if there is such a place.
+
+    A channel is silent after its norm: before it, the shift would bring it back. What a depthwise convolution
+    reads is silent after the norm behind that, and without any norm where a linear layer reads it.
+    """
+    filters = [number for number, part in enumerate(parts) if is_depthwise(part.module)]
+    behind = parts[max(filters, default=-1) + 1 :]
+    norms = [part.name for part in behind if isinstance(part.module, nn.BatchNorm2d)]
+    if norms:
+        return Gate(norms[0], "output", also=tuple(norms[1:]))
+    readers = [part for part in behind if not part.writes]
+    is_alone = len(readers) == 1 and isinstance(readers[0].module, nn.Linear)
+    return Gate(readers[0].name) if is_alone else None
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """Return whether a module filters every channel by itself."""
+    return isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels == module.out_channels
 
 
 def count_positions(model: nn.Module, images: Tensor) -> dict[str, int]:
@@ -157,7 +176,8 @@ def slices_of(part: Part, channels: int, width: int) -> list[Slice]:
     if isinstance(module, nn.BatchNorm2d):
         vectors = [vector for vector in NORM_VECTORS if getattr(module, vector) is not None]
         return [Slice(f"{name}.{vector}", 0, width * spread, start) for vector in vectors]
-    if not isinstance(module, nn.Conv2d | nn.Linear) or getattr(module, "groups", 1) > 1:
+    is_grouped = getattr(module, "groups", 1) > 1 and not is_depthwise(module)
+    if not isinstance(module, nn.Conv2d | nn.Linear) or is_grouped:
         raise UnsupportedModelError(f"Channels that pass {name} ({type(module).__name__}) can't be cut yet.")
     if not writes:
         return [Slice(f"{name}.weight", 1, width * spread, start, consumer=True)]

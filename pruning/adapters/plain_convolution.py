@@ -11,6 +11,7 @@ from torch import nn
 from prunepolicy.pruning import convnets
 from prunepolicy.pruning.adapters.base import Config
 from prunepolicy.pruning.adapters.convolution import ConvolutionAdapter, shapes_after
+from prunepolicy.pruning.convnet_shapes import config_for
 from prunepolicy.pruning.errors import BadCheckpointError
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.units import UnitGraph
@@ -38,5 +39,5 @@ class PlainConvolutionAdapter(ConvolutionAdapter):
 
     def edit_config(self, config: Config, graph: UnitGraph, plan: Plan) -> Config:
         """Write the widths that stay."""
-        described = convnets.config_for(str(config["arch"]), shapes_after(graph, plan))
+        described = config_for(str(config["arch"]), shapes_after(graph, plan))
         return config | {"widths": described["widths"]}

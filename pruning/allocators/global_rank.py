@@ -1,4 +1,4 @@
-"""One ranking over all layers: units go in order of score per parameter, widths differ by layer."""
+"""One ranking over all layers: units go in order of score per parameter or operation, widths differ."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NONE: Mapping[str, int] = MappingProxyType({})
 
 @allocator
 def global_rank(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
-    """Remove the cheapest units, score per parameter, until the budget is met.
+    """Remove the cheapest units, score per parameter, until the budget is met; for operations, per operation.
 
     Where the last to go is a whole layer, an expert or another unit of more than 1 % of the network, and
     takes too much with it, it stays, and smaller units go on.
@@ -38,7 +38,7 @@ def global_rank(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
         UsageError: when the scores can't be compared across layers.
     """
     check_comparable(task)
-    density = {g.name: task.scores[g.name] / group_costs(task.graph, g) for g in task.groups}
+    density = {g.name: task.scores[g.name] / group_costs(task.graph, g, task.budget.of) for g in task.groups}
     before, counts = around_budget(task, multiple, density)
     coarse = TOLERANCE * cost_of(task.graph).params
     large = {g.name: before[g.name] for g in task.groups if g.prefix or group_costs(task.graph, g) > coarse}

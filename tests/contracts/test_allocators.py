@@ -111,6 +111,18 @@ def test_global_rank_spends_where_scores_are_high() -> None:
     assert len(kept["layers.0.ffn"]) < 512
 
 
+def test_a_budget_of_operations_takes_what_costs_operations() -> None:
+    """Units of linear layers own many parameters that are used once; those of convolutions are used often."""
+    adapter = adapter_for({"model_type": "cifar_cnn"})
+    config = adapter.tiny()
+    graph = adapter.units(config, adapter.shapes(config))
+    task = task_for(graph, Budget(0.7, "flops", uniform=False, multiple_of=1))
+    kept = allocators["global_rank"](task, 1)
+    shares = {group.name: len(kept[group.name]) / group.size for group in graph.groups}
+    assert shares.pop("classifier.0") == shares.pop("classifier.3") == 1
+    assert min(shares.values()) < 0.7
+
+
 def test_a_layer_too_large_for_the_budget_stays_and_channels_go_instead() -> None:
     """The cheapest unit is a layer, and a layer is worth more than the budget lets go."""
     graph = graph_of("llama")

@@ -42,6 +42,8 @@ def test_running_statistics_count_neither_as_weights_nor_as_parameters(tiny_chec
     without_one = {group.name: tuple(range(1, group.size))}
     saved = cost_of(checkpoint.graph).params - cost_of(checkpoint.graph, without_one).params
     assert group_costs(checkpoint.graph, group) == saved
+    fewer = cost_of(checkpoint.graph).flops - cost_of(checkpoint.graph, without_one).flops
+    assert group_costs(checkpoint.graph, group, "flops") == fewer
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -27,7 +27,7 @@ BASIC: dict[str, Any] = {
     "hidden_sizes": [8, 12],
     "downsample_in_first_stage": False,
 }
-FAMILIES = ["resnet", "cifar_resnet", "cifar_vgg"]
+FAMILIES = ["resnet", "cifar_resnet", "cifar_vgg", "cifar_cnn", "efficientnet_lite"]
 
 
 def logits(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:

@@ -38,7 +38,9 @@ class LengthAware(OutcomeTerm):
         spread = np.maximum(group_std(lengths, parts), SMALLEST_STD)
         y = (lengths - group_mean(lengths, parts)) / spread
         paid = np.where(rollouts.correct, np.exp(-self.correct * y) - 1, 1 - np.exp(-self.wrong * y))
-        counts = (group_size(parts) > 1) & (group_mean(rollouts.correct, rollouts.group) >= self.solved)
+        counts = (group_size(parts) > 1) & (
+            group_mean(rollouts.correct.astype(np.float64), rollouts.group) >= self.solved
+        )
         return np.where(counts, paid, 0.0)
 
 

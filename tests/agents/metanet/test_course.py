@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,23 @@ import yaml
 
 from prunepolicy.agents.algorithms.metanet import MetaTraining
 from prunepolicy.agents.cluster.open_runner import open_runner
+from prunepolicy.agents.learned_pruning.policy_card import read_card
 from prunepolicy.agents.metanet import family as family_module
 from prunepolicy.agents.metanet import pipeline as pipeline_module
+from prunepolicy.agents.metanet.course import MetanetCourse
 from prunepolicy.agents.metanet.family import Family
 from prunepolicy.agents.metanet.meta_step import MetaStep
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
-from prunepolicy.agents.metanet.report import MetanetReport
+from prunepolicy.agents.metanet.report import WITH, WITHOUT, MetanetReport, Outcome, scores_of
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.training.recipe import checked, load_recipe
 from prunepolicy.agents.training.train import train
+from prunepolicy.agents.zoo.catalogue import Catalogue, described
+from prunepolicy.agents.zoo.rescore import rescore
 from prunepolicy.cli import main
 from prunepolicy.policy.kinds.metanet import MetanetConfig
 from prunepolicy.policy.load import load_policy
-from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 SHORT = {"epochs": 1, "batch": 64}
 RECIPE: dict[str, Any] = {
@@ -77,9 +82,55 @@ def test_the_whole_way_ends_with_a_report_and_a_policy(whole: Path) -> None:
     assert all(2 <= outcome.reached <= 2.5 for outcome in report.outcomes)
     assert all(0 <= score <= 1 for outcome in report.outcomes for score in outcome.scores)
     assert "on test data" in report.verdict
-    assert report.verdict in (whole / "best" / "README.md").read_text(encoding="utf-8")
+    assert (whole / "best" / "README.md").read_text(encoding="utf-8").startswith(f"**{report.verdict}**")
     assert (whole / "curve.png").is_file()
     assert load_policy(str(whole)).rewrites
+
+
+def test_its_card_compares_and_the_run_is_listed(whole: Path) -> None:
+    report, card = MetanetReport.load(whole), read_card(whole / "best")
+    assert (card.kind, card.best_heuristic, card.word) == ("metanet", "group_norm", report.word)
+    ends = {outcome.way: 1 - outcome.recovered for outcome in report.outcomes}
+    assert card.chosen == pytest.approx({"network 0, 2x": ends["with the metanetwork"]})
+    assert card.heuristics["group_norm"].cells["network 0, 2x"].median == pytest.approx(ends["without"])
+    assert "error rate on test data" in card.measure
+    assert str(whole) in Catalogue.of(whole.parent).runs
+    assert card.verdict in described(str(whole), whole.parent)
+    with pytest.raises(PrunePolicyError, match="can't be measured again: Scores are the error rate"):
+        rescore(whole / "best", Steps())
+
+
+@pytest.mark.parametrize(
+    ("ends", "word", "sentence"),
+    [
+        ((0.9, 0.8), "beats", "beats the best heuristic, group_norm: 0.1000 against 0.2000 error rate"),
+        ((0.801, 0.8), "ties", "doesn't beat the best heuristic, group_norm, it ties"),
+        ((0.7, 0.8), "loses", "doesn't beat the best heuristic, group_norm: 0.3000 against 0.2000"),
+    ],
+)
+def test_the_verdict_says_first_whether_it_pays(
+    ends: tuple[float, float], word: str, sentence: str, whole: Path
+) -> None:
+    ways = zip((WITH, WITHOUT), ends, strict=True)
+    outcomes = [Outcome(0, way, 2.0, 2.0, 0.9, 0.5, end) for way, end in ways]
+    scores = scores_of("toy", "group_norm", 1.0, outcomes, {})
+    report = replace(MetanetReport.load(whole), policy="toy", scores=scores, outcomes=outcomes)
+    assert report.word == word
+    assert sentence in report.verdict
+    assert report.verdict.startswith(("In this one run, this policy beats", "This policy doesn't beat"))
+
+
+def test_several_seeds_share_a_card(whole: Path, tmp_path: Path) -> None:
+    reports = []
+    for seed in (0, 1):
+        shutil.copytree(whole / "best", tmp_path / "all" / f"seed-{seed}" / "best")
+        found = MetanetReport.load(whole)
+        reports.append(replace(found, recipe={**found.recipe, "seed": seed}, selected=float(seed)))
+    summary = MetanetCourse.summarise(tmp_path / "all", recipe(), reports)
+    card = read_card(tmp_path / "all" / "best")
+    assert (card.name, card.seeds, card.chosen_seed) == ("all", (0, 1), 1)
+    assert load_policy(str(tmp_path / "all")).name == "all"
+    assert summary.verdict == card.verdict
 
 
 @pytest.mark.parametrize(

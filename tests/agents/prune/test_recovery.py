@@ -16,6 +16,8 @@ from prunepolicy.agents.prune import job
 from prunepolicy.agents.recovery.stored import save_network
 from prunepolicy.cli import prune_main
 from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
+from prunepolicy.pruning import convnets
+from prunepolicy.pruning.convnets import standard_widths
 
 
 @pytest.fixture
@@ -41,6 +43,19 @@ def test_bare_weights_are_rewritten_trained_cut_and_trained(weights: Path, tmp_p
     assert report["after"]["accuracy"] > report["before"]["accuracy"]  # the network began untrained
     assert report["after"]["cost"]["flops"] <= 0.48 * report["before"]["cost"]["flops"]
     assert not (tmp_path / "smaller.stages").exists()
+
+
+def test_bare_weights_with_depthwise_convolutions_are_rewritten_and_cut(tmp_path: Path) -> None:
+    Metanet(MetanetConfig(layers=1, hidden=4), "rewriter").save(tmp_path / "rewriter")
+    widths = standard_widths("efficientnet-lite0") | {"head": 64}
+    convnets.save(convnets.build({"arch": "efficientnet-lite0", "widths": widths}), tmp_path / "net")
+    weights, out = tmp_path / "net" / "model.safetensors", tmp_path / "smaller"
+    budget = ["--arch", "efficientnet-lite0", "--keep", "0.6", "--of", "flops", "--dtype", "float32"]
+    more = ["--policy", str(tmp_path / "rewriter"), "--out", str(out), "--no-verify", "--no-measure"]
+    assert prune_main([str(weights), *budget, *more]) == 0
+    report = json.loads((out / "prune_report.json").read_text(encoding="utf-8"))
+    assert report["after"]["cost"]["flops"] <= 0.6 * report["before"]["cost"]["flops"]
+    assert convnets.load(out)(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
 
 
 def test_a_killed_job_goes_on_with_its_stages(

@@ -23,6 +23,7 @@ from prunepolicy.pruning.plan import Budget
 Make = Callable[..., Checkpoint]
 QUICK = Settings(measure=False, hardware=Hardware("cpu", "float32"))
 SMALL = {"layers": 2, "hidden": 8}
+FAMILIES = ["cifar_resnet", "cifar_cnn", "efficientnet_lite", "resnet", "llama", "vit", "gpt_neox", "mixtral"]
 WIDE = {"widths": {"residual": [16, 24, 32], "inner": [[16], [24], [32]]}}
 
 
@@ -52,7 +53,7 @@ def test_an_untrained_metanetwork_prunes_as_its_criterion_does(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("family", ["cifar_resnet", "resnet", "llama", "vit", "gpt_neox", "mixtral"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_what_it_changes_has_the_names_and_shapes_of_the_checkpoint(
     tiny_checkpoint: Make, family: str
 ) -> None:

@@ -1,0 +1,97 @@
+"""Runs whose policies were measured beside others: who is better, in a word, in a sentence, and on a card."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+from prunepolicy.agents.learned_pruning.judge import Scores, mean
+from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Word, card_of
+from prunepolicy.agents.training.run_report import RunReport
+
+MARGIN = 0.05
+"""Share by which scores have to fall before one run's lead is called one: seeds alone move excess
+log-perplexity by a few percent."""
+
+
+@dataclass(frozen=True)
+class ComparedRun(RunReport):
+    """The result of a run that leaves a policy with evidence.
+
+    Attributes:
+        policy: name of the learned policy.
+        steps: learning steps done.
+        best_step: the step whose policy is kept as the best.
+        scores: by policy, and then by what it was measured on; lower is better.
+        evidence: what was measured about the learning itself.
+        judges: fingerprints of the models that judged, by name.
+    """
+
+    policy: str
+    folder: str
+    recipe: dict[str, Any]
+    steps: int
+    best_step: int
+    scores: dict[str, Scores]
+    evidence: dict[str, float]
+    selected: float
+    judges: dict[str, str] = field(default_factory=dict)
+
+    @property
+    @abstractmethod
+    def unit(self) -> str:
+        """What is said behind scores."""
+
+    @property
+    @abstractmethod
+    def measure(self) -> str:
+        """One or two sentences: what scores are; empty where the card says it itself."""
+
+    @property
+    @abstractmethod
+    def models(self) -> tuple[str, ...]:
+        """What was learned from."""
+
+    @property
+    @abstractmethod
+    def held_out(self) -> tuple[str, ...]:
+        """What judged, where that is something else."""
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Mean score by policy, the best first."""
+        return dict(sorted(((n, mean(s)) for n, s in self.scores.items()), key=lambda item: item[1]))
+
+    @property
+    def best_heuristic(self) -> str | None:
+        """The heuristic with the lowest mean; None when none was asked for."""
+        return next((name for name in self.means if name != self.policy), None)
+
+    @property
+    def word(self) -> Word:
+        """One word: whether learning was worth it."""
+        if self.best_heuristic is None:
+            return "alone"
+        rival, own = self.means[self.best_heuristic], self.means[self.policy]
+        if own < (1 - MARGIN) * rival:
+            return "beats"
+        return "ties" if own < rival else "loses"
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: whether learning was worth it."""
+        rival, own = self.best_heuristic, self.means[self.policy]
+        if rival is None:
+            return f"This policy was compared with nothing: {own:.4f} {self.unit}."
+        numbers = f"{own:.4f} against {self.means[rival]:.4f} {self.unit}"
+        if self.word == "beats":
+            return f"In this one run, this policy beats the best heuristic, {rival}: {numbers}."
+        if self.word == "ties":
+            return f"This policy doesn't beat the best heuristic, {rival}, it ties: {numbers}."
+        return f"This policy doesn't beat the best heuristic, {rival}: {numbers}. Use {rival} instead."
+
+    @property
+    def card(self) -> PolicyCard:
+        """What the policy's folder says about it."""
+        return card_of(self.policy, [self], self, (self.word, self.verdict))
