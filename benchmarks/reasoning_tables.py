@@ -148,13 +148,17 @@ def _mixtures(rows: Sequence[Row]) -> str:
         here = [row for row in rows if (row["task"], row["method"]) == method]
         accuracies = [row["learned"]["auto"]["accuracy"] for row in here]
         shares = [[row["imitation"][name] for row in here] for name in ("wanted", "drawn")]
-        lines.append([*method, len(here), spread(accuracies, percent), *(spread(s, percent) for s in shares)])
+        seconds = spread([row["cpu_seconds"] for row in here], four)
+        lines.append(
+            [*method, len(here), spread(accuracies, percent), *(spread(s, percent) for s in shares), seconds]
+        )
     note = (
         "SASR-inspired switching between imitation and reinforcement, and its baselines, with equally many "
-        "learning steps from nothing: accuracy on held-out problems, and the share of imitation after the "
-        "warm-up, as its probability asked for and as drawn.\n"
+        "learning steps from nothing: accuracy on held-out problems, the share of imitation after the "
+        "warm-up, as its probability asked for and as drawn, and what learning took, beside other work. Steps "
+        "of imitation cost about a quarter of others, hence the row with more of them.\n"
     )
-    return note + "\n" + table(["task", "method", "seeds", "accuracy", "asked for", "drawn"], lines)
+    return note + "\n" + table(["task", "method", "seeds", "accuracy", "asked for", "drawn", "CPU seconds"], lines)
 
 
 def _speed(rows: Sequence[Row]) -> str:
