@@ -40,6 +40,7 @@ NETWORKS = {
         "network.arch=vit",
         "network.width=32",
         "data.side=28",
+        "pipeline.cut.uniform=true",  # transformers has one width for all layers
         f"family.training={ADAM % 10}",
         f"pipeline.adapt={ADAM % 4}",
         f"pipeline.recover={ADAM % 4}",

@@ -13,7 +13,9 @@ INTRODUCTION = """## Pretrained networks, without data models
 
 Networks that others trained and packages carry, cut to the same operations from their weights alone or from
 256 unlabelled images; batch norms are measured again after the cut. {machine}, one thread; median and range
-of the seeds, which move what is drawn and the order of training images.
+of the seeds, which move what is drawn and the order of training images. Fisher, taylor and group norm rank
+over all layers, so that widths differ; random, magnitude and torch-pruning's default take the same share of
+every layer, so that the tables compare ways to prune, not criteria alone.
 """
 CNN = """### The six-convolution network of cifar-10-model
 

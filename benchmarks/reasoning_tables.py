@@ -155,10 +155,14 @@ def _mixtures(rows: Sequence[Row]) -> str:
     note = (
         "SASR-inspired switching between imitation and reinforcement, and its baselines, with equally many "
         "learning steps from nothing: accuracy on held-out problems, the share of imitation after the "
-        "warm-up, as its probability asked for and as drawn, and what learning took, beside other work. Steps "
-        "of imitation cost about a quarter of others, hence the row with more of them.\n"
+        "warm-up, as its probability asked for and as drawn, and what learning took, beside other work. "
+        "A step of imitation costs about a third of one of reinforcement, hence the row with more of them.\n"
     )
-    return note + "\n" + table(["task", "method", "seeds", "accuracy", "asked for", "drawn", "CPU seconds"], lines)
+    return (
+        note
+        + "\n"
+        + table(["task", "method", "seeds", "accuracy", "asked for", "drawn", "CPU seconds"], lines)
+    )
 
 
 def _speed(rows: Sequence[Row]) -> str:

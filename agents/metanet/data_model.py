@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -23,25 +23,32 @@ class DataModel:
 
     Attributes:
         model: runs; its own weights are never changed.
+        names: by the running model's names of tensors, those that its units have.
     """
 
     name: str
     model: nn.Module
     graph: WeightGraph
     units: UnitGraph
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def opened(cls, folder: Path, device: torch.device | None = None) -> Self:
         """Load the network in a folder, in float32."""
         checkpoint = Checkpoint.open(folder)
+        names = checkpoint.adapter.for_config(checkpoint.config).stored_names(checkpoint.config)
         model = checkpoint.adapter.load(folder, torch.float32).to(device or torch.device("cpu"))
-        return cls(folder.name, model.eval(), weight_graph_of(checkpoint.config), checkpoint.graph)
+        return cls(folder.name, model.eval(), weight_graph_of(checkpoint.config), checkpoint.graph, names)
 
     @cached_property
     def weights(self) -> dict[str, Tensor]:
         """Parameters and buffers by name, without gradients."""
         tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
         return {name: tensor.detach() for name, tensor in tensors.items()}
+
+    def stored(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights under the names that units have."""
+        return {self.names.get(name, name): tensor for name, tensor in weights.items()}
 
     def running(self, weights: Mapping[str, Tensor]) -> nn.Module:
         """Return the network with other weights, as something to call."""

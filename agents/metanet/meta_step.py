@@ -76,7 +76,9 @@ class MetaStep:
     def _keep(self, network: DataModel, modified: Weights) -> Keep:
         """Return what stays at a budget drawn from the recipe's."""
         index = int(torch.randint(len(self.recipe.keep), (1,), generator=self.generator))
-        return kept(network.units, norm_logits(network.units, modified), self.recipe.keep[index])
+        return kept(
+            network.units, norm_logits(network.units, network.stored(modified)), self.recipe.keep[index]
+        )
 
 
 @dataclass
@@ -111,7 +113,7 @@ class _Judge:
 
     def cut(self, asked: Asked, keep: Keep, strength: float, weights: Weights) -> Tensor:
         """Return the same for the network as a cut would leave it."""
-        values = masks(norm_logits(self.network.units, weights), keep)
+        values = masks(norm_logits(self.network.units, self.network.stored(weights)), keep)
         with gates(self.network.model, self.network.units, values):
             return strength * self._judged("cut", asked, weights)
 
@@ -122,6 +124,7 @@ class _Judge:
 
     def shrink(self, weights: Weights) -> None:
         """Add to gradients what shrinks weak groups, as sparse training does it."""
+        weights = self.network.stored(weights)
         for name, rate in shrink_rates(self.network.units, weights).items():
             gradient = weights[name].grad
             if gradient is not None:

@@ -54,6 +54,14 @@ class Labels(LearningTask):
         raise NotImplementedError
 
 
+class Pictures(Labels):
+    """The same for networks that answer as those of transformers do."""
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        logits: Tensor = model(pixel_values=batch["pixel_values"]).logits
+        return logits
+
+
 class Tokens(Labels):
     """The next of random tokens."""
 
@@ -111,6 +119,22 @@ def test_language_models_are_learned_from_too(tiny_checkpoint: Make, sparsity: A
     assert row["loss"] == pytest.approx(row["before"], rel=1e-5)
     assert ("cut" in row) == (sparsity == "cut")
     assert all(p.grad is None or bool(torch.isfinite(p.grad).all()) for p in metanetwork.parameters())
+    last = metanetwork.edges.decoders["1"][-1].weight.grad
+    assert last is not None
+    assert bool(last.any())
+
+
+@pytest.mark.parametrize("sparsity", ["group_norm", "cut"])
+def test_networks_whose_files_name_tensors_otherwise_are_learned_from(
+    tiny_checkpoint: Make, sparsity: Any
+) -> None:
+    """A ViT runs with other names than those its files, and its units, have."""
+    network, task = DataModel.opened(tiny_checkpoint("vit", image_size=32, num_labels=5).folder), Pictures()
+    assert network.weights.keys() != network.units.tensors.keys()
+    metanetwork = Metanetwork(MetanetworkSettings(layers=2, hidden=8))
+    step = MetaStep(metanetwork, ObjectiveRecipe(sparsity=sparsity))
+    row = step(network, task, list(task.batches(4, 1, 0)))
+    assert row["loss"] == pytest.approx(row["before"], rel=1e-5)
     last = metanetwork.edges.decoders["1"][-1].weight.grad
     assert last is not None
     assert bool(last.any())
