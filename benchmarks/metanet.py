@@ -43,7 +43,7 @@ def baselines(bench: Bench, strength: float) -> None:
     """Measure everything that needs no metanetwork."""
 
     def penalty(model: nn.Module, folder: Path) -> GroupPenalty:
-        return GroupPenalty(Checkpoint.open(folder).graph, strength)
+        return GroupPenalty.of(Checkpoint.open(folder), strength)
 
     for seed in SEEDS:
         bench.dense_row(seed)
@@ -70,7 +70,8 @@ def metanetworks(bench: Bench, strength: float) -> None:
 
             def make(seed: int = seed, learned: MetaTraining = learned) -> nn.Module:
                 network = DataModel.opened(bench.dense(seed))
-                penalty = GroupPenalty(network.units, strength) if learned.variant.sparse else None
+                shrinking = GroupPenalty(network.units, strength, network.names)
+                penalty = shrinking if learned.variant.sparse else None
                 model = remeasure_norms(learned.rewritten(network), bench.task)
                 return bench.trained(model, BEFORE, seed, penalty)
 
@@ -102,7 +103,7 @@ def tried_strength(bench: Bench, strength: float) -> float:
     """Return the validation accuracy after the hardest cut of a network that no row is about."""
 
     def penalty(model: nn.Module, folder: Path) -> GroupPenalty:
-        return GroupPenalty(Checkpoint.open(folder).graph, strength)
+        return GroupPenalty.of(Checkpoint.open(folder), strength)
 
     name = f"tuned-{strength:g}"
     source = bench.before(name, TUNING_SEED, penalty)

@@ -64,6 +64,11 @@ class Checkpoint:
         return adapter_for(self.config, self.shapes)
 
     @cached_property
+    def stored_names(self) -> dict[str, str]:
+        """The names in the files of the running model's tensors; those it stacks have none."""
+        return self.adapter.for_config(self.config).stored_names(self.config)
+
+    @cached_property
     def graph(self) -> UnitGraph:
         """The unit graph, priced with the stored types of the tensors.
 

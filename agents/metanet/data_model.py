@@ -36,9 +36,9 @@ class DataModel:
     def opened(cls, folder: Path, device: torch.device | None = None) -> Self:
         """Load the network in a folder, in float32."""
         checkpoint = Checkpoint.open(folder)
-        names = checkpoint.adapter.for_config(checkpoint.config).stored_names(checkpoint.config)
         model = checkpoint.adapter.load(folder, torch.float32).to(device or torch.device("cpu"))
-        return cls(folder.name, model.eval(), weight_graph_of(checkpoint.config), checkpoint.graph, names)
+        graph = weight_graph_of(checkpoint.config)
+        return cls(folder.name, model.eval(), graph, checkpoint.graph, checkpoint.stored_names)
 
     @cached_property
     def weights(self) -> dict[str, Tensor]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from prunepolicy.agents.images.networks import NetworkRecipe
+from prunepolicy.agents.images.networks import VIT, NetworkRecipe
 from prunepolicy.agents.images.task import ImageRecipe
 from prunepolicy.agents.metanet.texts import LanguageNetworkRecipe, TextRecipe
 from prunepolicy.agents.recovery.fit import FitRecipe
@@ -100,6 +101,13 @@ class MetanetRecipe(PolicyRecipe):
     family: FamilyRecipe = FamilyRecipe()
     pipeline: PipelineRecipe = PipelineRecipe()
     evaluation: MetanetEvaluation = MetanetEvaluation()
+
+    @model_validator(mode="after")
+    def _widths(self) -> Self:
+        transformer = isinstance(self.network, LanguageNetworkRecipe) or self.network.arch == VIT
+        if transformer and not self.pipeline.cut.uniform:
+            raise ValueError("transformers keep equal widths here: set pipeline.cut.uniform to true")
+        return self
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
+from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.stats import is_weight, per_unit
 from prunepolicy.pruning.units import Slice, UnitGraph, UnitGroup
 
@@ -33,17 +34,24 @@ class GroupPenalty:
 
     Attributes:
         strength: against the mean loss.
+        names: by the running model's names of tensors, those that units have, where they differ.
         every: steps after which rates are computed anew.
     """
 
     graph: UnitGraph
     strength: float
+    names: Mapping[str, str] = field(default_factory=dict)
     every: int = 10
     rates: dict[str, Tensor] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, strength: float) -> Self:
+        """Make the penalty for a network as its files have it."""
+        return cls(checkpoint.graph, strength, checkpoint.stored_names)
+
     def add(self, model: nn.Module, step: int) -> None:
         """Add the penalty's gradient to the gradients of `model`."""
-        parameters = dict(model.named_parameters())
+        parameters = {self.names.get(name, name): weight for name, weight in model.named_parameters()}
         if step % self.every == 0 or not self.rates:
             self.rates = shrink_rates(self.graph, parameters)
         for name, rate in self.rates.items():

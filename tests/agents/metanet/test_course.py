@@ -156,6 +156,11 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
     assert all(expected[file] == found[file] for file in expected if not file.endswith("README.md"))
 
 
+def test_transformers_are_cut_to_equal_widths_or_refused_at_once() -> None:
+    with pytest.raises(UsageError, match=r"set pipeline\.cut\.uniform to true"):
+        checked(MetanetRecipe, {**RECIPE, "network": {"arch": "vit", "width": 8}}, "recipe")
+
+
 def test_a_family_is_the_same_from_any_number_of_workers(whole: Path, tmp_path: Path) -> None:
     with open_runner("processes", lambda note: None) as runner:
         apart = Family(recipe(), tmp_path / "family")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,6 +126,22 @@ def test_the_penalty_shrinks_weak_channels_fastest(task: ImageTask, tmp_path: Pa
     GroupPenalty(graph, 0.1).add(model, 0)
     added = parameters[only_here].grad - before  # type: ignore[operator]
     torch.testing.assert_close(added, 0.1 * rates * parameters[only_here].detach())
+
+
+def test_the_penalty_knows_networks_whose_files_name_tensors_otherwise(
+    tiny_checkpoint: Callable[..., Checkpoint],
+) -> None:
+    checkpoint = tiny_checkpoint("vit")
+    model = load_network(checkpoint.folder)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    GroupPenalty.of(checkpoint, 0.1).add(model, 0)
+    names = {stored: running for running, stored in checkpoint.stored_names.items()}
+    for part in checkpoint.graph.of_kind("ffn")[0].slices:
+        if part.tensor.endswith("dense.weight"):
+            gradient = model.get_parameter(names[part.tensor]).grad
+            assert gradient is not None
+            assert bool(gradient.any())
 
 
 def test_group_squares_are_the_statistic_of_the_criterion(task: ImageTask, tmp_path: Path) -> None:
