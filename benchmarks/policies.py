@@ -47,9 +47,14 @@ KEY = ("block", "model", "method", "of", "keep", "uniform", "seed")
 
 @dataclass
 class Bench:
-    """The models, what they are scored on, and the statistics already collected, each with its seconds."""
+    """The models, what they are scored on, and the statistics already collected, each with its seconds.
+
+    Attributes:
+        watched: what policies watch the network on; None leaves that to every policy.
+    """
 
     scorer: Scorer
+    watched: Probe | None = None
     subjects: dict[str, Subject] = field(default_factory=dict)
     collected: Collected = field(default_factory=Collected)
     policies: dict[tuple[str, int], Policy] = field(default_factory=dict)
@@ -62,6 +67,10 @@ class Bench:
         if name not in self.subjects:
             self.subjects[name] = Subject.named(name, Hardware())
         return self.subjects[name]
+
+    def probe(self, policy: Policy, job: Job) -> Probe:
+        """Return what the network is watched on."""
+        return replace(self.watched or policy.probe, seed=job.seed)
 
     def row(self, job: Job) -> Row:
         """Prune one way and score the result, without writing it."""
@@ -86,7 +95,7 @@ class Bench:
 
     def measured(self, job: Job, policy: Policy) -> Row:
         """Return the scores of the language model, pruned."""
-        subject, probe = self.subject(job.model), replace(policy.probe, seed=job.seed)
+        subject, probe = self.subject(job.model), self.probe(policy, job)
         plan, facts = self.planned(job, policy)
         repair = {"repaired": "ridge", "questions": policy.repair}.get(job.block)
         edits = self.mended(subject, replace(plan, repair=repair), probe) if repair else Edits()
@@ -108,7 +117,7 @@ class Bench:
 
     def planned(self, job: Job, policy: Policy) -> tuple[Plan, Row]:
         """Return a plan, its size, and the CPU seconds it took on an opened and loaded model."""
-        subject, probe = self.subject(job.model), replace(policy.probe, seed=job.seed)
+        subject, probe = self.subject(job.model), self.probe(policy, job)
         graph = subject.checkpoint.graph
         needs = policy.needs(graph, job.budget)
         stats, watching = self.stats(job, policy)
@@ -120,7 +129,7 @@ class Bench:
 
     def stats(self, job: Job, policy: Policy) -> tuple[Stats, float]:
         """Return a policy's statistics, and what collecting them alone would have taken."""
-        subject, probe = self.subject(job.model), replace(policy.probe, seed=job.seed)
+        subject, probe = self.subject(job.model), self.probe(policy, job)
         _ = subject.model, subject.tokenizer, subject.probe(probe)  # opened, and its text written
         needs = policy.needs(subject.checkpoint.graph, job.budget)
         for need in sorted(needs):

@@ -11,12 +11,12 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 
 import torch
-from reasoning_methods import METHODS, MIXTURES, STEPS, Method
+from reasoning_methods import LONGER, METHODS, MIXTURES, MORE, STEPS, Method
 from reasoning_speed import speed
 from rich.console import Console
 from scoring import Results, Row
@@ -35,7 +35,7 @@ from prunepolicy.pruning.plan import Budget
 
 RECIPES = Path("configs/think")
 SEEDS = (0, 1, 2)
-PARTS = ("methods", "speed", "pruned", "mixtures")
+PARTS = ("methods", "longer", "speed", "pruned", "mixtures")
 CONTROLS = ("shuffled", "naive")
 LAST_STEP = "evaluation.every=100000"
 KEEP = 0.7
@@ -142,7 +142,8 @@ def jobs(seeds: tuple[int, ...]) -> Iterator[Job]:
     first, *others = TASKS
     yield from (Job("mixtures", name, seed, first) for seed in seeds for name in MIXTURES)
     yield from (Job("methods", name, seed) for seed in seeds for name in METHODS)
-    yield from (Job("pruned", "autothink", seed) for seed in seeds)
+    yield from (Job("longer", name, seed) for name in LONGER for seed in seeds)
+    yield from (Job("pruned", model, seed) for seed in seeds for model in ("pruned", "whole"))
     yield from (Job("mixtures", name, seed, task) for task in others for seed in seeds for name in MIXTURES)
 
 
@@ -153,10 +154,13 @@ def row_for(workshop: Workshop, job: Job) -> Row:
     start = workshop.start(job.seed)
     if job.part == "speed":
         return {**job.key, **speed(recipe_for(METHODS["naive"], start, job.seed))}
-    if job.part == "pruned":
+    if job.method == "pruned":
         recipe = mending_recipe(workshop.pruned(start), job.seed)
+    elif job.part == "pruned":
+        recipe = recipe_for(METHODS["autothink"], start, job.seed)
     else:
-        recipe = recipe_for(METHODS[job.method], start, job.seed)
+        method = METHODS[job.method]
+        recipe = recipe_for(replace(method, more=MORE) if job.part == "longer" else method, start, job.seed)
     return {**job.key, **examined(workshop.learned(f"{job.part}-{job.method}", recipe))}
 
 
@@ -195,7 +199,6 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     described = {
-        "machine": device_name(torch.device("cpu")),
         "versions": versions("prunepolicy", "torch", "transformers", "trl", "reasoning-gym"),
         "steps": sum(STEPS),
     }
@@ -204,7 +207,7 @@ def main() -> None:
     for job in jobs(SEEDS[: options.seeds]):
         wanted = job.part in options.parts and job.task in options.tasks
         if wanted and job.key not in results:
-            results.add(row_for(workshop, job))
+            results.add({**row_for(workshop, job), "machine": device_name(torch.device("cpu"))})
 
 
 if __name__ == "__main__":

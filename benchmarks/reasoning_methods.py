@@ -67,6 +67,9 @@ METHODS = {
     ),
     "success_rate": Method(([NAIVE, {"name": "success_rate"}],)),
 }
+LONGER = ("autothink_solved", "brevity", "naive")
+MORE = 300
+"""Steps of the last stage for those that learn longer, chosen on a start that no row is about."""
 
 Change = Callable[[ThinkRecipe], dict[str, Any]]
 

@@ -38,14 +38,15 @@ def reasoning(results: Row) -> str:
     parts = ["## When to think\n"]
     if methods:
         parts += [_introduction(results, methods), _compared(methods), "", _by_difficulty(methods), ""]
-    pruned = [row for row in rows if row["part"] == "pruned"]
-    if pruned:
-        taught = [row for row in methods if row["method"] == "autothink"]
-        parts += [_pruned(pruned, taught), ""]
-    for part, write in (("mixtures", _mixtures), ("speed", _speed)):
+    others = {"longer": _longer, "pruned": _pruned, "mixtures": _mixtures, "speed": _speed}
+    for part, write in others.items():
         found = [row for row in rows if row["part"] == part]
         parts += [write(found), ""] if found else []
     return "\n".join(parts)
+
+
+def _machines(rows: Iterable[Row]) -> str:
+    return ", ".join(sorted({row["machine"] for row in rows}))
 
 
 def _introduction(results: Row, methods: Sequence[Row]) -> str:
@@ -53,7 +54,7 @@ def _introduction(results: Row, methods: Sequence[Row]) -> str:
     return (
         f"A model of 1 M parameters, made from nothing by `configs/think/tiny.yaml` once per seed ({seeds}), "
         f"and what it is {results['steps']} learning steps after that start; 100 held-out problems, half of "
-        f"them of the easiest kind, 4 answers each; {results['machine']}. Median (smallest to largest) over "
+        f"them of the easiest kind, 4 answers each; {_machines(methods)}. Median (smallest to largest) over "
         "seeds. Tokens are saved against the start that always thinks, which writes nine steps in ten twice: "
         "what deciding saves and what brevity, the last two rows tell apart. The router gain is accuracy "
         "above that of the same model thinking as often at random; the slope is the think rate on the "
@@ -83,6 +84,15 @@ def _compared(rows: Sequence[Row]) -> str:
         if taught
     ]
     return table(head, lines)
+
+
+def _longer(rows: Sequence[Row]) -> str:
+    """The same comparison after more steps."""
+    note = (
+        f"Three times as many steps, from starts made anew on {_machines(rows)}; how many was chosen on a "
+        "start that no row is about, and nothing is chosen among the steps.\n"
+    )
+    return f"{note}\n{_compared(rows)}\n\n{_by_difficulty(rows)}"
 
 
 def _starts(rows: Sequence[Row]) -> list[Row]:
@@ -128,9 +138,10 @@ def _rates(rows: Iterable[Row], which: str, mode: str, name: str) -> list[str]:
     return [percent(median(values)) for values in columns]
 
 
-def _pruned(rows: Sequence[Row], whole: Sequence[Row]) -> str:
+def _pruned(rows: Sequence[Row]) -> str:
     lines = []
-    for model, here in (("whole", whole), ("0.7 of its FFN channels, mended by imitation", rows)):
+    for method, model in (("whole", "whole"), ("pruned", "0.7 of its FFN channels, mended by imitation")):
+        here = [row for row in rows if row["method"] == method]
         for state, which, mode in (
             ("always thinks", "start", "always"),
             ("ellipsis prompt alone", "start", "auto"),
@@ -139,7 +150,9 @@ def _pruned(rows: Sequence[Row], whole: Sequence[Row]) -> str:
             exams = [row[which][mode] for row in here]
             per_answer = [exam["tokens"] / exam["accuracy"] for exam in exams if exam["accuracy"]]
             lines.append([model, state, *_exam(here, which, mode), spread(per_answer, four)])
-    return table(["model", "", "seeds", "accuracy", "tokens", "thinks", "tokens to a correct answer"], lines)
+    note = f"Pruned, then taught when to think ({_machines(rows)}).\n"
+    head = ["model", "", "seeds", "accuracy", "tokens", "thinks", "tokens to a correct answer"]
+    return f"{note}\n{table(head, lines)}"
 
 
 def _mixtures(rows: Sequence[Row]) -> str:

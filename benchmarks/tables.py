@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from calibration_tables import calibration
 from cluster_tables import cluster, faults
 from graph_tables import graph_policies
 from metanet_step_tables import metanet_step
@@ -27,6 +28,7 @@ Results = dict[str, Any]
 SECTIONS: dict[str, Callable[[Results], str]] = {
     "quality": quality,
     "policies": policies,
+    "calibration": calibration,
     "graph_policies": graph_policies,
     "latency": latency,
     "startup": startup,
