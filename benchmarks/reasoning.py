@@ -11,12 +11,12 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
 
 import torch
-from reasoning_methods import LONGER, METHODS, MIXTURES, MORE, STEPS, Method
+from reasoning_methods import LONGER, METHODS, MIXTURES, STEPS, Method
 from reasoning_speed import speed
 from rich.console import Console
 from scoring import Results, Row
@@ -105,7 +105,7 @@ def recipe_for(method: Method, start: Path, seed: int) -> ThinkRecipe:
             **method.reinforcement,
         },
         "alarms": {"dead_reward": "warn"},
-        "episodes": sum(STEPS) + method.more,
+        "episodes": sum(method.steps),
     }
     return ThinkRecipe.model_validate(changed)
 
@@ -142,8 +142,10 @@ def jobs(seeds: tuple[int, ...]) -> Iterator[Job]:
     first, *others = TASKS
     yield from (Job("mixtures", name, seed, first) for seed in seeds for name in MIXTURES)
     yield from (Job("methods", name, seed) for seed in seeds for name in METHODS)
-    yield from (Job("longer", name, seed) for name in LONGER for seed in seeds)
+    longer, *controls = LONGER
+    yield from (Job("longer", longer, seed) for seed in seeds)
     yield from (Job("pruned", model, seed) for seed in seeds for model in ("pruned", "whole"))
+    yield from (Job("longer", name, seed) for name in controls for seed in seeds)
     yield from (Job("mixtures", name, seed, task) for task in others for seed in seeds for name in MIXTURES)
 
 
@@ -159,8 +161,8 @@ def row_for(workshop: Workshop, job: Job) -> Row:
     elif job.part == "pruned":
         recipe = recipe_for(METHODS["autothink"], start, job.seed)
     else:
-        method = METHODS[job.method]
-        recipe = recipe_for(replace(method, more=MORE) if job.part == "longer" else method, start, job.seed)
+        methods = LONGER if job.part == "longer" else METHODS
+        recipe = recipe_for(methods[job.method], start, job.seed)
     return {**job.key, **examined(workshop.learned(f"{job.part}-{job.method}", recipe))}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from prunepolicy.agents.reasoning.recipe import ThinkRecipe
@@ -21,19 +21,28 @@ class Method:
     Attributes:
         terms: of the three stages; one list for all of them.
         more: steps of the last stage beyond those that all methods get.
+        settle: steps after it, paid alike, at a quarter of its learning rate.
     """
 
     terms: tuple[Terms, ...]
     reinforcement: dict[str, Any] = field(default_factory=dict)
     more: int = 0
+    settle: int = 0
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Of the stages."""
+        last = STEPS[-1] + self.more
+        return (*STEPS[:-1], last, self.settle) if self.settle else (*STEPS[:-1], last)
 
     @property
     def stages(self) -> list[dict[str, Any]]:
         """The stages as recipes say them; a single list of terms is paid in all of them."""
         terms = self.terms * len(STEPS) if len(self.terms) == 1 else self.terms
+        terms = (*terms, terms[-1]) if self.settle else terms
         return [
             {"name": f"stage {number}", "terms": paid, "until": {"steps": count}}
-            for number, (paid, count) in enumerate(zip(terms, STEPS, strict=True), 1)
+            for number, (paid, count) in enumerate(zip(terms, self.steps, strict=True), 1)
         ]
 
 
@@ -67,9 +76,16 @@ METHODS = {
     ),
     "success_rate": Method(([NAIVE, {"name": "success_rate"}],)),
 }
-LONGER = ("autothink_solved", "brevity", "naive")
-MORE = 300
-"""Steps of the last stage for those that learn longer, chosen on a start that no row is about."""
+# How long was chosen on a start that no row is about; so was that it has to settle.
+LONGER = {
+    name: replace(
+        METHODS[name],
+        more=350,
+        settle=100,
+        reinforcement={**METHODS[name].reinforcement, "learning_rate": [2e-4, 2e-4, 4e-4, 1e-4]},
+    )
+    for name in ("autothink_solved", "naive")
+}
 
 Change = Callable[[ThinkRecipe], dict[str, Any]]
 
