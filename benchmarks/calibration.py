@@ -1,9 +1,9 @@
 """How much does the text matter that a choice of units is made on?
 
 The same criteria and gates, on text that the dense model writes itself, on other pages of the stories that
-the result is scored on, as a user's own text would be, and, for gates, on the scored pages themselves:
-nothing chosen without them can be expected to do as well. One seed; one thread; nothing repaired. Rows are
-written one by one, and a run that was stopped continues.
+the result is scored on, as a user's own text would be, on both, and, for gates, on the scored pages
+themselves: nothing chosen without them can be expected to do as well. One seed; one thread; nothing repaired.
+Rows are written one by one, and a run that was stopped continues.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from prunepolicy.pruning.probe import Probe
 RECIPE = Path("configs/train/gradient_gates.yaml")
 KEEPS = (0.9, 0.8, 0.7)
 LENGTH = 128
-SELF, OTHER, SCORED = "self", "other pages", "scored pages"
+SELF, OTHER, BOTH, SCORED = "self", "other pages", "self and other pages", "scored pages"
 SELF_TEXTS = 384
 WATCHING = (
     Contender("activation", "activation"),
@@ -57,12 +57,19 @@ class Texts:
     def written(cls, bench: Bench, folder: Path) -> Texts:
         """Split the stories into the pages that are scored, and the others."""
         folder.mkdir(parents=True, exist_ok=True)
-        tokenizer = bench.subject("smollm2-135m").tokenizer
+        subject = bench.subject("smollm2-135m")
+        tokenizer = subject.tokenizer
         tokens = tokenizer(bench.scorer.texts["prose"], add_special_tokens=False)["input_ids"]
+        own = subject.probe(Probe(samples=(len(tokens) - TOKENS) // LENGTH, length=LENGTH))["input_ids"]
+        parts = {
+            OTHER: tokens[TOKENS:],
+            BOTH: [*tokens[TOKENS:], *own.flatten().tolist()],
+            SCORED: tokens[:TOKENS],
+        }
         sources, pieces = {SELF: SELF}, {SELF: SELF_TEXTS}
-        for name, part in {OTHER: tokens[TOKENS:], SCORED: tokens[:TOKENS]}.items():
+        for name, part in parts.items():
             file = folder / f"{name.replace(' ', '_')}.txt"
-            write_text(file, tokenizer.decode(part))
+            write_text(file, tokenizer.decode(part, skip_special_tokens=True))
             sources[name], pieces[name] = str(file), len(part) // LENGTH
         return cls(folder, sources, pieces)
 

@@ -88,9 +88,10 @@ def _compared(rows: Sequence[Row]) -> str:
 
 def _longer(rows: Sequence[Row]) -> str:
     """The same comparison after more steps."""
+    steps = max(row["best_step"] for row in rows)
     note = (
-        f"Three times as many steps, from starts made anew on {_machines(rows)}; how many was chosen on a "
-        "start that no row is about, and nothing is chosen among the steps.\n"
+        f"{steps} steps, the last 100 of them at a quarter of the learning rate, from starts made anew on "
+        f"{_machines(rows)}; both were chosen on a start that no row is about, and no step was chosen.\n"
     )
     return f"{note}\n{_compared(rows)}\n\n{_by_difficulty(rows)}"
 

@@ -42,7 +42,11 @@ MultipleOf = Annotated[
 Context = Annotated[int, typer.Option("--context", help="Tokens in the KV-cache, with --of memory.")]
 Probe = Annotated[
     str | None,
-    typer.Option("--probe", help="Watch the model on: self, start, or a text file.", show_default="self"),
+    typer.Option(
+        "--probe",
+        help="Watch the model on: self (what it writes), start, a text file, or both: self+FILE.",
+        show_default="self",
+    ),
 ]
 Repair = Annotated[
     str | None, typer.Option("--repair", help="After the cut: ridge, bias or none.", show_default="by policy")

@@ -20,6 +20,9 @@ from prunepolicy.pruning.machine import cache_folder
 from prunepolicy.pruning.perplexity import context_of
 from prunepolicy.pruning.safetensors_file import NAMES, TensorHeader, header_bytes, read_header, tensor_bytes
 
+MIXED = "self+"
+"""Before the path of a text file: what the model writes, and the file's text, to equal parts."""
+
 WRITE_BATCH = 32
 READ_BATCH = 8
 Inputs = Mapping[str, Tensor]
@@ -33,9 +36,9 @@ class Probe:
 
     Attributes:
         source: `self` (text the model samples from its start token at temperature 1), `start`
-            (the start token alone), or the path of a text file. Models that don't write text are
-            watched on seeded noise.
-        samples: number of sequences (or images).
+            (the start token alone), the path of a text file, or `self+PATH` for both. Models that don't
+            write text are watched on seeded noise.
+        samples: number of sequences (or images), of either part where there are two.
         length: tokens per sequence.
         seed: of the sampling.
     """
@@ -63,6 +66,10 @@ def probe_inputs(
     if adapter.task == "vision":
         return {"pixel_values": _noise_images(probe, model)}
     probe = replace(probe, length=min(probe.length, context_of(model)))
+    if probe.source.startswith(MIXED):
+        parts = (replace(probe, source=source) for source in ("self", probe.source.removeprefix(MIXED)))
+        found = [probe_inputs(part, model, adapter, tokenizer, fingerprint)["input_ids"] for part in parts]
+        return {"input_ids": torch.cat(found)}
     if adapter.task == "encoder" and probe.source in ("self", "start"):
         return {"input_ids": _noise_tokens(probe, model)}
     if probe.source == "start":

@@ -34,8 +34,8 @@ class GradientGatesConfig(RecipePart):
     """Settings of the learner.
 
     Attributes:
-        text: what to learn on: `self`, which the dense model writes, or the path of a text file.
-        texts: sequences of it.
+        text: what to learn on: `self`, which the dense model writes, the path of a text file, or `self+PATH`.
+        texts: sequences of it, of either part where there are two.
         length: tokens of each.
         batch: texts per step.
         spread: standard deviation of the scores at the start; more makes the start harder to leave.

@@ -62,6 +62,14 @@ def test_no_sequence_is_longer_than_the_context(written: Any, tmp_path: Path) ->
     assert written(Probe("start"), "").tolist() == [[1]]
 
 
+def test_own_writing_and_a_file_are_watched_to_equal_parts(written: Any, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("words " * 100)
+    both = written(Probe(f"self+{text}", samples=3, length=12), "")
+    assert torch.equal(both[:3], written(SELF, ""))
+    assert torch.equal(both[3:], written(Probe(str(text), samples=3, length=12), ""))
+
+
 def test_text_windows_are_spread_evenly(tmp_path: Path, byte_tokenizer: Any) -> None:
     text = tmp_path / "text.txt"
     text.write_text("".join(chr(ord("a") + number) * 10 for number in range(10)))
