@@ -24,7 +24,7 @@ from prunepolicy.agents.training.train import train
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.plan import Budget, Of
-from prunepolicy.pruning.probe import Probe
+from prunepolicy.pruning.probe import MIXED, Probe
 
 RECIPE = Path("configs/train/gradient_gates.yaml")
 KEEPS = (0.9, 0.8, 0.7)
@@ -57,20 +57,14 @@ class Texts:
     def written(cls, bench: Bench, folder: Path) -> Texts:
         """Split the stories into the pages that are scored, and the others."""
         folder.mkdir(parents=True, exist_ok=True)
-        subject = bench.subject("smollm2-135m")
-        tokenizer = subject.tokenizer
+        tokenizer = bench.subject("smollm2-135m").tokenizer
         tokens = tokenizer(bench.scorer.texts["prose"], add_special_tokens=False)["input_ids"]
-        own = subject.probe(Probe(samples=(len(tokens) - TOKENS) // LENGTH, length=LENGTH))["input_ids"]
-        parts = {
-            OTHER: tokens[TOKENS:],
-            BOTH: [*tokens[TOKENS:], *own.flatten().tolist()],
-            SCORED: tokens[:TOKENS],
-        }
         sources, pieces = {SELF: SELF}, {SELF: SELF_TEXTS}
-        for name, part in parts.items():
+        for name, part in {OTHER: tokens[TOKENS:], SCORED: tokens[:TOKENS]}.items():
             file = folder / f"{name.replace(' ', '_')}.txt"
-            write_text(file, tokenizer.decode(part, skip_special_tokens=True))
+            write_text(file, tokenizer.decode(part))
             sources[name], pieces[name] = str(file), len(part) // LENGTH
+        sources[BOTH], pieces[BOTH] = MIXED + sources[OTHER], pieces[OTHER]
         return cls(folder, sources, pieces)
 
     def probe(self, name: str) -> Probe | None:
