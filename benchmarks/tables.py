@@ -17,6 +17,7 @@ from policy_tables import Comparison, policies
 from pretrained_tables import metanet_smoke, pretrained_networks
 from quality_tables import plot_quality, quality, write_readme
 from reasoning_tables import reasoning
+from recover_tables import recover
 from speed_tables import latency, startup, streaming
 from thinking_tables import success_rate_control, think_bandit
 from training_tables import episodes, prunenet_episode, prunenet_saturation, small_models, surrogate
@@ -30,6 +31,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "policies": policies,
     "calibration": calibration,
     "graph_policies": graph_policies,
+    "recover": recover,
     "latency": latency,
     "startup": startup,
     "episodes": episodes,
