@@ -142,10 +142,8 @@ def jobs(seeds: tuple[int, ...]) -> Iterator[Job]:
     first, *others = TASKS
     yield from (Job("mixtures", name, seed, first) for seed in seeds for name in MIXTURES)
     yield from (Job("methods", name, seed) for seed in seeds for name in METHODS)
-    longer, *controls = LONGER
-    yield from (Job("longer", longer, seed) for seed in seeds)
+    yield from (Job("longer", name, seed) for name in LONGER for seed in seeds)
     yield from (Job("pruned", model, seed) for seed in seeds for model in ("pruned", "whole"))
-    yield from (Job("longer", name, seed) for name in controls for seed in seeds)
     yield from (Job("mixtures", name, seed, task) for task in others for seed in seeds for name in MIXTURES)
 
 

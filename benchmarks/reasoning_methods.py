@@ -76,15 +76,20 @@ METHODS = {
     ),
     "success_rate": Method(([NAIVE, {"name": "success_rate"}],)),
 }
-# How long was chosen on a start that no row is about; so was that it has to settle.
-LONGER = {
-    name: replace(
-        METHODS[name],
-        more=350,
-        settle=100,
-        reinforcement={**METHODS[name].reinforcement, "learning_rate": [2e-4, 2e-4, 4e-4, 1e-4]},
+
+
+def _longer(method: Method, **reinforcement: Any) -> Method:
+    """Return a method with four times the steps, the last of them gentle."""
+    rates = {"learning_rate": [2e-4, 2e-4, 4e-4, 1e-4]}
+    return replace(
+        method, more=350, settle=100, reinforcement={**method.reinforcement, **rates, **reinforcement}
     )
-    for name in ("autothink_solved", "naive")
+
+
+# How long, how gently and how warm were chosen on a start that no row is about.
+LONGER = {
+    "autothink_solved": _longer(METHODS["autothink_solved"]),
+    "autothink_exploring": _longer(METHODS["autothink_solved"], temperature=1.25),
 }
 
 Change = Callable[[ThinkRecipe], dict[str, Any]]
