@@ -77,19 +77,17 @@ METHODS = {
     "success_rate": Method(([NAIVE, {"name": "success_rate"}],)),
 }
 
-
-def _longer(method: Method, **reinforcement: Any) -> Method:
-    """Return a method with four times the steps, the last of them gentle."""
-    rates = {"learning_rate": [2e-4, 2e-4, 4e-4, 1e-4]}
-    return replace(
-        method, more=350, settle=100, reinforcement={**method.reinforcement, **rates, **reinforcement}
-    )
-
-
-# How long, how gently and how warm were chosen on a start that no row is about.
+# How long and how gently was chosen on a start that no row is about.
 LONGER = {
-    "autothink_solved": _longer(METHODS["autothink_solved"]),
-    "autothink_exploring": _longer(METHODS["autothink_solved"], temperature=1.25),
+    "autothink_solved": replace(
+        METHODS["autothink_solved"],
+        more=350,
+        settle=100,
+        reinforcement={
+            **METHODS["autothink_solved"].reinforcement,
+            "learning_rate": [2e-4, 2e-4, 4e-4, 1e-4],
+        },
+    )
 }
 
 Change = Callable[[ThinkRecipe], dict[str, Any]]

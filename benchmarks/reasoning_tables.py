@@ -14,7 +14,6 @@ NAMES = {
     "autothink": "AutoThink, three stages",
     "autothink_longer": "the same, 50 more steps of the third",
     "autothink_solved": "the same stages, lengths where all is right, batch-scaled",
-    "autothink_exploring": "the same, learned from answers drawn at temperature 1.25",
     "naive": "naive reward",
     "shuffled": "control: AutoThink, outcomes dealt at random",
     "brevity": "naive reward and brevity",
@@ -92,7 +91,7 @@ def _longer(rows: Sequence[Row]) -> str:
     steps = max(row["best_step"] for row in rows)
     note = (
         f"{steps} steps, the last 100 of them at a quarter of the learning rate, from starts made anew on "
-        f"{_machines(rows)}; both were chosen on a start that no row is about, and no step was chosen.\n"
+        f"{_machines(rows)}; both were chosen on a start that no row is about; no step was.\n"
     )
     return f"{note}\n{_compared(rows)}\n\n{_by_difficulty(rows)}"
 
