@@ -48,6 +48,11 @@ def learned(runner: Runner, folder: Path, flag: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in FILES}
 
 
+def happened(notes: list[str]) -> list[str]:
+    """Return what was noted, less that workers wait for a place, as they do on a busy machine."""
+    return [note for note in notes if not note.startswith("Still no place")]
+
+
 @pytest.mark.usefixtures("cluster")
 def test_any_number_of_workers_and_their_deaths_leave_the_same_bytes(tmp_path: Path) -> None:
     expected = learned(LocalRunner(), tmp_path / "here", tmp_path / "none")
@@ -57,7 +62,7 @@ def test_any_number_of_workers_and_their_deaths_leave_the_same_bytes(tmp_path: P
         with opened(notes, runner=kind, workers=count) as runner:
             assert learned(runner, tmp_path / f"run-{kind}-{count}", flag) == expected
         cause = "died: its process was killed or crashed" if kind == "ray" else "was ended by SIGKILL"
-        _, said = notes
+        _, said = happened(notes)
         assert said.split(" ", 2)[2].startswith(f"{cause}; job ")
 
 
@@ -67,7 +72,7 @@ def test_a_stopped_actor_is_replaced_and_errors_and_gpus_arrive(tmp_path: Path) 
     jobs = [(number, str(tmp_path / "flag") if number == 1 else "", signal.SIGSTOP) for number in range(5)]
     with opened(notes, workers=2, gpus=0.5, cpus=0.5, deadline=3.0, strategy="SPREAD") as runner:
         assert list(runner.map(work.square, jobs)) == [0, 1, 4, 9, 16]
-        assert "had no answer after 3 s and was ended; job 2 of 5 is done again." in notes[1]
+        assert "had no answer after 3 s and was ended; job 2 of 5 is done again." in happened(notes)[1]
         assert list(runner.map(work.gpus, range(2))) == [["0"], ["0"]]
         with pytest.raises(ValueError, match="3 is odd"):
             list(runner.map(work.half, [2, 3]))
