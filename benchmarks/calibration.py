@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from contenders import OFS, Contender, Job
 from policies import DENSE, Bench, dense_row
-from scoring import TOKENS, Results, Scorer
+from scoring import OTHER, SCORED, SELF, Results, Scorer
 
 from prunepolicy.agents.training.recipe import load_recipe
 from prunepolicy.agents.training.run_report import REPORT
@@ -29,7 +29,7 @@ from prunepolicy.pruning.probe import MIXED, Probe
 RECIPE = Path("configs/train/gradient_gates.yaml")
 KEEPS = (0.9, 0.8, 0.7)
 LENGTH = 128
-SELF, OTHER, BOTH, SCORED = "self", "other pages", "self and other pages", "scored pages"
+BOTH = "self and other pages"
 SELF_TEXTS = 384
 WATCHING = (
     Contender("activation", "activation"),
@@ -58,9 +58,8 @@ class Texts:
         """Split the stories into the pages that are scored, and the others."""
         folder.mkdir(parents=True, exist_ok=True)
         tokenizer = bench.subject("smollm2-135m").tokenizer
-        tokens = tokenizer(bench.scorer.texts["prose"], add_special_tokens=False)["input_ids"]
         sources, pieces = {SELF: SELF}, {SELF: SELF_TEXTS}
-        for name, part in {OTHER: tokens[TOKENS:], SCORED: tokens[:TOKENS]}.items():
+        for name, part in bench.scorer.pages(tokenizer).items():
             file = folder / f"{name.replace(' ', '_')}.txt"
             write_text(file, tokenizer.decode(part))
             sources[name], pieces[name] = str(file), len(part) // LENGTH

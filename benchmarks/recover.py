@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scoring import TOKENS, Results, Row, Scorer
+from scoring import OTHER, SELF, Results, Row, Scorer
 from torch import nn
 
 from prunepolicy.agents.prune.job import Settings, prune
@@ -24,7 +24,6 @@ from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.pruning.atomic import write_text
 
 MODEL = "smollm2-135m"
-SELF, OTHER = "self", "other pages"
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,8 @@ class Bench:
     def other_pages(self) -> Path:
         """Return the file of the prose that isn't scored."""
         tokenizer: Any = Subject.named(MODEL, Hardware()).tokenizer
-        tokens = tokenizer(self.scorer.texts["prose"], add_special_tokens=False)["input_ids"]
         file = self.folder / "other_pages.txt"
-        write_text(file, tokenizer.decode(tokens[TOKENS:]))
+        write_text(file, tokenizer.decode(self.scorer.pages(tokenizer)[OTHER]))
         return file
 
 

@@ -21,6 +21,8 @@ from prunepolicy.pruning.multiple_choice import ChoiceItem, read_choices, score_
 from prunepolicy.pruning.perplexity import score_text
 
 TOKENS = 4096
+SELF, OTHER, SCORED = "self", "other pages", "scored pages"
+"""Texts that choices are made on: written by the dense model, and two parts of the prose."""
 PIQA, BLIMP_STEP = 300, 3
 """Questions of PIQA, and the step between BLiMP's sentences, whose paradigms lie in blocks of 15."""
 Row = dict[str, Any]
@@ -43,6 +45,11 @@ class Scorer:
         }
         piqa, blimp = (read_choices(data / f"{name}.jsonl") for name in ("piqa", "blimp"))
         return cls(texts, piqa[:PIQA], blimp[::BLIMP_STEP])
+
+    def pages(self, tokenizer: Any) -> dict[str, list[int]]:
+        """Return the tokens of the prose that is scored, and of the rest, which nothing is scored on."""
+        tokens = tokenizer(self.texts["prose"], add_special_tokens=False)["input_ids"]
+        return {OTHER: tokens[TOKENS:], SCORED: tokens[:TOKENS]}
 
     def nll(self, model: nn.Module, tokenizer: Any, names: Iterable[str] = ("prose", "code")) -> Row:
         """Return the mean negative log-likelihood of each named text, nats per token."""

@@ -46,6 +46,17 @@ def distance(name: str, folder: Path) -> float:
     return float(divergence(answers[0], answers[1], 1.0))
 
 
+def test_the_model_learns_from_its_own_writing_and_a_file(model: Model, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("words " * 400, encoding="utf-8")
+    count = language.WINDOWS + language.JUDGED
+    subject = open_subject(model("llama"), settings())
+    windows = language.task_for(subject, Probe(f"self+{text}", samples=4, length=16)).windows
+    own = subject.probe(Probe(samples=count, length=16, seed=1))["input_ids"]
+    file = subject.probe(Probe(str(text), samples=count, length=16))["input_ids"]
+    assert torch.equal(windows, torch.cat([own, file])[language.JUDGED :])
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_was_learned_brings_it_nearer_and_is_what_was_proven(
     family: str, model: Model, quick: str, tmp_path: Path
