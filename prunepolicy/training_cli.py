@@ -188,9 +188,7 @@ def fetch(run: RunOfCluster, address: Address, out: RunName = None) -> None:
 
     target = out or RUNS / run[:-9]
     cluster.fetch(run, address, target)
-    console_for().print(
-        f"Use it: prune-with-policy MODEL --policy {target} --keep 0.8 --out smaller/", highlight=False
-    )
+    console_for().print(f"The run is in {target}.", highlight=False)
 
 
 def policies(name: PolicyToShow = None, as_json: AsJson = False) -> None:
