@@ -49,6 +49,9 @@ TASKS = {
     ),
 }
 """What mixtures of imitation and reinforcement are compared on, as overrides of one recipe."""
+LONG_START = {"gsm_symbolic": 2500}
+"""Steps of imitation before the ways to mix part, where a model knows nothing for long."""
+AFTERWARDS = ("warm_up.steps=20", "warm_up.check=20", "imitation.learning_rate=0.0005", "episodes=160")
 SHARES = {"drawn": "imitation", "wanted": "p_imitation"}
 
 
@@ -58,11 +61,11 @@ class Workshop:
 
     folder: Path
 
-    def start(self, seed: int) -> Path:
+    def start(self, recipe: ThinkRecipe, name: str = "start") -> Path:
         """Return the folder of the model that imitated long enough, from which all methods learn."""
-        folder = self.folder / f"start-{seed}"
+        folder = self.folder / f"{name}-{recipe.seed}"
         if not (folder / START).is_dir():
-            self.learned("start", first_recipe(seed))
+            self.learned(name, recipe)
         return folder / START
 
     def learned(self, name: str, recipe: ThinkRecipe) -> ThinkReport:
@@ -117,6 +120,22 @@ def mending_recipe(model: Path, seed: int) -> ThinkRecipe:
     return recipe
 
 
+def mixing_recipe(workshop: Workshop, task: str, seed: int) -> ThinkRecipe:
+    """Return the recipe that mixes imitation and reinforcement, from nothing or after a long start."""
+
+    def recipe(*changes: str) -> ThinkRecipe:
+        made = load_recipe(RECIPES / "sasr.yaml", [f"seed={seed}", LAST_STEP, *TASKS[task], *changes])
+        assert isinstance(made, ThinkRecipe)
+        return made
+
+    if task not in LONG_START:
+        return recipe()
+    steps = LONG_START[task]
+    long = (f"warm_up.steps={steps}", f"warm_up.check={steps}", "warm_up.decay=0.1", f"episodes={steps + 1}")
+    start = workshop.start(recipe(*long), f"start-{task}")
+    return recipe(f"model={start}", *AFTERWARDS)
+
+
 @dataclass(frozen=True)
 class Job:
     """One row to measure."""
@@ -151,7 +170,7 @@ def row_for(workshop: Workshop, job: Job) -> Row:
     """Do one job."""
     if job.part == "mixtures":
         return {**job.key, **mixture(workshop, job)}
-    start = workshop.start(job.seed)
+    start = workshop.start(first_recipe(job.seed))
     if job.part == "speed":
         return {**job.key, **speed(recipe_for(METHODS["naive"], start, job.seed))}
     if job.method == "pruned":
@@ -176,8 +195,7 @@ def examined(report: ThinkReport) -> Row:
 
 def mixture(workshop: Workshop, job: Job) -> Row:
     """Return what one way to mix imitation and reinforcement came to, and the share of imitation it drew."""
-    base = load_recipe(RECIPES / "sasr.yaml", [f"seed={job.seed}", LAST_STEP, *TASKS[job.task]])
-    assert isinstance(base, ThinkRecipe)
+    base = mixing_recipe(workshop, job.task, job.seed)
     recipe = ThinkRecipe.model_validate({**base.model_dump(), **MIXTURES[job.method](base)})
     began = time.process_time()
     report = workshop.learned(f"mixtures-{job.task}-{job.method.replace(' ', '-')}", recipe)

@@ -6,6 +6,7 @@ Rewards are shaped here, after everything that was rolled out has come together:
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from random import Random
 from typing import Any, ClassVar
 
@@ -79,14 +80,17 @@ class Grpo(SteppedLearner):
     @property
     def max_tokens(self) -> int:
         """Longest completion in this stage."""
-        lengths = self.recipe.reinforcement.max_tokens
-        return lengths[self.stage if len(lengths) > 1 else 0]
+        return int(_of_stage(self.recipe.reinforcement.max_tokens, self.stage))
 
     @property
     def learning_rate(self) -> float:
         """Of reinforcement, in this stage."""
-        rates = self.recipe.reinforcement.learning_rate
-        return rates[self.stage if len(rates) > 1 else 0]
+        return _of_stage(self.recipe.reinforcement.learning_rate, self.stage)
+
+    @property
+    def temperature(self) -> float:
+        """Of completions to learn from, in this stage."""
+        return _of_stage(self.recipe.reinforcement.temperature, self.stage)
 
     @property
     def stage(self) -> int:
@@ -95,12 +99,17 @@ class Grpo(SteppedLearner):
 
     @property
     def sampling(self) -> Sampling:
-        """How completions are drawn."""
-        return self.student.sampling(self.max_tokens, self.recipe.reinforcement.temperature)
+        """How completions to learn from are drawn."""
+        return self.student.sampling(self.max_tokens, self.temperature)
+
+    @property
+    def examining(self) -> Sampling:
+        """How completions are drawn for evaluation."""
+        return self.student.sampling(self.max_tokens, self.recipe.evaluation.temperature)
 
     @property
     def likeliest(self) -> Sampling:
-        """How completions are written for evaluation."""
+        """How the likeliest completions are written."""
         return self.student.sampling(self.max_tokens, 0.0)
 
     @property
@@ -157,9 +166,9 @@ class Grpo(SteppedLearner):
         return Roller(engine, student.prompting, how.chunk, self.runner)
 
     def scorer(self, model: Any = None) -> Scorer:
-        """Return what gives log-probabilities under the student, or under another model of its kind."""
+        """Return what gives log-probabilities of completions under the student, or another of its kind."""
         student = self.student if model is None else Student(model, self.student.prompting)
-        return student.scorer(self.hardware.torch_dtype, self.recipe.reinforcement.temperature)
+        return student.scorer(self.hardware.torch_dtype, self.temperature)
 
     def _student(self) -> Student:
         recipe = self.recipe
@@ -182,7 +191,8 @@ class Grpo(SteppedLearner):
         """Add the gradient of fresh demonstrations, and return the loss."""
         recipe, generator = self.recipe.imitation, self.demonstrating
         rows = self.demonstrator.batch(self.problems.fresh(generator), recipe.batch, generator)
-        imitation = Imitation(self.scorer(), recipe.token_weight, self.recipe.micro_tokens, recipe.mean)
+        scorer = self.student.scorer(self.hardware.torch_dtype)
+        imitation = Imitation(scorer, recipe.token_weight, self.recipe.micro_tokens, recipe.mean)
         return sum(_backward(weight * loss) for loss in imitation.losses(rows)) / (weight or 1.0)
 
     def _look_at_gap(self) -> dict[str, float]:
@@ -280,6 +290,11 @@ class Grpo(SteppedLearner):
         for group in self.optimiser.param_groups:
             group["lr"] = rate * min(1.0, self.done["all"] / RAMP)
         self.optimiser.step()
+
+
+def _of_stage(values: Sequence[float], stage: int) -> float:
+    """Return a stage's own value, or the only one there is."""
+    return values[stage if len(values) > 1 else 0]
 
 
 def _backward(loss: Tensor) -> float:

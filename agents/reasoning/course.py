@@ -42,9 +42,9 @@ class ThinkCourse(Course):
         return cls(run, recipe, cast(type[Grpo], algorithm)(recipe, steps, runner), steps)
 
     def judge(self) -> Judgement:
-        """Return accuracy less the price of its tokens, both drawn as in training; and the greedy ones."""
+        """Return accuracy less the price of its tokens, both of drawn answers; and those of greedy ones."""
         learner, examiner = self.learner, Examiner(self.learner.problems.choose)
-        drawn = examiner.examine(learner.roller, learner.sampling)
+        drawn = examiner.examine(learner.roller, learner.examining)
         greedy = examiner.examine(learner.roller, learner.likeliest)
         score = drawn.accuracy - self.recipe.evaluation.price * drawn.tokens / self.longest
         row = {f"held_out/{name}": getattr(drawn, name) for name in JUDGED}
@@ -88,8 +88,8 @@ class ThinkCourse(Course):
 
     def _examined(self, student: Student) -> dict[str, Examination]:
         """Return how a model does, deciding by itself and with the mode forced."""
-        how = self.recipe.reinforcement
+        how = self.recipe.evaluation
         roller = self.learner.roller_of(student)
-        examiner = Examiner(self.learner.problems.judge, self.recipe.evaluation.samples)
+        examiner = Examiner(self.learner.problems.judge, how.samples)
         sampling = student.sampling(self.longest, how.temperature)
         return {mode: examiner.examine(roller, sampling, mode) for mode in MODES}

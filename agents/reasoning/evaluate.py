@@ -115,7 +115,8 @@ def examine(model: str, request: ExamRequest, hardware: Hardware) -> ExamReport:
     problems = ProblemSet.drawn(asked_for.model_copy(update={"learn": 1}), 0).judge
     student = Student.named(folder, recipe.prompt, hardware)
     roller = Roller(engines[how.engine].open(student.model), student.prompting, how.chunk)
-    sampling = student.sampling(request.max_tokens or max(how.max_tokens), how.temperature)
+    longest = request.max_tokens or max(how.max_tokens)
+    sampling = student.sampling(longest, recipe.evaluation.temperature)
     result = Examiner(problems, request.samples).examine(roller, sampling, mode)
     settings: dict[str, Any] = {
         "problems": len(problems),

@@ -68,7 +68,8 @@ class ReinforcementRecipe(RecipePart):
         steps: after the warm-up, imitation included, with which the run ends; None goes on until `episodes`.
         prompts: per step.
         group: completions per prompt.
-        max_tokens: of a completion, for every stage or one number for all of them; so is `learning_rate`.
+        max_tokens: of a completion, for every stage or one number for all of them; so are `temperature`
+            and `learning_rate`.
         force: `half` makes half of every group answer at once, whatever the model would do.
         minibatches: optimiser steps on one batch.
         chunk: prompts that an engine gets at once; it decides the bytes, the number of workers doesn't.
@@ -84,7 +85,7 @@ class ReinforcementRecipe(RecipePart):
     prompts: int = Field(default=16, ge=1)
     group: int = Field(default=8, ge=2)
     max_tokens: tuple[int, ...] = Field(default=(96,), min_length=1)
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: Rates = (1.0,)
     learning_rate: Rates = (3e-4,)
     force: Literal["free", "half"] = "free"
     minibatches: int = Field(default=1, ge=1)
@@ -105,10 +106,12 @@ class ThinkEvaluation(RunEvaluation):
         price: of a completion as long as allowed, in accuracy: what chooses the best step is the
             accuracy less that share of the tokens.
         samples: answers per problem in the end.
+        temperature: at which answers are drawn, whatever it is in training.
     """
 
     price: float = Field(default=0.2, ge=0)
     samples: int = Field(default=2, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
 
 
 class ThinkRecipe(RunRecipe):
@@ -146,7 +149,7 @@ class ThinkRecipe(RunRecipe):
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
-        for name in ("max_tokens", "learning_rate"):
+        for name in ("max_tokens", "temperature", "learning_rate"):
             if len(getattr(self.reinforcement, name)) not in (1, len(self.stages)):
                 raise ValueError(f"reinforcement.{name} takes one number, or one for every stage")
         paid = {term.get("name") for stage in self.stages for term in stage.get("terms", ())}

@@ -141,6 +141,17 @@ def test_imitation_teaches_the_format(recipe: Make) -> None:
     assert after.well_formed.any()
 
 
+def test_a_stage_has_its_own_temperature_and_exams_have_theirs(recipe: Make) -> None:
+    naive = [{"name": "naive"}]
+    stages = [{"name": "a", "terms": naive, "until": {"steps": 1}}, {"name": "b", "terms": naive}]
+    changes = {"reinforcement": {**SHORT, "temperature": [1.5, 0.5]}, "evaluation": {"temperature": 0.9}}
+    learner = Grpo(recipe(warm_up={}, stages=stages, **changes), Steps())
+    for temperature in (1.5, 0.5):
+        assert learner.sampling.temperature == learner.scorer().temperature == temperature
+        assert learner.examining.temperature == 0.9
+        learner.step()
+
+
 def test_reinforcement_without_a_start_that_uses_both_modes_is_refused(recipe: Make) -> None:
     learner = Grpo(recipe(warm_up={}, reinforcement={**SHORT, "mixed": 0.9}), Steps())
     with pytest.raises(PrunePolicyError, match="of the first groups hold both modes"):

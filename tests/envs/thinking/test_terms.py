@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -138,6 +139,24 @@ def test_lengths_count_only_where_prompts_are_solved_often_enough() -> None:
     for solved, counts in ((0.5, 5), (2 / 3, 5), (0.7, 3), (1.0, 3)):
         gained = paid("length_aware", table, solved=solved)
         assert [value != 0 for value in gained] == [True, False, True] + [counts == 5] * 2 + [False]
+
+
+def test_lengths_wait_while_either_mode_is_too_often_wrong() -> None:
+    term = terms["length_aware"](floor=0.7, decay=0.5)
+
+    def batch(right: list[bool]) -> Rollouts:
+        return rollouts([THINK, THINK, ANSWER, ABSTAIN], [*right, True, False], [10, 30, 5, 1])
+
+    solved, half = batch([True, True]), batch([True, False])
+    counts = []
+    for table in (solved, solved, half, half, solved, solved):
+        counts.append(bool(np.any(term.shape(solved, np.zeros(4)))))
+        term.observe(table)
+    # Thinking is right in 1, 1, 0.75, 0.625, 0.8125 of its rollouts, as the term remembers it.
+    assert counts == [False, True, True, True, False, True]
+    again = terms["length_aware"](floor=0.7, decay=0.5)
+    again.restore(json.loads(json.dumps(term.state())))
+    assert again.state() == term.state() == {"accuracy": {"ANSWER": 1.0, "THINK": 0.90625}}
 
 
 def test_ternary_pays_more_for_abstaining_than_for_an_error() -> None:
