@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import mean
 
 import torch
-from reasoning_methods import LONGER, METHODS, MIXTURES, STEPS, Method
+from reasoning_methods import LONGER, METHODS, MIXTURES, STEPS, TEACHING, Method
 from reasoning_speed import speed
 from rich.console import Console
 from scoring import Results, Row
@@ -50,7 +50,7 @@ TASKS = {
 }
 """What mixtures of imitation and reinforcement are compared on, as overrides of one recipe."""
 LONG_START = {"gsm_symbolic": 2500}
-"""Steps of imitation before the ways to mix part, where a model knows nothing for long."""
+"""Steps of imitation before the ways to mix part, where a model knows nothing for long; seeds share them."""
 AFTERWARDS = ("warm_up.steps=20", "warm_up.check=20", "imitation.learning_rate=0.0005", "episodes=160")
 SHARES = {"drawn": "imitation", "wanted": "p_imitation"}
 
@@ -105,6 +105,7 @@ def recipe_for(method: Method, start: Path, seed: int) -> ThinkRecipe:
             **base.reinforcement.model_dump(),
             "steps": None,
             "mixed": 0.0,
+            **TEACHING,
             **method.reinforcement,
         },
         "alarms": {"dead_reward": "warn"},
@@ -132,7 +133,7 @@ def mixing_recipe(workshop: Workshop, task: str, seed: int) -> ThinkRecipe:
         return recipe()
     steps = LONG_START[task]
     long = (f"warm_up.steps={steps}", f"warm_up.check={steps}", "warm_up.decay=0.1", f"episodes={steps + 1}")
-    start = workshop.start(recipe(*long), f"start-{task}")
+    start = workshop.start(recipe("seed=0", *long), f"start-{task}")
     return recipe(f"model={start}", *AFTERWARDS)
 
 

@@ -11,6 +11,13 @@ from prunepolicy.agents.reasoning.recipe import ThinkRecipe
 Terms = list[dict[str, Any]]
 STEPS = (30, 10, 110)
 """Of the three stages, as in tiny.yaml."""
+TEACHING: dict[str, Any] = {
+    "learning_rate": [2e-4, 2e-4, 4e-4],
+    "temperature": 1.0,
+    "sampler": {"name": "random"},
+    "objective": {"mode_weight": 0.5, "kl": 0.02},
+}
+"""What all methods have in common where they don't say otherwise, whatever tiny.yaml does."""
 NAIVE, BALANCE, LENGTH = {"name": "naive"}, {"name": "balance"}, {"name": "length_aware"}
 
 
@@ -77,17 +84,23 @@ METHODS = {
     "success_rate": Method(([NAIVE, {"name": "success_rate"}],)),
 }
 
-# How long and how gently was chosen on a start that no row is about.
+# How long, how gently and how warm was chosen on a start that no row is about.
+_SOLVED = METHODS["autothink_solved"]
+_RATES = {**_SOLVED.reinforcement, "learning_rate": [2e-4, 2e-4, 4e-4, 1e-4]}
 LONGER = {
-    "autothink_solved": replace(
-        METHODS["autothink_solved"],
+    "autothink_solved": replace(_SOLVED, more=350, settle=100, reinforcement=_RATES),
+    # More brevity, which waits while accuracy is low, for answers that keep varying: slightly warmer ones,
+    # half of them to problems whose outcomes vary.
+    "autothink_floor": Method(
+        (*AUTOTHINK[:2], [NAIVE, {**LENGTH, "correct": 0.3, "wrong": 0.0, "solved": 1.0, "floor": 0.8}]),
+        {
+            **_RATES,
+            "temperature": [1.0, 1.0, 1.15, 1.0],
+            "sampler": {"name": "variance_aware", "mixed": 0.5, "refresh": 10},
+        },
         more=350,
         settle=100,
-        reinforcement={
-            **METHODS["autothink_solved"].reinforcement,
-            "learning_rate": [2e-4, 2e-4, 4e-4, 1e-4],
-        },
-    )
+    ),
 }
 
 Change = Callable[[ThinkRecipe], dict[str, Any]]

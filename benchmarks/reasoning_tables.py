@@ -14,6 +14,7 @@ NAMES = {
     "autothink": "AutoThink, three stages",
     "autothink_longer": "the same, 50 more steps of the third",
     "autothink_solved": "the same stages, lengths where all is right, batch-scaled",
+    "autothink_floor": "more brevity, which waits while accuracy is low, for answers that vary",
     "naive": "naive reward",
     "shuffled": "control: AutoThink, outcomes dealt at random",
     "brevity": "naive reward and brevity",
