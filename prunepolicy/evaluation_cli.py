@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from prunepolicy.options import AsJson, Device, Dtype, Model, Revision, Trust
 from prunepolicy.parsing import hardware_of, numbers_of, words_of
-from prunepolicy.running import present
+from prunepolicy.running import console_for, present
 
 
 def evaluate(
@@ -52,8 +53,10 @@ def evaluate(
 
         asked = ExamRequest(think, words_of(tasks), limit)
         examined = examine(model, asked, hardware_of(device, dtype, trust_remote_code))
-        examined.save(out)
+        folder = examined.save(out)
         present(examined, as_json)
+        if folder is not None and not as_json:
+            console_for().print(f"Numbers and picture: {escape(str(folder))}", soft_wrap=True)
         return
     from prunepolicy.agents.evaluation.evaluate import EvalRequest, evaluate
 

@@ -71,13 +71,18 @@ class ExamReport:
         """Return the report as JSON text."""
         return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
 
-    def save(self, out: Path | None) -> None:
-        """Write numbers and picture into a folder, by default one inside the run; nowhere without either."""
+    def save(self, out: Path | None) -> Path | None:
+        """Write numbers and picture into a folder, by default one inside the run; nowhere without either.
+
+        Returns:
+            The folder.
+        """
         if out is None and not (Path(self.model) / RECIPE).is_file():
-            return
+            return None
         folder = out or Path(self.model) / f"eval-{self.think}"
         write_text(folder / REPORT, self.to_json())
         plot_think({f"think {self.think}": self.result}, folder / PICTURE)
+        return folder
 
     def render(self, console: Console) -> None:
         """Print a row per difficulty."""

@@ -56,7 +56,9 @@ def test_commands_train_examine_and_sum_up_seeds(
     assert examined["result"]["think"] == 0
     assert (seed / "eval-never" / "examination.png").stat().st_size > 1000
     assert main(["eval", str(seed), "--think", "always", "--tasks", "parity:3-4", "--limit", "6"]) == 0
-    assert "100%" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "100%" in shown
+    assert f"Numbers and picture: {seed / 'eval-always'}" in shown
 
 
 @pytest.mark.parametrize(
