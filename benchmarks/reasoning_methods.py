@@ -26,9 +26,9 @@ class Method:
     """A way to reward, and what else it changes.
 
     Attributes:
-        terms: of the three stages; one list for all of them.
+        terms: of the three stages, and of the one that settles where it has its own; one list for all.
         more: steps of the last stage beyond those that all methods get.
-        settle: steps after it, paid alike, at a quarter of its learning rate.
+        settle: steps of a stage after it.
     """
 
     terms: tuple[Terms, ...]
@@ -46,7 +46,7 @@ class Method:
     def stages(self) -> list[dict[str, Any]]:
         """The stages as recipes say them; a single list of terms is paid in all of them."""
         terms = self.terms * len(STEPS) if len(self.terms) == 1 else self.terms
-        terms = (*terms, terms[-1]) if self.settle else terms
+        terms = (*terms, terms[-1])[: len(self.steps)]
         return [
             {"name": f"stage {number}", "terms": paid, "until": {"steps": count}}
             for number, (paid, count) in enumerate(zip(terms, self.steps, strict=True), 1)
@@ -87,18 +87,22 @@ METHODS = {
 # How long, how gently and how warm was chosen on a start that no row is about.
 _SOLVED = METHODS["autothink_solved"]
 _RATES = {**_SOLVED.reinforcement, "learning_rate": [2e-4, 2e-4, 4e-4, 1e-4]}
+# More brevity, which waits while accuracy is low, for answers that keep varying: slightly warmer ones, half
+# of them to problems whose outcomes vary.
+_WAITING: Terms = [NAIVE, {**LENGTH, "correct": 0.3, "wrong": 0.0, "solved": 1.0, "floor": 0.8}]
+_VARIED = {**_RATES, "sampler": {"name": "variance_aware", "mixed": 0.5, "refresh": 10}}
 LONGER = {
     "autothink_solved": replace(_SOLVED, more=350, settle=100, reinforcement=_RATES),
-    # More brevity, which waits while accuracy is low, for answers that keep varying: slightly warmer ones,
-    # half of them to problems whose outcomes vary.
     "autothink_floor": Method(
-        (*AUTOTHINK[:2], [NAIVE, {**LENGTH, "correct": 0.3, "wrong": 0.0, "solved": 1.0, "floor": 0.8}]),
-        {
-            **_RATES,
-            "temperature": [1.0, 1.0, 1.15, 1.0],
-            "sampler": {"name": "variance_aware", "mixed": 0.5, "refresh": 10},
-        },
+        (*AUTOTHINK[:2], _WAITING),
+        {**_VARIED, "temperature": [1.0, 1.0, 1.15, 1.0]},
         more=350,
+        settle=100,
+    ),
+    "autothink_settled": Method(
+        (*AUTOTHINK[:2], _WAITING, [NAIVE]),
+        {**_VARIED, "temperature": [1.0, 1.0, 1.15, 1.15]},
+        more=400,
         settle=100,
     ),
 }

@@ -15,6 +15,7 @@ NAMES = {
     "autothink_longer": "the same, 50 more steps of the third",
     "autothink_solved": "the same stages, lengths where all is right, batch-scaled",
     "autothink_floor": "more brevity, which waits while accuracy is low, for answers that vary",
+    "autothink_settled": "the same, settling on what is right alone",
     "naive": "naive reward",
     "shuffled": "control: AutoThink, outcomes dealt at random",
     "brevity": "naive reward and brevity",
@@ -89,10 +90,11 @@ def _compared(rows: Sequence[Row]) -> str:
 
 def _longer(rows: Sequence[Row]) -> str:
     """The same comparison after more steps."""
-    steps = max(row["best_step"] for row in rows)
+    steps = [row["best_step"] for row in rows]
     note = (
-        f"{steps} steps, the last 100 of them at a quarter of the learning rate, from starts made anew on "
-        f"{_machines(rows)}; both were chosen on a start that no row is about; no step was.\n"
+        f"{min(steps)} to {max(steps)} steps, the last 100 of them at a quarter of the learning rate, from "
+        f"starts made anew on {_machines(rows)}; all of this was chosen on a start that no row is about, and "
+        "no step was chosen.\n"
     )
     return f"{note}\n{_compared(rows)}\n\n{_by_difficulty(rows)}"
 
