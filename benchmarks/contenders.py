@@ -52,11 +52,11 @@ CONTENDERS = [
     Contender("random", "random", blocks=EVERYWHERE),
     Contender("magnitude", "magnitude", seeds=1),
     Contender("activation", "activation", blocks=EVERYWHERE, repaired=(True,)),
-    Contender("taylor", "taylor", seeds=1),
+    Contender("taylor", "taylor"),
     Contender("fisher", "fisher", repaired=(False,)),
     Contender("fisher, layers too", "fisher", repaired=(True,), mixes=True),
     Contender("fisher x activation", "fisher_activation", blocks=EVERYWHERE, repaired=(True,)),
-    Contender("greedy search", "greedy", "search", seeds=1),
+    Contender("greedy search", "greedy", "search"),
     Contender("quadratic search", "qubo", "search"),
     Contender("default", "default", "finished", blocks=("questions",)),
 ]
