@@ -101,7 +101,7 @@ class Catalogue:
         for item in self.built_in:
             grid.add_row(item.name, ", ".join(item.reads) or "nothing", item.about)
         console.print(grid)
-        _print_cards(console, "Runs", self.runs, "No finished run under ./runs.")
+        _print_cards(console, "Runs", self.runs, "No finished run under ./runs has a policy for pruning.")
         for sentence in self.troubles:
             console.print(sentence, markup=False, highlight=False, soft_wrap=True)
         if self.shipped or self.runs:

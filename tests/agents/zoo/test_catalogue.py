@@ -93,7 +93,7 @@ def test_without_anything_learned_the_list_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "No finished run under ./runs." in shown(capsys)
+    assert "No finished run under ./runs has a policy for pruning." in shown(capsys)
 
 
 @pytest.mark.parametrize(
