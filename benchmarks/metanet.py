@@ -77,7 +77,7 @@ def metanetworks(bench: Bench, strength: float) -> None:
 
             source = bench.network(f"before-{name}-{seed}", make)
             for speedup in SPEEDUPS:
-                bench.row(name, seed, speedup, bench.pruned(name, source, GROUP_NORM, seed, speedup))
+                bench.row(name, seed, speedup, bench.pruned(name, source, learned.policy, seed, speedup))
 
 
 def controls(bench: Bench) -> None:

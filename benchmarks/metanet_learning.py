@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,8 +19,10 @@ from prunepolicy.agents.metanet.meta_step import MetaStep
 from prunepolicy.agents.metanet.objective import ObjectiveRecipe
 from prunepolicy.agents.metanet.recipe import PipelineRecipe
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
-from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
+from prunepolicy.metanet.metanetwork import Metanetwork
+from prunepolicy.metanet.proposals import proposal, said_by
 from prunepolicy.metanet.weight_graph import WeightGraph
+from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
 
 STEPS, EVERY, BATCHES, BATCH = 150, 25, 2, 128
 RATE, DECAY, CLIP = 2e-3, 5e-4, 1.0
@@ -33,11 +36,13 @@ class Variant:
 
     Attributes:
         layers: rounds of messages; none makes it a function of single weights.
+        head: what it says: other weights, gates folded into them, or scores that correct group norms.
         shuffled: every weight's edges join other nodes of the network than they should.
         sparse: what it has rewritten is trained with the penalty of sparse training.
     """
 
     layers: int = 4
+    head: Literal["weights", "gates", "scores"] = "weights"
     shuffled: bool = False
     sparse: bool = False
 
@@ -58,6 +63,9 @@ VARIANTS = {
     "metanetwork, sparse training": Variant(sparse=True),
     "metanetwork, shuffled graph": Variant(shuffled=True),
     "metanetwork, no graph": Variant(layers=0),
+    "metanetwork, gates": Variant(head="gates"),
+    "metanetwork, scores": Variant(head="scores"),
+    "metanetwork, scores, sparse training": Variant(head="scores", sparse=True),
 }
 
 
@@ -68,12 +76,18 @@ class MetaTraining:
     task: ImageTask
     variant: Variant
     file: Path
-    metanetwork: Metanetwork = field(init=False)
+    policy: Metanet = field(init=False)
 
     def __post_init__(self) -> None:
         torch.manual_seed(0)
-        settings = MetanetworkSettings(layers=self.variant.layers, hidden=16, step=0.1)
-        self.metanetwork = Metanetwork(settings)
+        settings = {"layers": self.variant.layers, "head": self.variant.head, "hidden": 16, "step": 0.1}
+        # Without rounds of messages it is no policy that recipes can ask for.
+        self.policy = Metanet(MetanetConfig.model_construct(**settings), "metanetwork")
+
+    @property
+    def metanetwork(self) -> Metanetwork:
+        """What learns."""
+        return self.policy.network
 
     def run(self, family: Sequence[DataModel], held_out: DataModel) -> None:
         """Learn, unless an earlier run has; end with the best step."""
@@ -83,8 +97,10 @@ class MetaTraining:
 
     def rewritten(self, network: DataModel) -> nn.Module:
         """Return a network as the metanetwork rewrites it."""
+        seen = self._seen(network).blueprint
         with torch.no_grad():
-            changed = self.metanetwork(self._seen(network).graph, network.weights)
+            said = said_by(self.metanetwork, seen, network.weights)
+            changed = proposal(self.variant.head, seen, network.weights, said).weights
         network.model.load_state_dict({**network.model.state_dict(), **changed})
         return network.model
 
@@ -100,7 +116,7 @@ class MetaTraining:
             optimiser.step()
             if (number + 1) % EVERY == 0:
                 model = remeasure_norms(self.rewritten(held_out), self.task)
-                score = height(curve_of(model, self.task, PipelineRecipe(), CURVE))
+                score = height(curve_of(model, self.task, PipelineRecipe(), CURVE, policy=self.policy))
                 held_out.model.load_state_dict({**model.state_dict(), **original})
                 print(f"{self.file.stem}: step {number + 1}, {score:.4f} right after cuts", flush=True)
                 if score > best:

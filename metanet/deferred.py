@@ -1,6 +1,6 @@
-"""One backward pass through a metanetwork, whatever the number of losses that its weights have.
+"""One backward pass through a metanetwork, whatever the number of losses of what it gives.
 
-The weights it gives are cut off from it; losses gather their gradients there, and one vector-Jacobian product
+The tensors it gives are cut off from it; losses gather their gradients there, and one vector-Jacobian product
 takes these through the metanetwork. The sum of backward passes from end to end is the same.
 """
 
@@ -11,12 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor
 
-from prunepolicy.metanet.weight_graph.graph import Weights
-
-Loss = Callable[[Weights], Tensor]
-"""From all tensors of a network to a number."""
-Direct = Callable[[Weights], None]
-"""Adds to the gradients of a network's tensors, where no loss has these gradients."""
+Loss = Callable[[Mapping[str, Tensor]], Tensor]
+"""From what a metanetwork gave to a number."""
+Direct = Callable[[Mapping[str, Tensor]], None]
+"""Adds to the gradients of what it gave, where no loss has these gradients."""
 
 
 def deferred_backward(

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from torch import Tensor, nn
 
 from prunepolicy.metanet.coders import SMALLEST, EdgeCoder, NodeCoder, scales_of
 from prunepolicy.metanet.edge_layers import edge_layers
+from prunepolicy.metanet.heads import UnitHead
 from prunepolicy.metanet.paths import paths
 from prunepolicy.metanet.weight_graph.bundles import Bundle, BundlePlan, bundle_plan
 from prunepolicy.metanet.weight_graph.graph import WeightGraph, Weights
 
+Head = Literal["weights", "gates", "scores"]
 LARGE_BUNDLE = 1 << 17
 """Edges of a bundle where states are streamed: what nodes hear of each is kept, so few are better."""
 
@@ -32,6 +35,7 @@ class MetanetworkSettings:
             and so needs the least memory, `messages` follows every edge as published; all with one result.
             Layers without blocks always take `messages`.
         most_edges: of a bundle of blocks that is computed at once.
+        head: what it says of a network: its `weights`, or a number per unit, for `gates` or `scores`.
     """
 
     layers: int = 4
@@ -41,6 +45,7 @@ class MetanetworkSettings:
     taps: tuple[int, ...] = (1, 9, 25, 49, 256)
     path: str = "blocks"
     most_edges: int = 1 << 13
+    head: Head = "weights"
 
 
 class Metanetwork(nn.Module):
@@ -53,6 +58,7 @@ class Metanetwork(nn.Module):
         self.nodes = NodeCoder(hidden)
         self.edges = EdgeCoder(self.settings.taps, hidden)
         self.layers = nn.ModuleList(make(hidden) for _ in range(self.settings.layers))
+        self.units = UnitHead(hidden) if self.settings.head != "weights" else None
 
     def forward(self, graph: WeightGraph, weights: Weights) -> dict[str, Tensor]:
         """Return all tensors of a network, the weights among them modified.

@@ -19,6 +19,7 @@ from prunepolicy.policy.migrations import POLICY_SCHEMA, RELEASE, migrated
 from prunepolicy.policy.weights import WEIGHTS_FILE, read_weights, write_tensors
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.budget_meter import Meter
+from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean
 from prunepolicy.pruning.machine import own_version
@@ -75,12 +76,10 @@ class Policy(HubMethods):
             see something else.
         action_version: of what its answers mean; counts up when the same answers would do something else.
         config: everything needed to build it again, but what it has learned.
-        rewrites: the network is to be changed by `rewritten` before it is measured and planned for.
         name: what plans and reports call it.
     """
 
     config_type: ClassVar[type[PolicyConfig]]
-    rewrites: ClassVar[bool] = False
     observation_version: ClassVar[int] = 1
     action_version: ClassVar[int] = 1
     config: PolicyConfig
@@ -113,14 +112,23 @@ class Policy(HubMethods):
         """
         raise UsageError(f"The policy {self.name!r} decides everything at once; it knows no rounds.")
 
-    def rewritten(self, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    @property
+    def rewrites(self) -> bool:
+        """Whether the network is to be changed by `rewritten` before it is measured and planned for."""
+        return False
+
+    def rewritten(self, checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Return a network's tensors as they are to be when the policy plans; most policies change none.
 
         Args:
-            config: describes the network.
+            checkpoint: describes the network.
             weights: all its tensors, by the running model's names.
         """
         return weights
+
+    def read(self, checkpoint: Checkpoint) -> Stats:
+        """Return what the policy itself sees in a network's weights; most look at other statistics only."""
+        return Stats()
 
     @abstractmethod
     def needs(self, graph: UnitGraph, budget: Budget) -> set[Need]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from prunepolicy.pruning.adapters import ModelAdapter, adapter_for
 from prunepolicy.pruning.agreement import check_agreement
@@ -67,6 +68,11 @@ class Checkpoint:
     def stored_names(self) -> dict[str, str]:
         """The names in the files of the running model's tensors; those it stacks have none."""
         return self.adapter.for_config(self.config).stored_names(self.config)
+
+    def running(self) -> dict[str, Tensor]:
+        """Read all tensors, by the running model's names; not those that it stacks."""
+        known = self.tensors.keys()
+        return {name: self.read(stored) for name, stored in self.stored_names.items() if stored in known}
 
     @cached_property
     def graph(self) -> UnitGraph:

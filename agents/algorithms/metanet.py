@@ -19,6 +19,7 @@ from prunepolicy.agents.training.course import Course
 from prunepolicy.agents.training.optimiser_state import packed, unpack
 from prunepolicy.agents.training.recipe import RecipePart, RunRecipe, checked
 from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
+from prunepolicy.pruning.errors import UsageError
 
 
 class MetaTraining(RecipePart):
@@ -54,7 +55,7 @@ class MetanetLearner(SteppedLearner):
     def __init__(self, recipe: MetanetRecipe, task: LearningTask, networks: Sequence[DataModel]) -> None:
         self.config = checked(MetaTraining, recipe.learner, "learner")
         self.task, self.networks, self.seed = task, networks, recipe.seed
-        self.policy = Metanet(recipe.policy_settings("metanet", MetanetConfig))
+        self.policy = Metanet(policy_config(recipe, self.config.objective))
         self.policy.network.to(task.device)
         parameters = self.policy.network.parameters()
         rate, decay = self.config.learning_rate, self.config.weight_decay
@@ -88,6 +89,21 @@ class MetanetLearner(SteppedLearner):
         unpack(self.optimiser, state.tensors)
         self.meta_step.generator.set_state(state.tensors["generator"])
         self.meta_step.multiplier, self.done = state.data["multiplier"], state.data["done"]
+
+
+def policy_config(recipe: MetanetRecipe, objective: ObjectiveRecipe) -> MetanetConfig:
+    """Return the policy's settings; it ranks as the recipe's pipeline does.
+
+    Raises:
+        UsageError: when the head can't learn from the objective.
+    """
+    cut = {"criterion": recipe.pipeline.cut.criterion, "allocator": recipe.pipeline.cut.allocator}
+    config = recipe.policy_settings("metanet", MetanetConfig)
+    if config.head != "weights" and objective.sparsity != "cut":
+        raise UsageError(
+            f"The head {config.head!r} learns from cuts alone: set learner.objective.sparsity to cut."
+        )
+    return config.model_copy(update=cut)
 
 
 algorithms.add("metanet", MetanetLearner)

@@ -94,7 +94,7 @@ class Judge:
         """Let `policy` plan for one of the models."""
         graph, probe = subject.checkpoint.graph, replace(policy.probe, seed=self.seed)
         needs = policy.needs(graph, budget)
-        stats = self.collected.stats(subject, needs, probe)
+        stats = self.collected.stats(subject, needs, probe).merged(policy.read(subject.checkpoint))
         return policy.plan(graph, stats, budget, subject.instruments(needs, budget, probe))
 
     @property

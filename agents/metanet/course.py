@@ -18,7 +18,7 @@ from prunepolicy.agents.metanet.curve import Curve, curve_of, height
 from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.agents.metanet.family import Family
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
-from prunepolicy.agents.metanet.report import AS_TRAINED, REWRITTEN, MetanetReport, plot_curves, scores_of
+from prunepolicy.agents.metanet.report import WITH, WITHOUT, MetanetReport, plot_curves, scores_of
 from prunepolicy.agents.metanet.rewriting import rewritten
 from prunepolicy.agents.metanet.trial import Trial
 from prunepolicy.agents.progress import Steps
@@ -36,11 +36,11 @@ FAMILY, TARGETS, PICTURE = "family", "targets", "curve.png"
 
 @dataclass
 class MetanetCourse(CardedCourse):
-    """Learns to rewrite networks, and judges by what they are worth right after cuts.
+    """Learns to help networks through cuts, and judges by what they are worth right after.
 
     Attributes:
         held_out: folders of networks that choose the best step.
-        untouched: their score where nothing is rewritten.
+        untouched: their score without a metanetwork.
     """
 
     report_type: ClassVar[type[MetanetReport]] = MetanetReport
@@ -76,7 +76,7 @@ class MetanetCourse(CardedCourse):
         score = mean(height(curve) for curve in curves)
         speedups = self.recipe.evaluation.speedups
         row = {f"held_out/x{speedup:g}": mean(curve[speedup] for curve in curves) for speedup in speedups}
-        sentence = f"{score:.4f} right after cuts, {self.untouched:.4f} where nothing is rewritten"
+        sentence = f"{score:.4f} right after cuts, {self.untouched:.4f} without the metanetwork"
         return Judgement(score, row, sentence)
 
     def save(self, name: str) -> None:
@@ -92,8 +92,8 @@ class MetanetCourse(CardedCourse):
             for number in range(self.recipe.evaluation.targets)
         ]
         curves = {
-            AS_TRAINED: _curve(self.recipe, self.task, self.held_out[0], None),
-            REWRITTEN: _curve(self.recipe, self.task, self.held_out[0], policy),
+            WITHOUT: _curve(self.recipe, self.task, self.held_out[0], None),
+            WITH: _curve(self.recipe, self.task, self.held_out[0], policy),
         }
         outcomes = [outcome for trial in trials for outcome in trial.outcomes()]
         worst = 1.0 if isinstance(self.task, ImageTask) else 0.0
@@ -105,7 +105,7 @@ class MetanetCourse(CardedCourse):
             progress.step,
             progress.best_step,
             scores_of(policy.name, self.recipe.pipeline.cut.criterion, worst, outcomes, curves),
-            {"score right after cuts": best, "the same where nothing is rewritten": self.untouched},
+            {"score right after cuts": best, "the same without the metanetwork": self.untouched},
             best,
             untouched=self.untouched,
             curves=curves,
@@ -118,7 +118,10 @@ class MetanetCourse(CardedCourse):
 
 
 def _curve(recipe: MetanetRecipe, task: LearningTask, folder: Path, policy: Metanet | None) -> Curve:
-    """Return the curve of a network, rewritten by a policy where there is one."""
-    model = load_network(folder) if policy is None else rewritten(policy, folder, task.device)
+    """Return the curve of a network, with a policy's help where there is one."""
+    if policy is not None and policy.rewrites:
+        model = rewritten(policy, folder, task.device)
+    else:
+        model = load_network(folder)
     model = remeasure_norms(model.to(task.device), task)
-    return curve_of(model, task, recipe.pipeline, recipe.evaluation.speedups)
+    return curve_of(model, task, recipe.pipeline, recipe.evaluation.speedups, policy=policy)

@@ -14,6 +14,7 @@ from prunepolicy.agents.metanet.recipe import PipelineRecipe
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
 from prunepolicy.agents.recovery.stored import cut_network, load_network, save_network
 from prunepolicy.agents.recovery.task import LearningTask, Part
+from prunepolicy.policy.kinds.heuristic import Heuristic
 
 Curve = dict[float, float]
 """Speed-up to score."""
@@ -25,15 +26,16 @@ def curve_of(
     recipe: PipelineRecipe,
     speedups: Sequence[float],
     part: Part = "validation",
+    policy: Heuristic | None = None,
 ) -> Curve:
-    """Return the score of `model` after cuts to `speedups`."""
+    """Return the score of `model` after cuts to `speedups`, by `policy` or as the recipe ranks."""
     curve: Curve = {}
     with tempfile.TemporaryDirectory() as folder:
         whole, cut = Path(folder) / "whole", Path(folder) / "cut"
         save_network(model, whole)
         device = next(model.parameters()).device
         for speedup in speedups:
-            cut_network(whole, cut, ranking(recipe), recipe.cut.budget(1 / speedup))
+            cut_network(whole, cut, policy or ranking(recipe), recipe.cut.budget(1 / speedup))
             pruned = remeasure_norms(load_network(cut).to(device), task)
             curve[speedup] = task.score(pruned, part)
     return curve

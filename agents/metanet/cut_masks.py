@@ -17,6 +17,8 @@ from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 TEMPERATURE = 0.5
 """Width of the sigmoid around the threshold between what stays and what goes, in logarithms of scores."""
 SMALLEST = 1e-12
+FAINT = 1e-4
+"""What is left of a unit that goes: behind a mask of 0, a ReLU passes no gradient that asks for it back."""
 
 
 def budget_of(keep: float) -> Budget:
@@ -43,5 +45,6 @@ def kept(graph: UnitGraph, logits: Mapping[str, Tensor], keep: float) -> Keep:
 
 
 def masks(logits: Mapping[str, Tensor], keep: Keep) -> dict[str, Tensor]:
-    """Return 1 for units that stay and 0 for others, with the gradient of a sigmoid of their logits."""
-    return {name: straight_through(logits[name], units, TEMPERATURE) for name, units in keep.items()}
+    """Return 1 for units that stay and `FAINT` for others, with the gradient of a sigmoid of their logits."""
+    hard = {name: straight_through(logits[name], units, TEMPERATURE) for name, units in keep.items()}
+    return {name: mask + FAINT * (1 - mask.detach()) for name, mask in hard.items()}

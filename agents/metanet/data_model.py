@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from prunepolicy.metanet.blueprint import Blueprint
 from prunepolicy.metanet.weight_graph import WeightGraph, weight_graph_of
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.units import UnitGraph
@@ -39,6 +40,11 @@ class DataModel:
         model = checkpoint.adapter.load(folder, torch.float32).to(device or torch.device("cpu"))
         graph = weight_graph_of(checkpoint.config)
         return cls(folder.name, model.eval(), graph, checkpoint.graph, checkpoint.stored_names)
+
+    @cached_property
+    def blueprint(self) -> Blueprint:
+        """What metanetworks know of it beside its weights."""
+        return Blueprint(self.graph, self.units, self.names)
 
     @cached_property
     def weights(self) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ Source of the objective: Liu et al., "Meta Pruning via Graph Metanetworks" (arXi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +24,7 @@ from prunepolicy.agents.recovery.sparsity import shrink_rates
 from prunepolicy.agents.recovery.task import Batch, LearningTask
 from prunepolicy.metanet.deferred import Loss, deferred_backward
 from prunepolicy.metanet.metanetwork import Metanetwork
+from prunepolicy.metanet.proposals import Proposal, Said, proposal, said_by
 from prunepolicy.metanet.weight_graph.graph import Weights
 from prunepolicy.pruning.gates import gates
 from prunepolicy.pruning.units import Keep
@@ -59,33 +60,37 @@ class MetaStep:
             `loss` on the batches, and `before` the modification; `cut`, that of the network when it is cut
             as well; `moved`, how far the weights moved as a share of their norm; and the `multiplier`.
         """
-        modified = self.metanetwork(network.graph, network.weights)
-        keep = self._keep(network, modified) if self.recipe.sparsity == "cut" else None
+        head = self.metanetwork.settings.head
+        said = said_by(self.metanetwork, network.blueprint, network.weights)
+        propose = partial(proposal, head, network.blueprint, network.weights)
+        proposed = propose(said)
+        keep = self._keep(network, proposed) if self.recipe.sparsity == "cut" else None
         with _norms(network.model, self.recipe.batch_statistics):
             asked = [_asked(network, task, batch) for batch in batches]
-            judge = _Judge(network, task, self.recipe, keep, self.multiplier / len(batches))
-            deferred_backward(modified, judge.losses(asked), [judge.shrink] if keep is None else [])
-        before = sum(one.loss for one in asked) / len(asked)
+            before = sum(one.loss for one in asked) / len(asked)
+            judge = _Judge(network, task, self.recipe, propose, keep, self.multiplier / len(batches))
+            rewrites = head != "scores"  # else all that changes is what is cut
+            deferred_backward(said, judge.losses(asked, rewrites), [judge.shrink] if keep is None else [])
         told = {name: sum(values) / len(values) for name, values in judge.found.items()}
+        told.setdefault("loss", before)
         if self.recipe.tolerance is not None:
             excess = told["loss"] - before - self.recipe.tolerance
             self.multiplier = max(0.0, self.multiplier + self.recipe.multiplier_rate * excess)
-        distance = float(moved(network, modified).detach())
+        distance = float(moved(network, proposed.weights).detach())
         return told | {"before": before, "moved": distance, "multiplier": self.multiplier}
 
-    def _keep(self, network: DataModel, modified: Weights) -> Keep:
+    def _keep(self, network: DataModel, proposed: Proposal) -> Keep:
         """Return what stays at a budget drawn from the recipe's."""
         index = int(torch.randint(len(self.recipe.keep), (1,), generator=self.generator))
-        return kept(
-            network.units, norm_logits(network.units, network.stored(modified)), self.recipe.keep[index]
-        )
+        return kept(network.units, cut_logits(network, proposed), self.recipe.keep[index])
 
 
 @dataclass
 class _Judge:
-    """The terms of one step, each a function of the modified weights.
+    """The terms of one step, each a function of what the metanetwork said.
 
     Attributes:
+        propose: from that to what becomes of the network.
         keep: of a cut; None where weak groups shrink instead.
         share: of each batch in the loss.
         found: what the networks' own losses were, by name.
@@ -94,37 +99,43 @@ class _Judge:
     network: DataModel
     task: LearningTask
     recipe: ObjectiveRecipe
+    propose: Callable[[Said], Proposal]
     keep: Keep | None
     share: float
     found: dict[str, list[float]] = field(default_factory=dict)
 
-    def losses(self, asked: Sequence[Asked]) -> Iterator[Loss]:
-        """Yield the terms that are losses."""
+    def losses(self, asked: Sequence[Asked], rewrites: bool) -> Iterator[Loss]:
+        """Yield the terms that are losses.
+
+        Args:
+            rewrites: the whole network changes too.
+        """
         for one in asked:
-            yield partial(self.whole, one)
+            if rewrites:
+                yield partial(self.whole, one)
             if self.keep is not None:
                 yield partial(self.cut, one, self.keep, self.recipe.strength / len(asked))
-        if self.recipe.hold:
+        if self.recipe.hold and rewrites:
             yield self.hold
 
-    def whole(self, asked: Asked, weights: Weights) -> Tensor:
+    def whole(self, asked: Asked, said: Said) -> Tensor:
         """Return what the modified network's answers to a batch are worth."""
-        return self.share * self._judged("loss", asked, weights)
+        return self.share * self._judged("loss", asked, self.propose(said).weights)
 
-    def cut(self, asked: Asked, keep: Keep, strength: float, weights: Weights) -> Tensor:
+    def cut(self, asked: Asked, keep: Keep, strength: float, said: Said) -> Tensor:
         """Return the same for the network as a cut would leave it."""
-        values = masks(norm_logits(self.network.units, self.network.stored(weights)), keep)
-        with gates(self.network.model, self.network.units, values):
-            return strength * self._judged("cut", asked, weights)
+        proposed = self.propose(said)
+        with gates(self.network.model, self.network.units, masks(cut_logits(self.network, proposed), keep)):
+            return strength * self._judged("cut", asked, proposed.weights)
 
-    def hold(self, weights: Weights) -> Tensor:
+    def hold(self, said: Said) -> Tensor:
         """Return the pull back to the original network, beyond the radius."""
-        beyond = (moved(self.network, weights) - self.recipe.radius).clamp(min=0)
+        beyond = (moved(self.network, self.propose(said).weights) - self.recipe.radius).clamp(min=0)
         return self.recipe.hold * beyond.square()
 
-    def shrink(self, weights: Weights) -> None:
+    def shrink(self, said: Said) -> None:
         """Add to gradients what shrinks weak groups, as sparse training does it."""
-        weights = self.network.stored(weights)
+        weights = self.network.stored(self.propose(said).weights)
         for name, rate in shrink_rates(self.network.units, weights).items():
             gradient = weights[name].grad
             if gradient is not None:
@@ -140,10 +151,18 @@ class _Judge:
         return (1 - weight) * labels + weight * divergence(logits, asked.answers, self.recipe.temperature)
 
 
+def cut_logits(network: DataModel, proposed: Proposal) -> dict[str, Tensor]:
+    """Return the logarithms of the scores by which a proposal is cut."""
+    norms = norm_logits(network.units, network.stored(proposed.weights))
+    return {name: norm + proposed.scores.get(name, 0) for name, norm in norms.items()}
+
+
 def moved(network: DataModel, weights: Weights) -> Tensor:
     """Return how far weights lie from a network's own, as a share of the norm of all that may change."""
     own = network.weights
     changed = [name for name in network.graph.claimed if weights[name] is not own[name]]
+    if not changed:
+        return torch.zeros(())
     away = torch.stack([(weights[name] - own[name]).square().sum() for name in changed]).sum()
     whole = torch.stack([own[name].square().sum() for name in changed]).sum()
     # The root has no gradient at 0, where every metanetwork begins.

@@ -1,18 +1,21 @@
 """From a trained network to a smaller one in stages, each kept in a folder, so that a kill loses one at most.
 
-(cut a little, train), let the metanetwork rewrite the weights, train, cut, train.
+(cut a little, train), let the metanetwork rewrite the weights, train, cut, train. One that scores units
+instead of rewriting them has its say in the last cut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from prunepolicy.agents.metanet.recipe import PipelineRecipe
+from prunepolicy.agents.metanet.rewriting import rewritten
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.recovery.distillation import Teacher
 from prunepolicy.agents.recovery.fit import Fit, FitRecipe
@@ -21,10 +24,9 @@ from prunepolicy.agents.recovery.savepoint import Savepoint
 from prunepolicy.agents.recovery.stored import cut_network, load_network, operations, save_network
 from prunepolicy.agents.recovery.task import LearningTask
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
+from prunepolicy.policy.kinds.metanet import Metanet
 from prunepolicy.pruning.checkpoint import CONFIG
 
-Rewrite = Callable[[Path], nn.Module]
-"""From a network's folder to the same network with other weights."""
 DENSE = "dense"
 
 
@@ -34,7 +36,7 @@ class Pipeline:
 
     Attributes:
         folder: for what the stages leave.
-        rewrite: what the metanetwork does; None leaves weights as they are.
+        policy: the metanetwork that helps; None for none.
     """
 
     task: LearningTask
@@ -42,7 +44,7 @@ class Pipeline:
     folder: Path
     seed: int
     dtype: torch.dtype = torch.float32
-    rewrite: Rewrite | None = None
+    policy: Metanet | None = None
     steps: Steps = field(default_factory=Steps)
 
     def from_nothing(self, build: Callable[[], nn.Module], recipe: FitRecipe) -> Path:
@@ -59,17 +61,18 @@ class Pipeline:
     def adapted(self, source: Path) -> Path:
         """Return the network rewritten and trained, ready to be cut to any speed-up."""
         prepared = self.prepared(source)
-        rewritten = prepared
-        if self.rewrite is not None and self.recipe.rewrite:
-            make = self.rewrite
-            rewritten = self._stage("3-rewritten", lambda: remeasure_norms(make(prepared), self.task))
-        return self.trained("4-adapted", rewritten, self.recipe.adapt)
+        changed = prepared
+        if self.policy is not None and self.recipe.rewrite and self.policy.rewrites:
+            make = partial(rewritten, self.policy, prepared, self.task.device)
+            changed = self._stage("3-rewritten", lambda: remeasure_norms(make(), self.task))
+        return self.trained("4-adapted", changed, self.recipe.adapt)
 
     def pruned(self, source: Path, speedup: float) -> Path:
         """Return the network cut to the source's operations over `speedup`, not yet trained."""
         adapted = self.adapted(source)
         keep = operations(source) / operations(adapted) / speedup
-        return self._cut(f"5-cut-{speedup:g}", adapted, min(1.0, keep))
+        helped = self.policy if self.recipe.rewrite else None
+        return self._cut(f"5-cut-{speedup:g}", adapted, min(1.0, keep), helped)
 
     def recovered(self, source: Path, speedup: float) -> Path:
         """Return the pruned network, trained."""
@@ -94,12 +97,12 @@ class Pipeline:
         Savepoint(self.folder / f"{name}.fit", "").finish()
         return folder
 
-    def _cut(self, name: str, source: Path, keep: float) -> Path:
+    def _cut(self, name: str, source: Path, keep: float, policy: Metanet | None = None) -> Path:
         target = self.folder / name
         if not (target / CONFIG).is_file():
-            cut, policy = self.recipe.cut, ranking(self.recipe)
             with self.steps.step(name):
-                cut_network(source, target, policy, cut.budget(keep), self.seed)
+                chooser = policy or ranking(self.recipe)
+                cut_network(source, target, chooser, self.recipe.cut.budget(keep), self.seed)
         return target
 
     def _stage(self, name: str, make: Callable[[], nn.Module]) -> Path:

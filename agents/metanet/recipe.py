@@ -42,7 +42,7 @@ class PipelineRecipe(RecipePart):
     Attributes:
         initial: speed-up of the cut that comes first, before the metanetwork.
         settle: training after it.
-        rewrite: let the metanetwork change the weights.
+        rewrite: let the metanetwork do its part.
         adapt: training after that.
         cut: how both cuts are made.
         recover: training after the last cut.

@@ -16,7 +16,6 @@ from prunepolicy.agents.metanet.curve import Curve
 from prunepolicy.agents.prune.plots import LINES, picture
 
 WITH, WITHOUT = "with the metanetwork", "without"
-AS_TRAINED, REWRITTEN = "as trained", "rewritten"
 COLUMNS = ("network", "way", "speed-up", "dense", "right after the cut", "recovered")
 
 
@@ -53,7 +52,7 @@ class MetanetReport(ComparedRun):
     """The result of a run.
 
     Attributes:
-        untouched: the score that chose the best step, where nothing is rewritten.
+        untouched: the score that chose the best step, without the metanetwork.
         curves: score right after the cut by speed-up, of a held-out network, on validation data.
     """
 
@@ -70,8 +69,8 @@ class MetanetReport(ComparedRun):
     def measure(self) -> str:
         """What scores are, and which networks they are of."""
         return (
-            f"Scores are the {self.unit}: of networks that are rewritten first, and of the same networks "
-            "where they are not, all cut to the same operations by the same criterion."
+            f"Scores are the {self.unit}: of networks that the metanetwork has prepared for the cut, and "
+            "of the same networks without it, all cut to the same operations by the same criterion."
         )
 
     @property
@@ -144,10 +143,8 @@ class MetanetReport(ComparedRun):
         use = f"Use it: prune-with-policy MODEL --policy {self.folder} {how}"
         console.print(use, highlight=False, soft_wrap=True)
 
-    def _mean(self, speedup: float, rewritten: bool) -> float:
-        return mean(
-            o.recovered for o in self.outcomes if o.speedup == speedup and (o.way == WITH) == rewritten
-        )
+    def _mean(self, speedup: float, helped: bool) -> float:
+        return mean(o.recovered for o in self.outcomes if o.speedup == speedup and (o.way == WITH) == helped)
 
 
 def scores_of(
@@ -156,11 +153,11 @@ def scores_of(
     """Return what cards compare, lower is better: how outcomes end, or the curves where there are none.
 
     Args:
-        rival: name of what cuts networks that aren't rewritten.
+        rival: name of what cuts networks without the metanetwork.
         worst: what scores are subtracted from.
     """
     if not outcomes:
-        ways = {policy: curves[REWRITTEN], rival: curves[AS_TRAINED]}
+        ways = {policy: curves[WITH], rival: curves[WITHOUT]}
         return {
             name: {f"held-out network, {speedup:g}x": worst - score for speedup, score in curve.items()}
             for name, curve in ways.items()

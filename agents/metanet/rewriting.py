@@ -16,7 +16,7 @@ def rewritten(policy: Metanet, folder: Path, device: torch.device) -> nn.Module:
     checkpoint = Checkpoint.open(folder)
     model = checkpoint.adapter.load(folder, torch.float32).to(device)
     tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-    changed = policy.rewritten(checkpoint.config, {name: t.detach() for name, t in tensors.items()})
+    changed = policy.rewritten(checkpoint, {name: t.detach() for name, t in tensors.items()})
     state = model.state_dict()
     model.load_state_dict({name: changed.get(name, tensor) for name, tensor in state.items()})
     return model

@@ -9,10 +9,9 @@ from pathlib import Path
 from torch import nn
 
 from prunepolicy.agents.metanet.family import target_seed
-from prunepolicy.agents.metanet.pipeline import Pipeline, Rewrite
+from prunepolicy.agents.metanet.pipeline import Pipeline
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
 from prunepolicy.agents.metanet.report import WITH, WITHOUT, Outcome
-from prunepolicy.agents.metanet.rewriting import rewritten
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
@@ -40,7 +39,7 @@ class Trial:
     def outcomes(self) -> Iterator[Outcome]:
         """Yield what becomes of the network at every speed-up, either way."""
         dense = self._pipeline("dense").from_nothing(self._built, self.recipe.family.training)
-        ways = {WITH: self._pipeline("with", self._rewritten), WITHOUT: self._pipeline("without")}
+        ways = {WITH: self._pipeline("with", self.policy), WITHOUT: self._pipeline("without")}
         for speedup in self.recipe.evaluation.reached:
             for way, pipeline in ways.items():
                 yield self._outcome(way, pipeline, dense, speedup)
@@ -52,13 +51,10 @@ class Trial:
     def _built(self) -> nn.Module:
         return self.recipe.network.build(self.task, self._seed)
 
-    def _rewritten(self, source: Path) -> nn.Module:
-        return rewritten(self.policy, source, self.task.device)
-
-    def _pipeline(self, name: str, rewrite: Rewrite | None = None) -> Pipeline:
+    def _pipeline(self, name: str, policy: Metanet | None = None) -> Pipeline:
         dtype = Hardware(self.recipe.device, self.recipe.dtype).torch_dtype
         folder = self.folder / name
-        return Pipeline(self.task, self.recipe.pipeline, folder, self._seed, dtype, rewrite, self.steps)
+        return Pipeline(self.task, self.recipe.pipeline, folder, self._seed, dtype, policy, self.steps)
 
     def _outcome(self, way: str, pipeline: Pipeline, dense: Path, speedup: float) -> Outcome:
         recovered = pipeline.recovered(dense, speedup)

@@ -132,6 +132,7 @@ def nested_plans(
     """Return one plan per budget from one scoring pass, the largest first, each within the last."""
     graph, seconds = subject.checkpoint.graph, subject.seconds(budgets[0])
     stats = subject.stats(policy.needs(graph, budgets[0]), probe_for(policy, settings))
+    stats = stats.merged(policy.read(subject.checkpoint))
     plans: list[Plan] = []
     with subject.steps.step("plan every size", len(budgets)) as tick:
         for budget in sorted(budgets, key=lambda budget: -budget.keep):

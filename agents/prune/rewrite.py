@@ -44,10 +44,6 @@ def rewritten(subject: Subject, policy: Policy, beside: Path) -> Iterator[Subjec
 
 def rewritten_tensors(checkpoint: Checkpoint, policy: Policy) -> Mapping[str, Tensor]:
     """Return what a policy changes of a checkpoint's tensors, by the checkpoint's names."""
-    config, adapter = checkpoint.config, checkpoint.adapter.for_config(checkpoint.config)
-    stored = adapter.stored_names(config)
-    weights = {
-        running: checkpoint.read(name) for running, name in stored.items() if name in checkpoint.tensors
-    }
-    changed = policy.rewritten(config, weights)
+    stored, weights = checkpoint.stored_names, checkpoint.running()
+    changed = policy.rewritten(checkpoint, weights)
     return {stored[name]: tensor for name, tensor in changed.items() if tensor is not weights[name]}

@@ -126,7 +126,7 @@ class Subject(OpenedModel):
                 "once: prune-with-policy MODEL --policy POLICY --keep 0.5 --out DIR."
             )
         needs = policy.needs(self.checkpoint.graph, budget)
-        stats = self.stats(needs, probe)
+        stats = self.stats(needs, probe).merged(policy.read(self.checkpoint))
         instruments = self.instruments(needs, budget, probe)
         with self.steps.step(f"plan: {budget}, by {policy.name}"):
             plan = policy.plan(self.checkpoint.graph, stats, budget, instruments)

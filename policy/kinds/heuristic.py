@@ -11,7 +11,7 @@ from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies
 from prunepolicy.policy.rounds import MOST_ROUNDS, checked_rounds, plan_in_rounds
 from prunepolicy.policy.spending import FREE_KINDS, groups_of, main_kind, spend, task_for
 from prunepolicy.pruning.allocators import allocators
-from prunepolicy.pruning.criteria import Criterion, Need, criteria
+from prunepolicy.pruning.criteria import Criterion, Need, Scores, criteria
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.stats import Stats
@@ -56,6 +56,10 @@ class Heuristic(Policy):
         """Return what the criterion reads."""
         return set(self.criterion(budget).needs)
 
+    def scores(self, graph: UnitGraph, groups: tuple[UnitGroup, ...], stats: Stats, budget: Budget) -> Scores:
+        """Return what decides who stays."""
+        return self.criterion(budget)(graph, groups, stats)
+
     def criterion(self, budget: Budget) -> Criterion:
         """Return the score for a budget: across layers it has to be comparable."""
         return self._criterion if budget.uniform else self._per_layer
@@ -73,7 +77,7 @@ class Heuristic(Policy):
 
         def decide(stats: Stats, step: Budget, before: Plan | None) -> Plan:
             left = replace(instruments, within=before or instruments.within)
-            scores = criterion(graph, groups, stats)
+            scores = self.scores(graph, groups, stats, budget)
             task = task_for(graph, scores, step, left, criterion.comparable)
             return Plan(spend(task, self.config.allocator, exact=step == budget), step, self.name)
 

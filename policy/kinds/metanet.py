@@ -1,41 +1,48 @@
-"""The metanetwork as a policy: it rewrites the network's weights, and then an ordinary criterion plans."""
+"""The metanetwork as a policy: it reads a network's weights, and helps an ordinary criterion to choose."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies, restored_weights
+from prunepolicy.policy.base import Instruments, PolicyConfig, policies, restored_weights
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
-from prunepolicy.pruning.criteria import Need
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.criteria import Scores
 from prunepolicy.pruning.errors import PrunePolicyError, UnsupportedModelError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.stats import Stats
-from prunepolicy.pruning.units import UnitGraph
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 if TYPE_CHECKING:
+    from prunepolicy.metanet.blueprint import Blueprint
     from prunepolicy.metanet.metanetwork import Metanetwork
+    from prunepolicy.metanet.proposals import Said
+
+SEEN = "metanet_score"
+"""The statistic that the head `scores` reads from weights."""
 
 
-class MetanetConfig(PolicyConfig):
-    """Settings of a metanetwork policy.
+class MetanetConfig(HeuristicConfig):
+    """Settings of a metanetwork policy, and of the ranking that it helps.
 
     Attributes:
+        head: what the metanetwork says: other `weights`, `gates` that scale what is read of every unit, or
+            `scores` that correct the criterion's.
         layers: rounds of messages.
         hidden: numbers per channel and per weight.
         step: how far weights move, as a share of their root mean square, where the metanetwork says 1.
         layer: name of the edge layer.
         taps: kernel sizes that are read as they are.
-        criterion: that ranks the units of the rewritten network.
-        allocator: that spends budgets whose widths may differ.
     """
 
+    head: Literal["weights", "gates", "scores"] = "weights"
     layers: int = Field(default=4, ge=1, le=64)
     hidden: int = Field(default=16, ge=2, le=1024, multiple_of=2)
     step: float = Field(default=0.01, gt=0)
@@ -45,25 +52,25 @@ class MetanetConfig(PolicyConfig):
     allocator: str = "global_score"
 
 
-class Metanet(Policy):
-    """Rewrites weights so that little is lost when a criterion chooses; untrained it changes nothing."""
+class Metanet(Heuristic):
+    """Rewrites weights so that little is lost when a criterion chooses, or corrects the criterion's scores.
+
+    Untrained it changes nothing.
+    """
 
     config_type: ClassVar[type[PolicyConfig]] = MetanetConfig
-    rewrites: ClassVar[bool] = True
     config: MetanetConfig
 
     def __init__(self, config: MetanetConfig | None = None, name: str = "") -> None:
-        super().__init__(config, name)
+        config = config or MetanetConfig()
+        super().__init__(config, name or "metanet")
         try:
             # torch-geometric is imported by the metanetwork's layers, so only where a policy is built.
             from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
         except ImportError as error:
             raise PrunePolicyError("Metanetworks need an extra: pip install 'prunepolicy[train]'.") from error
-        chosen = self.config.model_dump(include={"layers", "hidden", "step", "layer", "taps"})
+        chosen = config.model_dump(include={"head", "layers", "hidden", "step", "layer", "taps"})
         self.network: Metanetwork = Metanetwork(MetanetworkSettings(**chosen))
-        self.ranking = Heuristic(
-            HeuristicConfig(criterion=self.config.criterion, allocator=self.config.allocator), self.name
-        )
 
     @classmethod
     def restore(cls, folder: Path, config: MetanetConfig, name: str) -> Self:
@@ -76,30 +83,44 @@ class Metanet(Policy):
         """Return the metanetwork's weights."""
         return self.network.state_dict()
 
-    def rewritten(self, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    @property
+    def rewrites(self) -> bool:
+        """Whether weights change; scores leave them as they are."""
+        return self.config.head != "scores"
+
+    def rewritten(self, checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Let the metanetwork change a network's weights, block by block, so that large networks fit.
 
         Raises:
             UnsupportedModelError: when weights on the network's graph are stored under no name of their own.
         """
-        from prunepolicy.metanet.weight_graph import weight_graph_of
+        from prunepolicy.metanet.proposals import proposal
 
-        graph = weight_graph_of(dict(config))
-        missing = sorted(graph.claimed - weights.keys())
-        if missing:
-            raise UnsupportedModelError(f"The policy {self.name!r} can't read {missing[0]} of this network.")
-        with torch.no_grad():
-            changed: dict[str, Tensor] = self.network.streamed()(graph, weights)
-        return changed
+        network, said = self._asked(checkpoint, weights)
+        return proposal(self.config.head, network, weights, said).weights
 
-    def needs(self, graph: UnitGraph, budget: Budget) -> set[Need]:
-        """Return what the criterion reads of the rewritten network."""
-        return self.ranking.needs(graph, budget)
+    def read(self, checkpoint: Checkpoint) -> Stats:
+        """Return what the head `scores` says of every unit.
+
+        Raises:
+            UnsupportedModelError: when weights on the network's graph are stored under no name of their own.
+        """
+        if self.rewrites:
+            return Stats()
+        _, said = self._asked(checkpoint, checkpoint.running())
+        return Stats({SEEN: {name: score.cpu() for name, score in said.items()}})
+
+    def scores(self, graph: UnitGraph, groups: tuple[UnitGroup, ...], stats: Stats, budget: Budget) -> Scores:
+        """Return the criterion's scores, corrected where the metanetwork has said something of units."""
+        scores = super().scores(graph, groups, stats, budget)
+        if self.rewrites:
+            return scores
+        return {name: score * stats.get(SEEN, name).exp() for name, score in scores.items()}
 
     def plan(
         self, graph: UnitGraph, stats: Stats, budget: Budget, instruments: Instruments | None = None
     ) -> Plan:
-        """Let the criterion rank, and an allocator spend the budget.
+        """Rank, and let an allocator spend the budget.
 
         Where a configuration states every width by itself, equal ones would win nothing, so they may differ.
 
@@ -108,7 +129,19 @@ class Metanet(Policy):
         """
         if all(len(groups) == 1 for groups in graph.ties.values()):
             budget = replace(budget, uniform=False)
-        return self.ranking.plan(graph, stats, budget, instruments)
+        return super().plan(graph, stats, budget, instruments)
+
+    def _asked(self, checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> tuple[Blueprint, Said]:
+        """Return what is known of a network, and what the metanetwork says of it."""
+        from prunepolicy.metanet.blueprint import Blueprint
+        from prunepolicy.metanet.proposals import said_by
+
+        network = Blueprint.of(checkpoint)
+        missing = sorted(network.graph.claimed - weights.keys())
+        if missing:
+            raise UnsupportedModelError(f"The policy {self.name!r} can't read {missing[0]} of this network.")
+        with torch.no_grad():
+            return network, said_by(self.network.streamed(), network, weights)
 
 
 policies.add("metanet", Metanet)

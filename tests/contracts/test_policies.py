@@ -88,13 +88,16 @@ SAVED = {
         "rounds": 1,
     },
     "metanet": {
+        "head": "weights",
         "layers": 4,
         "hidden": 16,
         "step": 0.01,
         "layer": "two_way_product",
         "taps": [1, 9, 25, 49, 256],
         "criterion": "group_norm",
+        "per_layer_criterion": None,
         "allocator": "global_score",
+        "rounds": 1,
     },
     "prunenet": {
         "scorer": "mlp",

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from prunepolicy.metanet.blueprint import Blueprint
 from prunepolicy.metanet.graph import DECISIONS
-from prunepolicy.metanet.heads import GateHead, JudgeHead, KeepHead, unit_states
+from prunepolicy.metanet.heads import JudgeHead, UnitHead, unit_states, with_channels
 from prunepolicy.metanet.metanetwork import Metanetwork
 from prunepolicy.metanet.weight_graph import WeightGraph
 from prunepolicy.pruning.adapters import adapters
@@ -24,19 +25,20 @@ def units_of(family: str) -> UnitGraph:
     return adapter.units(adapter.tiny(), adapter.shapes(adapter.tiny()))
 
 
-def described(build: Build, family: str) -> tuple[WeightGraph, UnitGraph, Tensor]:
+def described(build: Build, family: str) -> tuple[Blueprint, Tensor]:
     graph, _, _ = build(family)
-    return graph, units_of(family), torch.randn(graph.size, HIDDEN)
+    return Blueprint(graph, units_of(family)), torch.randn(graph.size, HIDDEN)
 
 
 def test_a_unit_is_read_where_its_weights_write(build: Build) -> None:
-    graph, units, _ = described(build, "llama")
+    network, _ = described(build, "llama")
+    graph, units = network.graph, network.units
     states = torch.arange(graph.size, dtype=torch.float32)[:, None]
     starts = {nodes.name.removeprefix("model."): nodes.start for nodes in graph.node_sets}
-    channels = unit_states(graph, units["layers.1.ffn"], states).squeeze(1)
+    channels = unit_states(network, units["layers.1.ffn"], states).squeeze(1)
     middle = (starts["layers.1.mlp.gate_proj"] + starts["layers.1.mlp.up_proj"]) / 2
     assert torch.equal(channels, middle + torch.arange(48))
-    heads = unit_states(graph, units["layers.1.kv_heads"], states).squeeze(1)
+    heads = unit_states(network, units["layers.1.kv_heads"], states).squeeze(1)
     attention = [starts[f"layers.1.self_attn.{name}_proj"] for name in "qkv"]
     first = [*range(attention[0], attention[0] + 16), *range(attention[1], attention[1] + 8)]
     first += range(attention[2], attention[2] + 8)
@@ -44,34 +46,32 @@ def test_a_unit_is_read_where_its_weights_write(build: Build) -> None:
 
 
 def test_whole_layers_have_no_channels_to_read(build: Build) -> None:
-    graph, units, states = described(build, "llama")
+    network, states = described(build, "llama")
+    layers = network.units["layers"]
     with pytest.raises(UnsupportedModelError, match="layers has no channels"):
-        unit_states(graph, units["layers"], states)
+        unit_states(network, layers, states)
+    assert {group.kind for group in with_channels(network)} == {"ffn", "kv_head", "query_head"}
 
 
 @pytest.mark.parametrize("family", ["cifar_resnet", "llama"])
-def test_untrained_heads_leave_everything_as_it_is(build: Build, family: str) -> None:
-    graph, units, states = described(build, family)
-    groups = units.of_kind("channel", "ffn", "kv_head", "query_head")
-    priors = {group.name: torch.randn(group.size) for group in groups}
-    multipliers = GateHead(HIDDEN)(graph, groups, states)
-    scores = KeepHead(HIDDEN)(graph, groups, states, priors)
-    judged = JudgeHead(HIDDEN)(graph, groups, states)
+def test_untrained_heads_say_nothing(build: Build, family: str) -> None:
+    network, states = described(build, family)
+    groups = with_channels(network)
+    said, judged = UnitHead(HIDDEN)(network, groups, states), JudgeHead(HIDDEN)(network, groups, states)
     for group in groups:
-        assert torch.equal(multipliers[group.name], torch.ones(group.size))
-        assert torch.equal(scores[group.name], priors[group.name])
+        assert torch.equal(said[group.name], torch.zeros(group.size))
     assert torch.equal(judged.decisions, torch.zeros(len(groups), len(DECISIONS)))
     assert torch.equal(judged.value, torch.zeros(1))
 
 
 def test_heads_learn_together_with_what_they_read(build: Build, learned: Callable[..., Metanetwork]) -> None:
     graph, weights, _ = build("cifar_resnet")
-    metanetwork, head = learned(), GateHead(HIDDEN).double()
-    groups = units_of("cifar_resnet").groups
+    metanetwork, head = learned(), UnitHead(HIDDEN).double()
+    network = Blueprint(graph, units_of("cifar_resnet"))
     optimiser = torch.optim.Adam([*metanetwork.parameters(), *head.parameters()], 0.02)
     losses: list[Any] = []
     for _ in range(12):
-        values = head(graph, groups, metanetwork.node_states(graph, weights))
+        values = head(network, network.units.groups, metanetwork.node_states(graph, weights))
         loss = sum((value - torch.linspace(0, 1, len(value))).square().mean() for value in values.values())
         optimiser.zero_grad()
         loss.backward()

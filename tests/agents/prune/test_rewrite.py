@@ -27,8 +27,8 @@ FAMILIES = ["cifar_resnet", "cifar_cnn", "efficientnet_lite", "resnet", "llama",
 WIDE = {"widths": {"residual": [16, 24, 32], "inner": [[16], [24], [32]]}}
 
 
-def learned(step: float = 0.5) -> Metanet:
-    policy = Metanet(MetanetConfig(**SMALL, step=step), "rewriter")
+def learned(head: Any = "weights") -> Metanet:
+    policy = Metanet(MetanetConfig(**SMALL, step=0.5, head=head), "rewriter")
     for weights in policy.weights().values():
         torch.nn.init.normal_(weights, std=0.3)
     return policy
@@ -39,14 +39,15 @@ def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
     return {name: checkpoint.read(name) for name in checkpoint.tensors}
 
 
+@pytest.mark.parametrize("head", ["weights", "gates", "scores"])
 @pytest.mark.parametrize("family", ["cifar_resnet", "llama"])
 def test_an_untrained_metanetwork_prunes_as_its_criterion_does(
-    tiny_checkpoint: Make, tmp_path: Path, family: str
+    tiny_checkpoint: Make, tmp_path: Path, family: str, head: Any
 ) -> None:
     folder = tiny_checkpoint(family, **(WIDE if family == "cifar_resnet" else {})).folder
     budget, unproven = Budget(0.7, "flops", uniform=family == "llama"), replace(QUICK, verify=False)
     config = HeuristicConfig(criterion="group_norm", allocator="global_score")
-    prune(str(folder), tmp_path / "a", budget, Metanet(MetanetConfig(**SMALL)), unproven)
+    prune(str(folder), tmp_path / "a", budget, Metanet(MetanetConfig(**SMALL, head=head)), unproven)
     prune(str(folder), tmp_path / "b", budget, Heuristic(config), unproven)
     first, second = tensors_of(tmp_path / "a"), tensors_of(tmp_path / "b")
     assert first.keys() == second.keys()
@@ -90,6 +91,16 @@ def test_a_plan_alone_is_refused(tiny_checkpoint: Make) -> None:
     policy = learned()
     with pytest.raises(UsageError, match="rewrites weights"):
         subject.plan(policy, Budget(0.6, "flops", uniform=False), policy.probe)
+
+
+def test_scores_make_plans_of_their_own(tiny_checkpoint: Make) -> None:
+    """Nothing is rewritten, so that a plan says all."""
+    subject = Subject("tiny", tiny_checkpoint("cifar_resnet", **WIDE), Hardware("cpu", "float32"))
+    policy, budget = learned("scores"), Budget(0.6, "flops", uniform=False)
+    assert not policy.rewrites
+    ranking = Heuristic(HeuristicConfig(criterion="group_norm", allocator="global_score"))
+    plans = [subject.plan(one, budget, one.probe) for one in (policy, ranking)]
+    assert plans[0].keep != plans[1].keep
 
 
 def test_it_survives_its_files(tiny_checkpoint: Make, tmp_path: Path) -> None:

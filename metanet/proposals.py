@@ -1,0 +1,75 @@
+"""What a metanetwork proposes for a network: other weights, gates on units, or scores that say what stays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from prunepolicy.metanet.blueprint import Blueprint
+from prunepolicy.metanet.heads import with_channels
+from prunepolicy.metanet.metanetwork import Metanetwork
+from prunepolicy.metanet.weight_graph.graph import Weights
+
+Said = Mapping[str, Tensor]
+"""What a metanetwork's head says: tensors by name, or a number per unit by group."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a network is to become.
+
+    Attributes:
+        weights: all its tensors.
+        scores: by group, what is added to the logarithms of a criterion's scores.
+    """
+
+    weights: Weights
+    scores: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def said_by(metanetwork: Metanetwork, network: Blueprint, weights: Weights) -> Said:
+    """Return what a metanetwork's head says of a network."""
+    said: dict[str, Tensor]
+    if metanetwork.units is None:
+        said = metanetwork(network.graph, weights)
+    else:
+        states = metanetwork.node_states(network.graph, weights)
+        said = metanetwork.units(network, with_channels(network), states)
+    return centred(said) if metanetwork.settings.head == "scores" else said
+
+
+def proposal(head: str, network: Blueprint, weights: Weights, said: Said) -> Proposal:
+    """Return what becomes of a network when it is done as the head `head` said."""
+    if head == "scores":
+        return Proposal(weights, said)
+    return Proposal(gated(network, weights, said) if head == "gates" else said)
+
+
+def centred(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return scores less their mean over the network: they only rank, so none may learn by moving all."""
+    mean = torch.cat(list(scores.values())).mean()
+    return {name: score - mean for name, score in scores.items()}
+
+
+def gated(network: Blueprint, weights: Weights, changes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights that read every unit multiplied by 1 and its change."""
+    found = dict(weights)
+    for name, change in changes.items():
+        group = network.units[name]
+        for part in group.slices:
+            if part.consumer:
+                tensor = network.running_names.get(part.tensor, part.tensor)
+                places = torch.from_numpy(part.indices(torch.arange(group.size).numpy()))
+                found[tensor] = _scaled(found[tensor], part.axis, places, 1 + change)
+    return found
+
+
+def _scaled(weight: Tensor, axis: int, places: Tensor, factors: Tensor) -> Tensor:
+    """Return a weight whose entries along `axis` at `places` (blocks, units, width) are multiplied."""
+    along = torch.ones(weight.shape[axis], dtype=weight.dtype, device=weight.device)
+    values = factors.to(weight)[None, :, None].expand(places.shape)
+    along = along.index_put((places.to(weight.device),), values)
+    return weight * along.view([-1 if place == axis else 1 for place in range(weight.dim())])
