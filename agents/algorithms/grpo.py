@@ -6,6 +6,7 @@ Rewards are shaped here, after everything that was rolled out has come together:
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from random import Random
 from typing import Any, ClassVar
@@ -113,10 +114,13 @@ class Grpo(SteppedLearner):
         return self.student.sampling(self.max_tokens, 0.0)
 
     @property
-    def finished(self) -> bool:
-        """Whether all steps after the warm-up were taken."""
-        steps = self.recipe.reinforcement.steps
-        return steps is not None and self.warm and self.done["all"] - self.done["warm_up"] >= steps
+    def steps_left(self) -> float:
+        """Steps of the warm-up, which may end sooner, and those after it where the recipe counts them."""
+        if self.recipe.reinforcement.steps is None:
+            return math.inf
+        warm_up = 0 if self.warm else self.recipe.warm_up.steps - self.done["warm_up"]
+        after = self.done["all"] - self.done["warm_up"]
+        return warm_up + max(0, self.recipe.reinforcement.steps - after)
 
     def step(self) -> dict[str, float]:
         """Imitate, reinforce, or both."""

@@ -95,9 +95,11 @@ def policy_config(recipe: MetanetRecipe, objective: ObjectiveRecipe) -> MetanetC
     """Return the policy's settings; it ranks as the recipe's pipeline does.
 
     Raises:
-        UsageError: when the head can't learn from the objective.
+        UsageError: when it says otherwise, or its head can't learn from the objective.
     """
     cut = {"criterion": recipe.pipeline.cut.criterion, "allocator": recipe.pipeline.cut.allocator}
+    for key in cut.keys() & recipe.policy.keys():
+        raise UsageError(f"The policy ranks as the recipe's cuts do: say pipeline.cut.{key} in its place.")
     config = recipe.policy_settings("metanet", MetanetConfig)
     if config.head != "weights" and objective.sparsity != "cut":
         raise UsageError(

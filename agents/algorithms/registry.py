@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -67,9 +68,9 @@ class SteppedLearner(ABC):
         """Return how runs of this algorithm are prepared, judged and reported."""
 
     @property
-    def finished(self) -> bool:
-        """Whether there is nothing left to learn, though the recipe would allow further steps."""
-        return False
+    def steps_left(self) -> float:
+        """Steps until there is nothing left to learn, though the recipe may allow more."""
+        return math.inf
 
     @abstractmethod
     def step(self) -> dict[str, float]:

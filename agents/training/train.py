@@ -59,14 +59,14 @@ class _Training:
 
     def run(self, progress: Progress) -> Progress:
         """Step, log, evaluate and save until the recipe's last step, or until nothing improves."""
-        recipe = self.run_folder.recipe
-        left = recipe.episodes - progress.step
         self.run_folder.open_events(progress.step)
+        left = self._left(progress)
         try:
             with self.steps.step("learn", left) as tick:
-                while not self._is_last(progress) and not self._is_stale(progress):
+                while left and not self._is_stale(progress):
                     progress = self._advance(progress)
-                    tick(1)
+                    before, left = left, self._left(progress)
+                    tick(before - left)  # more than one where a stage has ended early
         finally:
             self.run_folder.close()
         return progress
@@ -77,7 +77,7 @@ class _Training:
         check_finite(metrics, step)
         self.run_folder.log(step, metrics)
         progress = replace(progress, step=step)
-        last = self._is_last(progress)
+        last = not self._left(progress)
         if last or step % recipe.evaluation.every == 0:
             progress = self._evaluate(progress)
         if last or step % recipe.checkpoint_every == 0 or self._is_stale(progress):
@@ -95,8 +95,10 @@ class _Training:
         self.course.save(BEST)
         return replace(progress, best=judgement.score, best_step=progress.step, stale=0)
 
-    def _is_last(self, progress: Progress) -> bool:
-        return progress.step >= self.run_folder.recipe.episodes or self.course.learner.finished
+    def _left(self, progress: Progress) -> int:
+        """Return the number of steps until the last one."""
+        left = self.run_folder.recipe.episodes - progress.step
+        return max(0, int(min(left, self.course.learner.steps_left)))
 
     def _is_stale(self, progress: Progress) -> bool:
         patience = self.run_folder.recipe.evaluation.patience

@@ -28,7 +28,7 @@ from prunepolicy.agents.training.train import train
 from prunepolicy.agents.zoo.catalogue import Catalogue, described
 from prunepolicy.agents.zoo.rescore import rescore
 from prunepolicy.cli import main
-from prunepolicy.policy.kinds.metanet import MetanetConfig
+from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
@@ -196,6 +196,49 @@ def test_stages_can_be_left_out(tmp_path: Path) -> None:
     assert isinstance(report, MetanetReport)
     assert report.outcomes[0].right_after == pytest.approx(report.outcomes[1].right_after)
     assert sorted(path.name for path in (tmp_path / "short/targets/00/with").iterdir()) == ["5-cut-2"]
+
+
+@pytest.mark.parametrize("head", ["gates", "scores"])
+def test_other_heads_go_the_same_way(whole: Path, tmp_path: Path, head: str) -> None:
+    family = {**RECIPE["family"], "folder": str(whole / "family")}
+    folder = tmp_path / head
+    report = train(recipe(policy={**RECIPE["policy"], "head": head}, family=family), folder)
+    assert isinstance(report, MetanetReport)
+    stages = {path.name for path in (folder / "targets/00/with").iterdir()}
+    assert ("3-rewritten" in stages) == (head == "gates")
+    assert {outcome.way for outcome in report.outcomes} == {WITH, WITHOUT}
+    assert load_policy(str(folder)).rewrites == (head == "gates")
+
+
+def test_a_policy_that_scores_makes_plans(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Plans can't carry weights, but scores leave weights as they are."""
+    policy, network = (
+        Metanet(MetanetConfig(layers=1, hidden=4, head="scores"), "scorer"),
+        str(whole / "family/00"),
+    )
+    policy.save(tmp_path / "policy")
+    plan = tmp_path / "plan.json"
+    asked = ["--policy", str(tmp_path / "policy"), "--keep", "0.5", "--of", "flops", "--out", str(plan)]
+    assert main(["plan", network, *asked]) == 0, capsys.readouterr().err
+    assert json.loads(plan.read_text(encoding="utf-8"))["made_by"] == "scorer"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"policy": {"kind": "metanet", "criterion": "magnitude"}}, r"say pipeline\.cut\.criterion"),
+        ({"policy": {"kind": "metanet", "head": "gates"}, "learner": {}}, "sparsity to cut"),
+        ({"policy": {"kind": "metanet", "head": "tails"}}, "head: Input should be"),
+    ],
+)
+def test_senseless_policies_are_refused_in_a_sentence(
+    changes: dict[str, Any], sentence: str, whole: Path, tmp_path: Path
+) -> None:
+    family = {**RECIPE["family"], "folder": str(whole / "family")}
+    with pytest.raises(UsageError, match=sentence):
+        train(recipe(family=family, **changes), tmp_path / "run")
 
 
 def test_the_command_trains_what_is_missing_of_a_family(

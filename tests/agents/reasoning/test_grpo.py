@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,29 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     torch.rand(3)
     train(recipe(**changes), tmp_path / "cut" / "run", resume=True)
     assert content(tmp_path / "cut" / "run") == content(tmp_path / "whole" / "run")
+
+
+class Counting(Steps):
+    """Remembers what was to be done, and what was said to be done."""
+
+    @contextmanager
+    def step(self, name: str, total: int = 0) -> Iterator[Callable[[int], None]]:
+        ticks: list[int] = []
+        yield ticks.append
+        self.counted = {**getattr(self, "counted", {}), name: (total, ticks)}
+
+
+def test_progress_ends_at_its_end_though_the_warm_up_ended_early(recipe: Make, tmp_path: Path) -> None:
+    warm_up = {"steps": 20, "check": 2, "easy": 1, "hard": 0, "thinking": 0, "problems": 6}
+    steps = Counting()
+    train(
+        recipe(warm_up=warm_up, reinforcement={**SHORT, "steps": 3}, episodes=40),
+        tmp_path / "run",
+        steps=steps,
+    )
+    total, ticks = steps.counted["learn"]
+    assert total == 23
+    assert ticks == [1, 19, 1, 1, 1]  # what the warm-up had to spare counts as done when it ends
 
 
 def test_rollouts_are_the_same_however_the_chunks_are_spread_over_workers(recipe: Make) -> None:
