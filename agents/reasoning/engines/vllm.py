@@ -6,6 +6,7 @@ are not those that the transformers engine writes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ import torch
 from prunepolicy.agents.reasoning.engines.registry import Completions, Engine, Request, Sampling, engines
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
+APART = "VLLM_ENABLE_V1_MULTIPROCESSING"
 MEMORY = 0.4
 """Share of the device's memory that vLLM may take; the model that learns lies beside it."""
 
@@ -41,7 +43,10 @@ class VllmEngine(Engine):
         folder = model.config._name_or_path
         if not folder:
             raise UsageError("vLLM starts from a folder: save the model, and name it under `model`.")
-        return cls(model, LLM(folder, gpu_memory_utilization=MEMORY, skip_tokenizer_init=True))
+        os.environ[APART] = "0"  # else the weights lie in another process, out of reach
+        # By itself it tells log-probabilities at temperature 1, whatever it drew at.
+        drawn_at = {"logprobs_mode": "processed_logprobs"}
+        return cls(model, LLM(folder, gpu_memory_utilization=MEMORY, skip_tokenizer_init=True, **drawn_at))
 
     def __getstate__(self) -> dict[str, Any]:
         """Refuse to travel: vLLM has workers of its own."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -114,14 +115,12 @@ def test_vllm_is_handed_the_weights_and_read_like_the_other_engine(
     inner = SimpleNamespace(load_weights=lambda pairs: handed.update(pairs))
 
     class Runner:
-        llm_engine = SimpleNamespace(
-            model_executor=SimpleNamespace(
-                driver_worker=SimpleNamespace(model_runner=SimpleNamespace(model=inner))
-            )
-        )
-
-        def __init__(self, folder: str, **_: Any) -> None:
-            self.resets = 0
+        def __init__(self, folder: str, logprobs_mode: str = "raw_logprobs", **_: Any) -> None:
+            self.resets, self.raw = 0, logprobs_mode == "raw_logprobs"
+            worker = SimpleNamespace(model_runner=SimpleNamespace(model=inner))
+            executor = {"model_executor": SimpleNamespace(driver_worker=worker)}
+            in_process = os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING", "1") == "0"
+            self.llm_engine = SimpleNamespace(**(executor if in_process else {}))
 
         def reset_prefix_cache(self) -> None:
             self.resets += 1
@@ -130,7 +129,8 @@ def test_vllm_is_handed_the_weights_and_read_like_the_other_engine(
             outputs = []
             for how in settings:
                 ids = [9, student.end][: how.max_tokens]
-                chances = [{token: SimpleNamespace(logprob=-0.5)} for token in ids]
+                logprob = -0.5 if self.raw else -0.5 / how.temperature
+                chances = [{token: SimpleNamespace(logprob=logprob)} for token in ids]
                 row = SimpleNamespace(token_ids=ids, logprobs=chances)
                 outputs.append(SimpleNamespace(outputs=[row] * how.n))
             return outputs
@@ -138,13 +138,14 @@ def test_vllm_is_handed_the_weights_and_read_like_the_other_engine(
     module = ModuleType("vllm")
     module.LLM, module.SamplingParams = Runner, SimpleNamespace  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "vllm", module)
+    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     with pytest.raises(UsageError, match="starts from a folder"):
         engines["vllm"].open(student.model)
     student.model.config._name_or_path = "somewhere"
     engine = engines["vllm"].open(student.model)
-    found = engine.generate(requests(student, "answer", 2), student.sampling(8))
+    found = engine.generate(requests(student, "answer", 2), student.sampling(8, 2.0))
     assert found.tokens[0].tolist() == [*student.prompting.closing, 9, student.end]
-    assert found.log_probs[0].tolist() == [0.0, -0.5, -0.5]
+    assert found.log_probs[0].tolist() == [0.0, -0.25, -0.25]  # at the temperature that was drawn at
     assert found.ended.all()
     assert len(found) == 6
     assert set(handed) == {name for name, _ in student.model.named_parameters()}
