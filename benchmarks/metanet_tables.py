@@ -22,13 +22,15 @@ median and range of the seeds. The best epoch is the best on validation images, 
 a network that no row is about. The metanetworks learned {steps} steps from {family} further dense networks,
 which no other method needs; the best step was chosen right after cuts of yet another one. On the shuffled
 graph every weight's edges join wrong channels; without a graph it is a function of single weights; with
-sparse training, what it has rewritten is trained with that penalty. Scratch-E and Scratch-B start the pruned
-shape of `group norm` from nothing, with the dense network's epochs and operations.
+sparse training, the network is trained with that penalty before the cut. `gates` multiplies what is read of
+every channel instead of changing weights one by one; `scores` rewrites nothing and corrects group norms.
+Scratch-E and Scratch-B start the pruned shape of `group norm` from nothing, with the dense network's epochs
+and operations.
 """
-TRANSFER = """### The same metanetwork on other networks
+TRANSFER = """### The same metanetworks on other networks
 
-Test accuracy right after the cut, norm statistics measured again, nothing trained; one network each, trained
-for {epochs} epochs.
+Test accuracy right after the cut, norm statistics measured again, and after {after} epochs more; one network
+each, trained for {epochs} epochs, which no metanetwork has seen.
 
 """
 COLUMNS = ("method", "speed-up", "right after the cut", "last epoch", "best epoch", "times as fast", "seeds")
@@ -44,10 +46,17 @@ def metanet(results: dict[str, Any]) -> str:
 
 
 def metanet_transfer(results: dict[str, Any]) -> str:
-    """Return what the same metanetwork does to networks of other shapes and images."""
-    head = ("network and images", "dense", "speed-up", "as trained", "rewritten")
+    """Return what the same metanetworks do to networks of other shapes and images."""
+    head = ("network and images", "dense", "speed-up", "way", "right after the cut", "trained")
     lines = [
-        (row["setting"], percent(row["dense"]), f"{row['speedup']:g}x", *_both(row))
+        (
+            row["setting"],
+            percent(row["dense"]),
+            f"{row['speedup']:g}x",
+            row["way"],
+            percent(row["right_after"]),
+            percent(row["trained"]),
+        )
         for row in results["rows"]
     ]
     return TRANSFER.format(**results) + table(head, lines) + "\n"
@@ -133,7 +142,3 @@ def _trained(rows: list[dict[str, Any]], speedup: float) -> list[str]:
     """Return the methods that a metanetwork is to beat: all but itself and the controls."""
     methods = dict.fromkeys(row["method"] for row in rows if row["speedup"] == speedup)
     return [method for method in methods if not method.startswith(("metanetwork", "scratch"))]
-
-
-def _both(row: dict[str, Any]) -> tuple[str, str]:
-    return percent(row["as_trained"]), percent(row["rewritten"])

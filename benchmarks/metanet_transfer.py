@@ -1,4 +1,4 @@
-"""The benchmark's metanetwork on networks of another width, depth and data set, without learning more.
+"""The benchmark's metanetworks on networks of another width, depth and data set, without learning more.
 
 python benchmarks/metanet.py
 python benchmarks/metanet_transfer.py --cifar models/cifar10-test   # see package_images.py
@@ -12,43 +12,59 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from metanet_bench import DENSE, IMAGES, NETWORK
-from metanet_learning import CURVE, VARIANTS, MetaTraining
+from metanet_bench import AFTER, DENSE, GROUP_NORM, IMAGES, NETWORK, SPEEDUPS
+from metanet_learning import VARIANTS, MetaTraining
 
 from prunepolicy.agents.images.networks import NetworkRecipe
-from prunepolicy.agents.images.task import ImageRecipe
-from prunepolicy.agents.metanet.curve import curve_of
+from prunepolicy.agents.images.task import ImageRecipe, ImageTask
 from prunepolicy.agents.metanet.data_model import DataModel
-from prunepolicy.agents.metanet.recipe import PipelineRecipe
 from prunepolicy.agents.recovery.fit import Fit
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
-from prunepolicy.agents.recovery.stored import load_network, save_network
+from prunepolicy.agents.recovery.stored import cut_network, load_network, save_network
+from prunepolicy.policy.kinds.heuristic import Heuristic
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.machine import device_name
+from prunepolicy.pruning.plan import Budget
 
 RESULT = Path(__file__).parent / "results" / "metanet_transfer.json"
 EPOCHS, SEED = 10, 300
+WITHOUT = "without"
+WAYS = (WITHOUT, "metanetwork", "metanetwork, scores")
 
 
 def rows(setting: str, data: ImageRecipe, network: NetworkRecipe, work: Path) -> list[dict[str, Any]]:
-    """Train one network, rewrite it, and return what both are worth right after cuts."""
+    """Train one network, and return what is left of it after cuts, with each metanetwork and with none."""
     task = data.open(torch.device("cpu"))
     model = network.build(task, SEED)
     Fit(task, DENSE.model_copy(update={"epochs": EPOCHS}), SEED).train(model)
     folder = work / "transfer"
     save_network(model, folder)
-    learned = MetaTraining(task, VARIANTS["metanetwork"], work / "metanetwork.safetensors")
+    dense = task.score(model, "test")
+    found = []
+    for way in WAYS:
+        whole, policy = helped(way, task, folder, work)
+        for speedup in SPEEDUPS:
+            pruned = work / "transfer-pruned"
+            keep = Budget(1 / speedup, of="flops", uniform=False, multiple_of=1)
+            cut_network(whole, pruned, policy, keep)
+            cut = remeasure_norms(load_network(pruned), task)
+            right_after = task.score(cut, "test")
+            Fit(task, AFTER, SEED).train(cut)
+            place = {"setting": setting, "dense": dense, "speedup": speedup, "way": way}
+            found.append({**place, "right_after": right_after, "trained": task.score(cut, "test")})
+            print(json.dumps(found[-1]), flush=True)
+    return found
+
+
+def helped(way: str, task: ImageTask, folder: Path, work: Path) -> tuple[Path, Heuristic]:
+    """Return the network as one way has prepared it, and what ranks it."""
+    if way == WITHOUT:
+        return folder, GROUP_NORM
+    learned = MetaTraining(task, VARIANTS[way], work / f"{way}.safetensors")
     learned.run([], DataModel.opened(folder))
-    changed = learned.rewritten(DataModel.opened(folder))
-    dense = task.score(load_network(folder), "test")
-    before, after = (
-        curve_of(remeasure_norms(one, task), task, PipelineRecipe(), CURVE, "test")
-        for one in (model, changed)
-    )
-    return [
-        {"setting": setting, "dense": dense, "speedup": s, "as_trained": before[s], "rewritten": after[s]}
-        for s in CURVE
-    ]
+    changed = work / "transfer-changed"
+    save_network(remeasure_norms(learned.rewritten(DataModel.opened(folder)), task), changed)
+    return changed, learned.policy
 
 
 def main() -> None:
@@ -69,8 +85,8 @@ def main() -> None:
     found: list[dict[str, Any]] = []
     for setting, data, network in settings:
         found += rows(setting, data, network, arguments.work)
-        print(json.dumps(found[-2:]), flush=True)
-        data_to_keep = {"epochs": EPOCHS, "machine": device_name(torch.device("cpu")), "rows": found}
+        kept = {"epochs": EPOCHS, "after": AFTER.epochs, "rows": found}
+        data_to_keep = {**kept, "machine": device_name(torch.device("cpu"))}
         write_text(RESULT, json.dumps(data_to_keep, indent=1) + "\n")
 
 
