@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import itertools
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -39,16 +40,18 @@ from prunepolicy.agents.recovery.stored import load_network
 from prunepolicy.pruning.checkpoint import Checkpoint
 
 
+def sparse_network(bench: Bench, strength: float, seed: int) -> Path:
+    """Return the network of a seed after sparse training."""
+    penalty = lambda model, folder: GroupPenalty.of(Checkpoint.open(folder), strength)  # noqa: E731
+    return bench.before("sparse training", seed, penalty)
+
+
 def baselines(bench: Bench, strength: float) -> None:
     """Measure everything that needs no metanetwork."""
-
-    def penalty(model: nn.Module, folder: Path) -> GroupPenalty:
-        return GroupPenalty.of(Checkpoint.open(folder), strength)
-
     for seed in SEEDS:
         bench.dense_row(seed)
         plain = bench.before("plain", seed)
-        sparse = bench.before("sparse training", seed, penalty)
+        sparse = sparse_network(bench, strength, seed)
         for speedup in SPEEDUPS:
             bench.row("random", seed, speedup, bench.pruned("random", plain, RANDOM, seed, speedup))
             for method, source in (("group norm", plain), ("sparse training", sparse)):
@@ -59,25 +62,27 @@ def baselines(bench: Bench, strength: float) -> None:
 
 def metanetworks(bench: Bench, strength: float) -> None:
     """Measure networks that metanetworks have rewritten, each of them learned from the same family."""
-    family = [DataModel.opened(bench.dense(seed)) for seed in FAMILY]
-    held_out = DataModel.opened(bench.dense(TUNING_SEED))
     for name, variant in VARIANTS.items():
+        whole = partial(sparse_network, bench, strength) if variant.late else bench.dense
+        family = [DataModel.opened(whole(seed)) for seed in FAMILY]
+        held_out = DataModel.opened(whole(TUNING_SEED))
         seen = replace(variant, sparse=False)
         file = next(known for known, other in VARIANTS.items() if other == seen)
         learned = MetaTraining(bench.task, variant, bench.work / f"{file}.safetensors")
         learned.run(family, held_out)
         for seed in SEEDS:
-
-            def make(seed: int = seed, learned: MetaTraining = learned) -> nn.Module:
-                network = DataModel.opened(bench.dense(seed))
-                shrinking = GroupPenalty(network.units, strength, network.names)
-                penalty = shrinking if learned.variant.sparse else None
-                model = remeasure_norms(learned.rewritten(network), bench.task)
-                return bench.trained(model, BEFORE, seed, penalty)
-
+            make = partial(prepared, bench, strength, learned, whole(seed), seed)
             source = bench.network(f"before-{name}-{seed}", make)
             for speedup in SPEEDUPS:
                 bench.row(name, seed, speedup, bench.pruned(name, source, learned.policy, seed, speedup))
+
+
+def prepared(bench: Bench, strength: float, learned: MetaTraining, folder: Path, seed: int) -> nn.Module:
+    """Return a network as a metanetwork has changed it, trained as long as others unless it was before."""
+    network = DataModel.opened(folder)
+    penalty = GroupPenalty(network.units, strength, network.names) if learned.variant.sparse else None
+    model = remeasure_norms(learned.rewritten(network), bench.task)
+    return model if learned.variant.late else bench.trained(model, BEFORE, seed, penalty)
 
 
 def controls(bench: Bench) -> None:

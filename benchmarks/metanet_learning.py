@@ -39,12 +39,14 @@ class Variant:
         head: what it says: other weights, gates folded into them, or scores that correct group norms.
         shuffled: every weight's edges join other nodes of the network than they should.
         sparse: what it has rewritten is trained with the penalty of sparse training.
+        late: it sees networks after sparse training, and has the last word before the cut.
     """
 
     layers: int = 4
     head: Literal["weights", "gates", "scores"] = "weights"
     shuffled: bool = False
     sparse: bool = False
+    late: bool = False
 
     def seen(self, graph: WeightGraph) -> WeightGraph:
         """Return the graph as the metanetwork gets it."""
@@ -66,6 +68,8 @@ VARIANTS = {
     "metanetwork, gates": Variant(head="gates"),
     "metanetwork, scores": Variant(head="scores"),
     "metanetwork, scores, sparse training": Variant(head="scores", sparse=True),
+    "metanetwork after sparse training": Variant(late=True),
+    "metanetwork, scores after sparse training": Variant(head="scores", late=True),
 }
 
 
