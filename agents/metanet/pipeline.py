@@ -89,7 +89,7 @@ class Pipeline:
             savepoint = Savepoint(self.folder / f"{name}.fit", f"{name} {recipe.model_dump_json()}")
             model = load_network(source).to(self.task.device)
             fit = Fit(self.task, recipe, self.seed, teacher, savepoint=savepoint, dtype=self.dtype)
-            with self.steps.step(f"{name}: {recipe.epochs} epochs", fit.steps) as tick:
+            with self.steps.step(f"{name}, epochs: {recipe.epochs}", fit.steps) as tick:
                 replace(fit, tick=tick).train(model)
             return model
 

@@ -172,7 +172,9 @@ def _limits(report: PruneReport) -> str:
         "Pruning removes knowledge as well as weights. Test the result on your own task before use.",
         "It keeps the source's biases, and its licence applies.",
     ]
-    if report.after.score is None:
+    if report.after.accuracy is not None:
+        lines.append("Accuracy on these test images says little about other images.")
+    elif report.after.score is None:
         lines.append("Its quality was not measured.")
     else:
         lines.append(

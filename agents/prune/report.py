@@ -23,6 +23,8 @@ REPORT = "prune_report.json"
 REPORT_SCHEMA = 1
 DEGRADED = 2.0
 """A perplexity that rose by more than this factor is called degraded."""
+LOST = 0.05
+"""An accuracy that fell by more than this is called degraded."""
 CACHE_BYTES = 2
 """Bytes of one number in the KV-cache (16-bit floats, what runtimes use by default)."""
 
@@ -142,7 +144,9 @@ class PruneReport:
     @property
     def degraded(self) -> bool:
         """Whether the quality fell so far that the result needs repair before use."""
-        ratio = self.perplexity_ratio
+        ratio, before, after = self.perplexity_ratio, self.before.accuracy, self.after.accuracy
+        if before is not None and after is not None:
+            return not before - after <= LOST
         return ratio is not None and not ratio <= DEGRADED
 
     @property
@@ -157,6 +161,8 @@ class PruneReport:
 
     def _quality(self) -> str:
         before, after, ratio = self.before.score, self.after.score, self.perplexity_ratio
+        if self.before.accuracy is not None and self.after.accuracy is not None:
+            return self._accuracy(self.before.accuracy, self.after.accuracy)
         if self.fidelity is not None:
             return self._closeness(self.fidelity)
         if before is None or after is None or ratio is None:
@@ -168,6 +174,13 @@ class PruneReport:
                 f"Keep more (--keep {gentler(self.budget.keep):g}), or train the result before use."
             )
         return f"On the text that was scored, {change} ({ratio - 1:+.1%})."
+
+    def _accuracy(self, before: float, after: float) -> str:
+        change = f"accuracy on {self.images}'s test images went from {before:.2%} to {after:.2%}"
+        if not self.degraded:
+            return f"{change[0].upper()}{change[1:]}."
+        gentle = gentler(self.budget.keep)
+        return f"Degraded: {change}. Keep more (--keep {gentle:g}), or train longer (--epochs)."
 
     def _closeness(self, fidelity: Fidelity) -> str:
         agreement = fidelity.agreement

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from prunepolicy.agents.prune.card import card
 from prunepolicy.agents.prune.report import PruneReport, gentler, kept_units, loading_lines
 from prunepolicy.agents.prune.report_view import comparisons, count, duration, render, size
 from prunepolicy.pruning.adapters import adapters
@@ -90,6 +91,27 @@ def test_nothing_is_claimed_that_was_not_measured(report: PruneReport) -> None:
 def test_networks_that_write_no_text_are_compared_by_their_outputs(report: PruneReport) -> None:
     assert "On seeded noise, outputs have a cosine of 0.912" in compared(report).verdict
     assert "same class 75% of the time" in compared(report).verdict
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        (0.84, ("Accuracy on clothes's test images went from 85.00% to 84.00%.",)),
+        (0.62, ("Degraded: accuracy on clothes's test images", "--keep 0.9", "--epochs")),
+    ],
+)
+def test_classifiers_that_were_tested_are_judged_by_their_accuracy(
+    report: PruneReport, after: float, words: tuple[str, ...]
+) -> None:
+    tested = replace(
+        compared(report),
+        images="clothes",
+        before=replace(report.before, accuracy=0.85),
+        after=replace(unmeasured(report).after, accuracy=after),
+    )
+    assert all(word in tested.verdict for word in words)
+    assert tested.degraded == (after < 0.8)
+    assert "quality was not measured" not in card(tested)
 
 
 def test_only_an_interval_above_one_is_called_faster(report: PruneReport) -> None:
