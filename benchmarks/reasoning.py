@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import mean
 
 import torch
-from reasoning_methods import LONGER, METHODS, MIXTURES, STEPS, TEACHING, Method
+from reasoning_methods import LONG_START, LONGER, METHODS, MIXTURES, STEPS, TEACHING, Method
 from reasoning_speed import speed
 from rich.console import Console
 from scoring import Results, Row
@@ -49,8 +49,6 @@ TASKS = {
     ),
 }
 """What mixtures of imitation and reinforcement are compared on, as overrides of one recipe."""
-LONG_START = {"gsm_symbolic": 2500}
-"""Steps of imitation before the ways to mix part, where a model knows nothing for long; seeds share them."""
 AFTERWARDS = (
     "warm_up.steps=20",
     "warm_up.check=20",

@@ -136,6 +136,8 @@ def longer(change: Change, times: int) -> Change:
     return changed
 
 
+LONG_START = {"gsm_symbolic": 2500}
+"""Steps of imitation before the ways to mix part, where a model knows nothing for long; seeds share them."""
 _ONLY_SFT = {"name": "constant", "imitation": 1.0}
 _ONLY_GRPO = {"name": "constant", "imitation": 0.0}
 MIXTURES: dict[str, Change] = {

@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from cells import four, percent, spread, table, three_places
+from reasoning_methods import LONG_START
 
 Row = dict[str, Any]
 PROMPTS = {"always": "always think", "never": "never think", "auto": "ellipsis prompt alone"}
@@ -175,6 +176,13 @@ def _mixtures(rows: Sequence[Row]) -> str:
         "warm-up, as its probability asked for and as drawn, and what learning took, beside other work. "
         "A step of imitation costs about a third of one of reinforcement, hence the row with more of them.\n"
     )
+    long = [row["start"]["auto"]["accuracy"] for row in rows if row["task"] in LONG_START]
+    if long:
+        note += (
+            f"On {', '.join(LONG_START)} a model that small knows nothing for long, so that all begin from one "
+            f"that has imitated {', '.join(map(str, LONG_START.values()))} steps and is {spread(long, percent)} "
+            "right, shared by the seeds, and learn gently from there.\n"
+        )
     return (
         note
         + "\n"
