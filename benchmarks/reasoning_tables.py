@@ -178,10 +178,10 @@ def _mixtures(rows: Sequence[Row]) -> str:
     )
     long = [row["start"]["auto"]["accuracy"] for row in rows if row["task"] in LONG_START]
     if long:
+        tasks, steps = ", ".join(LONG_START), ", ".join(map(str, LONG_START.values()))
         note += (
-            f"On {', '.join(LONG_START)} a model that small knows nothing for long, so that all begin from one "
-            f"that has imitated {', '.join(map(str, LONG_START.values()))} steps and is {spread(long, percent)} "
-            "right, shared by the seeds, and learn gently from there.\n"
+            f"On {tasks} a model that small knows nothing for long, so all begin from one that has imitated "
+            f"{steps} steps and is {spread(long, percent)} right, shared by the seeds, and learn gently on.\n"
         )
     return (
         note
