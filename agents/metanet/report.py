@@ -101,7 +101,7 @@ class MetanetReport(ComparedRun):
 
     @property
     def _what(self) -> str:
-        return "error rate" if "source" in self.recipe["data"] else "log-perplexity"
+        return "error rate" if self._sees_images else "log-perplexity"
 
     @property
     def _when(self) -> str:
@@ -139,9 +139,18 @@ class MetanetReport(ComparedRun):
             grid.add_row(*row)
         console.print(grid)
         console.print(self.verdict, highlight=False, soft_wrap=True)
-        how = "--keep 0.4 --of flops --data DIR --out smaller/"
-        use = f"Use it: prune-with-policy MODEL --policy {self.folder} {how}"
-        console.print(use, highlight=False, soft_wrap=True)
+        console.print(f"Use it: {self._use}", highlight=False, soft_wrap=True)
+
+    @property
+    def _use(self) -> str:
+        budget = f"--keep 0.5 --of {self.recipe['pipeline']['cut']['of']}"
+        # Models over bytes have no tokenizer, without which no text can be scored.
+        more = "--data DIR" if self._sees_images else "--no-measure"
+        return f"prune-with-policy MODEL --policy {self.folder} {budget} {more} --out smaller/"
+
+    @property
+    def _sees_images(self) -> bool:
+        return "source" in self.recipe["data"]
 
     def _mean(self, speedup: float, helped: bool) -> float:
         return mean(o.recovered for o in self.outcomes if o.speedup == speedup and (o.way == WITH) == helped)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import pytest
 import torch
+from rich.console import Console
 
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
 from prunepolicy.agents.metanet.report import MetanetReport
 from prunepolicy.agents.metanet.texts import TextRecipe
 from prunepolicy.agents.training.train import train
+from prunepolicy.cli import prune_main
 
 SHORT = {"optimiser": "adamw", "epochs": 1, "learning_rate": 0.01, "batch": 16}
 
@@ -28,11 +32,13 @@ def test_windows_come_from_the_training_part_alone(tmp_path: Path) -> None:
     assert torch.equal(first, again)
 
 
-def test_small_language_models_go_the_whole_way(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("texts")
     recipe = MetanetRecipe.model_validate(
         {
             "algorithm": "metanet",
-            "data": {"text": str(text(tmp_path)), "length": 16, "windows": 64},
+            "data": {"text": str(text(folder)), "length": 16, "windows": 64},
             "network": {"hidden": 16, "layers": 2, "heads": 2, "kv_heads": 1, "ffn": 24},
             "family": {"count": 2, "held_out": 1, "training": SHORT},
             "policy": {"kind": "metanet", "layers": 1, "hidden": 4, "step": 0.1},
@@ -49,7 +55,22 @@ def test_small_language_models_go_the_whole_way(tmp_path: Path) -> None:
             "dtype": "float32",
         }
     )
-    report = train(recipe, tmp_path / "run")
-    assert isinstance(report, MetanetReport)
+    train(recipe, folder / "run")
+    return folder / "run"
+
+
+def test_small_language_models_go_the_whole_way(run: Path) -> None:
+    report = MetanetReport.load(run)
     assert all(-6 < score < 0 for outcome in report.outcomes for score in outcome.scores)
     assert all(outcome.reached > 1.1 for outcome in report.outcomes)
+
+
+def test_what_a_run_says_of_its_use_works(run: Path, tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    MetanetReport.load(run).render(console)
+    said = next(line for line in console.file.getvalue().splitlines() if line.startswith("Use it:"))
+    words = (
+        said.replace("MODEL", str(run / "family/00")).replace("smaller/", str(tmp_path / "smaller")).split()
+    )
+    assert words[2] == "prune-with-policy"
+    assert prune_main([*words[3:], "--no-verify"]) == 0
