@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -133,8 +134,17 @@ def _evidence(card: PolicyCard) -> str:
     return "## What was measured about the learning\n\n" + table(("what", "value"), rows)
 
 
+def options_for(recipe: Mapping[str, Any]) -> str:
+    """Return the options with which a policy of a recipe prunes what the recipe is about."""
+    if recipe["policy"].get("kind") != "metanet":
+        return "--keep 0.8"
+    # Models over bytes have no tokenizer, without which no text can be scored.
+    more = "--data IMAGES" if "source" in recipe["data"] else "--no-measure"
+    return f"--keep 0.5 --of {recipe['pipeline']['cut']['of']} {more}"
+
+
 def _use(card: PolicyCard, source: str) -> str:
-    budget = "--keep 0.4 --of flops --data IMAGES" if card.kind == "metanet" else "--keep 0.8"
+    budget = options_for(card.recipe)
     recipe = yaml.safe_dump(card.recipe, sort_keys=False)
     return (
         f"## Use and repeat\n\n```sh\nprune-with-policy MODEL --policy {source} {budget} "

@@ -111,7 +111,7 @@ class MetanetCourse(CardedCourse):
             curves=curves,
             outcomes=outcomes,
         )
-        plot_curves(curves, path / PICTURE)
+        plot_curves(curves, self.recipe.pipeline.cut.of, path / PICTURE)
         report.save(path)
         write_policy_card(report.card, path / BEST)
         return report

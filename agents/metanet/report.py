@@ -12,6 +12,7 @@ from rich.table import Table
 
 from prunepolicy.agents.learned_pruning.compared_run import ComparedRun
 from prunepolicy.agents.learned_pruning.judge import Scores
+from prunepolicy.agents.learned_pruning.policy_card_text import options_for
 from prunepolicy.agents.metanet.curve import Curve
 from prunepolicy.agents.prune.plots import LINES, picture
 
@@ -101,7 +102,7 @@ class MetanetReport(ComparedRun):
 
     @property
     def _what(self) -> str:
-        return "error rate" if self._sees_images else "log-perplexity"
+        return "error rate" if "source" in self.recipe["data"] else "log-perplexity"
 
     @property
     def _when(self) -> str:
@@ -139,18 +140,8 @@ class MetanetReport(ComparedRun):
             grid.add_row(*row)
         console.print(grid)
         console.print(self.verdict, highlight=False, soft_wrap=True)
-        console.print(f"Use it: {self._use}", highlight=False, soft_wrap=True)
-
-    @property
-    def _use(self) -> str:
-        budget = f"--keep 0.5 --of {self.recipe['pipeline']['cut']['of']}"
-        # Models over bytes have no tokenizer, without which no text can be scored.
-        more = "--data DIR" if self._sees_images else "--no-measure"
-        return f"prune-with-policy MODEL --policy {self.folder} {budget} {more} --out smaller/"
-
-    @property
-    def _sees_images(self) -> bool:
-        return "source" in self.recipe["data"]
+        use = f"prune-with-policy MODEL --policy {self.folder} {options_for(self.recipe)} --out smaller/"
+        console.print(f"Use it: {use}", highlight=False, soft_wrap=True)
 
     def _mean(self, speedup: float, helped: bool) -> float:
         return mean(o.recovered for o in self.outcomes if o.speedup == speedup and (o.way == WITH) == helped)
@@ -178,12 +169,19 @@ def scores_of(
     return scores
 
 
-def plot_curves(curves: Mapping[str, Curve], path: Path) -> None:
-    """Draw score against speed-up as a PNG, a line per network."""
+def plot_curves(curves: Mapping[str, Curve], of: str, path: Path) -> None:
+    """Draw score against speed-up as a PNG, a line per way.
+
+    Args:
+        of: what speed-ups are counted in.
+    """
     with picture(path, (6.4, 4.0)) as axes:
         for (name, curve), (colour, marker) in zip(curves.items(), LINES, strict=False):
             axes.plot(*zip(*curve.items(), strict=True), color=colour, marker=marker, label=name)
+        what = "operations" if of == "flops" else of
         axes.set(
-            xlabel="speed-up in operations", ylabel="score right after the cut", title="How it can be cut"
+            xlabel=f"times less of {what}",
+            ylabel="score right after the cut (higher is better)",
+            title="A network that nobody learned from",
         )
         axes.legend()
