@@ -55,7 +55,7 @@ def centred(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def gated(network: Blueprint, weights: Weights, changes: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights that read every unit multiplied by 1 and its change."""
+    """Return weights that read every unit multiplied by 1 plus its change."""
     found = dict(weights)
     for name, change in changes.items():
         group = network.units[name]
