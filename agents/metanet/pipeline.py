@@ -21,11 +21,12 @@ from prunepolicy.agents.recovery.distillation import Teacher
 from prunepolicy.agents.recovery.fit import Fit, FitRecipe
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
 from prunepolicy.agents.recovery.savepoint import Savepoint
+from prunepolicy.agents.recovery.sparsity import GroupPenalty
 from prunepolicy.agents.recovery.stored import cut_network, load_network, operations, save_network
 from prunepolicy.agents.recovery.task import LearningTask
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.policy.kinds.metanet import Metanet
-from prunepolicy.pruning.checkpoint import CONFIG
+from prunepolicy.pruning.checkpoint import CONFIG, Checkpoint
 
 DENSE = "dense"
 
@@ -52,11 +53,14 @@ class Pipeline:
         return self.trained("0-trained", self._stage("0-random", build), recipe)
 
     def prepared(self, source: Path) -> Path:
-        """Return the network after the first cut and the training that follows; the source without one."""
-        if self.recipe.initial == 1:
-            return source
-        cut = self._cut("1-initial-cut", source, 1 / self.recipe.initial)
-        return self.trained("2-settled", cut, self.recipe.settle)
+        """Return the network after the first cut and the training that follows.
+
+        Without a cut it is trained only where weak groups shrink; else the source is returned.
+        """
+        if self.recipe.initial > 1:
+            cut = self._cut("1-initial-cut", source, 1 / self.recipe.initial)
+            return self.trained("2-settled", cut, self.recipe.settle)
+        return self.trained("2-settled", source, self.recipe.settle) if self.recipe.settle.shrink else source
 
     def adapted(self, source: Path) -> Path:
         """Return the network rewritten and trained, ready to be cut to any speed-up."""
@@ -88,7 +92,8 @@ class Pipeline:
         def make() -> nn.Module:
             savepoint = Savepoint(self.folder / f"{name}.fit", f"{name} {recipe.model_dump_json()}")
             model = load_network(source).to(self.task.device)
-            fit = Fit(self.task, recipe, self.seed, teacher, savepoint=savepoint, dtype=self.dtype)
+            penalty = GroupPenalty.of(Checkpoint.open(source), recipe.shrink) if recipe.shrink else None
+            fit = Fit(self.task, recipe, self.seed, teacher, penalty, savepoint, self.dtype)
             with self.steps.step(f"{name}, epochs: {recipe.epochs}", fit.steps) as tick:
                 replace(fit, tick=tick).train(model)
             return model

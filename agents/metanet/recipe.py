@@ -41,7 +41,7 @@ class PipelineRecipe(RecipePart):
 
     Attributes:
         initial: speed-up of the cut that comes first, before the metanetwork.
-        settle: training after it.
+        settle: training after it; without that cut only where it shrinks weak groups (`shrink`).
         rewrite: let the metanetwork do its part.
         adapt: training after that.
         cut: how both cuts are made.

@@ -33,6 +33,8 @@ class FitRecipe(RecipePart):
         batch: samples per step.
         optimiser: `sgd` with Nesterov momentum 0.9, or `adamw`.
         clip: largest norm of a gradient; 0 has none.
+        shrink: strength at which weak groups of weights shrink meanwhile (sparse training), for networks
+            that are to be cut; 0 shrinks none.
     """
 
     epochs: int = Field(default=20, ge=0)
@@ -42,6 +44,7 @@ class FitRecipe(RecipePart):
     batch: int = Field(default=128, ge=2)
     optimiser: str = Field(default="sgd", pattern="^(sgd|adamw)$")
     clip: float = Field(default=0.0, ge=0)
+    shrink: float = Field(default=0.0, ge=0)
 
     def made(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return the optimiser of a model's parameters."""

@@ -23,6 +23,7 @@ from prunepolicy.agents.metanet.meta_step import MetaStep
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
 from prunepolicy.agents.metanet.report import WITH, WITHOUT, MetanetReport, Outcome, scores_of
 from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.recovery.sparsity import group_squares
 from prunepolicy.agents.training.recipe import checked, load_recipe
 from prunepolicy.agents.training.train import train
 from prunepolicy.agents.zoo.catalogue import Catalogue, described
@@ -30,6 +31,7 @@ from prunepolicy.agents.zoo.rescore import rescore
 from prunepolicy.cli import main
 from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
 from prunepolicy.policy.load import load_policy
+from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 SHORT = {"epochs": 1, "batch": 64}
@@ -239,6 +241,25 @@ def test_senseless_policies_are_refused_in_a_sentence(
     family = {**RECIPE["family"], "folder": str(whole / "family")}
     with pytest.raises(UsageError, match=sentence):
         train(recipe(family=family, **changes), tmp_path / "run")
+
+
+def test_weak_groups_can_shrink_before_the_metanetwork_looks(tmp_path: Path) -> None:
+    """Without a first cut, networks settle only where that shrinks weak groups."""
+    settle = {"epochs": 2, "batch": 64, "learning_rate": 0.05}
+    nothing = {"initial": 1.0, "adapt": {"epochs": 0}, "recover": {"epochs": 0}}
+    spreads = {}
+    for shrink in (0.0, 0.05):
+        pipeline = {**nothing, "settle": {**settle, "shrink": shrink}}
+        folder = tmp_path / str(shrink)
+        policy = {**RECIPE["policy"], "head": "scores"}
+        train(recipe(policy=policy, pipeline=pipeline, episodes=1), folder)
+        stages = {path.name for path in (folder / "targets/00/with").iterdir()}
+        assert ("2-settled" in stages) == bool(shrink)
+        checkpoint = Checkpoint.open(folder / "family" / "00")
+        weights = {name: checkpoint.read(name) for name in checkpoint.tensors}
+        norms = [group_squares(group, weights).sqrt() for group in checkpoint.graph.groups]
+        spreads[shrink] = sum(float(norm.std() / norm.mean()) for norm in norms)
+    assert spreads[0.05] > 1.1 * spreads[0.0]
 
 
 def test_the_command_trains_what_is_missing_of_a_family(
