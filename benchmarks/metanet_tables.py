@@ -47,6 +47,7 @@ def metanet(results: dict[str, Any]) -> str:
 
 def metanet_transfer(results: dict[str, Any]) -> str:
     """Return what the same metanetworks do to networks of other shapes and images."""
+    settings = list(dict.fromkeys(row["setting"] for row in results["rows"]))
     head = ("network and images", "dense", "speed-up", "way", "right after the cut", "trained")
     lines = [
         (
@@ -57,7 +58,7 @@ def metanet_transfer(results: dict[str, Any]) -> str:
             percent(row["right_after"]),
             percent(row["trained"]),
         )
-        for row in results["rows"]
+        for row in sorted(results["rows"], key=lambda row: (settings.index(row["setting"]), row["speedup"]))
     ]
     return TRANSFER.format(**results) + table(head, lines) + "\n"
 
