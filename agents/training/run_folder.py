@@ -29,8 +29,8 @@ from prunepolicy.pruning.machine import versions
 RECIPE, RUN, METRICS, CHECKPOINT = "recipe.yaml", "run.json", "metrics.jsonl", "checkpoint.json"
 BEST, LAST, EVENTS = "best", "last", "events"
 PACKAGES = ("prunepolicy", "torch", "transformers", "gymnasium", "stable-baselines3", "torch-geometric")
-NOTHING = (RECIPE, RUN)
-"""Files of a run that hasn't learned anything: its recipe may have been wrong, so that it may change."""
+NOTHING = (RECIPE, RUN, EVENTS)
+"""All there is of a run that hasn't learned anything: its recipe may have been wrong, so it may change."""
 MAY_CHANGE = ("episodes",)
 """Keys of a recipe that a resumed run may change: training for longer is no other training."""
 
@@ -75,6 +75,7 @@ class RunFolder:
             UsageError: when the folder holds something else.
         """
         check_fresh(path)
+        shutil.rmtree(path / EVENTS, ignore_errors=True)
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
         write_text(path / RUN, _described([command]))
         write_text(path / RECIPE, text)

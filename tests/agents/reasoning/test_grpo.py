@@ -176,10 +176,11 @@ def test_a_stage_has_its_own_temperature_and_exams_have_theirs(recipe: Make) -> 
         learner.step()
 
 
-def test_reinforcement_without_a_start_that_uses_both_modes_is_refused(recipe: Make) -> None:
-    learner = Grpo(recipe(warm_up={}, reinforcement={**SHORT, "mixed": 0.9}), Steps())
+def test_reinforcement_without_a_start_that_uses_both_modes_is_refused(recipe: Make, tmp_path: Path) -> None:
+    """Then nothing was learned, so that a better recipe may have the folder."""
     with pytest.raises(PrunePolicyError, match="of the first groups hold both modes"):
-        learner.step()
+        train(recipe(warm_up={}, reinforcement={**SHORT, "mixed": 0.9}), tmp_path / "run")
+    train(recipe(warm_up={}, reinforcement=SHORT, episodes=1), tmp_path / "run")
 
 
 def test_a_warm_up_that_leaves_nothing_to_learn_is_refused_before_any_reward(recipe: Make) -> None:
