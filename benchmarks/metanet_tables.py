@@ -107,7 +107,11 @@ def plot_metanet(results: dict[str, Any], path: Path) -> None:
             aside = [s + 0.03 * (number - len(methods) / 2) for s in places]
             style = {"color": colour, "marker": marker, "capsize": 2, "label": method}
             axes.errorbar(aside, [mean(f) for f in found], yerr=bars, **style)
-        axes.set(xlabel="speed-up in operations", ylabel="test accuracy", title="The same epochs for all")
+        axes.set(
+            xlabel="speed-up in operations",
+            ylabel="test accuracy",
+            title="The same epochs for all but scratch-B",
+        )
         axes.set_xticks([2, 3])
         axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(1, 0))
 
