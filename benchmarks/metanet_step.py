@@ -67,6 +67,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/metanet_step.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
+    # A network that was never trained passes back numbers of almost 0, which take some processors long.
+    torch.set_flush_denormal(True)
     if options.way:
         print(json.dumps(language_model() if options.way == LANGUAGE_MODEL else one_way(options)))
         return

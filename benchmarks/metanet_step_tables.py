@@ -10,9 +10,10 @@ INTRODUCTION = """## A meta-step
 
 One step on {network}, with {batches} batches of {images} images: the metanetwork ({layers} layers,
 width {hidden}), the network forwards and back on every batch, and back through the metanetwork. CPU seconds
-of one thread, and the largest memory of the whole process; medians of {repeats} processes. "The network" is
-its part of the seconds, where it is known apart. Gradients are compared as a share of their norm: with the
-published procedure's, or for our graph with those of messages and one pass back per batch.
+of one thread, and the largest memory of the whole process; medians over {repeats} of each way. Numbers too
+small for normal floats count as 0. "The network" is its part of the seconds, where it is known apart.
+Gradients are compared as a share of their norm: with the published procedure's, or for our graph with those
+of messages and one pass back per batch.
 """
 RATIOS = """Against the published procedure, the whole step takes {time:.1f} times less CPU time and
 {memory:.1f} times less memory. With `{flags}`, gradients differ by {exact:.0e} at most, which suggests that
