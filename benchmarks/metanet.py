@@ -42,8 +42,12 @@ from prunepolicy.pruning.checkpoint import Checkpoint
 
 def sparse_network(bench: Bench, strength: float, seed: int) -> Path:
     """Return the network of a seed after sparse training."""
-    penalty = lambda model, folder: GroupPenalty.of(Checkpoint.open(folder), strength)  # noqa: E731
-    return bench.before("sparse training", seed, penalty)
+    return bench.before("sparse training", seed, partial(shrinking, strength))
+
+
+def shrinking(strength: float, model: nn.Module, folder: Path) -> GroupPenalty:
+    """Return the penalty of sparse training for the network in a folder."""
+    return GroupPenalty.of(Checkpoint.open(folder), strength)
 
 
 def baselines(bench: Bench, strength: float) -> None:
@@ -106,12 +110,8 @@ def chosen_strength(bench: Bench) -> float:
 
 def tried_strength(bench: Bench, strength: float) -> float:
     """Return the validation accuracy after the hardest cut of a network that no row is about."""
-
-    def penalty(model: nn.Module, folder: Path) -> GroupPenalty:
-        return GroupPenalty.of(Checkpoint.open(folder), strength)
-
     name = f"tuned-{strength:g}"
-    source = bench.before(name, TUNING_SEED, penalty)
+    source = bench.before(name, TUNING_SEED, partial(shrinking, strength))
     model = load_network(bench.pruned(name, source, GROUP_NORM, TUNING_SEED, max(SPEEDUPS)))
     return Fit(bench.task, AFTER, TUNING_SEED).train(model)[-1].score
 
