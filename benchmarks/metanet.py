@@ -68,7 +68,7 @@ def metanetworks(bench: Bench, strength: float) -> None:
     """Measure networks that metanetworks have rewritten, each of them learned from the same family."""
     for name, variant in VARIANTS.items():
         whole = partial(sparse_network, bench, strength) if variant.late else bench.dense
-        family = [DataModel.opened(whole(seed)) for seed in FAMILY]
+        family = [DataModel.opened(whole(seed)) for seed in FAMILY[: variant.networks]]
         held_out = DataModel.opened(whole(TUNING_SEED))
         seen = replace(variant, sparse=False)
         file = next(known for known, other in VARIANTS.items() if other == seen)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from metanet_learning import STEPS
+from metanet_learning import STEPS, Variant
 from torch import Tensor, nn
 
 from prunepolicy.agents.images.networks import NetworkRecipe
@@ -37,8 +37,8 @@ SPEEDUPS = (2.0, 3.0)
 STRENGTHS = (1e-3, 3e-3, 1e-2)
 TUNING_SEED = 100
 """Of the network on whose validation images penalties, and checkpoints of metanetworks, are chosen."""
-FAMILY = (200, 201, 202)
-"""Seeds of the networks that metanetworks learn from."""
+FAMILY = tuple(range(200, 209))
+"""Seeds of the networks that metanetworks learn from, as many of the first as each of them says."""
 GROUP_NORM = Heuristic(HeuristicConfig(criterion="group_norm", allocator="global_score"), "group_norm")
 RANDOM = Heuristic(HeuristicConfig(criterion="random"), "random")
 REPEATS = 20
@@ -160,7 +160,7 @@ class Bench:
             "machine": device_name(torch.device("cpu")),
             "versions": versions("prunepolicy", "torch", "torch-pruning"),
             "strengths": self.strengths,
-            "learning": {"steps": STEPS, "family": len(FAMILY)},
+            "learning": {"steps": STEPS, "family": Variant().networks},
             "rows": self.rows,
         }
         write_text(RESULT, json.dumps(data, indent=1) + "\n")

@@ -27,7 +27,7 @@ from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
 STEPS, EVERY, BATCHES, BATCH = 150, 25, 2, 128
 RATE, DECAY, CLIP = 2e-3, 5e-4, 1.0
 CURVE = (2.0, 3.0)
-OBJECTIVE = ObjectiveRecipe(sparsity="cut", strength=1.0)
+CUT, REWARD = ObjectiveRecipe(sparsity="cut", strength=1.0), ObjectiveRecipe(sparsity="reward", draws=6)
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,22 @@ class Variant:
 
     Attributes:
         layers: rounds of messages; none makes it a function of single weights.
-        head: what it says: other weights, gates folded into them, or scores that correct group norms.
+        head: what it says: other weights, gates folded into them, or what corrects group norms: scores of
+            units, or decisions on layers that are learned from rewards.
         shuffled: every weight's edges join other nodes of the network than they should.
         sparse: what it has rewritten is trained with the penalty of sparse training.
         late: it sees networks after sparse training, and has the last word before the cut.
+        networks: how many it learns from.
+        steps: of its learning.
     """
 
     layers: int = 4
-    head: Literal["weights", "gates", "scores"] = "weights"
+    head: Literal["weights", "gates", "scores", "decisions"] = "weights"
     shuffled: bool = False
     sparse: bool = False
     late: bool = False
+    networks: int = 3
+    steps: int = STEPS
 
     def seen(self, graph: WeightGraph) -> WeightGraph:
         """Return the graph as the metanetwork gets it."""
@@ -70,6 +75,10 @@ VARIANTS = {
     "metanetwork, scores, sparse training": Variant(head="scores", sparse=True),
     "metanetwork after sparse training": Variant(late=True),
     "metanetwork, scores after sparse training": Variant(head="scores", late=True),
+    "metanetwork, scores after sparse training, 9 networks": Variant(
+        head="scores", late=True, networks=9, steps=3 * STEPS
+    ),
+    "metanetwork, decisions after sparse training": Variant(head="decisions", late=True),
 }
 
 
@@ -111,8 +120,8 @@ class MetaTraining:
     def _learn(self, family: Sequence[DataModel], held_out: DataModel) -> None:
         best, original = 0.0, {name: tensor.clone() for name, tensor in held_out.weights.items()}
         optimiser = torch.optim.AdamW(self.metanetwork.parameters(), RATE, weight_decay=DECAY)
-        step = MetaStep(self.metanetwork, OBJECTIVE)
-        for number in range(STEPS):
+        step = MetaStep(self.metanetwork, REWARD if self.variant.head == "decisions" else CUT)
+        for number in range(self.variant.steps):
             batches = list(itertools.islice(self.task.batches(BATCH, 0, number), BATCHES))
             optimiser.zero_grad()
             step(family[number % len(family)], self.task, batches)

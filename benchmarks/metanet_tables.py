@@ -24,7 +24,9 @@ a network that no row is about. The metanetworks learned {steps} steps from {fam
 which no other method needs; the best step was chosen right after cuts of yet another one. On the shuffled
 graph every weight's edges join wrong channels; without a graph it is a function of single weights; with
 sparse training, the network is trained with that penalty before the cut. `gates` multiplies what is read of
-every channel instead of changing weights one by one; `scores` rewrites nothing and corrects group norms.
+every channel instead of changing weights one by one; `scores` rewrites nothing and corrects group norms, and
+so do `decisions`, one per layer, learned from the rewards of cuts that are drawn around them. `9 networks`
+learned from so many, three times the steps.
 Scratch-E and Scratch-B start the pruned shape of `group norm` from nothing, with the dense network's epochs
 and operations.
 """

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from prunepolicy.metanet.blueprint import Blueprint
 from prunepolicy.metanet.coders import decoder
-from prunepolicy.metanet.graph import DECISIONS
-from prunepolicy.metanet.network import Judgement
+from prunepolicy.metanet.graph import DECISIONS, STRENGTHS
 from prunepolicy.pruning.errors import UnsupportedModelError
 from prunepolicy.pruning.units import UnitGroup
+
+VALUE = "(value)"
+"""The name of a network's value among numbers that have the names of groups."""
 
 
 class UnitHead(nn.Module):
@@ -30,17 +32,20 @@ class UnitHead(nn.Module):
         return {g.name: self.decoder(unit_states(network, g, states)).squeeze(1) for g in groups}
 
 
-class JudgeHead(nn.Module):
-    """The decisions and the value of `GraphNetwork`, for what learns a graph policy by rewards."""
+class DecisionHead(nn.Module):
+    """The ratio that `GraphNetwork` decides for every group, and the value that it expects of a network."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.decide, self.value = decoder(hidden, len(DECISIONS)), decoder(hidden, 1)
+        self.ratio, self.value = decoder(hidden, 1), decoder(hidden, 1)
 
-    def forward(self, network: Blueprint, groups: Sequence[UnitGroup], states: Tensor) -> Judgement:
-        """Judge one network: a row of decisions per group."""
-        pooled = torch.stack([unit_states(network, group, states).mean(0) for group in groups])
-        return Judgement(torch.tanh(self.decide(pooled)), self.value(states.mean(0, keepdim=True)).squeeze(1))
+    def forward(self, network: Blueprint, groups: Sequence[UnitGroup], states: Tensor) -> dict[str, Tensor]:
+        """Return a group's ratio for each of its units, shape (units,), and as `VALUE` one number."""
+        found = {VALUE: self.value(states.mean(0)).squeeze()}
+        for group in groups:
+            ratio = torch.tanh(self.ratio(unit_states(network, group, states).mean(0)))
+            found[group.name] = STRENGTHS[DECISIONS.index("ratio")] * ratio.expand(group.size)
+        return found
 
 
 def with_channels(network: Blueprint) -> tuple[UnitGroup, ...]:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from prunepolicy.metanet.coders import SMALLEST, EdgeCoder, NodeCoder, scales_of
 from prunepolicy.metanet.edge_layers import edge_layers
-from prunepolicy.metanet.heads import UnitHead
+from prunepolicy.metanet.heads import DecisionHead, UnitHead
 from prunepolicy.metanet.paths import paths
 from prunepolicy.metanet.weight_graph.bundles import Bundle, BundlePlan, bundle_plan
 from prunepolicy.metanet.weight_graph.graph import WeightGraph, Weights
 
-Head = Literal["weights", "gates", "scores"]
+Head = Literal["weights", "gates", "scores", "decisions"]
 LARGE_BUNDLE = 1 << 17
 """Edges of a bundle where states are streamed: what nodes hear of each is kept, so few are better."""
 
@@ -35,7 +35,8 @@ class MetanetworkSettings:
             and so needs the least memory, `messages` follows every edge as published; all with one result.
             Layers without blocks always take `messages`.
         most_edges: of a bundle of blocks that is computed at once.
-        head: what it says of a network: its `weights`, or a number per unit, for `gates` or `scores`.
+        head: what it says of a network: its `weights`, or a number per unit, for `gates`, `scores` or
+            `decisions`.
     """
 
     layers: int = 4
@@ -58,7 +59,7 @@ class Metanetwork(nn.Module):
         self.nodes = NodeCoder(hidden)
         self.edges = EdgeCoder(self.settings.taps, hidden)
         self.layers = nn.ModuleList(make(hidden) for _ in range(self.settings.layers))
-        self.units = UnitHead(hidden) if self.settings.head != "weights" else None
+        self.units = _unit_head(self.settings)
 
     def forward(self, graph: WeightGraph, weights: Weights) -> dict[str, Tensor]:
         """Return all tensors of a network, the weights among them modified.
@@ -80,6 +81,12 @@ class Metanetwork(nn.Module):
     def node_states(self, graph: WeightGraph, weights: Weights) -> Tensor:
         """Return what the network has understood of every node, shape (nodes, hidden)."""
         return _Reading(self, graph, weights).run(with_edges=False)[0]
+
+
+def _unit_head(settings: MetanetworkSettings) -> nn.Module | None:
+    if settings.head == "weights":
+        return None
+    return (DecisionHead if settings.head == "decisions" else UnitHead)(settings.hidden)
 
 
 class _Reading:

@@ -1,4 +1,4 @@
-"""What a metanetwork proposes for a network: other weights, gates on units, or scores that say what stays."""
+"""What a metanetwork proposes for a network: other weights, gates on units, or what corrects a ranking."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from prunepolicy.metanet.blueprint import Blueprint
-from prunepolicy.metanet.heads import with_channels
+from prunepolicy.metanet.heads import VALUE, with_channels
 from prunepolicy.metanet.metanetwork import Metanetwork
 from prunepolicy.metanet.weight_graph.graph import Weights
 
 Said = Mapping[str, Tensor]
-"""What a metanetwork's head says: tensors by name, or a number per unit by group."""
+"""What a metanetwork's head says: tensors by name, or a number per unit by group (and a value)."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Proposal:
 
     weights: Weights
     scores: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether weights change; what corrects scores leaves them as they are."""
+        return not self.scores
 
 
 def said_by(metanetwork: Metanetwork, network: Blueprint, weights: Weights) -> Said:
@@ -43,9 +48,11 @@ def said_by(metanetwork: Metanetwork, network: Blueprint, weights: Weights) -> S
 
 def proposal(head: str, network: Blueprint, weights: Weights, said: Said) -> Proposal:
     """Return what becomes of a network when it is done as the head `head` said."""
-    if head == "scores":
-        return Proposal(weights, said)
-    return Proposal(gated(network, weights, said) if head == "gates" else said)
+    if head == "weights":
+        return Proposal(said)
+    if head == "gates":
+        return Proposal(gated(network, weights, said))
+    return Proposal(weights, {name: scores for name, scores in said.items() if name != VALUE})
 
 
 def centred(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -101,11 +101,21 @@ def policy_config(recipe: MetanetRecipe, objective: ObjectiveRecipe) -> MetanetC
     for key in cut.keys() & recipe.policy.keys():
         raise UsageError(f"The policy ranks as the recipe's cuts do: say pipeline.cut.{key} in its place.")
     config = recipe.policy_settings("metanet", MetanetConfig)
-    if config.head != "weights" and objective.sparsity != "cut":
-        raise UsageError(
-            f"The head {config.head!r} learns from cuts alone: set learner.objective.sparsity to cut."
-        )
+    _check_head(config.head, objective.sparsity, recipe.pipeline.cut.uniform)
     return config.model_copy(update=cut)
+
+
+def _check_head(head: str, sparsity: str, uniform: bool) -> None:
+    """Raise `UsageError` where a head could learn nothing."""
+    if (head == "decisions") != (sparsity == "reward"):
+        raise UsageError(
+            "Decisions and rewards go together: set policy.head to decisions and learner.objective.sparsity "
+            "to reward."
+        )
+    if head in ("gates", "scores") and sparsity != "cut":
+        raise UsageError(f"The head {head!r} learns from cuts alone: set learner.objective.sparsity to cut.")
+    if head == "decisions" and uniform:
+        raise UsageError("Decisions say which layers keep more, and pipeline.cut.uniform makes all alike.")
 
 
 algorithms.add("metanet", MetanetLearner)

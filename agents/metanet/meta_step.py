@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from prunepolicy.agents.metanet.cut_masks import kept, masks, norm_logits
 from prunepolicy.agents.metanet.data_model import DataModel
+from prunepolicy.agents.metanet.drawn_cuts import DrawnCuts
 from prunepolicy.agents.metanet.objective import ObjectiveRecipe
 from prunepolicy.agents.recovery.distillation import divergence
 from prunepolicy.agents.recovery.sparsity import shrink_rates
@@ -60,17 +61,18 @@ class MetaStep:
             `loss` on the batches, and `before` the modification; `cut`, that of the network when it is cut
             as well; `moved`, how far the weights moved as a share of their norm; and the `multiplier`.
         """
-        head = self.metanetwork.settings.head
         said = said_by(self.metanetwork, network.blueprint, network.weights)
-        propose = partial(proposal, head, network.blueprint, network.weights)
-        proposed = propose(said)
-        keep = self._keep(network, proposed) if self.recipe.sparsity == "cut" else None
+        propose = partial(proposal, self.metanetwork.settings.head, network.blueprint, network.weights)
+        proposed, sparsity = propose(said), self.recipe.sparsity
+        keep = None if sparsity == "group_norm" else self._keep_share()
+        judge = _Judge(network, task, self.recipe, propose, keep, self.multiplier / len(batches))
         with _norms(network.model, self.recipe.batch_statistics):
             asked = [_asked(network, task, batch) for batch in batches]
             before = sum(one.loss for one in asked) / len(asked)
-            judge = _Judge(network, task, self.recipe, propose, keep, self.multiplier / len(batches))
-            rewrites = head != "scores"  # else all that changes is what is cut
-            deferred_backward(said, judge.losses(asked, rewrites), [judge.shrink] if keep is None else [])
+            losses = judge.losses(asked, proposed)
+            if sparsity == "reward":
+                losses = iter([self._rewarded(judge, asked, said)])
+            deferred_backward(said, losses, [judge.shrink] if sparsity == "group_norm" else [])
         told = {name: sum(values) / len(values) for name, values in judge.found.items()}
         told.setdefault("loss", before)
         if self.recipe.tolerance is not None:
@@ -79,10 +81,16 @@ class MetaStep:
         distance = float(moved(network, proposed.weights).detach())
         return told | {"before": before, "moved": distance, "multiplier": self.multiplier}
 
-    def _keep(self, network: DataModel, proposed: Proposal) -> Keep:
-        """Return what stays at a budget drawn from the recipe's."""
+    def _keep_share(self) -> float:
+        """Draw one of the recipe's budgets."""
         index = int(torch.randint(len(self.recipe.keep), (1,), generator=self.generator))
-        return kept(network.units, cut_logits(network, proposed), self.recipe.keep[index])
+        return self.recipe.keep[index]
+
+    def _rewarded(self, judge: _Judge, asked: Sequence[Asked], said: Said) -> Loss:
+        """Draw cuts around what was decided, and return what to learn from their rewards."""
+        drawn = DrawnCuts.around(said, self.recipe.draws, self.recipe.std, self.generator)
+        rewards = [judge.reward(asked, one) for one in drawn.each(said)]
+        return partial(drawn.loss, torch.tensor(rewards, device=self.metanetwork.edges.links.device))
 
 
 @dataclass
@@ -91,7 +99,7 @@ class _Judge:
 
     Attributes:
         propose: from that to what becomes of the network.
-        keep: of a cut; None where weak groups shrink instead.
+        keep: share of the operations that a cut leaves; None where weak groups shrink instead.
         share: of each batch in the loss.
         found: what the networks' own losses were, by name.
     """
@@ -100,23 +108,31 @@ class _Judge:
     task: LearningTask
     recipe: ObjectiveRecipe
     propose: Callable[[Said], Proposal]
-    keep: Keep | None
+    keep: float | None
     share: float
     found: dict[str, list[float]] = field(default_factory=dict)
 
-    def losses(self, asked: Sequence[Asked], rewrites: bool) -> Iterator[Loss]:
-        """Yield the terms that are losses.
-
-        Args:
-            rewrites: the whole network changes too.
-        """
+    def losses(self, asked: Sequence[Asked], proposed: Proposal) -> Iterator[Loss]:
+        """Yield the terms that are losses of what was proposed."""
+        keep = None if self.keep is None else self.kept(proposed, self.keep)
         for one in asked:
-            if rewrites:
+            if proposed.rewrites:  # else all that changes is what is cut
                 yield partial(self.whole, one)
-            if self.keep is not None:
-                yield partial(self.cut, one, self.keep, self.recipe.strength / len(asked))
-        if self.recipe.hold and rewrites:
+            if keep is not None:
+                yield partial(self.cut, one, keep, self.recipe.strength / len(asked))
+        if self.recipe.hold and proposed.rewrites:
             yield self.hold
+
+    def reward(self, asked: Sequence[Asked], said: Said) -> float:
+        """Return what the network is worth when it is cut as a head has said: its loss, turned around."""
+        assert self.keep is not None
+        keep = self.kept(self.propose(said), self.keep)
+        with torch.no_grad():
+            return -sum(float(self.cut(one, keep, 1 / len(asked), said)) for one in asked)
+
+    def kept(self, proposed: Proposal, keep: float) -> Keep:
+        """Return what stays of a proposal at a share of its operations."""
+        return kept(self.network.units, cut_logits(self.network, proposed), keep)
 
     def whole(self, asked: Asked, said: Said) -> Tensor:
         """Return what the modified network's answers to a batch are worth."""

@@ -14,9 +14,12 @@ class ObjectiveRecipe(RecipePart):
 
     Attributes:
         sparsity: what makes networks easy to prune: `group_norm` shrinks weak groups, as published; `cut`
-            counts what a network loses when cut to a budget drawn from `keep`, with straight-through masks.
+            counts what a network loses when cut to a budget drawn from `keep`, with straight-through masks;
+            `reward` draws several such cuts around what was decided, and makes the better ones likelier.
         strength: of the sparsity's term, against the mean loss.
-        keep: shares of all operations that may stay, for `cut`.
+        keep: shares of all operations that may stay, for `cut` and `reward`.
+        draws: cuts per step, each compared with the others, for `reward`; 1 is compared with the value.
+        std: of decisions around what was said, in logarithms of scores.
         distil: weight of the original network's answers against the labels.
         temperature: at which answers are compared.
         radius: change of a network, as a share of its weights' norm, beyond which `hold` pulls it back.
@@ -27,9 +30,11 @@ class ObjectiveRecipe(RecipePart):
         batch_statistics: norms see each batch's own statistics; else those of the network before its change.
     """
 
-    sparsity: Literal["group_norm", "cut"] = "group_norm"
+    sparsity: Literal["group_norm", "cut", "reward"] = "group_norm"
     strength: float = Field(default=0.1, ge=0)
     keep: tuple[float, ...] = (0.7, 0.5, 0.35)
+    draws: int = Field(default=4, ge=1)
+    std: float = Field(default=0.3, gt=0)
     distil: float = Field(default=0.5, ge=0, le=1)
     temperature: float = Field(default=2.0, gt=0)
     radius: float = Field(default=0.3, gt=0)

@@ -21,20 +21,19 @@ from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 if TYPE_CHECKING:
-    from prunepolicy.metanet.blueprint import Blueprint
     from prunepolicy.metanet.metanetwork import Metanetwork
-    from prunepolicy.metanet.proposals import Said
+    from prunepolicy.metanet.proposals import Proposal
 
 SEEN = "metanet_score"
-"""The statistic that the head `scores` reads from weights."""
+"""The statistic that heads which correct scores read from weights."""
 
 
 class MetanetConfig(HeuristicConfig):
     """Settings of a metanetwork policy, and of the ranking that it helps.
 
     Attributes:
-        head: what the metanetwork says: other `weights`, `gates` that scale what is read of every unit, or
-            `scores` that correct the criterion's.
+        head: what the metanetwork says: other `weights`, `gates` that scale what is read of every unit,
+            `scores` that correct the criterion's unit by unit, or `decisions` that do so group by group.
         layers: rounds of messages.
         hidden: numbers per channel and per weight.
         step: how far weights move, as a share of their root mean square, where the metanetwork says 1.
@@ -42,7 +41,7 @@ class MetanetConfig(HeuristicConfig):
         taps: kernel sizes that are read as they are.
     """
 
-    head: Literal["weights", "gates", "scores"] = "weights"
+    head: Literal["weights", "gates", "scores", "decisions"] = "weights"
     layers: int = Field(default=4, ge=1, le=64)
     hidden: int = Field(default=16, ge=2, le=1024, multiple_of=2)
     step: float = Field(default=0.01, gt=0)
@@ -85,8 +84,8 @@ class Metanet(Heuristic):
 
     @property
     def rewrites(self) -> bool:
-        """Whether weights change; scores leave them as they are."""
-        return self.config.head != "scores"
+        """Whether weights change; what corrects scores leaves them as they are."""
+        return self.config.head in ("weights", "gates")
 
     def rewritten(self, checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Let the metanetwork change a network's weights, block by block, so that large networks fit.
@@ -94,21 +93,18 @@ class Metanet(Heuristic):
         Raises:
             UnsupportedModelError: when weights on the network's graph are stored under no name of their own.
         """
-        from prunepolicy.metanet.proposals import proposal
-
-        network, said = self._asked(checkpoint, weights)
-        return proposal(self.config.head, network, weights, said).weights
+        return self._proposed(checkpoint, weights).weights
 
     def read(self, checkpoint: Checkpoint) -> Stats:
-        """Return what the head `scores` says of every unit.
+        """Return what the metanetwork adds to the logarithm of every unit's score.
 
         Raises:
             UnsupportedModelError: when weights on the network's graph are stored under no name of their own.
         """
         if self.rewrites:
             return Stats()
-        _, said = self._asked(checkpoint, checkpoint.running())
-        return Stats({SEEN: {name: score.cpu() for name, score in said.items()}})
+        scores = self._proposed(checkpoint, checkpoint.running()).scores
+        return Stats({SEEN: {name: score.cpu() for name, score in scores.items()}})
 
     def scores(self, graph: UnitGraph, groups: tuple[UnitGroup, ...], stats: Stats, budget: Budget) -> Scores:
         """Return the criterion's scores, corrected where the metanetwork has said something of units."""
@@ -131,17 +127,18 @@ class Metanet(Heuristic):
             budget = replace(budget, uniform=False)
         return super().plan(graph, stats, budget, instruments)
 
-    def _asked(self, checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> tuple[Blueprint, Said]:
-        """Return what is known of a network, and what the metanetwork says of it."""
+    def _proposed(self, checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> Proposal:
+        """Return what becomes of a network as the metanetwork wants it."""
         from prunepolicy.metanet.blueprint import Blueprint
-        from prunepolicy.metanet.proposals import said_by
+        from prunepolicy.metanet.proposals import proposal, said_by
 
         network = Blueprint.of(checkpoint)
         missing = sorted(network.graph.claimed - weights.keys())
         if missing:
             raise UnsupportedModelError(f"The policy {self.name!r} can't read {missing[0]} of this network.")
         with torch.no_grad():
-            return network, said_by(self.network.streamed(), network, weights)
+            said = said_by(self.network.streamed(), network, weights)
+            return proposal(self.config.head, network, weights, said)
 
 
 policies.add("metanet", Metanet)

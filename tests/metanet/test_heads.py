@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prunepolicy.metanet.blueprint import Blueprint
-from prunepolicy.metanet.graph import DECISIONS
-from prunepolicy.metanet.heads import JudgeHead, UnitHead, unit_states, with_channels
+from prunepolicy.metanet.heads import VALUE, DecisionHead, UnitHead, unit_states, with_channels
 from prunepolicy.metanet.metanetwork import Metanetwork
 from prunepolicy.metanet.weight_graph import WeightGraph
 from prunepolicy.pruning.adapters import adapters
@@ -57,11 +56,24 @@ def test_whole_layers_have_no_channels_to_read(build: Build) -> None:
 def test_untrained_heads_say_nothing(build: Build, family: str) -> None:
     network, states = described(build, family)
     groups = with_channels(network)
-    said, judged = UnitHead(HIDDEN)(network, groups, states), JudgeHead(HIDDEN)(network, groups, states)
+    said, decided = UnitHead(HIDDEN)(network, groups, states), DecisionHead(HIDDEN)(network, groups, states)
     for group in groups:
         assert torch.equal(said[group.name], torch.zeros(group.size))
-    assert torch.equal(judged.decisions, torch.zeros(len(groups), len(DECISIONS)))
-    assert torch.equal(judged.value, torch.zeros(1))
+        assert torch.equal(decided[group.name], torch.zeros(group.size))
+    assert decided[VALUE] == 0
+    assert len(decided) == len(groups) + 1
+
+
+def test_decisions_are_about_groups_and_bounded(build: Build) -> None:
+    network, states = described(build, "cifar_resnet")
+    head, groups = DecisionHead(HIDDEN), with_channels(network)
+    for parameter in head.parameters():
+        nn.init.normal_(parameter, std=0.7)
+    decided = head(network, groups, states)
+    assert all(decided[group.name].unique().numel() == 1 for group in groups)
+    ratios = torch.stack([decided[group.name][0] for group in groups])
+    assert ratios.unique().numel() > 2
+    assert bool((ratios.abs() <= 2).all())
 
 
 def test_heads_learn_together_with_what_they_read(build: Build, learned: Callable[..., Metanetwork]) -> None:

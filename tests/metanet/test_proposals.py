@@ -34,7 +34,7 @@ def opened(make: Make, family: str) -> DataModel:
     return DataModel.opened(make(family, **({"image_size": 32} if family == "vit" else {})).folder)
 
 
-@pytest.mark.parametrize("head", ["weights", "gates", "scores"])
+@pytest.mark.parametrize("head", ["weights", "gates", "scores", "decisions"])
 @pytest.mark.parametrize("family", ["cifar_resnet", "llama", "vit"])
 def test_an_untrained_head_leaves_a_network_as_it_is(tiny_checkpoint: Make, family: str, head: Any) -> None:
     network = opened(tiny_checkpoint, family)
@@ -43,7 +43,8 @@ def test_an_untrained_head_leaves_a_network_as_it_is(tiny_checkpoint: Make, fami
     proposed = proposal(head, network.blueprint, network.weights, said)
     assert proposed.weights.keys() == network.weights.keys()
     assert all(torch.equal(proposed.weights[name], own) for name, own in network.weights.items())
-    assert bool(proposed.scores) == (head == "scores")
+    assert proposed.rewrites == (head in ("weights", "gates"))
+    assert bool(proposed.scores) != proposed.rewrites
     assert not any(score.any() for score in proposed.scores.values())
 
 

@@ -200,11 +200,13 @@ def test_stages_can_be_left_out(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "short/targets/00/with").iterdir()) == ["5-cut-2"]
 
 
-@pytest.mark.parametrize("head", ["gates", "scores"])
-def test_other_heads_go_the_same_way(whole: Path, tmp_path: Path, head: str) -> None:
-    family = {**RECIPE["family"], "folder": str(whole / "family")}
-    folder = tmp_path / head
-    report = train(recipe(policy={**RECIPE["policy"], "head": head}, family=family), folder)
+@pytest.mark.parametrize(("head", "sparsity"), [("gates", "cut"), ("scores", "cut"), ("decisions", "reward")])
+def test_other_heads_go_the_same_way(whole: Path, tmp_path: Path, head: str, sparsity: str) -> None:
+    family, folder = {**RECIPE["family"], "folder": str(whole / "family")}, tmp_path / head
+    objective = {**RECIPE["learner"]["objective"], "sparsity": sparsity}
+    learner = {**RECIPE["learner"], "objective": objective}
+    policy = {**RECIPE["policy"], "head": head}
+    report = train(recipe(policy=policy, learner=learner, family=family), folder)
     assert isinstance(report, MetanetReport)
     stages = {path.name for path in (folder / "targets/00/with").iterdir()}
     assert ("3-rewritten" in stages) == (head == "gates")
@@ -233,6 +235,15 @@ def test_a_policy_that_scores_makes_plans(
         ({"policy": {"kind": "metanet", "criterion": "magnitude"}}, r"say pipeline\.cut\.criterion"),
         ({"policy": {"kind": "metanet", "head": "gates"}, "learner": {}}, "sparsity to cut"),
         ({"policy": {"kind": "metanet", "head": "tails"}}, "head: Input should be"),
+        ({"learner": {"objective": {"sparsity": "reward"}}}, r"Decisions and rewards go together"),
+        (
+            {
+                "policy": {"kind": "metanet", "head": "decisions"},
+                "learner": {"objective": {"sparsity": "reward"}},
+                "pipeline": {**RECIPE["pipeline"], "cut": {"uniform": True}},
+            },
+            "uniform makes all alike",
+        ),
     ],
 )
 def test_senseless_policies_are_refused_in_a_sentence(

@@ -15,6 +15,7 @@ from prunepolicy.agents.metanet.cut_masks import kept, masks, norm_logits
 from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.agents.metanet.meta_step import MetaStep, cut_logits
 from prunepolicy.agents.metanet.objective import ObjectiveRecipe
+from prunepolicy.agents.recovery.distillation import divergence
 from prunepolicy.agents.recovery.sparsity import group_squares
 from prunepolicy.agents.recovery.task import Batch, LearningTask
 from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
@@ -243,3 +244,30 @@ def test_heads_learn_which_channels_nobody_reads(network: DataModel, head: str) 
     after = wasted(kept(network.units, cut_logits(network, proposed), 0.6), useless)
     assert before > 0.6
     assert after < 0.5 * before
+
+
+def test_decisions_learn_from_rewards_where_a_cut_costs_least(network: DataModel) -> None:
+    """Group norms keep a good deal of a layer that nothing reads."""
+    for part in network.units["layer2.0.conv1"].slices:
+        along = network.weights[part.tensor].movedim(part.axis, 0)
+        if part.consumer:
+            along.zero_()
+        elif along.dim() > 1:
+            along /= along.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    network.weights["fc.weight"] *= 10
+    task, batch = Labels(), next(Labels().batches(64, 7, 0))
+
+    def loss(logits: dict[str, Tensor]) -> float:
+        """Return how far answers move when the network is cut by `logits`."""
+        cut = masks(logits, kept(network.units, logits, 0.6))
+        with torch.no_grad():
+            answers = task.logits(network.model, batch)
+            with gates(network.model, network.units, cut):
+                return float(divergence(task.logits(network.model, batch), answers, 1.0))
+
+    recipe = {"keep": (0.6,), "distil": 1.0, "temperature": 1.0, "draws": 6, "std": 0.5}
+    metanetwork, rows = learner(network, steps=30, head="decisions", sparsity="reward", **recipe)
+    said = said_by(metanetwork, network.blueprint, network.weights)
+    learned = cut_logits(network, proposal("decisions", network.blueprint, network.weights, said))
+    assert loss(learned) < 0.8 * loss(norm_logits(network.units, network.weights))
+    assert all(row["moved"] == 0 and row["loss"] == row["before"] for row in rows)

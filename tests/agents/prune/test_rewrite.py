@@ -39,7 +39,7 @@ def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
     return {name: checkpoint.read(name) for name in checkpoint.tensors}
 
 
-@pytest.mark.parametrize("head", ["weights", "gates", "scores"])
+@pytest.mark.parametrize("head", ["weights", "gates", "scores", "decisions"])
 @pytest.mark.parametrize("family", ["cifar_resnet", "llama"])
 def test_an_untrained_metanetwork_prunes_as_its_criterion_does(
     tiny_checkpoint: Make, tmp_path: Path, family: str, head: Any
@@ -93,10 +93,11 @@ def test_a_plan_alone_is_refused(tiny_checkpoint: Make) -> None:
         subject.plan(policy, Budget(0.6, "flops", uniform=False), policy.probe)
 
 
-def test_scores_make_plans_of_their_own(tiny_checkpoint: Make) -> None:
+@pytest.mark.parametrize("head", ["scores", "decisions"])
+def test_what_corrects_scores_makes_plans_of_its_own(tiny_checkpoint: Make, head: Any) -> None:
     """Nothing is rewritten, so that a plan says all."""
     subject = Subject("tiny", tiny_checkpoint("cifar_resnet", **WIDE), Hardware("cpu", "float32"))
-    policy, budget = learned("scores"), Budget(0.6, "flops", uniform=False)
+    policy, budget = learned(head), Budget(0.6, "flops", uniform=False)
     assert not policy.rewrites
     ranking = Heuristic(HeuristicConfig(criterion="group_norm", allocator="global_score"))
     plans = [subject.plan(one, budget, one.probe) for one in (policy, ranking)]
