@@ -57,12 +57,17 @@ def load_tokenizer(folder: Path) -> Any:
 
     from prunepolicy.pruning.transformers_loading import first_line
 
-    if not any((folder / name).is_file() for name in TOKENIZERS):
+    if not has_tokenizer(folder):
         raise BadCheckpointError(f"{folder} has no tokenizer; copy the model's tokenizer.json there.")
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # tokenizers trusts the folder, so a damaged one can raise anything.
         raise BadCheckpointError(f"{folder} has no tokenizer that loads: {first_line(error)}") from error
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Return whether there is a tokenizer in the folder."""
+    return any((folder / name).is_file() for name in TOKENIZERS)
 
 
 def carries_code(folder: Path) -> bool:

@@ -116,6 +116,10 @@ def write_text(model: nn.Module, start: int, probe: Probe) -> Tensor:
 
 def text_windows(file: Path, tokenizer: Any, probe: Probe) -> Tensor:
     """Return evenly spaced windows of a text file, shape (samples, length)."""
+    if tokenizer is None:
+        raise PrunePolicyError(
+            f"The model has no tokenizer to read {file} with; put its tokenizer.json there."
+        )
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -155,15 +159,15 @@ def read_inputs(model: nn.Module, inputs: Inputs, tick: Tick = lambda done: None
 
 
 def _cached_writing(probe: Probe, model: nn.Module, tokenizer: Any, fingerprint: str) -> Tensor:
-    dtype = str(next(model.parameters()).dtype)
-    key = json.dumps([fingerprint, asdict(probe), dtype], sort_keys=True)
+    dtype, start = str(next(model.parameters()).dtype), start_token(model, tokenizer)
+    key = json.dumps([fingerprint, asdict(probe), dtype, start], sort_keys=True)
     file = cache_folder() / "probes" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
     if fingerprint and file.is_file():
         try:
             return read_header(file)[0].read()
         except (PrunePolicyError, IndexError):
             file.unlink(missing_ok=True)  # A damaged cache entry is written again.
-    tokens = write_text(model, start_token(model, tokenizer), probe)
+    tokens = write_text(model, start, probe)
     if fingerprint:
         header = header_bytes([TensorHeader("tokens", NAMES[tokens.dtype], tuple(tokens.shape))])
         write_bytes(file, header + bytes(tensor_bytes(tokens)))

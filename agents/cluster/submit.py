@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FOLDERS = "~/.cache/prunepolicy/jobs"
 """On the head node; every run has a folder there, which outlives the job."""
+REMEMBERED = 400
+"""Characters of a log's end."""
 RUN_ID = re.compile(r"[A-Za-z0-9_-]+-[0-9a-f]{8}")
 
 
@@ -105,13 +107,30 @@ class Submission:
         Raises:
             PrunePolicyError: when the job doesn't end well.
         """
-        write = lambda text: console.out(text, end="", highlight=False)  # noqa: E731
-        ended = jobs_at(self.address).follow(job, write)
+        log = _Log(console)
+        ended = jobs_at(self.address).follow(job, log.write)
         if ended != "SUCCEEDED":
             raise PrunePolicyError(
-                f"The job {job} ended as {ended.lower()}; its log says why. "
+                f"The job {job} ended as {ended.lower()}; its log ends with {log.last!r}. "
                 f"Continue it with --resume {self.run}."
             )
+
+
+@dataclass
+class _Log:
+    """Writes a log as it comes, and remembers its end."""
+
+    console: Console
+    end: str = ""
+
+    def write(self, text: str) -> None:
+        self.console.out(text, end="", highlight=False)
+        self.end = (self.end + text)[-REMEMBERED:]
+
+    @property
+    def last(self) -> str:
+        """Its last line with words."""
+        return next((line.strip() for line in reversed(self.end.splitlines()) if line.strip()), "")
 
 
 def fetch(run: str, address: str, target: Path) -> None:

@@ -111,10 +111,10 @@ class Judge:
             raise UsageError(f"{subject.name} doesn't write text, so it can't judge a policy.")
         source = "self" if self.text is None else str(self.text)
         probe = Probe(source, self.how.samples, self.how.length, self.text_seed)
-        ids = probe_inputs(probe, subject.model, adapter, subject.tokenizer, subject.checkpoint.fingerprint)[
-            "input_ids"
-        ]
-        start = start_token(subject.model, subject.tokenizer)
+        ids = probe_inputs(
+            probe, subject.model, adapter, subject.tokenizer_if_any, subject.checkpoint.fingerprint
+        )["input_ids"]
+        start = start_token(subject.model, subject.tokenizer_if_any)
         text = _Text(ids[:, 1:].flatten(), probe.length, start)
         text.dense = _nll(subject, text)
         return text

@@ -20,7 +20,7 @@ from prunepolicy.pruning.adapters.base import Config
 from prunepolicy.pruning.checkpoint import CONFIG, INDEX, WEIGHTS, Checkpoint, read_json
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.errors import UnsupportedModelError
-from prunepolicy.pruning.loading import TOKENIZERS
+from prunepolicy.pruning.loading import has_tokenizer
 from prunepolicy.pruning.safetensors_file import FLOATS
 from prunepolicy.pruning.source import resolve
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
@@ -210,8 +210,8 @@ def _problems(
         yield "The configuration says that the model is quantised; prune the model before it is quantised."
     if config.get("auto_map"):
         yield "The folder names modelling code of its own, which runs only with --trust-remote-code."
-    if adapter.task != "vision" and not any((folder / name).is_file() for name in TOKENIZERS):
-        yield "The folder has no tokenizer: text can't be scored, and a probe needs token ids."
+    if adapter.task != "vision" and not has_tokenizer(folder):
+        yield "The folder has no tokenizer: only text that the model writes itself can be read and scored."
     for package, extra in EXTRAS.items():
         if importlib.util.find_spec(package) is None:
             yield f"The extra {extra!r} is not installed: pip install 'prunepolicy[{extra}]'."

@@ -21,9 +21,11 @@ from prunepolicy.agents.prune.quality import Measurements
 from prunepolicy.agents.prune.report import Origin, PruneReport, kept_units, loading_lines
 from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.pruning.budget_meter import meter_for
+from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.cut import Edits
 from prunepolicy.pruning.edited import edited
+from prunepolicy.pruning.loading import has_tokenizer
 from prunepolicy.pruning.machine import device_name, versions
 from prunepolicy.pruning.per_layer import who_can_load
 from prunepolicy.pruning.perplexity import context_of
@@ -32,6 +34,7 @@ from prunepolicy.pruning.proof import Receipt, prove
 
 PROOF_TOKENS = 24
 PLAN = "plan.json"
+PROCESSOR = "preprocessor_config.json"
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def report_on(subject: Subject, found: Evidence) -> PruneReport:
         folder="",
         model_type=str(checkpoint.config.get("model_type", "")),
         task=checkpoint.adapter.task,
-        load=loading_lines(checkpoint.adapter, uniform),
+        load=loading_lines(checkpoint.adapter, uniform, _prepares(checkpoint)),
         uniform=uniform,
         budget=plan.budget,
         reached=meter_for(graph, plan.budget, subject.seconds(plan.budget))(plan.keep),
@@ -106,6 +109,13 @@ def report_on(subject: Subject, found: Evidence) -> PruneReport:
         warnings=measured.warnings,
         images=measured.images,
     )
+
+
+def _prepares(checkpoint: Checkpoint) -> bool:
+    """Return whether a checkpoint's folder has what prepares inputs."""
+    if checkpoint.adapter.task == "vision":
+        return (checkpoint.folder / PROCESSOR).is_file()
+    return has_tokenizer(checkpoint.folder)
 
 
 def _origin(subject: Subject, found: Evidence) -> Origin:

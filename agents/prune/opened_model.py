@@ -13,7 +13,7 @@ from torch import nn
 
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import NotEnoughSpaceError
-from prunepolicy.pruning.loading import load_model, load_tokenizer
+from prunepolicy.pruning.loading import has_tokenizer, load_model, load_tokenizer
 from prunepolicy.pruning.machine import GIB, available_memory, device_name
 from prunepolicy.pruning.precision import device_called, dtype_called
 from prunepolicy.pruning.source import resolve
@@ -104,6 +104,11 @@ class OpenedModel:
         if self.checkpoint.adapter.task == "vision":
             return None
         return load_tokenizer(self.checkpoint.folder)
+
+    @property
+    def tokenizer_if_any(self) -> Any:
+        """Its tokenizer; None where its folder has none, which suffices for texts that it writes itself."""
+        return self.tokenizer if has_tokenizer(self.checkpoint.folder) else None
 
     def load(self, dtype: torch.dtype) -> nn.Module:
         """Load the model once more, in a number type of its own.

@@ -83,8 +83,7 @@ def measure(subject: Subject, folder: Path, text: ScoredText | None) -> Measurem
         scores = [text.score(model) for model in models]
     with subject.steps.step("measure speed, before and after in turn"):
         times = _times(subject, models)
-    with subject.steps.step("let both write samples"):
-        texts = [_samples(model, subject.tokenizer) for model in models]
+    texts = _samples(subject, models)
     medians = [{name: spread(series).median for name, series in of_one.items()} for of_one in times]
     before, after = (Behaviour(*seen) for seen in zip(scores, medians, texts, strict=True))
     speedups = {name: speedup(times[0][name], times[1][name]) for name in times[0]}
@@ -130,7 +129,7 @@ def choose_text(subject: Subject, file: Path | None) -> ScoredText | None:
         return ScoredText(file.name, lambda model: perplexity(model, torch.tensor(tokens), bos=start))
     with subject.steps.step("let the model write the text to be scored on, unless it did so before"):
         ids = probe_inputs(
-            OWN_TEXT, subject.model, checkpoint.adapter, subject.tokenizer, checkpoint.fingerprint
+            OWN_TEXT, subject.model, checkpoint.adapter, subject.tokenizer_if_any, checkpoint.fingerprint
         )["input_ids"]
     tokens, window, first = ids[:, 1:].flatten(), ids.shape[1], int(ids[0, 0])
     return ScoredText(
@@ -161,8 +160,13 @@ def _times(subject: Subject, models: tuple[nn.Module, ...]) -> list[dict[str, li
     ]
 
 
-def _samples(model: nn.Module, tokenizer: Any) -> tuple[str, ...]:
-    return tuple(_continue(model, tokenizer, prompt) for prompt in PROMPTS)
+def _samples(subject: Subject, models: tuple[nn.Module, ...]) -> list[tuple[str, ...]]:
+    """Return what each model makes of a few prompts; nothing where there is no tokenizer to read them."""
+    tokenizer = subject.tokenizer_if_any
+    if tokenizer is None:
+        return [() for _ in models]
+    with subject.steps.step("let both write samples"):
+        return [tuple(_continue(model, tokenizer, prompt) for prompt in PROMPTS) for model in models]
 
 
 def _continue(model: Any, tokenizer: Any, prompt: str) -> str:

@@ -250,16 +250,20 @@ def kept_units(graph: UnitGraph, plan: Plan) -> tuple[KeptUnits, ...]:
     )
 
 
-def loading_lines(adapter: ModelAdapter, uniform: bool) -> tuple[str, ...]:
-    """Return the lines of Python that load a result; `{folder}` stands for its place."""
+def loading_lines(adapter: ModelAdapter, uniform: bool, prepared: bool = True) -> tuple[str, ...]:
+    """Return the lines of Python that load a result; `{folder}` stands for its place.
+
+    Args:
+        prepared: the folder has what prepares inputs, a tokenizer or an image processor.
+    """
     modules = [Path(file).stem for file in adapter.carries if file.endswith(".py")]
     if modules:
         return (f"from {modules[0]} import load", 'model = load("{folder}")')
+    trust = "" if uniform else ", trust_remote_code=True"
+    imports = f"from transformers import {adapter.auto_class}"
+    load = f'model = {adapter.auto_class}.from_pretrained("{{folder}}"{trust})'
+    if not prepared:
+        return imports, load
     vision = adapter.task == "vision"
     name, reader = ("processor", "AutoImageProcessor") if vision else ("tokenizer", "AutoTokenizer")
-    trust = "" if uniform else ", trust_remote_code=True"
-    return (
-        f"from transformers import {adapter.auto_class}, {reader}",
-        f'model = {adapter.auto_class}.from_pretrained("{{folder}}"{trust})',
-        f'{name} = {reader}.from_pretrained("{{folder}}")',
-    )
+    return f"{imports}, {reader}", load, f'{name} = {reader}.from_pretrained("{{folder}}")'

@@ -58,7 +58,7 @@ class Subject(OpenedModel):
         """Return the inputs of `probe` for this model, on its device."""
         with self.steps.step(f"probe: {self._described(probe)}"):
             inputs = probe_inputs(
-                probe, self.model, self.checkpoint.adapter, self.tokenizer, self.checkpoint.fingerprint
+                probe, self.model, self.checkpoint.adapter, self.tokenizer_if_any, self.checkpoint.fingerprint
             )
         return self.placed(inputs, self.dtype)
 

@@ -62,7 +62,6 @@ def recovered(subject: Subject, plan: Plan, edits: Edits, target: Path, original
         parameter.requires_grad_(name in stored)
     place = target.with_name(f".{target.name}.recovery")
     _train(student, original, plan, Savepoint(place, _key(subject, plan)))
-    place.rmdir()
     return Edits(learned(student, jobs), edits.config)
 
 

@@ -46,9 +46,11 @@ class Savepoint:
         self._clear(keep=name)
 
     def finish(self) -> None:
-        """Remove the state of a training that is over."""
+        """Remove the state of a training that is over, and the folder where nothing else is in it."""
         (self.folder / STATE).unlink(missing_ok=True)
         self._clear(keep="")
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
 
     def _clear(self, keep: str) -> None:
         for old in self.folder.glob("fit-*.safetensors"):

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from prunepolicy.agents.cluster import package as package_module
+from prunepolicy.agents.cluster import submit as submit_module
 from prunepolicy.agents.cluster.files import read_folder, write_folder
 from prunepolicy.agents.cluster.hand_over_script import MARK
 from prunepolicy.agents.cluster.package import Package
@@ -94,6 +96,22 @@ def test_a_dry_run_says_what_would_be_sent_and_needs_no_cluster(project: Path, c
     (project / "full" / "x").touch()
     assert main([*arguments, "--follow", "--out", "full"]) == 2
     assert "is not empty" in capsys.readouterr().err
+
+
+def test_a_job_that_fails_says_how_its_log_ends(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    class FakeJobs:
+        def follow(self, job: str, write: Any) -> str:
+            for text in ("step 1\n", "sh: 1: prunepolicy: not ", "found\n", "\n"):
+                write(text)
+            return "FAILED"
+
+    monkeypatch.setattr(submit_module, "jobs_at", lambda address: FakeJobs())
+    submission = Submission(Path("train.yaml"), "http://head:8265", resume="my-run-0a1b2c3d")
+    with pytest.raises(PrunePolicyError, match=r"failed; its log ends with .*prunepolicy: not found"):
+        submission.follow("my-run-0a1b2c3d", Console())
+    assert "step 1" in capsys.readouterr().out
 
 
 def test_a_resumed_run_keeps_its_place_and_names_cannot_leave_it() -> None:

@@ -55,6 +55,25 @@ def test_a_failed_proof_leaves_nothing(
     assert not list(tmp_path.glob("out*"))
 
 
+def test_a_model_without_a_tokenizer_is_judged_on_what_it_writes(
+    model: Model, quick: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `save_pretrained` leaves models that somebody has just made."""
+    name, file = model(), tmp_path / "text.txt"
+    for part in Path(name).glob("*token*"):
+        part.unlink()
+    report = prune(name, tmp_path / "out", Budget(0.75, "ffn"), quick, quickly(measure=True))
+    assert report.before.score is not None
+    assert report.after.score is not None
+    assert report.before.samples == ()
+    assert not any("okenizer" in line for line in report.load)
+    file.write_text("some words " * 500, encoding="utf-8")
+    for option in ("--text", "--probe"):
+        arguments = [name, "--keep", "0.75", "--out", str(tmp_path / "other"), option, str(file)]
+        assert main(["prune", *arguments]) == 1
+        assert re.search(r"error: .*has no tokenizer.*\.\n$", capsys.readouterr().err)
+
+
 def test_the_licence_comes_from_card_or_configuration(tmp_path: Path) -> None:
     assert licence_of(tmp_path, {}) is None
     assert licence_of(tmp_path, {"license": "mit"}) == "mit"

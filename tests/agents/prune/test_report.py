@@ -138,6 +138,8 @@ def test_loading_lines_are_python(uniform: bool) -> None:
         code = "\n".join(loading_lines(adapter, uniform))
         compile(code, "card", "exec")
         assert "{folder}" in code
+        bare = loading_lines(adapter, uniform, prepared=False)
+        assert bool(adapter.carries) or (len(bare) == 2 and "Tokenizer" not in bare[0])
         assert ("trust_remote_code=True" in code) == (not uniform and not adapter.carries)
 
 
