@@ -20,7 +20,7 @@ from prunepolicy.agents.training.train import train
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.machine import device_name, versions
 
-RECIPE = Path("configs/train/metanet_resnet20.yaml")
+RECIPE = Path("configs/train/metanet_resnet20_published.yaml")
 RESULT = Path(__file__).parent / "results" / "metanet_smoke.json"
 SMALL = (
     "family.count=3",

@@ -37,6 +37,7 @@ from prunepolicy.options import (
     Revision,
     Rounds,
     Seed,
+    Shrink,
     Text,
     Trust,
     Units,
@@ -76,6 +77,7 @@ def prune(
     arch: Arch = None,
     data: Data = None,
     epochs: Epochs = "10,10",
+    shrink: Shrink = 0.0,
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -103,7 +105,8 @@ def prune(
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
         revision=revision, repair=repair, recover=recover, probe=probe, rounds=rounds, text=text, arch=arch,
-        overwrite=overwrite, recovery=recovery_of(data, epochs), measure=not no_measure, verify=not no_verify,
+        overwrite=overwrite, recovery=recovery_of(data, epochs, shrink), measure=not no_measure,
+        verify=not no_verify,
     )  # fmt: skip
     with nullcontext() if dry_run else holding(out, overwrite):
         subject, chosen = open_subject(model, settings, out), loaded(policy)

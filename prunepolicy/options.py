@@ -80,6 +80,14 @@ Data = Annotated[
 Epochs = Annotated[
     str, typer.Option("--epochs", help="With --data: epochs before and after the cut; 0 skips.")
 ]
+Shrink = Annotated[
+    float,
+    typer.Option(
+        "--shrink",
+        help="With --data: how strongly weak groups of weights shrink before the cut (sparse training); "
+        "0.001 suits convolution networks.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, …")]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]

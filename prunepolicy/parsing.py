@@ -32,7 +32,7 @@ def hardware_of(device: str, dtype: str, trust_remote_code: bool = False) -> Har
     return Hardware(device, dtype, trust_remote_code)
 
 
-def recovery_of(data: str | None, epochs: str) -> RecoverySettings | None:
+def recovery_of(data: str | None, epochs: str, shrink: float) -> RecoverySettings | None:
     """Return how a pruned network is trained; None where no data is given."""
     from prunepolicy.agents.prune.recovery import RecoverySettings
     from prunepolicy.pruning.errors import UsageError
@@ -40,7 +40,11 @@ def recovery_of(data: str | None, epochs: str) -> RecoverySettings | None:
     numbers = numbers_of(epochs, "--epochs")
     if len(numbers) != 2 or any(number < 0 or number % 1 for number in numbers):
         raise UsageError(f"--epochs takes two whole numbers, such as 10,10; got {epochs!r}.")
-    return None if data is None else RecoverySettings(data, int(numbers[0]), int(numbers[1]))
+    if not 0 <= shrink < 1:
+        raise UsageError(f"--shrink lies between 0 and 1, such as 0.001; got {shrink:g}.")
+    if shrink and (data is None or not numbers[0]):
+        raise UsageError("--shrink needs --data, and epochs before the cut to shrink anything in.")
+    return None if data is None else RecoverySettings(data, int(numbers[0]), int(numbers[1]), shrink)
 
 
 def settings_of(console: Console, hardware: Hardware, seed: int) -> Settings:

@@ -138,9 +138,12 @@ def options_for(recipe: Mapping[str, Any]) -> str:
     """Return the options with which a policy of a recipe prunes what the recipe is about."""
     if recipe["policy"].get("kind") != "metanet":
         return "--keep 0.8"
-    # Models over bytes have no tokenizer, without which no text can be scored.
-    more = "--data IMAGES" if "source" in recipe["data"] else "--no-measure"
-    return f"--keep 0.5 --of {recipe['pipeline']['cut']['of']} {more}"
+    pipeline = recipe["pipeline"]
+    options = f"--keep 0.5 --of {pipeline['cut']['of']}"
+    if "source" not in recipe["data"]:
+        return options
+    shrink = pipeline["settle"]["shrink"]
+    return f"{options} --data IMAGES{f' --shrink {shrink:g}' if shrink else ''}"
 
 
 def _use(card: PolicyCard, source: str) -> str:

@@ -36,17 +36,21 @@ class RecoverySettings:
         data: images, as `ImageRecipe.source` spells them.
         before: epochs before the cut; 0 for none.
         after: epochs after it.
+        shrink: of weak groups of weights before it, as `FitRecipe` has it.
         learning_rate: at the start of either.
     """
 
     data: str
     before: int = 10
     after: int = 10
+    shrink: float = 0.0
     learning_rate: float = 0.05
 
-    def recipe(self, epochs: int) -> FitRecipe:
-        """Return the training of so many epochs."""
-        return FitRecipe(epochs=epochs, learning_rate=self.learning_rate)
+    @property
+    def trainings(self) -> tuple[FitRecipe, FitRecipe]:
+        """The training before the cut, and the one after it."""
+        before = FitRecipe(epochs=self.before, learning_rate=self.learning_rate, shrink=self.shrink)
+        return before, FitRecipe(epochs=self.after, learning_rate=self.learning_rate)
 
 
 @dataclass(frozen=True)
@@ -77,20 +81,20 @@ class Recovery:
 
     def adapted(self, subject: Subject) -> Subject:
         """Return the network trained before its cut."""
-        name = f"adapted-{self._key(subject.checkpoint.fingerprint, self.settings.before)}"
-        recipe = self.settings.recipe(self.settings.before)
+        recipe, _ = self.settings.trainings
+        name = f"adapted-{self._key(subject.checkpoint.fingerprint, recipe)}"
         trained = self._pipeline(subject).trained(name, subject.checkpoint.folder, recipe)
         return replace(subject, checkpoint=Checkpoint.open(trained))
 
     def edits(self, subject: Subject, plan: Plan) -> Edits:
         """Return the weights of the pruned network after its training."""
-        key = self._key(plan.to_json(), self.settings.after)
+        _, recipe = self.settings.trainings
+        key = self._key(plan.to_json(), recipe)
         cut = self.folder / f"cut-{key}"
         if not (cut / CONFIG).is_file():
             cut_by_plan(subject.checkpoint, plan, cut)
             first = remeasure_norms(load_network(cut).to(self.task.device), self.task)
             subject.steps.note(f"  accuracy right after the cut: {self.accuracy(first):.1%}")
-        recipe = self.settings.recipe(self.settings.after)
         trained = Checkpoint.open(self._pipeline(subject).trained(f"recovered-{key}", cut, recipe))
         types = {name: subject.checkpoint.read(name).dtype for name in trained.tensors}
         return Edits({name: trained.read(name).to(types[name]) for name in trained.tensors})
@@ -121,8 +125,8 @@ class Recovery:
             self.task, PipelineRecipe(), self.folder, self.seed, subject.dtype, steps=subject.steps
         )
 
-    def _key(self, what: str, epochs: int) -> str:
-        settings = f"{what} {self.settings.data} {epochs} {self.settings.learning_rate} {self.seed}"
+    def _key(self, what: str, recipe: FitRecipe) -> str:
+        settings = f"{what} {self.settings.data} {recipe.model_dump_json()} {self.seed}"
         return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 

@@ -183,7 +183,7 @@ def test_a_family_that_is_there_is_used(whole: Path, tmp_path: Path) -> None:
         train(recipe(family=missing), tmp_path / "other")
 
 
-@pytest.mark.parametrize("name", ["metanet_resnet20", "metanet_llama"])
+@pytest.mark.parametrize("name", ["metanet_resnet20", "metanet_resnet20_published", "metanet_llama"])
 def test_recipes_that_ship_say_what_there_is(name: str) -> None:
     shipped = load_recipe(Path(f"configs/train/{name}.yaml"))
     assert isinstance(shipped, MetanetRecipe)

@@ -13,6 +13,7 @@ import torch
 from prunepolicy.agents.images.networks import NetworkRecipe
 from prunepolicy.agents.images.task import ImageRecipe
 from prunepolicy.agents.prune import job
+from prunepolicy.agents.recovery.sparsity import group_squares
 from prunepolicy.agents.recovery.stored import save_network
 from prunepolicy.cli import prune_main
 from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
@@ -43,6 +44,24 @@ def test_bare_weights_are_rewritten_trained_cut_and_trained(weights: Path, tmp_p
     assert report["after"]["accuracy"] > report["before"]["accuracy"]  # the network began untrained
     assert report["after"]["cost"]["flops"] <= 0.48 * report["before"]["cost"]["flops"]
     assert not (tmp_path / "smaller.stages").exists()
+
+
+def test_weak_groups_shrink_before_the_cut(weights: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """The plan is made of what the training before the cut has left."""
+    spreads = []
+
+    def look(subject: Any, *arguments: Any) -> Any:
+        stored = {name: subject.checkpoint.read(name) for name in subject.checkpoint.tensors}
+        norms = [group_squares(group, stored).sqrt() for group in subject.checkpoint.graph.groups]
+        spreads.append(sum(float(norm.std() / norm.mean()) for norm in norms))
+        return decide(subject, *arguments)
+
+    decide = job.decide
+    monkeypatch.setattr(job, "decide", look)
+    for number, strength in enumerate(("0", "0.05")):
+        more = ("--policy", "group_norm", "--epochs", "3,0", "--shrink", strength, "--no-measure")
+        assert prune_main(command(weights, tmp_path / str(number), *more)) == 0
+    assert spreads[1] > 1.1 * spreads[0]
 
 
 def test_bare_weights_with_depthwise_convolutions_are_rewritten_and_cut(tmp_path: Path) -> None:
@@ -82,6 +101,8 @@ def test_a_killed_job_goes_on_with_its_stages(
     ("options", "sentence"),
     [
         (["--epochs", "1"], "two whole numbers"),
+        (["--shrink", "40"], "between 0 and 1"),
+        (["--shrink", "0.001", "--epochs", "0,1"], "needs --data, and epochs before the cut"),
         (["--data", "nowhere"], "no images at"),
         (["--arch", "resnet20"], "is missing"),
         (["--arch", "resnet7"], "Unknown convolution network"),
