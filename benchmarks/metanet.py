@@ -2,7 +2,7 @@
 
 All methods start from the same networks, train for the same epochs before and after the cut, and are cut to
 the same operations; only what happens in between differs. Rows are written as they come, so that a stop
-loses nothing: run it again to go on. Takes about two hours on one core.
+loses nothing: run it again to go on. Takes about two and a half hours on one core.
 """
 
 from __future__ import annotations

@@ -106,6 +106,8 @@ LONGER = {
         settle=100,
     ),
 }
+_SETTLED = LONGER["autothink_settled"]
+LONGER["settled_shuffled"] = replace(_SETTLED, reinforcement={**_SETTLED.reinforcement, "shuffle": True})
 
 Change = Callable[[ThinkRecipe], dict[str, Any]]
 

@@ -17,6 +17,7 @@ NAMES = {
     "autothink_solved": "the same stages, lengths where all is right, batch-scaled",
     "autothink_floor": "more brevity, which waits while accuracy is low, for answers that vary",
     "autothink_settled": "the same, settling on what is right alone",
+    "settled_shuffled": "control: the same, outcomes dealt at random",
     "naive": "naive reward",
     "shuffled": "control: AutoThink, outcomes dealt at random",
     "brevity": "naive reward and brevity",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
 from rich.console import Console
@@ -58,9 +60,25 @@ def _report(error: Exception) -> int:
     code = int(getattr(error, "exit_code", 1))
     written_out = getattr(error, "format_message", None)  # Errors of the command line name their option.
     sentence = str(written_out() if written_out else error) or type(error).__name__
-    if type(error).__module__.split(".")[0] not in KNOWN:
+    extra = _extra_with((error.name or "").split(".")[0]) if isinstance(error, ModuleNotFoundError) else None
+    if extra:
+        sentence = f"This needs an extra: pip install 'prunepolicy[{extra}]'."
+    elif type(error).__module__.split(".")[0] not in KNOWN:
         first = next(iter(sentence.strip().splitlines()), "").rstrip(".:")
         sentence = f"{type(error).__name__}: {first}. (PRUNEPOLICY_DEBUG=1 shows where.)"
     error_console.print("[red]error:[/red]", end=" ")
     error_console.print(sentence, markup=False, highlight=False, soft_wrap=True)
     return code
+
+
+def _extra_with(module: str) -> str | None:
+    """Return the extra that installs a module, as this package's own requirements have it."""
+    try:
+        requirements = requires("prunepolicy") or ()
+    except PackageNotFoundError:
+        return None
+    for requirement in requirements:
+        found = re.match(r"""([\w.-]+).*extra == ['"](\w+)""", requirement)
+        if found and found[1].lower().replace("-", "_") == module:
+            return found[2]
+    return None

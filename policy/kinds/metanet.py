@@ -63,13 +63,14 @@ class Metanet(Heuristic):
     def __init__(self, config: MetanetConfig | None = None, name: str = "") -> None:
         config = config or MetanetConfig()
         super().__init__(config, name or "metanet")
+        # torch-geometric is imported by the metanetwork's layers, so only where a policy is built.
+        from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
+
+        chosen = config.model_dump(include={"head", "layers", "hidden", "step", "layer", "taps"})
         try:
-            # torch-geometric is imported by the metanetwork's layers, so only where a policy is built.
-            from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
+            self.network: Metanetwork = Metanetwork(MetanetworkSettings(**chosen))
         except ImportError as error:
             raise PrunePolicyError("Metanetworks need an extra: pip install 'prunepolicy[train]'.") from error
-        chosen = config.model_dump(include={"head", "layers", "hidden", "step", "layer", "taps"})
-        self.network: Metanetwork = Metanetwork(MetanetworkSettings(**chosen))
 
     @classmethod
     def restore(cls, folder: Path, config: MetanetConfig, name: str) -> Self:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import transformers
 from prunepolicy.agents.prune.report import PruneReport
 from prunepolicy.cli import main, prune_main
 from prunepolicy.pruning.plan import Plan
+from prunepolicy.running import run as carry_out
 
 Model = Callable[..., str]
 FAST = ("--dtype", "float32", "--no-verify", "--no-measure")
@@ -238,3 +241,14 @@ def test_prune_with_policy_is_prune(model: Model, quick: str, tmp_path: Path) ->
     arguments = [model(), "--keep", "0.8", "--of", "ffn", "--policy", quick, "--out", str(tmp_path / "out")]
     assert prune_main([*arguments, *FAST]) == 0
     assert (tmp_path / "out" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("gymnasium", "train"), ("reasoning_gym", "think"), ("ray", "cluster")]
+)
+def test_what_an_extra_would_install_names_the_extra(
+    module: str, extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    assert carry_out(lambda **_: importlib.import_module(f"{module}.inside"), []) == 1
+    assert capsys.readouterr().err == f"error: This needs an extra: pip install 'prunepolicy[{extra}]'.\n"
