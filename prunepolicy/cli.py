@@ -103,10 +103,9 @@ def prune(
 
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
-        settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
-        revision=revision, repair=repair, recover=recover, probe=probe, rounds=rounds, text=text, arch=arch,
-        overwrite=overwrite, recovery=recovery_of(data, epochs, shrink), measure=not no_measure,
-        verify=not no_verify,
+        settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed), revision=revision,
+        repair=repair, recover=recover, probe=probe, rounds=rounds, text=text, arch=arch, overwrite=overwrite,
+        recovery=recovery_of(data, epochs, shrink), measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
     with nullcontext() if dry_run else holding(out, overwrite):
         subject, chosen = open_subject(model, settings, out), loaded(policy)

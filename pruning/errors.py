@@ -30,6 +30,13 @@ class BudgetError(PrunePolicyError):
     """No reachable network meets the budget; the sentence names the nearest one."""
 
 
+class MissingExtraError(PrunePolicyError):
+    """Something needs packages that an extra of this one installs."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} need an extra: pip install 'prunepolicy[{extra}]'.")
+
+
 class NotEnoughSpaceError(PrunePolicyError):
     """Disk or memory would not suffice; nothing was written."""
 

@@ -25,7 +25,7 @@ from prunepolicy.pruning.safetensors_file import FLOATS
 from prunepolicy.pruning.source import resolve
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 
-EXTRAS = {"lm_eval": "eval", "torch_pruning": "vision", "gguf": "demo"}
+EXTRAS = {"torch_geometric": "train", "lm_eval": "eval", "torch_pruning": "vision", "gguf": "demo"}
 
 
 @dataclass(frozen=True)

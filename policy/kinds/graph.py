@@ -16,7 +16,7 @@ from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies,
 from prunepolicy.policy.rounds import MOST_ROUNDS, checked_rounds, plan_in_rounds
 from prunepolicy.policy.spending import FREE_KINDS, searched_groups, spend, task_for
 from prunepolicy.pruning.criteria import Need
-from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.errors import MissingExtraError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
@@ -64,9 +64,7 @@ class Graph(Policy):
                 self.config.hidden, self.config.rounds, self.config.layer
             )
         except ImportError as error:
-            raise PrunePolicyError(
-                "Graph policies need an extra: pip install 'prunepolicy[train]'."
-            ) from error
+            raise MissingExtraError("Graph policies", "train") from error
 
     @classmethod
     def restore(cls, folder: Path, config: GraphConfig, name: str) -> Self:

@@ -15,7 +15,7 @@ from prunepolicy.policy.base import Instruments, PolicyConfig, policies, restore
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.criteria import Scores
-from prunepolicy.pruning.errors import PrunePolicyError, UnsupportedModelError
+from prunepolicy.pruning.errors import MissingExtraError, UnsupportedModelError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
@@ -70,7 +70,7 @@ class Metanet(Heuristic):
         try:
             self.network: Metanetwork = Metanetwork(MetanetworkSettings(**chosen))
         except ImportError as error:
-            raise PrunePolicyError("Metanetworks need an extra: pip install 'prunepolicy[train]'.") from error
+            raise MissingExtraError("Metanetworks", "train") from error
 
     @classmethod
     def restore(cls, folder: Path, config: MetanetConfig, name: str) -> Self:

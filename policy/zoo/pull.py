@@ -15,7 +15,7 @@ from prunepolicy.policy.zoo.settings import configured_source, offline
 from prunepolicy.policy.zoo.sources import Source, source_of
 from prunepolicy.policy.zoo.transfer import fetch, is_listed, read_whole
 from prunepolicy.pruning.atomic import as_sentence, sync_folder
-from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.errors import MissingExtraError, PrunePolicyError, UsageError
 
 
 def policy_folder(name: str, source: str | None = None) -> Path:
@@ -106,6 +106,8 @@ def _settle(prepared: Path, place: Path, name: str) -> None:
     """Put a complete folder in its place, if it holds the policy that it should."""
     try:
         check_is(name, prepared)
+    except MissingExtraError:
+        raise  # Nothing is wrong with the policy; what was fetched is there for the next try.
     except PrunePolicyError as error:
         aside = quarantine(prepared)
         raise PrunePolicyError(f"{error} It lies in quarantine at {aside}; nothing was installed.") from error

@@ -8,9 +8,9 @@ from typing import Literal
 
 from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.pull import check_is, difference, place_of
-from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.errors import MissingExtraError, PrunePolicyError
 
-State = Literal["ok", "bad", "not pulled"]
+State = Literal["ok", "bad", "not pulled", "not opened"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ def _verified(zoo: Zoo, name: str) -> Finding:
     if wrong is None:
         try:
             check_is(name, folder)
+        except MissingExtraError as error:
+            return Finding(name, "not opened", f"Signed and hashed as listed, but not read here. {error}")
         except PrunePolicyError as error:
             wrong = str(error)
     files = f"{len(entry.files)} files, {entry.size:,} bytes, signed, hashed and readable."

@@ -22,7 +22,7 @@ from prunepolicy.policy.zoo.pull import policy_folder, pull
 from prunepolicy.policy.zoo.push import Parcel, push, sign_again
 from prunepolicy.policy.zoo.sources import source_of, sources
 from prunepolicy.policy.zoo.verify import verify
-from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.errors import MissingExtraError, PrunePolicyError, UsageError
 
 ROWS, FISHER = "tiny-rows.v1", "tiny-fisher.llama-v1"
 Names = Callable[[], list[str]]
@@ -62,6 +62,27 @@ def test_pulled_files_that_rot_are_put_aside_and_brought_again(zoo_folder: Path,
     assert policy_folder(ROWS, str(zoo_folder)) == folder
     assert verify(zoo, [ROWS])[0].state == "ok"
     assert len(quarantined()) == 1
+
+
+def test_a_policy_that_lacks_an_extra_is_not_called_bad(
+    zoo_folder: Path, quarantined: Names, installed: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zoo = Zoo.open(str(zoo_folder))
+
+    def lacking(folder: Path) -> None:
+        raise MissingExtraError("Row policies", "train")
+
+    with monkeypatch.context() as bare:
+        bare.setattr("prunepolicy.policy.zoo.pull.load_policy_folder", lacking)
+        with pytest.raises(MissingExtraError, match=r"Row policies need an extra: pip install"):
+            pull(zoo, ROWS)
+    assert not installed()
+    pull(zoo, ROWS)
+    monkeypatch.setattr("prunepolicy.policy.zoo.pull.load_policy_folder", lacking)
+    (finding,) = verify(zoo, [ROWS])
+    assert finding.state == "not opened"
+    assert "need an extra" in finding.sentence
+    assert not quarantined()
 
 
 def test_equal_names_of_different_zoos_do_not_mix(zoo_folder: Path, put: Any, tmp_path: Path) -> None:
