@@ -32,7 +32,11 @@ NETWORK = NetworkRecipe(arch="resnet20", width=8)
 DENSE = FitRecipe(epochs=20)
 BEFORE = FitRecipe(epochs=10, learning_rate=0.05)
 AFTER = FitRecipe(epochs=10, learning_rate=0.05)
+AT_ONCE = FitRecipe(epochs=BEFORE.epochs + AFTER.epochs, learning_rate=0.05)
+"""For what is cut first, and has all epochs after it."""
 SEEDS = (0, 1, 2)
+CLOSE = (*SEEDS, 3, 4)
+"""Of the ways that come closest to each other and to the dense network."""
 SPEEDUPS = (2.0, 3.0)
 STRENGTHS = (1e-3, 3e-3, 1e-2)
 TUNING_SEED = 100

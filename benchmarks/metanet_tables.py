@@ -14,9 +14,10 @@ INTRODUCTION = """## Metanetworks: rewriting weights before the cut
 
 {name} of width {width} on {source} at {side} x {side} pixels, {train:,} training images; {machine}, one
 thread. Every method starts from the same three dense networks ({dense} epochs), trains {before} epochs before
-the cut and {after} after it, and is cut to the same operations. Test accuracy on all 10,000 test images:
-median and range of the seeds. The best epoch is the best on validation images, never on test images. How many
-times as fast: both networks in turn on 128 images, beside other work, so roughly.
+the cut and {after} after it, or as many after it at once (`cut first`), and is cut to the same operations.
+Test accuracy on all 10,000 test images: median and range of the seeds. The best epoch is the best on
+validation images, never on test images. How many times as fast: both networks in turn on 128 images, beside
+other work, so roughly.
 
 `group norm` and `random` train without any penalty before the cut; `sparse training` and `DepGraph`
 (torch-pruning's own pruner and regulariser) with one of strength {strength}, chosen on validation images of

@@ -76,7 +76,7 @@ def prune(
     text: Text = None,
     arch: Arch = None,
     data: Data = None,
-    epochs: Epochs = "10,10",
+    epochs: Epochs = "0,20",
     shrink: Shrink = 0.0,
     seed: Seed = 0,
     device: Device = "auto",

@@ -78,7 +78,10 @@ Data = Annotated[
     ),
 ]
 Epochs = Annotated[
-    str, typer.Option("--epochs", help="With --data: epochs before and after the cut; 0 skips.")
+    str,
+    typer.Option(
+        "--epochs", help="With --data: epochs before and after the cut; 10,10 for what rewrites weights."
+    ),
 ]
 Shrink = Annotated[
     float,

@@ -39,7 +39,7 @@ def recovery_of(data: str | None, epochs: str, shrink: float) -> RecoverySetting
 
     numbers = numbers_of(epochs, "--epochs")
     if len(numbers) != 2 or any(number < 0 or number % 1 for number in numbers):
-        raise UsageError(f"--epochs takes two whole numbers, such as 10,10; got {epochs!r}.")
+        raise UsageError(f"--epochs takes two whole numbers, such as 0,20; got {epochs!r}.")
     if not 0 <= shrink < 1:
         raise UsageError(f"--shrink lies between 0 and 1, such as 0.001; got {shrink:g}.")
     if shrink and (data is None or not numbers[0]):

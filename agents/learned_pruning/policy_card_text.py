@@ -142,8 +142,11 @@ def options_for(recipe: Mapping[str, Any]) -> str:
     options = f"--keep 0.5 --of {pipeline['cut']['of']}"
     if "source" not in recipe["data"]:
         return options
-    shrink = pipeline["settle"]["shrink"]
-    return f"{options} --data IMAGES{f' --shrink {shrink:g}' if shrink else ''}"
+    shrink, before = pipeline["settle"]["shrink"], pipeline["adapt"]["epochs"]
+    if shrink or pipeline["initial"] > 1:
+        before += pipeline["settle"]["epochs"]
+    shrinking = f" --shrink {shrink:g}" if shrink else ""
+    return f"{options} --data IMAGES --epochs {before},{pipeline['recover']['epochs']}{shrinking}"
 
 
 def _use(card: PolicyCard, source: str) -> str:

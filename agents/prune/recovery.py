@@ -41,8 +41,8 @@ class RecoverySettings:
     """
 
     data: str
-    before: int = 10
-    after: int = 10
+    before: int = 0
+    after: int = 20
     shrink: float = 0.0
     learning_rate: float = 0.05
 
