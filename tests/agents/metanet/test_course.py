@@ -15,6 +15,7 @@ import yaml
 from prunepolicy.agents.algorithms.metanet import MetaTraining
 from prunepolicy.agents.cluster.open_runner import open_runner
 from prunepolicy.agents.learned_pruning.policy_card import read_card
+from prunepolicy.agents.learned_pruning.policy_card_text import options_for
 from prunepolicy.agents.metanet import family as family_module
 from prunepolicy.agents.metanet import pipeline as pipeline_module
 from prunepolicy.agents.metanet.course import MetanetCourse
@@ -189,6 +190,19 @@ def test_recipes_that_ship_say_what_there_is(name: str) -> None:
     assert isinstance(shipped, MetanetRecipe)
     assert checked(MetaTraining, shipped.learner, "learner").objective.strength > 0
     assert shipped.policy_settings("metanet", MetanetConfig).layers > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "epochs"),
+    [
+        ([], "0,20"),
+        (["pipeline.settle={epochs: 5, shrink: 0.001}"], "5,20 --shrink 0.001"),
+        (["pipeline.initial=1.3", "pipeline.adapt.epochs=2"], "7,20"),
+    ],
+)
+def test_cards_say_how_long_the_policy_was_taught_to_train(changes: list[str], epochs: str) -> None:
+    shipped = load_recipe(Path("configs/train/metanet_resnet20.yaml"), changes)
+    assert options_for(shipped.model_dump()) == f"--keep 0.5 --of flops --data IMAGES --epochs {epochs}"
 
 
 def test_stages_can_be_left_out(tmp_path: Path) -> None:
