@@ -148,7 +148,7 @@ def _introduction(results: dict[str, Any]) -> str:
 def _ranking(rows: list[dict[str, Any]], speedup: float) -> str:
     methods = sorted(
         {row["method"] for row in rows if row["speedup"] == speedup},
-        key=lambda method: -mean(_last(rows, method, speedup)),
+        key=lambda method: (-mean(_last(rows, method, speedup)), method),
     )
     dense = [_cells(rows, "dense", 1.0)]
     return f"### {speedup:g}x\n\n{table(COLUMNS, dense + [_cells(rows, m, speedup) for m in methods])}\n"
