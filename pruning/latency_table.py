@@ -1,4 +1,4 @@
-"""Predict seconds per token from measured times of matrix products, cached per machine."""
+"""Predict seconds per token or image from measured times of products with weights, cached per machine."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.nn import functional
 
 from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.errors import UnsupportedModelError
 from prunepolicy.pruning.keep_masks import is_dropped, kept_shape, removed_units
 from prunepolicy.pruning.latency import now
 from prunepolicy.pruning.machine import cache_folder, device_name
-from prunepolicy.pruning.units import Keep, UnitGraph
+from prunepolicy.pruning.units import Keep, TensorSpec, UnitGraph
 
 POOL_BYTES = 128 << 20
 """Weights to cycle through while timing: beyond the caches, as in a whole model."""
 LEAST_SECONDS = 2e-3
 REPEATS = 5
 
-Timer = Callable[[int, int], float]
-"""From the rows and columns of a weight to the seconds of one product with it."""
+Timer = Callable[..., float]
+"""From the rows and columns of a weight to the seconds of one product with it; for a convolution its kernel's
+height and width follow, and the side of the image that it gives."""
 Points = tuple[tuple[int, float], ...]
 """Widths in rising order, each with its seconds."""
 
@@ -51,67 +52,91 @@ class Setting:
         return cache_folder() / "latency" / f"{name}.json"
 
 
-@dataclass(frozen=True)
-class LatencyTable:
-    """Measured seconds of every matrix shape in a network, along the axes that can shrink.
-
-    Only matrix products count. Attention scores, norms and the time between operations, none of
-    which a narrower layer changes, are left out; so are differences between a weight and its
-    transpose.
+class Product(NamedTuple):
+    """What a weight is multiplied with.
 
     Attributes:
-        points: per shape and axis, as `curve_key` names them.
+        first: the axis of its rows; columns come next.
+        window: kernel height and width, and the side of the image; empty for a matrix.
+    """
+
+    first: int
+    window: tuple[int, ...] = ()
+
+
+class Curve(NamedTuple):
+    """What is timed at several widths: a weight of (rows, columns) that shrinks along `axis`."""
+
+    shape: tuple[int, int]
+    axis: int
+    window: tuple[int, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Its name in the table and the cache."""
+        window = "".join(f"@{number}" for number in self.window)
+        return f"{self.shape[0]}x{self.shape[1]}{window}/{self.axis}"
+
+    def measured(self, widths: int, timer: Timer) -> Points:
+        """Return seconds by width."""
+        full = self.shape[self.axis]
+        chosen = sorted({max(1, math.ceil(full * step / widths)) for step in range(1, widths + 1)})
+        sizes = [(width, self.shape[1]) if self.axis == 0 else (self.shape[0], width) for width in chosen]
+        return tuple(zip(chosen, isotonic([timer(*size, *self.window) for size in sizes]), strict=True))
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Measured seconds of every shape of weight in a network, along the axes that can shrink.
+
+    Only products with weights count. Attention scores, norms and the time between operations, none of
+    which a narrower layer changes, are left out; so are differences between a weight and its transpose, and
+    between a convolution with a stride or in groups and one without that has as many operations.
+
+    Attributes:
+        points: per curve, by its key.
     """
 
     points: Mapping[str, Points]
 
     @classmethod
     def measure(cls, graph: UnitGraph, setting: Setting, timer: Timer | None = None) -> LatencyTable:
-        """Time what the cache doesn't hold yet, and return the whole table.
-
-        Raises:
-            UnsupportedModelError: for networks with convolutions.
-        """
+        """Time what the cache doesn't hold yet, and return the whole table."""
         file = setting.cache_file()
         known = _read_cache(file)
-        wanted = dict(_curves(graph))
+        wanted = {curve.key: curve for curve in _curves(graph)}
         missing = {key: curve for key, curve in wanted.items() if key not in known}
         if missing:
-            timer = timer or LinearTimer(setting, missing.values())
-            known |= {key: _measure_curve(*curve, setting.widths, timer) for key, curve in missing.items()}
+            timer = timer or ProductTimer(setting, missing.values())
+            known |= {key: curve.measured(setting.widths, timer) for key, curve in missing.items()}
             write_text(file, json.dumps(known, indent=1, sort_keys=True) + "\n")
         return cls({key: known[key] for key in wanted})
 
     def latency(self, graph: UnitGraph, keep: Keep) -> float:
-        """Return the seconds one pass spends in matrix products under `keep`.
+        """Return the seconds one pass spends in products with weights under `keep`.
 
         Divide by `Setting.tokens` for seconds per token.
         """
         removed = removed_units(graph, keep)
         total = 0.0
         for name, spec in graph.tensors.items():
-            if not _is_matrix(spec.shape, spec.flops) or is_dropped(graph, removed, name):
+            product = _product(spec)
+            if product is None or is_dropped(graph, removed, name):
                 continue
-            *stacked, rows, columns = kept_shape(graph, removed, name)
+            kept, places = kept_shape(graph, removed, name), slice(product.first, product.first + 2)
             share = graph[spec.average_over].size if spec.average_over else 1
             if spec.average_over in removed:
                 share -= len(removed[spec.average_over])
-            passes = math.prod(stacked) * spec.flops / 2 / share
-            total += passes * self._seconds(spec.shape[-2:], (rows, columns))
+            times = 1 if product.window else math.prod(kept[: product.first]) * spec.flops / 2
+            total += times / share * self._seconds(spec.shape[places], kept[places], product.window)
         return total
 
-    def _seconds(self, full: tuple[int, ...], kept: tuple[int, int]) -> float:
+    def _seconds(self, full: Sequence[int], kept: Sequence[int], window: tuple[int, ...]) -> float:
         """Interpolate along every axis that can shrink; where two do, their savings multiply."""
-        curves = [
-            (self.points[key], kept[axis]) for axis in (0, 1) if (key := curve_key(full, axis)) in self.points
-        ]
+        keys = [Curve((full[0], full[1]), axis, window).key for axis in (0, 1)]
+        curves = [(self.points[k], width) for k, width in zip(keys, kept, strict=True) if k in self.points]
         whole = curves[0][0][-1][1]
         return whole * math.prod(_interpolate(points, width) / points[-1][1] for points, width in curves)
-
-
-def curve_key(shape: Sequence[int], axis: int) -> str:
-    """Return the name of the curve of a (rows, columns) weight that shrinks along `axis`."""
-    return f"{shape[0]}x{shape[1]}/{axis}"
 
 
 def isotonic(values: Sequence[float]) -> list[float]:
@@ -126,21 +151,23 @@ def isotonic(values: Sequence[float]) -> list[float]:
     return [mean for mean, count in blocks for _ in range(count)]
 
 
-class LinearTimer:
-    """Time `functional.linear` on weights too many to stay in the caches."""
+class ProductTimer:
+    """Time `functional.linear` and `functional.conv2d` on weights too many to stay in the caches."""
 
-    def __init__(self, setting: Setting, curves: Iterable[tuple[tuple[int, int], int]]) -> None:
-        largest = max(rows * columns for (rows, columns), _ in curves)
+    def __init__(self, setting: Setting, curves: Iterable[Curve]) -> None:
+        largest = max(math.prod((*curve.shape, *curve.window[:2])) for curve in curves)
         entries = max(POOL_BYTES // setting.dtype.itemsize, largest)
         self.tokens = setting.tokens
         self.pool = torch.randn(entries, device=setting.device).to(setting.dtype)
 
     @torch.inference_mode()
-    def __call__(self, rows: int, columns: int) -> float:
+    def __call__(self, rows: int, columns: int, *window: int) -> float:
         """Return the median seconds of one product."""
-        size = rows * columns
-        weights = self.pool[: len(self.pool) // size * size].view(-1, rows, columns)
-        inputs = self.pool[:columns].expand(self.tokens, columns).contiguous()
+        *kernel, side = window or (0,)
+        size = math.prod((rows, columns, *kernel))
+        weights = self.pool[: len(self.pool) // size * size].view(-1, rows, columns, *kernel)
+        shape = (self.tokens, columns, side, side) if kernel else (self.tokens, columns)
+        inputs = torch.randn(shape, device=self.pool.device).to(self.pool.dtype)
         self._run(weights, inputs, 1)
         once = self._run(weights, inputs, 2)
         count = max(1, math.ceil(LEAST_SECONDS / once))
@@ -149,34 +176,32 @@ class LinearTimer:
     def _run(self, weights: torch.Tensor, inputs: torch.Tensor, count: int) -> float:
         start = now(inputs.device)
         for step in range(count):
-            functional.linear(inputs, weights[step % len(weights)])
+            weight = weights[step % len(weights)]
+            if weight.dim() == 2:
+                functional.linear(inputs, weight)
+            else:
+                functional.conv2d(inputs, weight, padding=(weight.shape[2] // 2, weight.shape[3] // 2))
         return (now(inputs.device) - start) / count
 
 
-def _curves(graph: UnitGraph) -> Iterator[tuple[str, tuple[tuple[int, int], int]]]:
+def _curves(graph: UnitGraph) -> Iterator[Curve]:
     for name, spec in graph.tensors.items():
-        if len(spec.shape) == 4 and spec.flops:
-            raise UnsupportedModelError(
-                f"A latency table covers matrix products; the {graph.family} family convolves. "
-                "Give a budget of flops instead."
-            )
-        if _is_matrix(spec.shape, spec.flops):
-            first = len(spec.shape) - 2
-            shrinking = {part.axis - first for _, part in graph.slices_of.get(name, ())} & {0, 1}
+        product = _product(spec)
+        if product is not None:
+            shrinking = {part.axis - product.first for _, part in graph.slices_of.get(name, ())} & {0, 1}
             for axis in sorted(shrinking) or [0]:
-                shape = (spec.shape[-2], spec.shape[-1])
-                yield curve_key(shape, axis), (shape, axis)
+                rows, columns = spec.shape[product.first : product.first + 2]
+                yield Curve((rows, columns), axis, product.window)
 
 
-def _is_matrix(shape: tuple[int, ...], flops: float) -> bool:
-    return len(shape) >= 2 and flops > 0
-
-
-def _measure_curve(shape: tuple[int, int], axis: int, widths: int, timer: Timer) -> Points:
-    full = shape[axis]
-    chosen = sorted({max(1, math.ceil(full * step / widths)) for step in range(1, widths + 1)})
-    sizes = [(width, shape[1]) if axis == 0 else (shape[0], width) for width in chosen]
-    return tuple(zip(chosen, isotonic([timer(*size) for size in sizes]), strict=True))
+def _product(spec: TensorSpec) -> Product | None:
+    """Return what a tensor is multiplied with, None for one that isn't."""
+    if len(spec.shape) < 2 or not spec.flops:
+        return None
+    if len(spec.shape) < 4:
+        return Product(len(spec.shape) - 2)
+    # Every entry of a kernel is used once for each place of the image.
+    return Product(0, (*spec.shape[2:], max(1, round(math.sqrt(spec.flops / 2)))))
 
 
 def _interpolate(points: Points, width: int) -> float:

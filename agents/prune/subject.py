@@ -150,7 +150,7 @@ class Subject(OpenedModel):
         if budget.of != "latency":
             return None
         graph = self.checkpoint.graph
-        with self.steps.step("time matrix products that no earlier run has timed"):
+        with self.steps.step("time products with weights that no earlier run has timed"):
             table = LatencyTable.measure(graph, Setting(self.device, self.dtype))
         return lambda keep: table.latency(graph, keep)
 

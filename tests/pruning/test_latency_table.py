@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,11 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prunepolicy.pruning.adapters import adapter_for
+from prunepolicy.pruning.adapters import adapter_for, adapters
 from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.errors import UnsupportedModelError
 from prunepolicy.pruning.keep_masks import kept_shape, removed_units
-from prunepolicy.pruning.latency_table import LatencyTable, LinearTimer, Setting, isotonic
+from prunepolicy.pruning.latency_table import Curve, LatencyTable, ProductTimer, Setting, isotonic
 from prunepolicy.pruning.units import Keep, TensorSpec, UnitGraph
 
 Make = Callable[..., Checkpoint]
@@ -102,13 +102,29 @@ def test_times_are_taken_once_per_machine_and_setting(monkeypatch: pytest.Monkey
     assert LatencyTable.measure(graph, SETTING, exact_timer) == first
 
 
-def test_convolutions_are_refused() -> None:
-    graph = UnitGraph("resnet", {"conv.weight": TensorSpec((8, 3, 3, 3), flops=2.0)}, ())
-    with pytest.raises(UnsupportedModelError, match="resnet family convolves"):
-        LatencyTable.measure(graph, SETTING, exact_timer)
+def convolution_timer(rows: int, columns: int, height: int = 1, width: int = 1, side: int = 1) -> float:
+    return 1e-6 + 1e-9 * rows * columns * height * width * side**2
+
+
+@pytest.mark.parametrize("family", ["cifar_resnet", "cifar_vgg", "efficientnet_lite", "resnet", "vit"])
+def test_convolutions_count_by_kernel_and_image(family: str) -> None:
+    adapter = adapters[family]
+    graph = adapter.units(adapter.tiny(), adapter.shapes(adapter.tiny()))
+    table = LatencyTable.measure(graph, SETTING, convolution_timer)
+    products = [spec for spec in graph.tensors.values() if len(spec.shape) > 1 and spec.flops]
+    # Every convolution has as many operations as its kernel has entries, times the places of its image.
+    assert table.latency(graph, {}) == pytest.approx(
+        sum(1e-6 + 1e-9 * math.prod(spec.shape) * places(spec) for spec in products)
+    )
+    assert table.latency(graph, keep_most(graph, 0.5)) < 0.95 * table.latency(graph, {})
+
+
+def places(spec: TensorSpec) -> float:
+    return round(math.sqrt(spec.flops / 2)) ** 2 if len(spec.shape) == 4 else spec.flops / 2
 
 
 def test_real_products_take_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prunepolicy.pruning.latency_table.POOL_BYTES", 1 << 16)
-    timer = LinearTimer(SETTING, [((256, 256), 0)])
+    timer = ProductTimer(SETTING, [Curve((256, 256), 0), Curve((32, 32), 0, (3, 3, 8))])
     assert 0 < timer(8, 8) < timer(256, 256) < 1
+    assert 0 < timer(2, 2, 3, 3, 8) < timer(32, 32, 3, 3, 32) < 1
