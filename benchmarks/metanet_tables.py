@@ -92,9 +92,20 @@ def verdict(rows: list[dict[str, Any]]) -> str:
             f"At {speedup:g}x the metanetwork used in the way that is best on validation images ({way}) "
             f"keeps {percent(mean(own))} on average, against "
             f"{percent(mean(dense))} dense, {percent(mean(rivals['group norm']))} for group norm alone and "
-            f"{percent(mean(rivals[best]))} for the best method, {best}."
+            f"{percent(mean(rivals[best]))} for the best method, {best}.{_paired(rows, way, best, speedup)}"
         )
     return " ".join(sentences)
+
+
+def _paired(rows: list[dict[str, Any]], way: str, rival: str, speedup: float) -> str:
+    """Return a sentence on the seeds that two methods share."""
+    found = [
+        {row["seed"]: row["last"] for row in rows if (row["method"], row["speedup"]) == (method, speedup)}
+        for method in (way, rival)
+    ]
+    ahead = [found[0][seed] - found[1][seed] for seed in sorted(found[0].keys() & found[1].keys())]
+    points = ", ".join(f"{100 * value:+.2f}" for value in ahead)
+    return f" Seed by seed that is {points} points."
 
 
 def best_way(rows: list[dict[str, Any]], speedup: float) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
+from prunepolicy.pruning.errors import MissingExtraError
+
 LOG_WIDTH = 140
 """Columns where the output is a file, which has no width of its own."""
 
@@ -62,7 +64,7 @@ def _report(error: Exception) -> int:
     sentence = str(written_out() if written_out else error) or type(error).__name__
     extra = _extra_with((error.name or "").split(".")[0]) if isinstance(error, ModuleNotFoundError) else None
     if extra:
-        sentence = f"This needs an extra: pip install 'prunepolicy[{extra}]'."
+        sentence = str(MissingExtraError("This needs", extra))
     elif type(error).__module__.split(".")[0] not in KNOWN:
         first = next(iter(sentence.strip().splitlines()), "").rstrip(".:")
         sentence = f"{type(error).__name__}: {first}. (PRUNEPOLICY_DEBUG=1 shows where.)"

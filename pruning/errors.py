@@ -31,10 +31,15 @@ class BudgetError(PrunePolicyError):
 
 
 class MissingExtraError(PrunePolicyError):
-    """Something needs packages that an extra of this one installs."""
+    """Something needs packages that an extra of this one installs.
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} need an extra: pip install 'prunepolicy[{extra}]'.")
+    Args:
+        needs: what does, with its verb: "Graph policies need".
+        extra: its name.
+    """
+
+    def __init__(self, needs: str, extra: str) -> None:
+        super().__init__(f"{needs} an extra: pip install 'prunepolicy[{extra}]'.")
 
 
 class NotEnoughSpaceError(PrunePolicyError):

@@ -14,7 +14,7 @@ from prunepolicy.agents.learned_pruning.audited_cases import Reward, audited_cas
 from prunepolicy.agents.training.recipe import RecipePart, checked
 from prunepolicy.envs.prune_case import PruneCase, budgeted_groups
 from prunepolicy.policy.kinds.graph import Graph, GraphConfig
-from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.errors import MissingExtraError, UsageError
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.units import UnitGraph
 
@@ -101,7 +101,7 @@ class Ppo(Learner):
         try:
             from prunepolicy.agents.learned_pruning.prune_agent import PruneAgent
         except ImportError as error:
-            raise PrunePolicyError("PPO needs an extra: pip install 'prunepolicy[train]'.") from error
+            raise MissingExtraError("PPO needs", "train") from error
         self.agent: PruneAgent = PruneAgent(policy, cases, keep, config, seed, runner)
 
     @property

@@ -174,8 +174,7 @@ class Reinforce(Learner):
 
     def _advantages(self, rewards: Tensor) -> Tensor:
         if self.config.baseline == "leave_one_out":
-            others = (rewards.sum() - rewards) / (len(rewards) - 1)
-            rewards = rewards - others
+            rewards = above_others(rewards)
         if self.config.standardise and len(rewards) > 1:
             rewards = rewards / rewards.std().clamp(min=1e-12)
         return rewards
@@ -186,6 +185,11 @@ class Reinforce(Learner):
         if self.config.clip:
             torch.nn.utils.clip_grad_norm_(self._policy.scorer.parameters(), self.config.clip)
         self.optimiser.step()
+
+
+def above_others(rewards: Tensor) -> Tensor:
+    """Return every reward less the mean of the others (leave-one-out)."""
+    return rewards - (rewards.sum() - rewards) / (len(rewards) - 1)
 
 
 algorithms.add("reinforce", Reinforce)

@@ -12,9 +12,7 @@ from prunepolicy.agents.cluster.crew_runner import CrewRunner, Patience
 from prunepolicy.agents.cluster.processes import Processes
 from prunepolicy.agents.cluster.runner import LocalRunner, Runner
 from prunepolicy.agents.cluster.settings import ClusterSettings, load_settings
-from prunepolicy.pruning.errors import PrunePolicyError
-
-MISSING = "A Ray cluster needs an extra: pip install 'prunepolicy[cluster]'."
+from prunepolicy.pruning.errors import MissingExtraError
 
 
 @contextmanager
@@ -47,7 +45,7 @@ def open_runner(
         from prunepolicy.agents.cluster.ray_connection import connected
         from prunepolicy.agents.cluster.ray_crew import RayCrew
     except ImportError as error:
-        raise PrunePolicyError(MISSING) from error
+        raise MissingExtraError("A Ray cluster needs", "cluster") from error
     with connected(settings.address), CrewRunner(RayCrew(settings, note), patience, note) as runner:
         yield runner
 

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from prunepolicy.agents.cluster.open_runner import MISSING
 from prunepolicy.agents.cluster.package import LARGEST, MIB, Package
 from prunepolicy.agents.training.recipe import load_recipe
-from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.errors import MissingExtraError, PrunePolicyError, UsageError
 
 if TYPE_CHECKING:
     from prunepolicy.agents.cluster.ray_jobs import Jobs
@@ -169,7 +168,7 @@ def jobs_at(address: str) -> Jobs:
     try:
         from prunepolicy.agents.cluster.ray_jobs import Jobs
     except ImportError as error:
-        raise PrunePolicyError(MISSING) from error
+        raise MissingExtraError("A Ray cluster needs", "cluster") from error
     return Jobs(address)
 
 

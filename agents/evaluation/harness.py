@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from prunepolicy.agents.evaluation.score import Score
-from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean
+from prunepolicy.pruning.errors import MissingExtraError, PrunePolicyError, UsageError, did_you_mean
 
 BOOTSTRAPS = 1000
 """Resamples for metrics whose standard error has no formula."""
@@ -38,7 +38,7 @@ def harness_scores(
         from lm_eval import simple_evaluate
         from lm_eval.models.huggingface import HFLM
     except ImportError as error:
-        raise PrunePolicyError("lm-eval tasks need an extra: pip install 'prunepolicy[eval]'.") from error
+        raise MissingExtraError("lm-eval tasks need", "eval") from error
     manager = _manager(tasks, include_path)
     try:
         results = simple_evaluate(

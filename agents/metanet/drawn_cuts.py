@@ -13,6 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from prunepolicy.agents.algorithms.reinforce import above_others
 from prunepolicy.metanet.heads import VALUE
 from prunepolicy.metanet.proposals import Said
 
@@ -57,9 +58,8 @@ class DrawnCuts:
 
 
 def advantages(rewards: Tensor, value: Tensor) -> Tensor:
-    """Return rewards less the mean of the other draws' (leave-one-out); less the value where there is one."""
-    others = len(rewards) - 1
-    return rewards - (rewards.sum() - rewards) / others if others else rewards - value
+    """Return rewards less the mean of the other draws', or less the value where there is one draw."""
+    return above_others(rewards) if len(rewards) > 1 else rewards - value
 
 
 def _decided(said: Said) -> dict[str, Tensor]:

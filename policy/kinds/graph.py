@@ -64,7 +64,7 @@ class Graph(Policy):
                 self.config.hidden, self.config.rounds, self.config.layer
             )
         except ImportError as error:
-            raise MissingExtraError("Graph policies", "train") from error
+            raise MissingExtraError("Graph policies need", "train") from error
 
     @classmethod
     def restore(cls, folder: Path, config: GraphConfig, name: str) -> Self:

@@ -70,7 +70,7 @@ class Metanet(Heuristic):
         try:
             self.network: Metanetwork = Metanetwork(MetanetworkSettings(**chosen))
         except ImportError as error:
-            raise MissingExtraError("Metanetworks", "train") from error
+            raise MissingExtraError("Metanetworks need", "train") from error
 
     @classmethod
     def restore(cls, folder: Path, config: MetanetConfig, name: str) -> Self:

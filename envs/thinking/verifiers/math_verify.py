@@ -6,7 +6,7 @@ import re
 
 from prunepolicy.envs.thinking.isolated import Isolated
 from prunepolicy.envs.thinking.verifiers.registry import Question, Verifier, verifiers
-from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.errors import MissingExtraError
 
 DEADLINE = 5.0
 SYMBOL = re.compile(r"\s*\\?[A-Za-z]\w*\s*")
@@ -53,7 +53,7 @@ def prepare() -> None:
     try:
         import math_verify  # noqa: F401
     except ImportError as error:
-        raise PrunePolicyError("math-verify needs an extra: pip install 'prunepolicy[think]'.") from error
+        raise MissingExtraError("math-verify needs", "think") from error
     compare("1", "1")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from prunepolicy.envs.thinking.isolated import Isolated
 from prunepolicy.envs.thinking.verifiers.registry import Question, Verifier, verifiers
-from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.errors import MissingExtraError, UsageError
 
 DEADLINE = 5.0
 RUNS_ANSWERS = {
@@ -60,7 +60,7 @@ def prepare() -> None:
     try:
         import reasoning_gym  # noqa: F401
     except ImportError as error:
-        raise PrunePolicyError("reasoning-gym needs an extra: pip install 'prunepolicy[think]'.") from error
+        raise MissingExtraError("reasoning-gym needs", "think") from error
 
 
 def score(task: str, answer: str, entry: dict[str, Any]) -> float:

@@ -70,7 +70,7 @@ def test_a_policy_that_lacks_an_extra_is_not_called_bad(
     zoo = Zoo.open(str(zoo_folder))
 
     def lacking(folder: Path) -> None:
-        raise MissingExtraError("Row policies", "train")
+        raise MissingExtraError("Row policies need", "train")
 
     with monkeypatch.context() as bare:
         bare.setattr("prunepolicy.policy.zoo.pull.load_policy_folder", lacking)
