@@ -67,11 +67,20 @@ def allocate(name: str, task: Task) -> dict[str, tuple[int, ...]]:
             return keep
         if abs(used - task.budget.keep) < abs(nearest - task.budget.keep):
             nearest = used
-    more = "." if task.budget.of in KIND_OF else ", or let more kinds of unit go (--units ffn,heads,layers)."
     raise BudgetError(
         f"{task.budget} can't be met within 1 %; the nearest reachable point is keep {nearest:.4f}. "
-        f"Ask for that{more}"
+        f"Ask for that{_or_more_units(task)}."
     )
+
+
+def _or_more_units(task: Task) -> str:
+    """Return the advice to let more kinds of unit go, where there are others that the budget may take."""
+    held = {group.kind for group in task.groups}
+    there = [unit for unit, kinds in KIND_OF.items() if not {*kinds}.isdisjoint(task.graph.kinds)]
+    fresh = [unit for unit in there if held.isdisjoint(KIND_OF[unit])]
+    if task.budget.of in KIND_OF or not fresh:
+        return ""
+    return f", or let more kinds of unit go (--units {','.join(there)})"
 
 
 def kept_by_score(group: UnitGroup, scores: Tensor, count: int) -> tuple[int, ...]:

@@ -174,3 +174,17 @@ def test_only_head_counts_that_the_configuration_accepts_are_chosen() -> None:
     six = {group.name: tuple(range(6)) for group in graph.of_kind("kv_head")}
     with pytest.raises(PrunePolicyError, match="doesn't divide 64"):
         Plan(six, Budget(0.75, "heads"), "test").check(graph)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "of", "advice"),
+    [("llama", "params", "--units ffn,heads,layers"), ("cifar_resnet", "params", ""), ("llama", "ffn", "")],
+)
+def test_a_refusal_proposes_only_units_that_the_network_has_beside(
+    model_type: str, of: str, advice: str
+) -> None:
+    budget = Budget(0.3, of, multiple_of=10_000)  # type: ignore[arg-type]
+    with pytest.raises(BudgetError) as refusal:
+        allocate("uniform", task_for(graph_of(model_type), budget))
+    assert advice in str(refusal.value)
+    assert advice or "--units" not in str(refusal.value)
