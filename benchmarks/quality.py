@@ -35,7 +35,7 @@ class Method:
 
     Attributes:
         policy: a criterion, or `default`.
-        probe: `self`, `start`, `text` (the user's file) or `none`.
+        probe: `self`, `varied`, `start`, `text` (the user's file) or `none`.
         seeds: how many probes (or random draws) it is repeated with.
         questions: also answer multiple choice, with the first `questions` seeds.
     """
@@ -51,10 +51,12 @@ class Method:
 
 METHODS = [
     Method("random", "random", "none", seeds=5, questions=2),
-    Method("default: fisher x activation, ridge", "default", repair="ridge", seeds=3, questions=1),
-    Method(
-        "default, per layer: fisher, ridge", "default", per_layer=True, repair="ridge", seeds=3, questions=1
-    ),
+    Method("default", "default", "varied", repair="ridge", seeds=3, questions=1),
+    Method("default, per layer", "default", "varied", True, "ridge", seeds=3, questions=1),
+    Method("fisher x activation, varied text", "fisher_activation", "varied", seeds=3),
+    Method("fisher, varied text, per layer", "fisher", "varied", per_layer=True, seeds=3),
+    Method("fisher x activation, ridge", "fisher_activation", repair="ridge", seeds=3, questions=1),
+    Method("fisher, ridge, per layer", "fisher", per_layer=True, repair="ridge", seeds=3, questions=1),
     Method("activation", "activation", seeds=3, questions=1),
     Method("fisher", "fisher", seeds=3, questions=1),
     Method("fisher x activation", "fisher_activation", seeds=3),

@@ -24,8 +24,8 @@ SHOWN = (
     "activation",
     "fisher",
     "fisher x activation",
-    "default: fisher x activation, ridge",
-    "default, per layer: fisher, ridge",
+    "default",
+    "default, per layer",
 )
 """The methods in README's table, the first one chance."""
 MARKS = "<!-- quality: written by make docs -->", "<!-- end -->"

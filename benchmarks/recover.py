@@ -40,8 +40,8 @@ class Way:
 def ways(seeds: int) -> Iterator[Way]:
     """Yield what is measured, the most telling first."""
     for seed in range(seeds):
-        yield from (Way("default", 0.8, recover, seed=seed) for recover in (0, 1))
-        yield from (Way("default", 0.8, recover, OTHER, seed) for recover in (0, 1))
+        for text in (SELF, OTHER, "varied"):
+            yield from (Way("default", 0.8, recover, text, seed) for recover in (0, 1))
         yield from (Way("random", 0.8, recover, seed=seed) for recover in (0, 1))
         for keep in (0.7, 0.9):
             yield from (Way("default", keep, recover, seed=seed) for recover in (0, 1))
@@ -57,7 +57,7 @@ class Bench:
     def row(self, way: Way) -> Row:
         """Prune one way, and score what was written."""
         out = self.folder / "smaller"
-        probe = None if way.text == SELF else str(self.other_pages())
+        probe = str(self.other_pages()) if way.text == OTHER else way.text
         settings = Settings(
             recover=way.recover, probe=probe, seed=way.seed, measure=False, verify=False, overwrite=True
         )

@@ -49,7 +49,7 @@ class PolicyConfig(BaseModel):
     repair: str | None = None
     samples: int = Field(default=64, ge=1)
     length: int = Field(default=128, ge=2)
-    probe: Literal["self", "start"] = "self"
+    probe: Literal["self", "varied", "start"] = "self"
 
 
 @dataclass(frozen=True)

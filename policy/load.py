@@ -50,7 +50,8 @@ def load_policy(source: str | Path) -> Policy:
         raise PrunePolicyError(f"{place} holds no {POLICY_FILE}, so it is no policy.")
     name = str(source)
     if name == DEFAULT:
-        return Heuristic(HeuristicConfig(per_layer_criterion="fisher", repair="ridge"), DEFAULT)
+        best = HeuristicConfig(per_layer_criterion="fisher", repair="ridge", probe="varied")
+        return Heuristic(best, DEFAULT)
     if name in criteria:
         return Heuristic(HeuristicConfig(criterion=name))
     if name in SEARCHES:

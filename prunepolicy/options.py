@@ -44,8 +44,8 @@ Probe = Annotated[
     str | None,
     typer.Option(
         "--probe",
-        help="Watch the model on: self (what it writes), start, a text file, or both: self+FILE.",
-        show_default="self",
+        help="Watch the model on: self (what it writes), varied, start, a text file, or self+FILE.",
+        show_default="by policy",
     ),
 ]
 Repair = Annotated[

@@ -22,6 +22,8 @@ from prunepolicy.pruning.safetensors_file import NAMES, TensorHeader, header_byt
 
 MIXED = "self+"
 """Before the path of a text file: what the model writes, and the file's text, to equal parts."""
+WRITTEN = ("self", "varied")
+"""Sources that the model writes itself."""
 
 WRITE_BATCH = 32
 READ_BATCH = 8
@@ -35,7 +37,8 @@ class Probe:
     """Which inputs a model is watched on.
 
     Attributes:
-        source: `self` (text the model samples from its start token at temperature 1), `start`
+        source: `self` (text the model samples from its start token at temperature 1), `varied` (every
+            second text starts with a random token instead, which leads to more kinds of text), `start`
             (the start token alone), the path of a text file, or `self+PATH` for both. Models that don't
             write text are watched on seeded noise.
         samples: number of sequences (or images), of either part where there are two.
@@ -70,11 +73,11 @@ def probe_inputs(
         parts = (replace(probe, source=source) for source in ("self", probe.source.removeprefix(MIXED)))
         found = [probe_inputs(part, model, adapter, tokenizer, fingerprint)["input_ids"] for part in parts]
         return {"input_ids": torch.cat(found)}
-    if adapter.task == "encoder" and probe.source in ("self", "start"):
+    if adapter.task == "encoder" and probe.source in (*WRITTEN, "start"):
         return {"input_ids": _noise_tokens(probe, model)}
     if probe.source == "start":
         return {"input_ids": torch.full((1, 1), start_token(model, tokenizer))}
-    if probe.source == "self":
+    if probe.source in WRITTEN:
         return {"input_ids": _cached_writing(probe, model, tokenizer, fingerprint)}
     return {"input_ids": text_windows(Path(probe.source), tokenizer, probe)}
 
@@ -99,9 +102,8 @@ def write_text(model: nn.Module, start: int, probe: Probe) -> Tensor:
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(probe.seed)
     rows = []
-    for first in range(0, probe.samples, WRITE_BATCH):
-        count = min(WRITE_BATCH, probe.samples - first)
-        tokens = torch.full((count, 1), start, device=device)
+    for begun in _first_tokens(model, start, probe).split(WRITE_BATCH):
+        tokens = begun.to(device)
         cache = None
         while tokens.shape[1] < probe.length:
             with torch.no_grad():
@@ -112,6 +114,17 @@ def write_text(model: nn.Module, start: int, probe: Probe) -> Tensor:
             tokens = torch.cat([tokens, drawn.to(device)], dim=1)
         rows.append(tokens.cpu())
     return torch.cat(rows)
+
+
+def _first_tokens(model: nn.Module, start: int, probe: Probe) -> Tensor:
+    """Return what texts start with, shape (samples, 1)."""
+    first = torch.full((probe.samples, 1), start)
+    if probe.source == "varied":
+        embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
+        generator = torch.Generator().manual_seed(probe.seed)
+        drawn = torch.randint(embeddings.num_embeddings, first[1::2].shape, generator=generator)
+        first[1::2] = drawn
+    return first
 
 
 def text_windows(file: Path, tokenizer: Any, probe: Probe) -> Tensor:

@@ -38,7 +38,7 @@ class Settings:
     Attributes:
         arch: of a bare weight file.
         repair: overrides the policy's repair; `none` for none.
-        probe: overrides the policy's probe source: `self`, `start`, or a text file.
+        probe: overrides the policy's probe source: `self`, `varied`, `start`, a text file, or `self+FILE`.
         rounds: removal rounds, with statistics measured anew after each.
         recover: passes over texts in which the cut model learns from the dense one's answers.
         text: file to score before and after; None scores text the dense model writes.

@@ -19,7 +19,7 @@ from prunepolicy.pruning.cut import Edits, prepare
 from prunepolicy.pruning.errors import NotEnoughSpaceError, UsageError
 from prunepolicy.pruning.loading import load_model
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.probe import MIXED, Probe
+from prunepolicy.pruning.probe import MIXED, WRITTEN, Probe
 from prunepolicy.pruning.safetensors_file import DTYPES
 from prunepolicy.pruning.shards import Job, lay_out
 
@@ -77,11 +77,11 @@ def _train(student: nn.Module, teacher: Subject, plan: Plan, savepoint: Savepoin
 
 def task_for(subject: Subject, probe: Probe) -> Windows:
     """Return the texts: other ones than statistics were collected on, where the model writes them."""
-    own = probe.source in ("self", "start")
-    writes = own or probe.source.startswith(MIXED)
+    source = "self" if probe.source == "start" else probe.source
+    writes = source in WRITTEN or source.startswith(MIXED)
     wanted = replace(
         probe,
-        source="self" if own else probe.source,
+        source=source,
         samples=WINDOWS + JUDGED if writes else MOST_WINDOWS,
         seed=probe.seed + 1 if writes else probe.seed,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,15 @@ def test_self_written_text_depends_on_the_seed_alone(written: Any) -> None:
     assert not torch.equal(written(Probe(samples=3, length=12, seed=1), ""), first)
 
 
+def test_every_second_of_varied_texts_starts_anywhere(written: Any) -> None:
+    varied = written(Probe("varied", samples=40, length=8), "")
+    assert set(varied[::2, 0].tolist()) == {1}
+    assert len(set(varied[1::2, 0].tolist())) > 10
+    assert torch.equal(written(Probe("varied", samples=40, length=8), ""), varied)
+    assert not torch.equal(written(Probe("varied", samples=40, length=8, seed=1), "")[:, 0], varied[:, 0])
+    assert written(Probe("varied", samples=1, length=8), "").tolist()[0][0] == 1
+
+
 def test_it_is_cached_by_fingerprint_and_written_again_when_damaged(written: Any) -> None:
     first = written(SELF, "one")
     (file,) = (cache_folder() / "probes").iterdir()
@@ -47,7 +57,8 @@ def test_it_is_cached_by_fingerprint_and_written_again_when_damaged(written: Any
     assert torch.equal(written(SELF, "one"), first)
     assert file.stat().st_mtime_ns == stamp
     written(SELF, "two")
-    assert len(list((cache_folder() / "probes").iterdir())) == 2
+    written(replace(SELF, source="varied"), "one")
+    assert len(list((cache_folder() / "probes").iterdir())) == 3
     whole = file.read_bytes()
     file.write_bytes(whole[:-4])
     assert torch.equal(written(SELF, "one"), first)
@@ -94,8 +105,8 @@ def test_models_that_write_nothing_see_seeded_noise(model_type: str, tiny_checkp
     checkpoint = tiny_checkpoint(model_type)
     model = checkpoint.adapter.load(checkpoint.folder, torch.float32)
     (name, first), *_ = probe_inputs(SELF, model, checkpoint.adapter, None, "").items()
-    again = probe_inputs(SELF, model, checkpoint.adapter, None, "")[name]
-    assert torch.equal(first, again)
+    for same in (SELF, replace(SELF, source="varied")):
+        assert torch.equal(first, probe_inputs(same, model, checkpoint.adapter, None, "")[name])
     assert len(first) == 3
     with torch.no_grad():
         model(**{name: first})
