@@ -34,7 +34,8 @@ class GradientGatesConfig(RecipePart):
     """Settings of the learner.
 
     Attributes:
-        text: what to learn on: `self`, which the dense model writes, the path of a text file, or `self+PATH`.
+        text: what to learn on: `self` or `varied`, which the dense model writes, the path of a text file, or
+            `self+PATH`.
         texts: sequences of it, of either part where there are two.
         length: tokens of each.
         batch: texts per step.

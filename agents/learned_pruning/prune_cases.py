@@ -11,7 +11,7 @@ from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.envs.prune_case import PruneCase
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.probe import Probe
+from prunepolicy.pruning.probe import WRITTEN, Probe
 from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.units import Keep
 
@@ -69,10 +69,11 @@ def cases_of(
 def measured_rise(
     assignment: Assignment, subject: Subject, probe: Probe, reward: Source = "measured"
 ) -> MeasuredRise:
-    """Return what measures the rise of a model's loss, on text that nothing else reads.
+    """Return what measures the rise of a model's loss, on text like the probe's that nothing else reads.
 
     What is `recovered` was mended with the repair that the policy's own plans ask for.
     """
-    text = Probe("self", TEXTS, LENGTH, REWARDING_SEED + assignment.recipe.seed)
+    source = probe.source if probe.source in WRITTEN else "self"
+    text = Probe(source, TEXTS, LENGTH, REWARDING_SEED + assignment.recipe.seed)
     repair = assignment.recipe.policy.get("repair") or USUAL_REPAIR
     return MeasuredRise(subject, text, repair if reward == "recovered" else None, probe)
