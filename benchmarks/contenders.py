@@ -28,6 +28,7 @@ class Contender:
         repaired: the shapes (uniform or not) in which it is also measured with a ridge repair.
         mixes: takes part in budgets of parameters only, and may take layers, too, as graph policies may.
         unlearned: as the policy was before it learned anything: what its statistics and rules are worth.
+        varied: watches the network on varied text, whatever the policy would watch it on.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Contender:
     repaired: tuple[bool, ...] = ()
     mixes: bool = False
     unlearned: bool = False
+    varied: bool = False
 
     def asked(self, budget: Budget) -> Budget | None:
         """Return what it is asked for in the place of `budget`; None where it takes no part."""
@@ -56,6 +58,8 @@ CONTENDERS = [
     Contender("fisher", "fisher", repaired=(False,)),
     Contender("fisher, layers too", "fisher", repaired=(True,), mixes=True),
     Contender("fisher x activation", "fisher_activation", blocks=EVERYWHERE, repaired=(True,)),
+    Contender("fisher, varied text", "fisher", varied=True),
+    Contender("fisher x activation, varied text", "fisher_activation", varied=True),
     Contender("greedy search", "greedy", "search"),
     Contender("quadratic search", "qubo", "search"),
     Contender("default", "default", "finished", blocks=("questions",)),

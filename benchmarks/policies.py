@@ -155,6 +155,7 @@ def opened(contenders: list[Contender], seeds: int) -> dict[tuple[str, int], Pol
         for seed in range(min(seeds, contender.seeds)):
             try:
                 policy = load_policy(contender.source.replace("{seed}", str(seed)))
+                policy = policy.with_settings(probe="varied") if contender.varied else policy
                 found[contender.name, seed] = unlearned(policy) if contender.unlearned else policy
             except PrunePolicyError as error:
                 print(f"skipped: {contender.name}, seed {seed}: {error}", flush=True)
