@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,13 @@ SHOWN = (
     "default, per layer",
 )
 """The methods in README's table, the first one chance."""
+ON_VARIED_TEXT = {
+    "fisher x activation, ridge": "default",
+    "fisher, ridge, per layer": "default, per layer",
+    "fisher x activation": "fisher x activation, varied text",
+    "fisher, per layer": "fisher, varied text, per layer",
+}
+"""Methods that watch what the model writes from its start token on, and the same on varied text."""
 MARKS = "<!-- quality: written by make docs -->", "<!-- end -->"
 
 
@@ -47,7 +55,32 @@ def quality(results: dict[str, Any]) -> str:
             _row("dense", [dense]), *sorted_rows(here)
         ]), ""]  # fmt: skip
     lines.append("![Perplexity against parameters kept](quality.png)\n")
-    return "\n".join(lines)
+    return "\n".join([*lines, *varied_text(rows)])
+
+
+def varied_text(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return how the median excess changes when every second text starts with a random token."""
+    places = dict.fromkeys((r["of"], r["keep"]) for r in rows if r["method"] in ON_VARIED_TEXT.values())
+    body = []
+    for of, keep in sorted(places, key=lambda place: (place[0], -place[1])):
+        cells = [
+            " / ".join(f"{_excess(rows, new, of, keep, text) / _excess(rows, old, of, keep, text) - 1:+.0%}"
+                       for text in ("prose", "code"))
+            for old, new in ON_VARIED_TEXT.items()
+        ]  # fmt: skip
+        body.append([f"keep {keep:g} of {of}", *cells])
+    return [
+        "### Varied text instead of text from the start token\n",
+        "How much lower (-) or higher (+) the median excess log-perplexity over the dense model is, on prose "
+        "/ on code, when every second text that the model is watched on starts with a random token.\n",
+        table(["budget", *ON_VARIED_TEXT], body),
+        "",
+    ]
+
+
+def _excess(rows: Sequence[dict[str, Any]], method: str, of: str, keep: float, text: str) -> float:
+    dense, here = _at(rows, "dense", "params", 1.0)[0], _at(rows, method, of, keep)
+    return math.log(statistics.median(row[text] for row in here) / dense[text])
 
 
 def write_readme(rows: Sequence[dict[str, Any]], file: Path) -> None:

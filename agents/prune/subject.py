@@ -165,4 +165,5 @@ class Subject(OpenedModel):
             return f"{own}up to {probe.samples} windows of {probe.source.removeprefix(MIXED)}"
         if task == "encoder":
             return f"{probe.samples} sequences of seeded random tokens"
-        return f"{probe.samples} texts that the model writes, or wrote in an earlier run"
+        kind = "varied texts" if probe.source == "varied" else "texts"
+        return f"{probe.samples} {kind} that the model writes, or wrote in an earlier run"
