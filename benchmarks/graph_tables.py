@@ -9,11 +9,11 @@ from policy_tables import KEEPS, SHAPES, Comparison, Place, against_hand_made, r
 INTRODUCTION = """## Graph policies
 
 {model}, {dtype}, {machine}, one thread; {texts}. Nothing was chosen, and no policy learned, on them.
-Excess log-perplexity over the dense model in nats per token, as in the section above, from another
-machine; all rows of this section were measured there. Where parameters are budgeted, widths are
-multiples of {multiple_of}, so that every method spends the whole budget. `graph` decides how many layers go
-beside channels, in the order of what was measured without each; `unlearned` is the same policy before it
-learned anything: what the measuring and the usual number of layers are worth by themselves.
+Excess log-perplexity over the dense model in nats per token, as in the section above. Where parameters are
+budgeted, widths are multiples of {multiple_of}, so that every method spends the whole budget. `graph` watches
+the network on varied text, as the default does, and so do the criteria that say so. It decides how many
+layers go beside channels, in the order of what was measured without each; `unlearned` is the same policy
+before it learned anything: what its text, the measuring and the usual number of layers are worth.
 """
 AGAINST = {
     ("selection",): "Right after the cut",
