@@ -44,7 +44,7 @@ Probe = Annotated[
     str | None,
     typer.Option(
         "--probe",
-        help="Watch the model on: self (what it writes), varied, start, a text file, or self+FILE.",
+        help="Watch on: self (what it writes), varied (more kinds of it), start, a text file, or self+FILE.",
         show_default="by policy",
     ),
 ]
