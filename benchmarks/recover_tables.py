@@ -11,9 +11,10 @@ Row = dict[str, Any]
 INTRODUCTION = """## Learning after the cut: `--recover 1`
 
 {model}, cut in parameters; the cut model then learns for one pass from the dense model's answers, on 512
-texts of 128 tokens that this one writes, or on the user's: `other pages` are the rest of the stories whose
-first 4096 tokens are scored. {machine}, one thread, one seed; seconds are CPU seconds of the whole command,
-beside other work, without scoring. The default repairs by ridge before it learns.
+texts of 128 tokens that this one writes (`self`; `varied`: every second from a random token on), or on the
+user's: `other pages` are the rest of the stories whose first 4096 tokens are scored. {machine}, one thread,
+one seed; seconds are CPU seconds of the whole command, beside other work, without scoring. The default
+repairs by ridge before it learns.
 """
 
 
