@@ -12,6 +12,9 @@ LEARNED := graph gradient_gates prunenet prunenet_published
 RUNS := --run 'graph=runs/graph/seed-{seed}' --run 'gradient gates=runs/gradient_gates/seed-{seed}' \
 	--run 'prunenet, mended=runs/prunenet/seed-{seed}' --run 'prunenet, published=runs/prunenet_published/seed-{seed}'
 
+GRAPH_METHODS := graph 'graph, unlearned' activation fisher 'fisher, layers too' 'fisher x activation' \
+	'fisher, varied text' 'fisher x activation, varied text'
+
 .DEFAULT_GOAL := help
 .PHONY: help setup check test demo models learned bench docs clean
 
@@ -40,6 +43,8 @@ learned: models  ## train what the comparison of policies needs and lacks, three
 		$(BIN)/prunepolicy train configs/train/$$name.yaml --seeds 3 --out runs/$$name --resume || exit; \
 	done
 	$(BIN)/python benchmarks/policies.py $(RUNS) --json benchmarks/results/policies.json
+	$(BIN)/python benchmarks/policies.py $(RUNS) --methods $(GRAPH_METHODS) --multiple-of 8 --blocks selection small \
+		--json benchmarks/results/graph_policies.json
 
 bench: setup  ## measure again what the documents show, into benchmarks/results/ (hours)
 	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit; done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from policy_tables import KEEPS, SHAPES, Comparison, Place, against_hand_made, ranking, seconds
+from policy_tables import KEEPS, SHAPES, Comparison, Place, against_hand_made, ranking, seconds, small_models
 
 INTRODUCTION = """## Graph policies
 
@@ -13,7 +13,8 @@ Excess log-perplexity over the dense model in nats per token, as in the section 
 budgeted, widths are multiples of {multiple_of}, so that every method spends the whole budget. `graph` watches
 the network on varied text, as the default does, and so do the criteria that say so. It decides how many
 layers go beside channels, in the order of what was measured without each; `unlearned` is the same policy
-before it learned anything: what its text, the measuring and the usual number of layers are worth.
+before it learned anything: what its text, the measuring and the usual number of layers are worth. The `graph`
+of the section above learned by an earlier recipe, on text from the start token.
 """
 AGAINST = {
     ("selection",): "Right after the cut",
@@ -34,4 +35,4 @@ def graph_policies(results: dict[str, Any]) -> str:
     for uniform, of in ((u, of) for u in SHAPES for of in ("ffn", "params")):
         places = [Place(of, keep, uniform, "repaired") for keep in KEEPS]
         parts += ranking(f"All after the repair, of {of}, {SHAPES[uniform]}", found, places)
-    return "\n".join([*parts, *seconds(found)])
+    return "\n".join([*parts, *seconds(found), *small_models(found)])

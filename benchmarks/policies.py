@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from contenders import BUDGETS, CONTENDERS, OFS, SEEDS, Contender, Job, jobs, learned
 from peer_rows import peer_rows
-from scoring import Results, Row, Scorer
+from scoring import VARIED, Results, Row, Scorer
 from torch import Tensor
 
 from prunepolicy.agents.learned_pruning.collected import Collected
@@ -155,7 +155,7 @@ def opened(contenders: list[Contender], seeds: int) -> dict[tuple[str, int], Pol
         for seed in range(min(seeds, contender.seeds)):
             try:
                 policy = load_policy(contender.source.replace("{seed}", str(seed)))
-                policy = policy.with_settings(probe="varied") if contender.varied else policy
+                policy = policy.with_settings(probe=VARIED) if contender.varied else policy
                 found[contender.name, seed] = unlearned(policy) if contender.unlearned else policy
             except PrunePolicyError as error:
                 print(f"skipped: {contender.name}, seed {seed}: {error}", flush=True)

@@ -109,11 +109,15 @@ def policies(results: dict[str, Any]) -> str:
     for uniform, of in ((u, of) for u in SHAPES for of in ("ffn", "params")):
         texts = [Place(of, keep, uniform, text=text) for text in ("prose", "code") for keep in KEEPS]
         parts += ranking(f"Of {of}, {SHAPES[uniform]}", found, texts)
-    parts += [*repaired(found), *questions(found, results), *seconds(found)]
+    parts += [*repaired(found), *questions(found, results), *seconds(found), *small_models(found)]
+    return "\n".join(parts)
+
+
+def small_models(found: Comparison) -> Iterator[str]:
+    """All methods on every small model that nothing learned from, on text that it wrote."""
     for model in sorted({row["model"] for row in found.rows if row["block"] == "small"}):
         sizes = [Place("ffn", keep, True, "small", model, "own text") for keep in KEEPS]
-        parts += ranking(f"{model.rpartition('/')[2]}, which nothing learned from", found, sizes)
-    return "\n".join(parts)
+        yield from ranking(f"{model.rpartition('/')[2]}, which nothing learned from", found, sizes)
 
 
 def against_hand_made(

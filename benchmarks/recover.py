@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scoring import OTHER, SELF, Results, Row, Scorer
+from scoring import OTHER, SELF, VARIED, Results, Row, Scorer
 from torch import nn
 
 from prunepolicy.agents.prune.job import Settings, prune
@@ -40,7 +40,7 @@ class Way:
 def ways(seeds: int) -> Iterator[Way]:
     """Yield what is measured, the most telling first."""
     for seed in range(seeds):
-        for text in (SELF, OTHER, "varied"):
+        for text in (SELF, OTHER, VARIED):
             yield from (Way("default", 0.8, recover, text, seed) for recover in (0, 1))
         yield from (Way("random", 0.8, recover, seed=seed) for recover in (0, 1))
         for keep in (0.7, 0.9):

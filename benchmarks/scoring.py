@@ -21,8 +21,8 @@ from prunepolicy.pruning.multiple_choice import ChoiceItem, read_choices, score_
 from prunepolicy.pruning.perplexity import score_text
 
 TOKENS = 4096
-SELF, OTHER, SCORED = "self", "other pages", "scored pages"
-"""Texts that choices are made on: written by the dense model, and two parts of the prose."""
+SELF, VARIED, OTHER, SCORED = "self", "varied", "other pages", "scored pages"
+"""Texts that choices are made on: written by the dense model in two ways, and two parts of the prose."""
 PIQA, BLIMP_STEP = 300, 3
 """Questions of PIQA, and the step between BLiMP's sentences, whose paradigms lie in blocks of 15."""
 Row = dict[str, Any]

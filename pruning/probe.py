@@ -24,6 +24,8 @@ MIXED = "self+"
 """Before the path of a text file: what the model writes, and the file's text, to equal parts."""
 WRITTEN = ("self", "varied")
 """Sources that the model writes itself."""
+WITHOUT_FILE = (*WRITTEN, "start")
+"""Sources that need no text of the user's."""
 
 WRITE_BATCH = 32
 READ_BATCH = 8
@@ -73,7 +75,7 @@ def probe_inputs(
         parts = (replace(probe, source=source) for source in ("self", probe.source.removeprefix(MIXED)))
         found = [probe_inputs(part, model, adapter, tokenizer, fingerprint)["input_ids"] for part in parts]
         return {"input_ids": torch.cat(found)}
-    if adapter.task == "encoder" and probe.source in (*WRITTEN, "start"):
+    if adapter.task == "encoder" and probe.source in WITHOUT_FILE:
         return {"input_ids": _noise_tokens(probe, model)}
     if probe.source == "start":
         return {"input_ids": torch.full((1, 1), start_token(model, tokenizer))}

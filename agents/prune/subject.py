@@ -21,7 +21,7 @@ from prunepolicy.pruning.gate_gradients import gate_gradients
 from prunepolicy.pruning.latency_table import LatencyTable, Setting
 from prunepolicy.pruning.layer_drops import layer_drops
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.probe import MIXED, WRITTEN, Inputs, Probe, probe_inputs
+from prunepolicy.pruning.probe import MIXED, WITHOUT_FILE, Inputs, Probe, probe_inputs
 from prunepolicy.pruning.repair import Patient, repairs
 from prunepolicy.pruning.row_features import row_stats, scored_stats
 from prunepolicy.pruning.stats import Stats, weight_stats
@@ -160,7 +160,7 @@ class Subject(OpenedModel):
             return f"{probe.samples} images of seeded noise"
         if probe.source == "start" and task == "causal":
             return "the start token alone"
-        if probe.source not in (*WRITTEN, "start"):
+        if probe.source not in WITHOUT_FILE:
             own = f"{probe.samples} texts of its own and " if probe.source.startswith(MIXED) else ""
             return f"{own}up to {probe.samples} windows of {probe.source.removeprefix(MIXED)}"
         if task == "encoder":

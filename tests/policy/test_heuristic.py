@@ -88,5 +88,6 @@ def test_a_senseless_number_of_rounds_is_refused() -> None:
 
 def test_uniform_and_per_layer_budgets_may_use_different_scores(graph: UnitGraph) -> None:
     policy = load_policy("default")
+    assert policy.probe.source == "varied"
     assert policy.needs(graph, Budget(0.8)) == {"activations", "gradients"}
     assert policy.needs(graph, replace(Budget(0.8), uniform=False)) == {"gradients"}

@@ -49,6 +49,17 @@ def test_cases_have_what_the_environment_needs(assignment: Assignment) -> None:
     assert prune_cases(assignment, PROBE)[0].stats.values == case.stats.values
 
 
+@pytest.mark.parametrize(("watched", "rewarded"), [("self", "self"), ("varied", "varied"), ("start", "self")])
+def test_rewards_are_measured_on_other_text_like_the_probe(
+    assignment: Assignment, watched: str, rewarded: str
+) -> None:
+    probe = module.Probe(watched, 8, 12)
+    (case,) = prune_cases(assignment, probe, reward="measured")
+    assert isinstance(case.measure, MeasuredRise)
+    assert case.measure.text.source == rewarded
+    assert case.measure.text.seed != probe.seed
+
+
 def test_measured_and_recovered_rewards_ask_the_network(assignment: Assignment) -> None:
     keep = {"layers.0.ffn": tuple(range(8))}
     (plain,), (mended,) = (prune_cases(assignment, PROBE, reward) for reward in ("measured", "recovered"))

@@ -57,6 +57,18 @@ def test_the_model_learns_from_its_own_writing_and_a_file(model: Model, tmp_path
     assert torch.equal(windows, torch.cat([own, file])[language.JUDGED :])
 
 
+@pytest.mark.parametrize(("watched", "taught"), [("self", "self"), ("varied", "varied"), ("start", "self")])
+def test_the_model_learns_from_other_writing_of_the_kind_it_was_watched_on(
+    watched: str, taught: str, model: Model
+) -> None:
+    count = language.WINDOWS + language.JUDGED
+    subject = open_subject(model("llama"), settings())
+    windows = language.task_for(subject, Probe(watched, samples=4, length=16)).windows
+    written = subject.probe(Probe(taught, samples=count, length=16, seed=1))["input_ids"]
+    assert len(windows) >= language.WINDOWS
+    assert torch.equal(windows, written[-len(windows) :])
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_was_learned_brings_it_nearer_and_is_what_was_proven(
     family: str, model: Model, quick: str, tmp_path: Path
