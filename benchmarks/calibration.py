@@ -1,9 +1,10 @@
 """How much does the text matter that a choice of units is made on?
 
-The same criteria and gates, on text that the dense model writes itself, on other pages of the stories that
-the result is scored on, as a user's own text would be, on both, and, for gates, on the scored pages
-themselves: nothing chosen without them can be expected to do as well. One seed; one thread; nothing repaired.
-Rows are written one by one, and a run that was stopped continues.
+The same criteria and gates, on text that the dense model writes itself, from its start token or varied, on
+other pages of the stories that the result is scored on, as a user's own text would be, on both, and, for
+gates, on the scored pages themselves: nothing chosen without them can be expected to do as well. One seed;
+one thread; nothing repaired. Rows are written one by one, and a run that was stopped continues; gates, which
+take long to learn, come last.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import torch
 from contenders import OFS, Contender, Job
 from policies import DENSE, Bench, dense_row
-from scoring import OTHER, SCORED, SELF, Results, Scorer
+from scoring import OTHER, SCORED, SELF, VARIED, Results, Scorer
 
 from prunepolicy.agents.training.recipe import load_recipe
 from prunepolicy.agents.training.run_report import REPORT
@@ -46,7 +47,8 @@ class Texts:
 
     Attributes:
         sources: by the text's name, what probes and learners take.
-        pieces: of `LENGTH` tokens.
+        pieces: of `LENGTH` tokens, that gates learn on; criteria watch as many of a file, and what the model
+            writes in the number that is usual for probes.
     """
 
     folder: Path
@@ -58,7 +60,7 @@ class Texts:
         """Split the stories into the pages that are scored, and the others."""
         folder.mkdir(parents=True, exist_ok=True)
         tokenizer = bench.subject("smollm2-135m").tokenizer
-        sources, pieces = {SELF: SELF}, {SELF: SELF_TEXTS}
+        sources, pieces = {SELF: SELF, VARIED: VARIED}, {SELF: SELF_TEXTS, VARIED: SELF_TEXTS}
         for name, part in bench.scorer.pages(tokenizer).items():
             file = folder / f"{name.replace(' ', '_')}.txt"
             write_text(file, tokenizer.decode(part))
@@ -68,7 +70,9 @@ class Texts:
 
     def probe(self, name: str) -> Probe | None:
         """Return what criteria watch the network on; None is their own choice."""
-        return None if name == SELF else Probe(self.sources[name], self.pieces[name], LENGTH)
+        if name == SELF:
+            return None
+        return Probe(VARIED) if name == VARIED else Probe(self.sources[name], self.pieces[name], LENGTH)
 
     def gates(self, name: str, of: Of) -> Contender:
         """Return gates that have learned, learning them first where they are missing."""
@@ -81,11 +85,11 @@ class Texts:
         return Contender("gradient gates", str(run / "last"), "learned")
 
 
-def contenders(texts: Texts, name: str, of: Of) -> Iterator[Contender]:
-    """Yield what takes part, gates as soon as they have learned."""
-    if name != SCORED:
-        yield from WATCHING
-    yield texts.gates(name, of)
+def contenders(texts: Texts) -> Iterator[tuple[str, Of, Contender]]:
+    """Yield what takes part, by text and budget; gates, as soon as they have learned, come last."""
+    places = [(name, of) for of in OFS for name in texts.sources]
+    yield from ((name, of, contender) for name, of in places if name != SCORED for contender in WATCHING)
+    yield from ((name, of, texts.gates(name, of)) for name, of in places)
 
 
 def main() -> None:
@@ -102,16 +106,14 @@ def main() -> None:
     results = Results(options.json, ("method", "text", "of", "keep"), described)
     if DENSE not in results:
         results.add(dense_row(bench, answers=False))
-    for of in OFS:
-        for name in texts.sources:
-            here = replace(bench, watched=texts.probe(name))
-            for contender in contenders(texts, name, of):
-                here.policies[contender.name, 0] = load_policy(contender.source)
-                for keep in KEEPS:
-                    budget = contender.asked(Budget(keep, of))
-                    job = Job("selection", contender, budget, 0) if budget else None
-                    if job and job.place | {"text": name} not in results:
-                        results.add({**here.row(job), "text": name})
+    for name, of, contender in contenders(texts):
+        here = replace(bench, watched=texts.probe(name))
+        here.policies[contender.name, 0] = load_policy(contender.source)
+        for keep in KEEPS:
+            budget = contender.asked(Budget(keep, of))
+            job = Job("selection", contender, budget, 0) if budget else None
+            if job and job.place | {"text": name} not in results:
+                results.add({**here.row(job), "text": name})
 
 
 if __name__ == "__main__":

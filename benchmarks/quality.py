@@ -51,8 +51,10 @@ class Method:
 
 METHODS = [
     Method("random", "random", "none", seeds=5, questions=2),
-    Method("default", "default", "varied", repair="ridge", seeds=3, questions=1),
-    Method("default, per layer", "default", "varied", True, "ridge", seeds=3, questions=1),
+    Method("default", "default", "varied", repair="reconstruction", seeds=3, questions=1),
+    Method("default, per layer", "default", "varied", True, "reconstruction", seeds=3, questions=1),
+    Method("default, ridge", "default", "varied", repair="ridge", seeds=3, questions=1),
+    Method("default, ridge, per layer", "default", "varied", True, "ridge", seeds=3, questions=1),
     Method("fisher x activation, varied text", "fisher_activation", "varied", seeds=3),
     Method("fisher, varied text, per layer", "fisher", "varied", per_layer=True, seeds=3),
     Method("fisher x activation, ridge", "fisher_activation", repair="ridge", seeds=3, questions=1),

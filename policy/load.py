@@ -50,7 +50,7 @@ def load_policy(source: str | Path) -> Policy:
         raise PrunePolicyError(f"{place} holds no {POLICY_FILE}, so it is no policy.")
     name = str(source)
     if name == DEFAULT:
-        best = HeuristicConfig(per_layer_criterion="fisher", repair="ridge", probe="varied")
+        best = HeuristicConfig(per_layer_criterion="fisher", repair="reconstruction", probe="varied")
         return Heuristic(best, DEFAULT)
     if name in criteria:
         return Heuristic(HeuristicConfig(criterion=name))

@@ -49,7 +49,10 @@ Probe = Annotated[
     ),
 ]
 Repair = Annotated[
-    str | None, typer.Option("--repair", help="After the cut: ridge, bias or none.", show_default="by policy")
+    str | None,
+    typer.Option(
+        "--repair", help="After the cut: reconstruction, ridge, bias or none.", show_default="by policy"
+    ),
 ]
 Rounds = Annotated[
     int, typer.Option("--rounds", help="Remove in so many steps, watching the model anew after each.")

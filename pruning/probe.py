@@ -162,15 +162,19 @@ def read_inputs(model: nn.Module, inputs: Inputs, tick: Tick = lambda done: None
 
     Nobody reads the logits, so they are computed for one token only.
     """
-    accepts = inspect.signature(model.forward).parameters
-    short = {"logits_to_keep": 1} if "logits_to_keep" in accepts else {}
     passes = 0
     for batch in batches_of(inputs):
-        with torch.no_grad():
-            model(**batch, **short)
+        read_whole(model, batch)
         passes += 1
         tick(len(next(iter(batch.values()))))
     return passes
+
+
+@torch.no_grad()
+def read_whole(model: nn.Module, inputs: Inputs) -> None:
+    """Run the model over all inputs in one batch, for hooks that have to see them together."""
+    accepts = inspect.signature(model.forward).parameters
+    model(**inputs, **({"logits_to_keep": 1} if "logits_to_keep" in accepts else {}))
 
 
 def _cached_writing(probe: Probe, model: nn.Module, tokenizer: Any, fingerprint: str) -> Tensor:

@@ -2,9 +2,7 @@
 
 The kept columns take over what they can predict of the removed ones: with C the second moments
 of the activations, K kept and R removed, W' = W_K + W_R C_RK (C_KK + lambda I)^-1, the minimiser of
-the squared output error plus a ridge towards the old weights. A weak ridge over-fits, so lambda is
-chosen per layer on probe samples that were not fitted, and a fit that doesn't lower the error
-there is dropped.
+the squared output error plus a ridge towards the old weights.
 """
 
 from __future__ import annotations
@@ -15,11 +13,10 @@ from torch import Tensor
 from prunepolicy.pruning.cut import Edits
 from prunepolicy.pruning.keep_masks import removed_units
 from prunepolicy.pruning.moments import second_moments
+from prunepolicy.pruning.refit import Moments, refit
 from prunepolicy.pruning.repair.registry import Patient, repair
 from prunepolicy.pruning.units import UnitGroup, consumer_of
 
-RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-"""Candidates for lambda, in units of the mean diagonal of C."""
 MOMENT_BYTES = 1 << 30
 """Second moments of as many layers as fit here are in memory together."""
 
@@ -47,13 +44,13 @@ def ridge(patient: Patient) -> Edits:
             columns = weight.float().movedim(part.axis, 1)
             kept = torch.tensor(plan.kept(group))
             cut = torch.from_numpy(removed[group.name])
-            fit = refit(columns, kept, cut, *moments[group.name])
+            fit = taken_over(columns, kept, cut, *moments[group.name])
             tensors[part.tensor] = fit.movedim(1, part.axis).to(weight.dtype).contiguous()
     return Edits(tensors)
 
 
-def refit(weight: Tensor, kept: Tensor, cut: Tensor, fitted: Tensor, held_out: Tensor) -> Tensor:
-    """Return the kept columns, re-fitted with the ridge that serves held-out samples best.
+def taken_over(weight: Tensor, kept: Tensor, cut: Tensor, fitted: Tensor, held_out: Tensor) -> Tensor:
+    """Return the kept columns, re-fitted to write what the cut ones wrote, too.
 
     Args:
         weight: (outputs, channels).
@@ -62,23 +59,8 @@ def refit(weight: Tensor, kept: Tensor, cut: Tensor, fitted: Tensor, held_out: T
         fitted: second moments (channels, channels) of the samples to fit.
         held_out: second moments of other samples.
     """
-    values, vectors = torch.linalg.eigh(fitted[kept][:, kept].double())
-    cross = (weight[:, cut].double() @ fitted[cut][:, kept].double()) @ vectors
-    best, lowest = weight[:, kept], _error(weight, weight[:, kept], kept, held_out)
-    for share in RIDGES:
-        change = (cross / (values.clamp(min=0) + share * values.mean())) @ vectors.T
-        candidate = weight[:, kept] + change.float()
-        error = _error(weight, candidate, kept, held_out)
-        if error < lowest:
-            best, lowest = candidate, error
-    return best
-
-
-def _error(weight: Tensor, candidate: Tensor, kept: Tensor, moments: Tensor) -> float:
-    """Mean squared output error of the candidate columns."""
-    lost = weight.clone()
-    lost[:, kept] -= candidate
-    return float(((lost @ moments) * lost).sum())
+    both = [Moments(c[kept][:, kept], weight[:, cut] @ c[cut][:, kept]) for c in (fitted, held_out)]
+    return refit(weight[:, kept], *both)
 
 
 def remember_moments(patient: Patient) -> None:

@@ -16,13 +16,14 @@ from prunepolicy.pruning.edited import edited
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.repair import Patient, repairs
-from prunepolicy.pruning.repair.ridge import refit, remember_moments, ridge
+from prunepolicy.pruning.repair.ridge import remember_moments, ridge, taken_over
 from prunepolicy.pruning.units import UnitGraph
 
 Make = Callable[..., Checkpoint]
 FAMILIES = {
     "bias": ("llama", "gpt2", "vit"),
     "ridge": ("llama", "gpt2", "vit"),
+    "reconstruction": ("llama", "gpt2", "gpt_neox", "vit", "bert", "gemma3_text"),
     "norm_stats": ("cifar_resnet",),
 }
 MEMBERS = [(name, family) for name in repairs for family in FAMILIES.get(name, ("llama",))]
@@ -151,7 +152,7 @@ def test_ridge_never_raises_the_error_on_held_out_samples(samples: int) -> None:
         fitted, held_out = (torch.randn(samples, 24, generator=generator) @ mixing for _ in range(2))
         weight = torch.randn(8, 24, generator=generator)
         kept, cut = torch.arange(0, 24, 2), torch.arange(1, 24, 2)
-        new = refit(weight, kept, cut, fitted.T @ fitted / samples, held_out.T @ held_out / samples)
+        new = taken_over(weight, kept, cut, fitted.T @ fitted / samples, held_out.T @ held_out / samples)
         wanted = held_out @ weight.T
         before, after = (
             (held_out[:, kept] @ columns.T - wanted).square().sum() for columns in (weight[:, kept], new)

@@ -1,0 +1,174 @@
+"""Re-fit the feed-forward blocks one after the other, so that every layer writes what the dense one wrote.
+
+`ridge` gives each block what its own lost channels would have written, as if nothing had gone wrong before
+it. Here a block reads what the cut and repaired network hands it, and makes up for whatever the stream of
+hidden states lacks by then: channels and heads that went, layers that went, and what earlier blocks
+couldn't repair. The published form is asymmetric reconstruction (He et al., "Channel Pruning for
+Accelerating Very Deep Neural Networks", section 3.2), there for convolutions and their own outputs.
+
+The network runs once, with every sample twice: as the dense network reads it, and as the cut one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunepolicy.pruning.cut import Edits
+from prunepolicy.pruning.gates import find_module, gates, keep_values
+from prunepolicy.pruning.probe import Inputs, read_whole
+from prunepolicy.pruning.refit import Moments, refit
+from prunepolicy.pruning.repair.registry import Patient, repair
+from prunepolicy.pruning.repair.ridge import ridge
+from prunepolicy.pruning.units import UnitGroup, consumer_of
+
+CHECKED = 8
+"""Tokens of one sample on which it is checked that layers add what their blocks write."""
+TOLERANCE = 0.25
+"""Typical relative deviation that rounding explains; what a norm does to a block's output is far more."""
+
+
+@repair
+def reconstruction(patient: Patient) -> Edits:
+    """Return re-fitted projections for every feed-forward block from the first cut on.
+
+    Networks whose layers don't simply add what one block writes (several experts, norms after the block)
+    get `ridge`.
+    """
+    blocks = _blocks(patient)
+    if blocks is None or not _all_add(patient, blocks):
+        return ridge(patient)
+    gone = patient.plan.dropped_layers(patient.checkpoint.graph)
+    rebuilt = [_Rebuilt(patient, group, layer) for group, layer in blocks if group.layer not in gone]
+    with ExitStack() as stack:
+        stack.enter_context(gates(patient.model, patient.checkpoint.graph, _values_for_half(patient)))
+        for block in rebuilt:
+            block.attach(stack)
+        read_whole(patient.model, _twice(patient.inputs))
+    found = {consumer_of(block.group).tensor: block.found for block in rebuilt}
+    return Edits({name: weight for name, weight in found.items() if weight is not None})
+
+
+@dataclass
+class _Rebuilt:
+    """A block that is re-fitted as the pass comes by.
+
+    Attributes:
+        layer: the running layer that adds what the block writes.
+        found: the re-fitted weight, as the cut checkpoint stores it; None where nothing was missing.
+    """
+
+    patient: Patient
+    group: UnitGroup
+    layer: nn.Module
+    found: Tensor | None = None
+    read: list[Tensor] = field(default_factory=list)
+
+    def attach(self, stack: ExitStack) -> None:
+        """Watch the block, and put right what its layer hands on."""
+        assert self.group.gate is not None
+        block = find_module(self.patient.model, self.group.gate.module)
+        stack.callback(block.register_forward_hook(self._reads).remove)
+        stack.callback(self.layer.register_forward_hook(self._hands_on).remove)
+
+    def _reads(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.read = [inputs[0].chunk(2)[1]]
+
+    def _hands_on(self, module: nn.Module, inputs: Any, output: Any) -> Any:
+        """Re-fit the block, and replace what it wrote in the half that is cut."""
+        hidden = output[0] if isinstance(output, tuple) else output
+        dense, cut = hidden.chunk(2)
+        missing = dense.float() - cut.float()
+        if not missing.any():
+            return output
+        change = self._change(self.read.pop(), missing)
+        mended = torch.cat([dense, (cut.float() + change).to(cut.dtype)])
+        return (mended, *output[1:]) if isinstance(output, tuple) else mended
+
+    def _change(self, read: Tensor, missing: Tensor) -> Tensor:
+        """Return how much more the re-fitted block writes; `missing` is what it should."""
+        part = consumer_of(self.group)
+        weight = self.patient.checkpoint.read(part.tensor)
+        kept = torch.tensor(self.patient.plan.kept(self.group))
+        columns = weight.float().movedim(part.axis, 1)[:, kept]
+        x = read.float().reshape(-1, read.shape[-1])[:, kept.to(read.device)]
+        border = len(x) // len(read) * max(1, len(read) * 3 // 4)
+        r = missing.reshape(-1, missing.shape[-1])
+        fitted = _moments(x[:border], r[:border])
+        held_out = _moments(x[border:], r[border:]) if border < len(x) else fitted
+        new = refit(columns, fitted, held_out).to(weight.dtype)
+        self.found = new.movedim(1, part.axis).contiguous()
+        return (x @ (new.float() - columns).T.to(x.device)).view_as(missing)
+
+
+def _moments(x: Tensor, r: Tensor) -> Moments:
+    return Moments((x.T @ x).cpu(), (r.T @ x).cpu())
+
+
+def _blocks(patient: Patient) -> list[tuple[UnitGroup, nn.Module]] | None:
+    """Return feed-forward blocks with their running layers, None unless every layer has exactly one."""
+    graph = patient.checkpoint.graph
+    layers = next((group for group in graph.of_kind("layer") if group.gate), None)
+    groups = graph.of_kind("ffn")
+    alone = len({group.layer for group in groups}) == len(groups)
+    if layers is None or not alone or any(not g.gate or g.gate.how != "input" for g in groups):
+        return None
+    assert layers.gate is not None
+    running = find_module(patient.model, layers.gate.module)
+    return [(group, running.get_submodule(str(group.layer))) for group in groups]
+
+
+def _values_for_half(patient: Patient) -> dict[str, Tensor]:
+    """Return multipliers that leave the first half of a batch dense and cut the second."""
+    weight = next(patient.model.parameters())
+    count = len(next(iter(patient.inputs.values())))
+    values = keep_values(patient.checkpoint.graph, patient.plan, weight.dtype, weight.device)
+    return {
+        name: torch.cat([torch.ones_like(mask).expand(count, -1), mask.expand(count, -1)])
+        for name, mask in values.items()
+    }
+
+
+def _twice(inputs: Inputs) -> dict[str, Tensor]:
+    return {name: torch.cat([tensor, tensor]) for name, tensor in inputs.items()}
+
+
+def _all_add(patient: Patient, blocks: list[tuple[UnitGroup, nn.Module]]) -> bool:
+    """Return whether layers hand on twice as much of a block where it writes twice as much."""
+    one = {n: t[:1, :CHECKED] if t.dim() == 2 else t[:1] for n, t in patient.inputs.items()}
+    deviations: list[float] = []
+    with ExitStack() as stack:
+        for group, layer in blocks:
+            assert group.gate is not None
+            doubled, compared = _comparison(deviations)
+            block = find_module(patient.model, group.gate.module)
+            stack.callback(block.register_forward_hook(doubled).remove)
+            stack.callback(layer.register_forward_hook(compared).remove)
+        read_whole(patient.model, _twice(one))
+    return max(deviations, default=0.0) < TOLERANCE
+
+
+def _comparison(deviations: list[float]) -> tuple[Callable[..., Tensor], Callable[..., Any]]:
+    """Return hooks for a block and its layer that note by how much the layer's output is off."""
+    wrote: list[Tensor] = []
+
+    def doubled(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        once = output.chunk(2)[0]
+        wrote[:] = [once.float()]
+        return torch.cat([once, 2 * once])
+
+    def compared(module: nn.Module, inputs: Any, output: Any) -> Any:
+        hidden = output[0] if isinstance(output, tuple) else output
+        first, second = hidden.chunk(2)
+        added = wrote.pop().view_as(first)
+        off = (second.float() - first.float() - added).abs().median() / added.abs().median().clamp(min=1e-30)
+        deviations.append(float(off))
+        restored = torch.cat([first, first])
+        return (restored, *output[1:]) if isinstance(output, tuple) else restored
+
+    return doubled, compared

@@ -1,0 +1,97 @@
+"""Reconstruction follows the dense network layer by layer, and leaves it to `ridge` where it can't."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.cut import Edits
+from prunepolicy.pruning.edited import edited
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.repair import Patient, repairs
+
+Make = Callable[..., Checkpoint]
+FFN = {f"layers.{layer}.ffn": tuple(range(0, 48, 2)) for layer in range(3)}
+LAYERS = {"layers": (0, 2)}
+
+
+def tokens(vocabulary: int, seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {"input_ids": torch.randint(vocabulary, (32, 24), generator=generator)}
+
+
+@pytest.fixture
+def opened(tiny_checkpoint: Make) -> tuple[Checkpoint, nn.Module]:
+    """A tiny LLaMA, and the same running."""
+    checkpoint = tiny_checkpoint("llama")
+    model = checkpoint.adapter.load(checkpoint.folder, torch.float32)
+    return checkpoint, model
+
+
+def last_hidden(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    with torch.no_grad():
+        return model.model(**inputs).last_hidden_state  # type: ignore[no-any-return, operator, union-attr]
+
+
+def distance(
+    checkpoint: Checkpoint, model: nn.Module, plan: Plan, edits: Edits, inputs: dict[str, Tensor]
+) -> float:
+    """How far the cut network's hidden states lie from the dense one's, on average."""
+    dense = last_hidden(model, inputs)
+    with edited(model, checkpoint.graph, plan, edits):
+        return float((last_hidden(model, inputs) - dense).square().mean())
+
+
+@pytest.mark.parametrize("keep", [FFN, LAYERS, FFN | LAYERS], ids=["channels", "layers", "both"])
+def test_the_stream_stays_closer_than_after_ridge(
+    keep: dict[str, tuple[int, ...]], opened: tuple[Checkpoint, nn.Module]
+) -> None:
+    checkpoint, model = opened
+    plan = Plan(keep, Budget(0.5), "test")
+    patient = Patient(checkpoint, model, plan, tokens(int(checkpoint.config["vocab_size"]), 0))
+    unseen = tokens(int(checkpoint.config["vocab_size"]), 1)
+    followed, alone = (
+        distance(checkpoint, model, plan, repairs[name](patient), unseen)
+        for name in ("reconstruction", "ridge")
+    )
+    assert followed < 0.99 * alone
+
+
+def test_what_comes_before_the_first_cut_stays_as_it_was(opened: tuple[Checkpoint, nn.Module]) -> None:
+    checkpoint, model = opened
+    plan = Plan({"layers.1.ffn": tuple(range(0, 48, 2))}, Budget(0.9), "test")
+    patient = Patient(checkpoint, model, plan, tokens(int(checkpoint.config["vocab_size"]), 0))
+    changed = {name.split(".")[2] for name in repairs["reconstruction"](patient).tensors}
+    assert changed == {"1", "2"}
+
+
+def test_a_plan_that_removes_nothing_changes_nothing(opened: tuple[Checkpoint, nn.Module]) -> None:
+    checkpoint, model = opened
+    patient = Patient(checkpoint, model, Plan({}, Budget(1.0), "test"), tokens(50, 0))
+    assert not repairs["reconstruction"](patient).tensors
+
+
+@pytest.mark.parametrize("family", ["gemma3_text", "bert", "mixtral"])
+def test_layers_that_do_not_simply_add_their_block_get_ridge(family: str, tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint(family)
+    model = checkpoint.adapter.load(checkpoint.folder, torch.float32)
+    keep = {group.name: tuple(range(0, group.size, 2)) for group in checkpoint.graph.of_kind("ffn")}
+    patient = Patient(checkpoint, model, Plan(keep, Budget(0.5), "test"), tokens(50, 0))
+    found, wanted = (repairs[name](patient).tensors for name in ("reconstruction", "ridge"))
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2", "gpt_neox", "opt", "phi3", "gemma"])
+def test_it_follows_where_layers_add(family: str, tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint(family)
+    model = checkpoint.adapter.load(checkpoint.folder, torch.float32)
+    keep = {group.name: tuple(range(0, group.size, 2)) for group in checkpoint.graph.of_kind("ffn")}
+    patient = Patient(checkpoint, model, Plan(keep, Budget(0.5), "test"), tokens(50, 0))
+    found, otherwise = (repairs[name](patient).tensors for name in ("reconstruction", "ridge"))
+    assert found.keys() == otherwise.keys()
+    assert not all(torch.equal(found[name], tensor) for name, tensor in otherwise.items())
