@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,40 @@ SHOWN = (
     "default, per layer",
 )
 """The methods in README's table, the first one chance."""
-ON_VARIED_TEXT = {
-    "fisher x activation, ridge": "default",
-    "fisher, ridge, per layer": "default, per layer",
-    "fisher x activation": "fisher x activation, varied text",
-    "fisher, per layer": "fisher, varied text, per layer",
-}
-"""Methods that watch what the model writes from its start token on, and the same on varied text."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing done otherwise.
+
+    Attributes:
+        what: completes "How much lower or higher the excess is".
+        pairs: methods without it, and the same with it.
+    """
+
+    title: str
+    what: str
+    pairs: Mapping[str, str]
+
+
+CHANGES = (
+    Change(
+        "Varied text instead of text from the start token",
+        "when every second text that the model is watched on starts with a random token",
+        {
+            "fisher x activation, ridge": "default, ridge",
+            "fisher, ridge, per layer": "default, ridge, per layer",
+            "fisher x activation": "fisher x activation, varied text",
+            "fisher, per layer": "fisher, varied text, per layer",
+        },
+    ),
+    Change(
+        "Reconstruction instead of ridge",
+        "when blocks are repaired one after the other, each making up for what went wrong before it "
+        "(`reconstruction`), instead of each by itself (`ridge`)",
+        {"default, ridge": "default", "default, ridge, per layer": "default, per layer"},
+    ),
+)
 MARKS = "<!-- quality: written by make docs -->", "<!-- end -->"
 
 
@@ -55,25 +83,25 @@ def quality(results: dict[str, Any]) -> str:
             _row("dense", [dense]), *sorted_rows(here)
         ]), ""]  # fmt: skip
     lines.append("![Perplexity against parameters kept](quality.png)\n")
-    return "\n".join([*lines, *varied_text(rows)])
+    return "\n".join([*lines, *(line for change in CHANGES for line in changed(rows, change))])
 
 
-def varied_text(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Return how the median excess changes when every second text starts with a random token."""
-    places = dict.fromkeys((r["of"], r["keep"]) for r in rows if r["method"] in ON_VARIED_TEXT.values())
+def changed(rows: Sequence[dict[str, Any]], change: Change) -> list[str]:
+    """Return how the median excess changes, budget by budget."""
+    places = dict.fromkeys((r["of"], r["keep"]) for r in rows if r["method"] in change.pairs.values())
     body = []
     for of, keep in sorted(places, key=lambda place: (place[0], -place[1])):
         cells = [
             " / ".join(f"{_excess(rows, new, of, keep, text) / _excess(rows, old, of, keep, text) - 1:+.0%}"
                        for text in ("prose", "code"))
-            for old, new in ON_VARIED_TEXT.items()
+            for old, new in change.pairs.items()
         ]  # fmt: skip
         body.append([f"keep {keep:g} of {of}", *cells])
     return [
-        "### Varied text instead of text from the start token\n",
+        f"### {change.title}\n",
         "How much lower (-) or higher (+) the median excess log-perplexity over the dense model is, on prose "
-        "/ on code, when every second text that the model is watched on starts with a random token.\n",
-        table(["budget", *ON_VARIED_TEXT], body),
+        f"/ on code, {change.what}.\n",
+        table(["budget", *change.pairs], body),
         "",
     ]
 

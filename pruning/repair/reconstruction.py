@@ -2,9 +2,9 @@
 
 `ridge` gives each block what its own lost channels would have written, as if nothing had gone wrong before
 it. Here a block reads what the cut and repaired network hands it, and makes up for whatever the stream of
-hidden states lacks by then: channels and heads that went, layers that went, and what earlier blocks
-couldn't repair. The published form is asymmetric reconstruction (He et al., "Channel Pruning for
-Accelerating Very Deep Neural Networks", section 3.2), there for convolutions and their own outputs.
+hidden states lacks by then: channels that went, layers that went, and what earlier blocks couldn't repair.
+The idea is that of asymmetric reconstruction, there for convolutions and their own outputs (Zhang et al.,
+"Accelerating Very Deep Convolutional Networks for Classification and Detection").
 
 The network runs once, with every sample twice: as the dense network reads it, and as the cut one does.
 """
@@ -21,12 +21,14 @@ from torch import Tensor, nn
 
 from prunepolicy.pruning.cut import Edits
 from prunepolicy.pruning.gates import find_module, gates, keep_values
+from prunepolicy.pruning.keep_masks import removed_units
 from prunepolicy.pruning.probe import Inputs, read_whole
 from prunepolicy.pruning.refit import Moments, refit
 from prunepolicy.pruning.repair.registry import Patient, repair
 from prunepolicy.pruning.repair.ridge import ridge
 from prunepolicy.pruning.units import UnitGroup, consumer_of
 
+HEADS = ("kv_head", "query_head")
 CHECKED = 8
 """Tokens of one sample on which it is checked that layers add what their blocks write."""
 TOLERANCE = 0.25
@@ -38,15 +40,17 @@ def reconstruction(patient: Patient) -> Edits:
     """Return re-fitted projections for every feed-forward block from the first cut on.
 
     Networks whose layers don't simply add what one block writes (several experts, norms after the block)
-    get `ridge`.
+    get `ridge`. So do plans that take heads: a block can't do attention's work, and blocks that tried did
+    worse on text that they weren't fitted on.
     """
-    blocks = _blocks(patient)
-    if blocks is None or not _all_add(patient, blocks):
+    graph, blocks = patient.checkpoint.graph, _blocks(patient)
+    loses_heads = any(graph[name].kind in HEADS for name in removed_units(graph, patient.plan.keep))
+    if blocks is None or loses_heads or not _all_add(patient, blocks):
         return ridge(patient)
-    gone = patient.plan.dropped_layers(patient.checkpoint.graph)
+    gone = patient.plan.dropped_layers(graph)
     rebuilt = [_Rebuilt(patient, group, layer) for group, layer in blocks if group.layer not in gone]
     with ExitStack() as stack:
-        stack.enter_context(gates(patient.model, patient.checkpoint.graph, _values_for_half(patient)))
+        stack.enter_context(gates(patient.model, graph, _values_for_half(patient)))
         for block in rebuilt:
             block.attach(stack)
         read_whole(patient.model, _twice(patient.inputs))

@@ -86,6 +86,16 @@ def test_layers_that_do_not_simply_add_their_block_get_ridge(family: str, tiny_c
     assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
 
 
+def test_plans_that_take_heads_get_ridge(opened: tuple[Checkpoint, nn.Module]) -> None:
+    checkpoint, model = opened
+    heads = next(iter(checkpoint.graph.of_kind("kv_head")))
+    plan = Plan(FFN | {heads.name: (0,)}, Budget(0.5), "test")
+    patient = Patient(checkpoint, model, plan, tokens(50, 0))
+    found, wanted = (repairs[name](patient).tensors for name in ("reconstruction", "ridge"))
+    assert heads.size > 1
+    assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2", "gpt_neox", "opt", "phi3", "gemma"])
 def test_it_follows_where_layers_add(family: str, tiny_checkpoint: Make) -> None:
     checkpoint = tiny_checkpoint(family)
