@@ -28,23 +28,29 @@ MODEL = "smollm2-135m"
 
 @dataclass(frozen=True)
 class Way:
-    """One way to prune, and how many passes follow."""
+    """One way to prune, and how many passes follow.
+
+    Attributes:
+        repair: before the passes; None is the policy's own.
+    """
 
     policy: str
     keep: float
     recover: int
     text: str = SELF
     seed: int = 0
+    repair: str | None = None
 
 
 def ways(seeds: int) -> Iterator[Way]:
     """Yield what is measured, the most telling first."""
     for seed in range(seeds):
+        yield from (Way("default", 0.8, recover, VARIED, seed) for recover in (0, 1))
         for text in (SELF, OTHER, VARIED):
-            yield from (Way("default", 0.8, recover, text, seed) for recover in (0, 1))
+            yield from (Way("default", 0.8, recover, text, seed, "ridge") for recover in (0, 1))
         yield from (Way("random", 0.8, recover, seed=seed) for recover in (0, 1))
         for keep in (0.7, 0.9):
-            yield from (Way("default", keep, recover, seed=seed) for recover in (0, 1))
+            yield from (Way("default", keep, recover, SELF, seed, "ridge") for recover in (0, 1))
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,9 @@ class Bench:
         out = self.folder / "smaller"
         probe = str(self.other_pages()) if way.text == OTHER else way.text
         settings = Settings(
-            recover=way.recover, probe=probe, seed=way.seed, measure=False, verify=False, overwrite=True
-        )
+            recover=way.recover, probe=probe, seed=way.seed, repair=way.repair,
+            measure=False, verify=False, overwrite=True,
+        )  # fmt: skip
         began = time.process_time()
         prune(MODEL, out, way.keep, way.policy, settings)
         spent = round(time.process_time() - began, 1)
@@ -92,7 +99,7 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     bench = Bench(Scorer.read(options.data), options.folder)
     described = bench.scorer.described(Subject.named(MODEL, Hardware()).dtype)
-    results = Results(options.json, ("policy", "keep", "recover", "text", "seed"), described)
+    results = Results(options.json, ("policy", "keep", "recover", "text", "seed", "repair"), described)
     dense = Way("dense", 1.0, 0)
     if asdict(dense) not in results:
         results.add(asdict(dense) | bench.scores(MODEL))

@@ -14,7 +14,7 @@ INTRODUCTION = """## Learning after the cut: `--recover 1`
 texts of 128 tokens that this one writes (`self`; `varied`: every second from a random token on), or on the
 user's: `other pages` are the rest of the stories whose first 4096 tokens are scored. {machine}, one thread,
 one seed; seconds are CPU seconds of the whole command, beside other work, without scoring. The default
-repairs by ridge before it learns.
+repairs by reconstruction before it learns, or by ridge where the table says so.
 """
 
 
@@ -24,7 +24,8 @@ def recover(results: Row) -> str:
     lines = [["dense", 1.0, "", "", *_perplexities(dense), ""]]
     for row in others:
         seconds = f"{row['cpu_seconds']:.0f}"
-        lines.append([row["policy"], row["keep"], row["text"], row["recover"], *_perplexities(row), seconds])
+        policy = f"{row['policy']}, {row['repair']}" if row["repair"] else row["policy"]
+        lines.append([policy, row["keep"], row["text"], row["recover"], *_perplexities(row), seconds])
     head = ["policy", "keep", "watched and taught on", "passes", "perplexity of prose", "of code", "seconds"]
     return f"{INTRODUCTION.format(**results)}\n{table(head, lines)}\n"
 

@@ -30,6 +30,9 @@ from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.repair import repairs
 from prunepolicy.pruning.source import resolve
 
+MEND_LAYERS = ("reconstruction",)
+"""Repairs that make up for layers, too, not only for channels."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -164,7 +167,7 @@ def decide(subject: Subject, policy: str | Policy, budget: Budget, settings: Set
         check_recoverable(subject)
     probe = probe_for(policy, settings)
     plan = subject.plan(policy, budget, probe)
-    mends = repair not in (None, "none") and (settings.repair or _has_channels(subject, plan))
+    mends = repair not in (None, "none") and (settings.repair or _mendable(subject, plan, repair))
     needed = {"probe": vars(probe)} | ({"recover": settings.recover} if settings.recover else {})
     return replace(plan, repair=repair if mends else None, settings=needed)
 
@@ -225,7 +228,9 @@ def _clearing(folder: Path) -> Iterator[None]:
         raise
 
 
-def _has_channels(subject: Subject, plan: Plan) -> bool:
-    """Return whether the plan cuts FFN channels, which a policy's own repair mends."""
-    groups = [subject.checkpoint.graph[name] for name in plan.keep]
-    return any(group.kind == "ffn" and group.gate and group.gate.how == "input" for group in groups)
+def _mendable(subject: Subject, plan: Plan, repair: str) -> bool:
+    """Return whether the plan takes what a policy's own repair mends: FFN channels, or, for some, layers."""
+    graph = subject.checkpoint.graph
+    blocks = {group.name for group in graph.of_kind("ffn") if group.gate and group.gate.how == "input"}
+    loses_layers = repair in MEND_LAYERS and bool(plan.dropped_layers(graph))
+    return not blocks.isdisjoint(plan.keep) or (bool(blocks) and loses_layers)

@@ -35,6 +35,15 @@ def test_the_same_seed_gives_the_same_result(model: Model, quick: str, tmp_path:
     assert files[0].read_bytes() == files[1].read_bytes() != files[2].read_bytes()
 
 
+@pytest.mark.parametrize(("policy", "repair"), [("default", "reconstruction"), ("quick", None)])
+def test_where_only_layers_go_a_policys_own_repair_runs_if_it_mends_them(
+    policy: str, repair: str | None, model: Model, quick: str, tmp_path: Path
+) -> None:
+    name, chosen = model(), quick if policy == "quick" else policy
+    prune(name, tmp_path / "out", Budget(2 / 3, "layers"), chosen, quickly())
+    assert json.loads((tmp_path / "out/plan.json").read_text())["repair"] == repair
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_the_proof_holds_whatever_the_model_computes_in(
     dtype: str, model: Model, quick: str, tmp_path: Path
