@@ -13,8 +13,9 @@ INTRODUCTION = """## The text that a choice is made on
 
 {model}, {dtype}, {machine}, one thread; one seed, equal widths, nothing repaired. Excess log-perplexity over
 the dense model on the first 4096 tokens of prose (two stories) and of code. `self` is what the dense model
-writes itself, `other pages` the rest of the same stories, as a user's own text would be (`--probe FILE`), and
-with both, `--probe self+FILE`, half of the pieces are of either kind. Gates that learned on the scored pages
+writes itself, `varied` the same with every second text from a random token on, `other pages` the rest of the
+same stories, as a user's own text would be (`--probe FILE`), and with both, `--probe self+FILE`, half of the
+pieces are of either kind. Gates that learned on the scored pages
 themselves show how low a choice of units can come at all; it is no method.
 """
 
