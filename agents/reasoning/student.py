@@ -18,6 +18,7 @@ from prunepolicy.agents.reasoning.recipe import ThinkRecipe
 from prunepolicy.agents.reasoning.scoring import Scorer
 from prunepolicy.agents.reasoning.tiny_model import new_model
 from prunepolicy.agents.reasoning.tokens import reasoning_tokenizer
+from prunepolicy.pruning.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,16 @@ class Student:
 
     @classmethod
     def new(cls, recipe: ThinkRecipe, problems: ProblemSet, device: torch.device) -> Self:
-        """Make tokenizer and model from nothing."""
+        """Make tokenizer and model from nothing.
+
+        Raises:
+            UsageError: when the recipe has neither a model nor the sizes of a new one.
+        """
+        if "new" not in recipe.model_fields_set:
+            raise UsageError(
+                "The recipe has no model to start from: --set model=PATH_OR_HUB_ID, or give the sizes of one "
+                "that starts from random weights under 'new'."
+            )
         texts = [f"{recipe.prompt.prefix} wait, mod"] + [
             text for problem in problems.learn for text in (problem.question, *problem.steps)
         ]

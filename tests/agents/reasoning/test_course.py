@@ -96,6 +96,12 @@ def test_a_wrong_recipe_gets_one_sentence(
     assert sentence in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_recipe_without_a_model_asks_for_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = ROOT / "configs" / "think" / "autothink.yaml"
+    assert main(["train", str(recipe), "--out", str(tmp_path / "run")]) == 2
+    assert "no model to start from: --set model=PATH_OR_HUB_ID" in " ".join(capsys.readouterr().err.split())
+
+
 def exam(accuracy: float, tokens: float, thinks: tuple[float, ...]) -> Examination:
     bins = tuple(Bin(level, 10, accuracy, tokens, share) for level, share in enumerate(thinks, 1))
     return Examination(accuracy, tokens, sum(thinks) / len(thinks), 0.0, bins)
