@@ -13,6 +13,7 @@ from prunepolicy.pruning.cut import Edits
 from prunepolicy.pruning.edited import edited
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.repair import Patient, repairs
+from prunepolicy.pruning.units import Keep
 
 Make = Callable[..., Checkpoint]
 FFN = {f"layers.{layer}.ffn": tuple(range(0, 48, 2)) for layer in range(3)}
@@ -30,6 +31,14 @@ def opened(tiny_checkpoint: Make) -> tuple[Checkpoint, nn.Module]:
     checkpoint = tiny_checkpoint("llama")
     model = checkpoint.adapter.load(checkpoint.folder, torch.float32)
     return checkpoint, model
+
+
+def both_repairs(checkpoint: Checkpoint, keep: Keep | None = None) -> list[dict[str, Tensor]]:
+    """What reconstruction and ridge change; every second channel goes unless `keep` says otherwise."""
+    model = checkpoint.adapter.load(checkpoint.folder, torch.float32)
+    halves = {group.name: tuple(range(0, group.size, 2)) for group in checkpoint.graph.of_kind("ffn")}
+    patient = Patient(checkpoint, model, Plan(keep or halves, Budget(0.5), "test"), tokens(50, 0))
+    return [dict(repairs[name](patient).tensors) for name in ("reconstruction", "ridge")]
 
 
 def last_hidden(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
@@ -77,31 +86,21 @@ def test_a_plan_that_removes_nothing_changes_nothing(opened: tuple[Checkpoint, n
 
 @pytest.mark.parametrize("family", ["gemma3_text", "bert", "mixtral"])
 def test_layers_that_do_not_simply_add_their_block_get_ridge(family: str, tiny_checkpoint: Make) -> None:
-    checkpoint = tiny_checkpoint(family)
-    model = checkpoint.adapter.load(checkpoint.folder, torch.float32)
-    keep = {group.name: tuple(range(0, group.size, 2)) for group in checkpoint.graph.of_kind("ffn")}
-    patient = Patient(checkpoint, model, Plan(keep, Budget(0.5), "test"), tokens(50, 0))
-    found, wanted = (repairs[name](patient).tensors for name in ("reconstruction", "ridge"))
+    found, wanted = both_repairs(tiny_checkpoint(family))
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
 
 
-def test_plans_that_take_heads_get_ridge(opened: tuple[Checkpoint, nn.Module]) -> None:
-    checkpoint, model = opened
+def test_plans_that_take_heads_get_ridge(tiny_checkpoint: Make) -> None:
+    checkpoint = tiny_checkpoint("llama")
     heads = next(iter(checkpoint.graph.of_kind("kv_head")))
-    plan = Plan(FFN | {heads.name: (0,)}, Budget(0.5), "test")
-    patient = Patient(checkpoint, model, plan, tokens(50, 0))
-    found, wanted = (repairs[name](patient).tensors for name in ("reconstruction", "ridge"))
     assert heads.size > 1
+    found, wanted = both_repairs(checkpoint, FFN | {heads.name: (0,)})
     assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gpt2", "gpt_neox", "opt", "phi3", "gemma"])
 def test_it_follows_where_layers_add(family: str, tiny_checkpoint: Make) -> None:
-    checkpoint = tiny_checkpoint(family)
-    model = checkpoint.adapter.load(checkpoint.folder, torch.float32)
-    keep = {group.name: tuple(range(0, group.size, 2)) for group in checkpoint.graph.of_kind("ffn")}
-    patient = Patient(checkpoint, model, Plan(keep, Budget(0.5), "test"), tokens(50, 0))
-    found, otherwise = (repairs[name](patient).tensors for name in ("reconstruction", "ridge"))
+    found, otherwise = both_repairs(tiny_checkpoint(family))
     assert found.keys() == otherwise.keys()
     assert not all(torch.equal(found[name], tensor) for name, tensor in otherwise.items())
