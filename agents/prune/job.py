@@ -30,9 +30,6 @@ from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.repair import repairs
 from prunepolicy.pruning.source import resolve
 
-MEND_LAYERS = ("reconstruction",)
-"""Repairs that make up for layers, too, not only for channels."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -229,8 +226,9 @@ def _clearing(folder: Path) -> Iterator[None]:
 
 
 def _mendable(subject: Subject, plan: Plan, repair: str) -> bool:
-    """Return whether the plan takes what a policy's own repair mends: FFN channels, or, for some, layers."""
+    """Return whether the plan takes what the repair makes up for, in a network whose blocks it can re-fit."""
     graph = subject.checkpoint.graph
     blocks = {group.name for group in graph.of_kind("ffn") if group.gate and group.gate.how == "input"}
-    loses_layers = repair in MEND_LAYERS and bool(plan.dropped_layers(graph))
-    return not blocks.isdisjoint(plan.keep) or (bool(blocks) and loses_layers)
+    cut = [graph[name] for name, kept in plan.keep.items() if len(kept) < graph[name].size]
+    lost = {group.kind for group in cut if group.kind != "ffn" or group.name in blocks}
+    return bool(blocks) and not lost.isdisjoint(repairs[repair].kinds)

@@ -18,7 +18,7 @@ from prunepolicy.pruning.repair.registry import Patient, repair
 from prunepolicy.pruning.units import UnitGroup, consumer_of
 
 
-@repair
+@repair("ffn")
 def bias(patient: Patient) -> Edits:
     """Return biases that hold the mean contribution of every removed FFN channel.
 

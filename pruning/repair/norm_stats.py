@@ -23,7 +23,7 @@ from prunepolicy.pruning.safetensors_file import DTYPES
 BATCH = 128
 
 
-@repair
+@repair("channel")
 def norm_stats(patient: Patient) -> Edits:
     """Return the statistics that the pruned network's norms see on the patient's inputs.
 

@@ -35,7 +35,7 @@ TOLERANCE = 0.25
 """Typical relative deviation that rounding explains; what a norm does to a block's output is far more."""
 
 
-@repair
+@repair("ffn", "layer")
 def reconstruction(patient: Patient) -> Edits:
     """Return re-fitted projections for every feed-forward block from the first cut on.
 

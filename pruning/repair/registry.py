@@ -32,13 +32,31 @@ class Patient:
     known: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
-Repair = Callable[[Patient], Edits]
-"""From dense model, plan and probe to the tensors that differ from a plain cut."""
+@dataclass(frozen=True)
+class Repair:
+    """From dense model, plan and probe to the tensors that differ from a plain cut.
+
+    Attributes:
+        kinds: of unit whose loss it makes up for.
+    """
+
+    mend: Callable[[Patient], Edits]
+    kinds: tuple[str, ...]
+
+    def __call__(self, patient: Patient) -> Edits:
+        """Return the tensors."""
+        return self.mend(patient)
+
 
 repairs: Registry[Repair] = Registry("repair", "prunepolicy.pruning.repair")
 
 
-def repair(function: Repair) -> Repair:
-    """Register the decorated function under the name of its file."""
-    repairs.add(function.__module__.rsplit(".", 1)[-1], function)
-    return function
+def repair(*kinds: str) -> Callable[[Callable[[Patient], Edits]], Repair]:
+    """Register the decorated function, which mends losses of these kinds, under the name of its file."""
+
+    def register(function: Callable[[Patient], Edits]) -> Repair:
+        made = Repair(function, kinds)
+        repairs.add(function.__module__.rsplit(".", 1)[-1], made)
+        return made
+
+    return register

@@ -21,7 +21,7 @@ MOMENT_BYTES = 1 << 30
 """Second moments of as many layers as fit here are in memory together."""
 
 
-@repair
+@repair("ffn")
 def ridge(patient: Patient) -> Edits:
     """Return re-fitted projections for every FFN block that lost channels."""
     graph, plan = patient.checkpoint.graph, patient.plan
