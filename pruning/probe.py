@@ -31,7 +31,7 @@ WRITE_BATCH = 32
 READ_BATCH = 8
 Inputs = Mapping[str, Tensor]
 Tick = Callable[[int], None]
-"""Called with the number of samples just done."""
+"""Called with the number of samples, or of tokens written, just done."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,16 @@ class Probe:
 
 
 def probe_inputs(
-    probe: Probe, model: nn.Module, adapter: ModelAdapter, tokenizer: Any, fingerprint: str
+    probe: Probe,
+    model: nn.Module,
+    adapter: ModelAdapter,
+    tokenizer: Any,
+    fingerprint: str,
+    tick: Tick = lambda done: None,
 ) -> dict[str, Tensor]:
     """Return the model's keyword inputs for `probe`; self-written text is cached by fingerprint.
 
-    No sequence is longer than the model's context.
+    No sequence is longer than the model's context. `tick` hears of tokens that the model writes.
 
     Raises:
         PrunePolicyError: when a probe text is missing or too short.
@@ -73,14 +78,14 @@ def probe_inputs(
     probe = replace(probe, length=min(probe.length, context_of(model)))
     if probe.source.startswith(MIXED):
         parts = (replace(probe, source=source) for source in ("self", probe.source.removeprefix(MIXED)))
-        found = [probe_inputs(part, model, adapter, tokenizer, fingerprint)["input_ids"] for part in parts]
-        return {"input_ids": torch.cat(found)}
+        found = [probe_inputs(part, model, adapter, tokenizer, fingerprint, tick) for part in parts]
+        return {"input_ids": torch.cat([inputs["input_ids"] for inputs in found])}
     if adapter.task == "encoder" and probe.source in WITHOUT_FILE:
         return {"input_ids": _noise_tokens(probe, model)}
     if probe.source == "start":
         return {"input_ids": torch.full((1, 1), start_token(model, tokenizer))}
     if probe.source in WRITTEN:
-        return {"input_ids": _cached_writing(probe, model, tokenizer, fingerprint)}
+        return {"input_ids": _cached_writing(probe, model, tokenizer, fingerprint, tick)}
     return {"input_ids": text_windows(Path(probe.source), tokenizer, probe)}
 
 
@@ -96,7 +101,7 @@ def start_token(model: nn.Module, tokenizer: Any) -> int:
     return next((int(token) for token in candidates if isinstance(token, int)), 0)
 
 
-def write_text(model: nn.Module, start: int, probe: Probe) -> Tensor:
+def write_text(model: nn.Module, start: int, probe: Probe, tick: Tick = lambda done: None) -> Tensor:
     """Sample (samples, length) tokens from the model's own distribution, temperature 1.
 
     End-of-text tokens don't stop a sequence: the model goes on with its next document.
@@ -114,6 +119,7 @@ def write_text(model: nn.Module, start: int, probe: Probe) -> Tensor:
             chances = output.logits[:, -1].float().softmax(-1).cpu()
             drawn = torch.multinomial(chances, 1, generator=generator)
             tokens = torch.cat([tokens, drawn.to(device)], dim=1)
+            tick(len(drawn))
         rows.append(tokens.cpu())
     return torch.cat(rows)
 
@@ -177,7 +183,7 @@ def read_whole(model: nn.Module, inputs: Inputs) -> None:
     model(**inputs, **({"logits_to_keep": 1} if "logits_to_keep" in accepts else {}))
 
 
-def _cached_writing(probe: Probe, model: nn.Module, tokenizer: Any, fingerprint: str) -> Tensor:
+def _cached_writing(probe: Probe, model: nn.Module, tokenizer: Any, fingerprint: str, tick: Tick) -> Tensor:
     dtype, start = str(next(model.parameters()).dtype), start_token(model, tokenizer)
     key = json.dumps([fingerprint, asdict(probe), dtype, start], sort_keys=True)
     file = cache_folder() / "probes" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
@@ -186,7 +192,7 @@ def _cached_writing(probe: Probe, model: nn.Module, tokenizer: Any, fingerprint:
             return read_header(file)[0].read()
         except (PrunePolicyError, IndexError):
             file.unlink(missing_ok=True)  # A damaged cache entry is written again.
-    tokens = write_text(model, start, probe)
+    tokens = write_text(model, start, probe, tick)
     if fingerprint:
         header = header_bytes([TensorHeader("tokens", NAMES[tokens.dtype], tuple(tokens.shape))])
         write_bytes(file, header + bytes(tensor_bytes(tokens)))

@@ -56,10 +56,10 @@ class Subject(OpenedModel):
 
     def probe(self, probe: Probe) -> Mapping[str, Tensor]:
         """Return the inputs of `probe` for this model, on its device."""
-        with self.steps.step(f"probe: {self._described(probe)}"):
-            inputs = probe_inputs(
-                probe, self.model, self.checkpoint.adapter, self.tokenizer_if_any, self.checkpoint.fingerprint
-            )
+        model, adapter, fingerprint = self.model, self.checkpoint.adapter, self.checkpoint.fingerprint
+        written = probe.samples * (probe.length - 1)
+        with self.steps.step(f"probe: {self._described(probe)}", written) as tick:
+            inputs = probe_inputs(probe, model, adapter, self.tokenizer_if_any, fingerprint, tick)
         return self.placed(inputs, self.dtype)
 
     def placed(self, inputs: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

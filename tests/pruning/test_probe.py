@@ -22,14 +22,14 @@ SELF = Probe(samples=3, length=12)
 @pytest.fixture
 def written(
     tiny_checkpoint: Make, byte_tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Probe, str], torch.Tensor]:
+) -> Callable[..., torch.Tensor]:
     """A function that returns the token ids of a probe for a model with a given fingerprint."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     checkpoint = tiny_checkpoint(vocab_size=258)
     model = checkpoint.adapter.load(checkpoint.folder, torch.float32)
-    return lambda probe, mark: probe_inputs(probe, model, checkpoint.adapter, byte_tokenizer, mark)[
-        "input_ids"
-    ]
+    return lambda probe, mark, *tick: probe_inputs(
+        probe, model, checkpoint.adapter, byte_tokenizer, mark, *tick
+    )["input_ids"]
 
 
 def test_self_written_text_depends_on_the_seed_alone(written: Any) -> None:
@@ -63,6 +63,16 @@ def test_it_is_cached_by_fingerprint_and_written_again_when_damaged(written: Any
     file.write_bytes(whole[:-4])
     assert torch.equal(written(SELF, "one"), first)
     assert file.read_bytes() == whole
+
+
+def test_writing_says_how_far_it_is_and_reading_the_cache_has_nothing_to_say(written: Any) -> None:
+    done: list[int] = []
+    written(Probe(samples=40, length=12), "one", done.append)
+    assert sum(done) == 40 * 11
+    assert max(done) == 32
+    done.clear()
+    written(Probe(samples=40, length=12), "one", done.append)
+    assert not done
 
 
 def test_no_sequence_is_longer_than_the_context(written: Any, tmp_path: Path) -> None:
