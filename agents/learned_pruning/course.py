@@ -41,6 +41,7 @@ class PruningCourse(CardedCourse):
     learner: Learner
     judges: Judge
     watch: KeptWatch
+    steps: Steps
 
     @classmethod
     def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps, runner: Runner) -> Self:
@@ -63,7 +64,7 @@ class PruningCourse(CardedCourse):
         )
         seed_generators(recipe.seed)
         learner = cast(type[Learner], algorithm)(assignment)
-        return cls(run, recipe, learner, judge, KeptWatch(judge, recipe.evaluation.baselines))
+        return cls(run, recipe, learner, judge, KeptWatch(judge, recipe.evaluation.baselines), steps)
 
     def judge(self) -> Judgement:
         """Return the excess log-perplexity on the judging models, and what was kept of every layer."""
@@ -81,10 +82,13 @@ class PruningCourse(CardedCourse):
         """Compare the best policy with the baselines, and write pictures, report and card."""
         _draw(self.run_folder, self.watch, progress)
         policy = load_policy_folder(self.run_folder.path / BEST)
-        judge = self.judges.for_the_end()
-        scores: dict[str, Scores] = {policy.name: judge.scores(policy)}
-        for name in self.recipe.evaluation.baselines:
-            scores[name] = judge.scores(load_policy(name))
+        judge, scores = self.judges.for_the_end(), dict[str, Scores]()
+        rivals = {name: load_policy(name) for name in self.recipe.evaluation.baselines}
+        compared = {policy.name: policy, **rivals}
+        with self.steps.step("compare on other text: " + ", ".join(compared), len(compared)) as tick:
+            for name, one in compared.items():
+                scores[name] = judge.scores(one)
+                tick(1)
         report = TrainReport(
             policy.name,
             str(self.run_folder.path),
