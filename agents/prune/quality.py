@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from prunepolicy.agents.prune.report import Facts
 from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.pruning.cost import Cost
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.latency import interleaved, time_model
+from prunepolicy.pruning.latency import ModelTime, interleaved, time_model
 from prunepolicy.pruning.loading import load_model
 from prunepolicy.pruning.perplexity import Fidelity, TextScore, context_of, fidelity, perplexity
 from prunepolicy.pruning.probe import Probe, probe_inputs
@@ -26,7 +26,9 @@ NEW_TOKENS = 24
 OWN_TEXT = Probe(samples=16, length=256, seed=1_000_003)
 """Text to score when the user gives none: written by the dense model, with a seed no probe uses."""
 NOISE = Probe(samples=16, length=128, seed=1_000_003)
-PROMPT_TOKENS, DECODED, REPEATS = 128, 16, 7
+PROMPT_TOKENS, DECODED = 128, 8
+FEWEST, MOST, SECONDS = 7, 40, 20.0
+"""Timed rounds: as many as fit into this time, within these limits."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _compare_outputs(subject: Subject, models: tuple[nn.Module, ...]) -> Measure
         closeness = fidelity(*(_named(model(**inputs)) for model in models))
     with subject.steps.step("measure speed, before and after in turn"):
         runs = [partial(time_model, model, one, 0) for model in models]
-        series = [[time.prefill for time in times] for times in interleaved(runs, REPEATS)]
+        series = [[time.prefill for time in times] for times in _in_turn(runs)]
     workload = "One image" if subject.checkpoint.adapter.task == "vision" else "One text"
     before, after = (Behaviour(latency={workload: spread(times).median}) for times in series)
     gain = speedup(series[0], series[1])
@@ -156,8 +158,14 @@ def _times(subject: Subject, models: tuple[nn.Module, ...]) -> list[dict[str, li
             f"Reading {length} tokens": [time.prefill for time in times],
             "Writing one token": [time.decode or 0.0 for time in times],
         }
-        for times in interleaved(runs, REPEATS)
+        for times in _in_turn(runs)
     ]
+
+
+def _in_turn(runs: Sequence[Callable[[], ModelTime]]) -> list[list[ModelTime]]:
+    """Time all runs in turn, for as many rounds as fit into the time; what they show has no say in it."""
+    once = sum(t.prefill + DECODED * (t.decode or 0.0) for times in interleaved(runs, 1) for t in times)
+    return interleaved(runs, min(MOST, max(FEWEST, int(SECONDS / once))))
 
 
 def _samples(subject: Subject, models: tuple[nn.Module, ...]) -> list[tuple[str, ...]]:
