@@ -25,7 +25,7 @@ class Contender:
         group: `hand-made`, `search` or `learned`; `finished` is the default with its repair.
         seeds: how many probes, and trainings, it is repeated with.
         blocks: where else it takes part than in `selection`.
-        repaired: the shapes (uniform or not) in which it is also measured with a ridge repair.
+        repaired: the shapes (uniform or not) in which it is also measured with the default's repair.
         mixes: takes part in budgets of parameters only, and may take layers, too, as graph policies may.
         unlearned: as the policy was before it learned anything: what its statistics and rules are worth.
         varied: watches the network on varied text, whatever the policy would watch it on.
@@ -58,8 +58,8 @@ CONTENDERS = [
     Contender("fisher", "fisher", repaired=(False,)),
     Contender("fisher, layers too", "fisher", repaired=(True,), mixes=True),
     Contender("fisher x activation", "fisher_activation", blocks=EVERYWHERE, repaired=(True,)),
-    Contender("fisher, varied text", "fisher", varied=True),
-    Contender("fisher x activation, varied text", "fisher_activation", varied=True),
+    Contender("fisher, varied text", "fisher", repaired=(False,), varied=True),
+    Contender("fisher x activation, varied text", "fisher_activation", repaired=(True,), varied=True),
     Contender("greedy search", "greedy", "search"),
     Contender("quadratic search", "qubo", "search"),
     Contender("default", "default", "finished", blocks=("questions",)),

@@ -18,7 +18,7 @@ of the section above learned by an earlier recipe, on text from the start token.
 """
 AGAINST = {
     ("selection",): "Right after the cut",
-    ("repaired",): "After the same ridge repair, first seed",
+    ("repaired",): "After the same repair, the default's; first seed",
     ("small",): "On families that nothing learned from, right after the cut",
 }
 

@@ -42,6 +42,8 @@ SMALL = ("models/gpt_neox-1m", "models/gemma3-2m")
 SMALL_TEXTS = EvaluationRecipe(samples=64)
 SMALL_TEXT_SEED = JUDGING_SEED + 2
 """Training chooses on the text of one seed and reports on that of the next; this is neither."""
+REPAIR = "reconstruction"
+"""The default's: what all are repaired by, in rows that say so."""
 KEY = ("block", "model", "method", "of", "keep", "uniform", "seed")
 
 
@@ -97,7 +99,7 @@ class Bench:
         """Return the scores of the language model, pruned."""
         subject, probe = self.subject(job.model), self.probe(policy, job)
         plan, facts = self.planned(job, policy)
-        repair = {"repaired": "ridge", "questions": policy.repair}.get(job.block)
+        repair = {"repaired": REPAIR, "questions": policy.repair}.get(job.block)
         edits = self.mended(subject, replace(plan, repair=repair), probe) if repair else Edits()
         model, tokenizer = subject.model, subject.tokenizer
         with edited(model, subject.checkpoint.graph, plan, edits):

@@ -161,14 +161,14 @@ def ranking(title: str, found: Comparison, places: Sequence[Place]) -> Iterator[
 
 
 def repaired(found: Comparison) -> Iterator[str]:
-    """The same with a ridge repair."""
+    """The same with the default's repair."""
     places = [Place("ffn", keep, uniform, "repaired") for uniform in SHAPES for keep in (0.8, 0.7)]
     rows = [
         [method, *(spread(found.excess(method, place), three_places) for place in places)]
         for method in found.methods("repaired")
     ]
     if rows:
-        yield "### With ridge repair\n"
+        yield "### With the default's repair\n"
         heads = [f"keep {place.keep}, {SHAPES[place.uniform]}" for place in places]
         yield table(["prose, of ffn, first seed", *heads], rows) + "\n"
 
