@@ -61,7 +61,7 @@ class TrainReport(ComparedRun):
         console.print(grid)
         console.print(self.verdict, highlight=False, soft_wrap=True)
         console.print(
-            f"Use it: prune-with-policy MODEL --policy {self.folder} --keep 0.8 --out smaller/",
+            f"Try it: prune-with-policy MODEL --policy {self.folder} --keep 0.8 --out smaller/",
             highlight=False,
             soft_wrap=True,
         )

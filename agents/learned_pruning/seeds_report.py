@@ -99,7 +99,7 @@ class SeedsReport(RunsReport[Compared]):
         console.print(agreement(card), highlight=False)
         console.print(f"The policy of seed {card.chosen_seed} is kept as the best.", highlight=False)
         console.print(
-            f"Use it: prune-with-policy MODEL --policy {self.folder} --keep 0.8 --out smaller/",
+            f"Try it: prune-with-policy MODEL --policy {self.folder} --keep 0.8 --out smaller/",
             highlight=False,
             soft_wrap=True,
         )
