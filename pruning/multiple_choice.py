@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.text_file import read_text
 
 DEFAULT_CONTEXT = 2048
 """Tokens a model reads when its configuration states no limit."""
@@ -64,10 +65,7 @@ def read_choices(file: Path, limit: int | None = None) -> list[ChoiceItem]:
     Raises:
         UsageError: when the file can't be read or a line is neither.
     """
-    try:
-        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"Can't read the questions in {file}: {error}.") from error
+    lines = [line for line in read_text(file, "questions in").splitlines() if line.strip()]
     items = []
     for number, line in enumerate(lines[:limit], start=1):
         try:

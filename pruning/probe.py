@@ -19,6 +19,7 @@ from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.machine import cache_folder
 from prunepolicy.pruning.perplexity import context_of
 from prunepolicy.pruning.safetensors_file import NAMES, TensorHeader, header_bytes, read_header, tensor_bytes
+from prunepolicy.pruning.text_file import read_text
 
 MIXED = "self+"
 """Before the path of a text file: what the model writes, and the file's text, to equal parts."""
@@ -56,6 +57,11 @@ class Probe:
     def __post_init__(self) -> None:
         if self.samples < 1 or self.length < 2:
             raise UsageError("A probe needs at least one sample of at least two tokens.")
+
+    @property
+    def file(self) -> Path | None:
+        """The user's text in it, if there is one."""
+        return None if self.source in WITHOUT_FILE else Path(self.source.removeprefix(MIXED))
 
 
 def probe_inputs(
@@ -141,10 +147,7 @@ def text_windows(file: Path, tokenizer: Any, probe: Probe) -> Tensor:
         raise PrunePolicyError(
             f"The model has no tokenizer to read {file} with; put its tokenizer.json there."
         )
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PrunePolicyError(f"Can't read the probe text {file}: {error}.") from error
+    text = read_text(file, "probe text")
     tokens = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"], dtype=torch.long)
     windows = len(tokens) // probe.length
     if windows == 0:

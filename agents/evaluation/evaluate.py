@@ -19,6 +19,7 @@ from prunepolicy.pruning.errors import UnsupportedModelError, UsageError
 from prunepolicy.pruning.machine import versions
 from prunepolicy.pruning.multiple_choice import read_choices, score_choices
 from prunepolicy.pruning.perplexity import WINDOW, score_text
+from prunepolicy.pruning.text_file import read_text
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _scores(opened: OpenedModel, request: EvalRequest) -> Iterator[Score]:
             f"{opened.name} doesn't write text; perplexity and these tasks need a model that does."
         )
     for file in request.text:
-        text = score_text(opened.model, opened.tokenizer, _read(file), request.window, request.batch)
+        text = score_text(opened.model, opened.tokenizer, read_text(file), request.window, request.batch)
         yield Score(file.name, "perplexity", text.perplexity, text.tokens)
     for file in request.choices:
         items = read_choices(file, request.limit)
@@ -144,10 +145,3 @@ def _settings(request: EvalRequest) -> dict[str, object]:
         "limit": request.limit,
         "files": hashes or None,
     }
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"Can't read the text {file}: {error}.") from error

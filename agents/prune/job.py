@@ -29,6 +29,7 @@ from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.repair import repairs
 from prunepolicy.pruning.source import resolve
+from prunepolicy.pruning.text_file import read_text
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,13 @@ def holding(target: Path, overwrite: bool) -> Iterator[None]:
 
 
 def open_subject(model: str, settings: Settings, target: Path | None = None) -> Subject:
-    """Find and open what the user calls `model`, and see that `target` lies outside of it."""
+    """Find and open what the user calls `model`, and see that `target` lies outside of it.
+
+    Texts of the user's are read later; that they can be is seen here, before the work begins.
+    """
+    for file in (settings.text, Probe(settings.probe).file if settings.probe else None):
+        if file is not None:
+            read_text(file)
     subject = Subject(
         model,
         Checkpoint.open(resolve(model, settings.revision, arch=settings.arch)),

@@ -20,6 +20,7 @@ from prunepolicy.pruning.loading import load_model
 from prunepolicy.pruning.perplexity import Fidelity, TextScore, context_of, fidelity, perplexity
 from prunepolicy.pruning.probe import Probe, probe_inputs
 from prunepolicy.pruning.speedup import Speedup, speedup, spread
+from prunepolicy.pruning.text_file import read_text
 
 PROMPTS = ("The capital of France is", "Once upon a time, there was a", "To make a good cup of tea,")
 NEW_TOKENS = 24
@@ -124,7 +125,7 @@ def choose_text(subject: Subject, file: Path | None) -> ScoredText | None:
     if checkpoint.adapter.task != "causal":
         return None
     if file is not None:
-        tokens = subject.tokenizer(_read(file), add_special_tokens=False, verbose=False)["input_ids"]
+        tokens = subject.tokenizer(read_text(file), add_special_tokens=False, verbose=False)["input_ids"]
         if len(tokens) < 2:
             raise UsageError(f"The text {file} has {len(tokens)} tokens; there is nothing to predict in it.")
         start = subject.tokenizer.bos_token_id
@@ -137,13 +138,6 @@ def choose_text(subject: Subject, file: Path | None) -> ScoredText | None:
     return ScoredText(
         "text written by the dense model", lambda model: perplexity(model, tokens, window, bos=first)
     )
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"Can't read the text {file}: {error}.") from error
 
 
 def _times(subject: Subject, models: tuple[nn.Module, ...]) -> list[dict[str, list[float]]]:

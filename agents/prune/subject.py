@@ -21,7 +21,7 @@ from prunepolicy.pruning.gate_gradients import gate_gradients
 from prunepolicy.pruning.latency_table import LatencyTable, Setting
 from prunepolicy.pruning.layer_drops import layer_drops
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.probe import MIXED, WITHOUT_FILE, Inputs, Probe, probe_inputs
+from prunepolicy.pruning.probe import MIXED, Inputs, Probe, probe_inputs
 from prunepolicy.pruning.repair import Patient, repairs
 from prunepolicy.pruning.row_features import row_stats, scored_stats
 from prunepolicy.pruning.stats import Stats, weight_stats
@@ -160,9 +160,9 @@ class Subject(OpenedModel):
             return f"{probe.samples} images of seeded noise"
         if probe.source == "start" and task == "causal":
             return "the start token alone"
-        if probe.source not in WITHOUT_FILE:
+        if probe.file is not None:
             own = f"{probe.samples} texts of its own and " if probe.source.startswith(MIXED) else ""
-            return f"{own}up to {probe.samples} windows of {probe.source.removeprefix(MIXED)}"
+            return f"{own}up to {probe.samples} windows of {probe.file}"
         if task == "encoder":
             return f"{probe.samples} sequences of seeded random tokens"
         kind = "varied texts" if probe.source == "varied" else "texts"

@@ -15,7 +15,9 @@ import torch
 from prunepolicy import Budget, PrunePolicyError, Settings, prune
 from prunepolicy.agents.prune.evidence import licence_of
 from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.cli import main
+from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.proof import Receipt
 
 Model = Callable[..., str]
@@ -52,6 +54,17 @@ def test_the_proof_holds_whatever_the_model_computes_in(
     report = prune(model(), tmp_path / "out", Budget(0.75, "ffn"), quick, settings)
     assert report.proof is not None
     assert report.proof.ok
+
+
+@pytest.mark.parametrize("probe", ["no.txt", "self+no.txt"])
+@pytest.mark.parametrize("broken", ["probe", "text"])
+def test_a_text_that_is_missing_is_missed_before_the_work_begins(
+    broken: str, probe: str, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Subject, "load", lambda *_: pytest.fail("loaded the model first"))
+    settings = quickly(probe=probe) if broken == "probe" else quickly(text=Path("no.txt"))
+    with pytest.raises(UsageError, match=r"^Can't read the text no.txt: No such file or directory.$"):
+        prune(model(), tmp_path / "out", 0.75, settings=settings)
 
 
 def test_a_failed_proof_leaves_nothing(
