@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
@@ -25,7 +29,7 @@ def console_for(stderr: bool = False) -> Console:
 
 
 error_console = console_for(stderr=True)
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 KNOWN = ("prunepolicy", "click", "typer")
 """Packages whose errors are already written for users."""
 
@@ -34,17 +38,33 @@ def run(command: Callable[..., Any], arguments: list[str] | None) -> int:
     """Run a command line application and return its exit code: 0 done, 1 failed, 2 wrong usage."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        status = command(args=arguments, standalone_mode=False)
+        with _cleaning_up_at_the_end():
+            status = command(args=arguments, standalone_mode=False)
         if status == INTERRUPTED:  # typer turns an interrupt into a returned code.
             raise KeyboardInterrupt
     except KeyboardInterrupt:
         error_console.print("Interrupted; run the same command again to continue.")
         return INTERRUPTED
     except SystemExit as exit_:
+        if exit_.code == TERMINATED:
+            error_console.print("Terminated; run the same command again to continue.")
         return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     except Exception as error:
         return _report(error)
     return status if isinstance(status, int) else 0
+
+
+@contextmanager
+def _cleaning_up_at_the_end() -> Iterator[None]:
+    """Take SIGTERM, which schedulers send, for an exit, so that nothing half done is left lying about."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def present(result: Any, as_json: bool) -> None:

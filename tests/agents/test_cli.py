@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -202,6 +203,19 @@ def test_interrupted_runs_continue_and_say_so(
     assert prune(name, out, quick, "--of", "ffn", *FAST) == 0
     assert {f.name: f.stat().st_mtime_ns for f in out.glob("*.safetensors")} == finished
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_what_a_scheduler_ends_leaves_only_what_the_next_run_continues_with(
+    model: Model, quick: str, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, out, before = model(), tmp_path / "out", signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr("prunepolicy.pruning.cut._write_index", lambda *_: signal.raise_signal(signal.SIGTERM))
+        assert prune(name, out, quick, "--of", "ffn", *FAST) == 143
+    assert "run the same command again" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir() if "out" in path.name} == {"out.partial"}
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert prune(name, out, quick, "--of", "ffn", *FAST) == 0
 
 
 def raiser(error: BaseException) -> Callable[..., None]:
