@@ -14,7 +14,7 @@ budgeted, widths are multiples of {multiple_of}, so that every method spends the
 the network on varied text, as the default does, and so do the criteria that say so. It decides how many
 layers go beside channels, in the order of what was measured without each; `unlearned` is the same policy
 before it learned anything: what its text, the measuring and the usual number of layers are worth. The `graph`
-of the section above learned by an earlier recipe, on text from the start token.
+of the section above is the same, without multiples of {multiple_of}.
 """
 AGAINST = {
     ("selection",): "Right after the cut",
