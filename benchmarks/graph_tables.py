@@ -33,6 +33,6 @@ def graph_policies(results: dict[str, Any]) -> str:
         texts = [Place(of, keep, uniform, text=text) for text in ("prose", "code") for keep in KEEPS]
         parts += ranking(f"All, of {of}, {SHAPES[uniform]}", found, texts)
     for uniform, of in ((u, of) for u in SHAPES for of in ("ffn", "params")):
-        places = [Place(of, keep, uniform, "repaired") for keep in KEEPS]
-        parts += ranking(f"All after the repair, of {of}, {SHAPES[uniform]}", found, places)
+        texts = [Place(of, keep, uniform, "repaired", text=t) for t in ("prose", "code") for keep in KEEPS]
+        parts += ranking(f"All after the repair, of {of}, {SHAPES[uniform]}", found, texts)
     return "\n".join([*parts, *seconds(found), *small_models(found)])
