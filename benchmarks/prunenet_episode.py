@@ -2,7 +2,7 @@
 
 Random matrices with SmolLM2-135M's shapes. Per layer, the published procedure scores all rows twice
 with its predictor and decomposes the sliced matrix with its singular vectors. Backward passes and
-optimiser steps are left out on both sides. Beside them: what the least that any exact way needs takes, the
+optimiser steps are left out on both sides. Beside them: the least that counting eigenvalues takes, the
 Gram matrices of the rows that stay, and for one threshold the number of eigenvalues below it. The statistic
 moves in steps of one eigenvalue, 1/576, so that a reward within 1e-3 is an exact one. Takes about a minute
 on one core.

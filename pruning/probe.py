@@ -83,7 +83,7 @@ def probe_inputs(
         return {"pixel_values": _noise_images(probe, model)}
     probe = replace(probe, length=min(probe.length, context_of(model)))
     if probe.source.startswith(MIXED):
-        parts = (replace(probe, source=source) for source in ("self", probe.source.removeprefix(MIXED)))
+        parts = (replace(probe, source=source) for source in ("self", str(probe.file)))
         found = [probe_inputs(part, model, adapter, tokenizer, fingerprint, tick) for part in parts]
         return {"input_ids": torch.cat([inputs["input_ids"] for inputs in found])}
     if adapter.task == "encoder" and probe.source in WITHOUT_FILE:
