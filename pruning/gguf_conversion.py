@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import logging
 import os
@@ -12,11 +13,13 @@ from typing import Any
 
 from prunepolicy.pruning.atomic import PARTIAL, as_sentence, sync_folder
 from prunepolicy.pruning.checkpoint import CONFIG, read_json
-from prunepolicy.pruning.errors import BadCheckpointError, PrunePolicyError
+from prunepolicy.pruning.errors import BadCheckpointError, MissingExtraError, PrunePolicyError
 from prunepolicy.pruning.machine import cache_folder
 
 logger = logging.getLogger(__name__)
 
+READER = ("gguf", "accelerate")
+"""What transformers needs to read a GGUF file, and doesn't install."""
 LEFTOVERS = {
     CONFIG: ("quantization_config", "_name_or_path", "_model_name_or_path"),
     "tokenizer_config.json": ("is_local", "local_files_only", "gguf_file"),
@@ -75,6 +78,8 @@ def _convert(file: Path, folder: Path) -> None:
 
 def _load(file: Path) -> tuple[Any, Any]:
     """Read model and tokenizer; float32 is the only type the file's blocks unpack to without rounding."""
+    if any(importlib.util.find_spec(package) is None for package in READER):
+        raise MissingExtraError("Reading GGUF files needs", "demo")
     import torch
     import transformers
 
@@ -83,8 +88,6 @@ def _load(file: Path) -> tuple[Any, Any]:
         model = transformers.AutoModelForCausalLM.from_pretrained(
             file.parent, gguf_file=file.name, dtype=torch.float32
         )
-    except ImportError as error:
-        raise PrunePolicyError("Reading GGUF files needs the package gguf: `pip install gguf`.") from error
     # The reader trusts the file, so a damaged one can raise anything.
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")

@@ -12,7 +12,7 @@ from pydantic import Field
 from prunepolicy.agents.training.recipe import RecipePart, checked
 from prunepolicy.pruning.errors import UsageError, did_you_mean
 
-SHIPPED = Path(str(files("prunepolicy"))) / "configs" / "cluster"
+SHIPPED = Path(str(files("prunepolicy.configs"))) / "cluster"
 
 
 class ClusterSettings(RecipePart):
