@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from prunepolicy.agents.images.task import ImageTask
-from prunepolicy.agents.metanet.curve import curve_of, height
+from prunepolicy.agents.metanet.curve import curve_of, height, outcomes_of
 from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.agents.metanet.meta_step import MetaStep
 from prunepolicy.agents.metanet.objective import ObjectiveRecipe
@@ -129,7 +129,9 @@ class MetaTraining:
             optimiser.step()
             if (number + 1) % EVERY == 0:
                 model = remeasure_norms(self.rewritten(held_out), self.task)
-                score = height(curve_of(model, self.task, PipelineRecipe(), CURVE, policy=self.policy))
+                score = height(
+                    curve_of(outcomes_of(model, self.task, PipelineRecipe(), CURVE, policy=self.policy))
+                )
                 held_out.model.load_state_dict({**model.state_dict(), **original})
                 print(f"{self.file.stem}: step {number + 1}, {score:.4f} right after cuts", flush=True)
                 if score > best:

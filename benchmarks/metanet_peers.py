@@ -41,7 +41,7 @@ class DepGraph:
             if operations(tried) <= most:
                 save_network(model, target)
                 return target
-        raise RuntimeError(f"{STEPS} steps don't reach a speed-up of {speedup}")
+        raise RuntimeError(f"{STEPS} steps don't reduce operations {speedup} times")
 
     def pruner(self, model: nn.Module) -> Any:
         """Return the pruner of a network, ranking globally by max-normalised group norms."""

@@ -46,7 +46,15 @@ DRAWN = (
     "scratch-B",
 )
 """Methods of the figure; there are as many styles of lines, and one more."""
-COLUMNS = ("method", "speed-up", "right after the cut", "last epoch", "best epoch", "times as fast", "seeds")
+COLUMNS = (
+    "method",
+    "FLOPs reduced",
+    "right after the cut",
+    "last epoch",
+    "best epoch",
+    "times as fast",
+    "seeds",
+)
 
 
 def metanet(results: dict[str, Any]) -> str:
@@ -55,13 +63,13 @@ def metanet(results: dict[str, Any]) -> str:
     speedups = sorted({row["speedup"] for row in rows})
     parts = [_introduction(results), *remark(results)]
     parts += [_ranking(rows, speedup) for speedup in speedups if speedup > 1]
-    return "\n".join([*parts, verdict(rows), "", "![Test accuracy by speed-up](metanet.png)", ""])
+    return "\n".join([*parts, verdict(rows), "", "![Test accuracy by reduction of FLOPs](metanet.png)", ""])
 
 
 def metanet_transfer(results: dict[str, Any]) -> str:
     """Return what the same metanetworks do to networks of other shapes and images."""
     settings = list(dict.fromkeys(row["setting"] for row in results["rows"]))
-    head = ("network and images", "dense", "speed-up", "way", "right after the cut", "trained")
+    head = ("network and images", "dense", "FLOPs reduced", "way", "right after the cut", "trained")
     lines = [
         (
             row["setting"],
@@ -114,7 +122,7 @@ def best_way(rows: list[dict[str, Any]], speedup: float) -> str:
 
 
 def plot_metanet(results: dict[str, Any], path: Path) -> None:
-    """Draw test accuracy over speed-up as a PNG: means, with bars from the smallest to the largest seed.
+    """Draw test accuracy over FLOPs reduced as a PNG: means, with bars from the smallest to the largest seed.
 
     Of the ways to use a metanetwork it has the published one, and the best on validation images; of the
     others those that are near the best.
@@ -132,7 +140,7 @@ def plot_metanet(results: dict[str, Any], path: Path) -> None:
             style = {"color": colour, "marker": marker, "capsize": 2, "label": method}
             axes.errorbar(aside, [mean(f) for f in found], yerr=bars, **style)
         axes.set(
-            xlabel="speed-up in operations",
+            xlabel="FLOPs reduced, times",
             ylabel="test accuracy",
             title="The same epochs for all but scratch-B",
         )

@@ -56,7 +56,7 @@ def pruned(method: Method, source: Path, task: LearningTask, target: Path, drawn
     """Write what a method leaves of the network in `source` into `target`.
 
     Args:
-        drawn: seed, and the speed-up in operations.
+        drawn: seed, and by how many times operations are reduced.
     """
     seed, speedup = drawn
     if not method.criterion:

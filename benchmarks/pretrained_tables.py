@@ -38,8 +38,8 @@ say that every stage works there, not how good it is.
 
 """
 COLUMNS = {
-    "cnn6": ("method", "speed-up", "right after the cut", "trained", "times as fast", "seeds"),
-    "efficientnet-lite0": ("method", "speed-up", "agrees", "photos right", "times as fast", "seeds"),
+    "cnn6": ("method", "FLOPs reduced", "right after the cut", "trained", "times as fast", "seeds"),
+    "efficientnet-lite0": ("method", "FLOPs reduced", "agrees", "photos right", "times as fast", "seeds"),
 }
 
 
@@ -56,7 +56,7 @@ def pretrained_networks(results: dict[str, Any]) -> str:
 
 def metanet_smoke(results: dict[str, Any]) -> str:
     """Return what became of a network of every architecture that was tried."""
-    head = ("network", "speed-up", "way", "dense", "right after the cut", "trained")
+    head = ("network", "FLOPs reduced", "way", "dense", "right after the cut", "trained")
     lines = [
         (row["network"]["arch"], f"{one['reached']:.2f}", one["way"], *_three(one))
         for row in results["rows"]

@@ -7,6 +7,8 @@ from typing import Any
 
 from cells import table
 
+from prunepolicy.pruning.intervals import Interval
+
 
 def latency(results: dict[str, Any]) -> str:
     """The measured speed-up beside what fewer operations and bytes would give."""
@@ -17,7 +19,7 @@ def latency(results: dict[str, Any]) -> str:
             rows.append([
                 name, measured["phase"], measured["batch"], f"{measured['before']['median'] * 1e3:.1f}",
                 f"{measured['after']['median'] * 1e3:.1f}",
-                f"{speed['ratio']:.3f} ({speed['low']:.3f} to {speed['high']:.3f})",
+                f"{speed['ratio']:.3f} ({Interval(speed['low'], speed['high']).written(3, 1)})",
                 f"{report['flop_ratio']:.3f}", f"{report['byte_ratio']:.3f}", measured["verdict"],
             ])  # fmt: skip
     head = [

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -59,6 +60,25 @@ class ChoiceScore:
         return json.dumps(vars(self), sort_keys=True)
 
 
+@dataclass(frozen=True)
+class Answers:
+    """Which questions are answered right; answers to the same questions can be compared in pairs.
+
+    Attributes:
+        right: by the likeliest answer, 0 or 1, shape (questions,).
+        right_norm: by the likeliest per character.
+    """
+
+    right: NDArray[np.float64]
+    right_norm: NDArray[np.float64]
+
+    @property
+    def score(self) -> ChoiceScore:
+        """The shares of right answers."""
+        count, shares = len(self.right), (float(self.right.mean()), float(self.right_norm.mean()))
+        return ChoiceScore(*shares, count, *(_standard_error(share, count) for share in shares))
+
+
 def read_choices(file: Path, limit: int | None = None) -> list[ChoiceItem]:
     """Read PIQA lines (goal, sol1, sol2, label) or BLiMP lines (good, bad), one JSON object each.
 
@@ -90,6 +110,11 @@ def _item(fields: dict[str, Any]) -> ChoiceItem:
 def score_choices(
     model: nn.Module, tokenizer: Any, items: Sequence[ChoiceItem], batch: int = 8
 ) -> ChoiceScore:
+    """Return the shares of right answers; see `answers_to`."""
+    return answers_to(model, tokenizer, items, batch).score
+
+
+def answers_to(model: nn.Module, tokenizer: Any, items: Sequence[ChoiceItem], batch: int = 8) -> Answers:
     """Answer every question with the likeliest continuation of its context.
 
     Raises:
@@ -106,10 +131,7 @@ def score_choices(
         lengths = np.array([len(choice) for choice in item.choices])
         right.append(int(values.argmax()) == item.gold)
         right_norm.append(int((values / lengths).argmax()) == item.gold)
-    acc, acc_norm = float(np.mean(right)), float(np.mean(right_norm))
-    return ChoiceScore(
-        acc, acc_norm, len(items), _standard_error(acc, len(items)), _standard_error(acc_norm, len(items))
-    )
+    return Answers(np.array(right, np.float64), np.array(right_norm, np.float64))
 
 
 def _standard_error(share: float, n: int) -> float:

@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.intervals import Interval, mean_interval
 
 WINDOW = 512
 """Tokens that a model sees at once while it is scored, unless its context is shorter."""
@@ -41,6 +44,32 @@ class TextScore:
 
 
 @dataclass(frozen=True)
+class WindowLosses:
+    """What a causal model loses on every window of a text; windows of one text can be compared in pairs.
+
+    Attributes:
+        losses: summed negative log-likelihood in nats, shape (windows,).
+        tokens: how many tokens were scored, shape (windows,).
+        window: tokens the model saw at once, the start token included.
+    """
+
+    losses: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    window: int
+
+    @property
+    def score(self) -> TextScore:
+        """The score over all windows."""
+        count = int(self.tokens.sum())
+        nll = float(self.losses.sum()) / count
+        return TextScore(nll, math.exp(nll) if nll < 700 else math.inf, count, self.window)
+
+    def change_from(self, before: WindowLosses) -> Interval:
+        """Return the interval of the change of log-perplexity, in nats per token, on the same text."""
+        return mean_interval(self.losses - before.losses, self.tokens)
+
+
+@dataclass(frozen=True)
 class Fidelity:
     """How close one model's outputs are to another's, averaged over positions.
 
@@ -64,18 +93,37 @@ def score_text(
     batch: int = 4,
     limit: int | None = None,
 ) -> TextScore:
-    """Tokenise `text` and return its perplexity; see `perplexity` for the protocol.
+    """Tokenise `text` and return its perplexity; see `window_losses` for the protocol.
 
     Args:
         limit: score this many tokens at most, from the beginning.
     """
+    return text_losses(model, tokenizer, text, window, batch, limit).score
+
+
+def text_losses(
+    model: nn.Module,
+    tokenizer: Any,
+    text: str,
+    window: int | None = None,
+    batch: int = 4,
+    limit: int | None = None,
+) -> WindowLosses:
+    """Tokenise `text` and return what the model loses on it, window by window."""
     tokens = torch.tensor(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-    return perplexity(model, tokens[:limit], window, batch, tokenizer.bos_token_id)
+    return window_losses(model, tokens[:limit], window, batch, tokenizer.bos_token_id)
 
 
 def perplexity(
     model: nn.Module, tokens: Tensor, window: int | None = None, batch: int = 4, bos: int | None = None
 ) -> TextScore:
+    """Return the score of `tokens`; see `window_losses` for the protocol."""
+    return window_losses(model, tokens, window, batch, bos).score
+
+
+def window_losses(
+    model: nn.Module, tokens: Tensor, window: int | None = None, batch: int = 4, bos: int | None = None
+) -> WindowLosses:
     """Score `tokens`, shape (length,), in windows that don't overlap.
 
     Every window starts with the start token `bos` where the tokenizer has one, so that each token
@@ -96,17 +144,17 @@ def perplexity(
     fresh = window - (bos is not None)
     if len(tokens) + (bos is not None) < 2:
         raise UsageError(f"The text has {len(tokens)} tokens; there is nothing to predict in it.")
-    total, count = 0.0, 0
+    losses: list[float] = []
+    scored: list[int] = []
     for rows in _batches(tokens, fresh, batch):
         if bos is not None:
             rows = functional.pad(rows, (1, 0), value=bos)
         if rows.shape[1] > 1:
-            total += _summed_nll(model, rows)
-            count += rows.shape[0] * (rows.shape[1] - 1)
-    nll = total / count
-    if not math.isfinite(nll):
+            losses += _summed_nll(model, rows)
+            scored += len(rows) * [rows.shape[1] - 1]
+    if not np.isfinite(losses).all():
         raise PrunePolicyError("The model's output is not finite on this text; its weights are damaged.")
-    return TextScore(nll, math.exp(nll) if nll < 700 else math.inf, count, window)
+    return WindowLosses(np.array(losses), np.array(scored), window)
 
 
 def context_of(model: nn.Module) -> int:
@@ -131,7 +179,8 @@ def _batches(tokens: Tensor, length: int, batch: int) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def _summed_nll(model: nn.Module, rows: Tensor) -> float:
+def _summed_nll(model: nn.Module, rows: Tensor) -> list[float]:
+    """Return the sum over every row's tokens."""
     rows = rows.to(next(model.parameters()).device)
     logits = model(input_ids=rows).logits
     # Row by row: a float32 copy of a whole batch's logits would be the largest tensor of the run.
@@ -139,7 +188,7 @@ def _summed_nll(model: nn.Module, rows: Tensor) -> float:
         functional.cross_entropy(row[:-1].float(), target[1:], reduction="sum")
         for row, target in zip(logits, rows, strict=True)
     ]
-    return float(torch.stack(losses).sum(dtype=torch.float64))
+    return torch.stack(losses).double().tolist()
 
 
 def fidelity(dense: Mapping[str, Tensor], pruned: Mapping[str, Tensor]) -> Fidelity:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from prunepolicy.pruning.intervals import Interval
+
 RESAMPLES = 2000
 
 
@@ -34,11 +36,21 @@ class Speedup:
     high: float
 
     @property
+    def interval(self) -> Interval:
+        """Both ends."""
+        return Interval(self.low, self.high)
+
+    @property
     def verdict(self) -> str:
         """Return `faster` or `slower` only where the interval excludes 1."""
-        if self.low > 1:
-            return "faster"
-        return "slower" if self.high < 1 else "no difference shown"
+        if not self.interval.excludes(1):
+            return "no difference shown"
+        return "faster" if self.low > 1 else "slower"
+
+    @property
+    def written(self) -> str:
+        """The interval as it is printed."""
+        return self.interval.written(null=1)
 
 
 def spread(seconds: Sequence[float]) -> Spread:

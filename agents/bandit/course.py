@@ -16,7 +16,7 @@ from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.training.course import Course, Judgement
 from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
 from prunepolicy.envs.thinking.metrics import by_difficulty
-from prunepolicy.envs.thinking.oracle import Value, oracle, value_of
+from prunepolicy.envs.thinking.oracle import Value, oracle, value_of, values
 from prunepolicy.envs.thinking.rollouts import Mode
 from prunepolicy.envs.thinking.settings import built
 from prunepolicy.envs.thinking.source import Array, Source
@@ -24,6 +24,7 @@ from prunepolicy.envs.thinking.terms.registry import OutcomeTerm, terms
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.checkpoint import read_json
 from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.intervals import Interval, mean_interval
 
 DECISION, PICTURE = "decision.json", "think.png"
 JUDGED = ("reward", "regret", "accuracy", "tokens", "think")
@@ -88,6 +89,7 @@ class BanditCourse(Course):
             {name: self._value(each) for name, each in self._contenders(chances, best).items()},
             by_difficulty(thinking, self.held_out.difficulty),
             progress.best or 0.0,
+            self._gain(chances),
         )
         report.save(path)
         return report
@@ -101,6 +103,11 @@ class BanditCourse(Course):
         }
         by_chance = np.tile(learned.mean(0), (len(learned), 1))
         return {**always, "random, at the learned rates": by_chance, "oracle": best, "learned": learned}
+
+    def _gain(self, learned: Array) -> Interval:
+        """Return what decisions earn beyond chance at the same rates, over prompts."""
+        worth = values(self.held_out, self.learner.env.task.choices, self.term)
+        return mean_interval(((learned - learned.mean(0)) * worth).sum(1))
 
     def _thinking(self, chances: Array) -> Array:
         """Return the probability of thinking, whatever the budget."""

@@ -18,6 +18,7 @@ from prunepolicy.agents.training.run_report import RunReport, RunsReport
 from prunepolicy.envs.thinking.metrics import Bin
 from prunepolicy.envs.thinking.oracle import Value
 from prunepolicy.envs.thinking.source import Array
+from prunepolicy.pruning.intervals import Interval
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class BanditReport(RunReport):
     Attributes:
         values: what decisions are worth on prompts that nobody learned from, by whose they are.
         bins: how often is thought, from easy to hard prompts.
+        gain: interval of the reward beyond that of deciding by chance at the same rates, over prompts.
     """
 
     name: str
@@ -37,14 +39,17 @@ class BanditReport(RunReport):
     values: dict[str, Value]
     bins: list[Bin]
     selected: float
+    gain: Interval | None = None
 
     @property
     def verdict(self) -> str:
         """One sentence: how far from the oracle, and what was learned beyond a rate."""
         found, chance = self.values["learned"], self.values["random, at the learned rates"]
         easy, hard = self.bins[0].mean, self.bins[-1].mean
+        shown = "" if self.gain is None or self.gain.excludes(0) else " (no difference shown)"
         return (
-            f"Regret {found.regret:.3f} where deciding by chance at the same rates has {chance.regret:.3f}; "
+            f"Regret {found.regret:.3f} where deciding by chance at the same rates has "
+            f"{chance.regret:.3f}{shown}; "
             f"it thinks about {easy:.0%} of the easiest and {hard:.0%} of the hardest prompts."
         )
 

@@ -261,6 +261,6 @@ def _cells(row: Measurement) -> tuple[str, ...]:
         after,
         f"{rate:.4g}",
         f"{gain.ratio:.3f}x",
-        f"{gain.low:.3f} to {gain.high:.3f}",
+        gain.written,
         gain.verdict,
     )

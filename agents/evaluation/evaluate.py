@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -13,12 +14,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from prunepolicy.agents.evaluation.harness import harness_scores
-from prunepolicy.agents.evaluation.score import Score
+from prunepolicy.agents.evaluation.score import Measured, Score
 from prunepolicy.agents.prune.opened_model import Hardware, OpenedModel
 from prunepolicy.pruning.errors import UnsupportedModelError, UsageError
+from prunepolicy.pruning.intervals import Interval
 from prunepolicy.pruning.machine import versions
-from prunepolicy.pruning.multiple_choice import read_choices, score_choices
-from prunepolicy.pruning.perplexity import WINDOW, score_text
+from prunepolicy.pruning.multiple_choice import answers_to, read_choices
+from prunepolicy.pruning.perplexity import WINDOW, text_losses
 from prunepolicy.pruning.text_file import read_text
 
 
@@ -66,11 +68,14 @@ class EvalReport:
     Attributes:
         scores: model name to its scores, the same tasks and metrics in the same order.
         settings: everything that the numbers depend on.
+        changes: the interval of every change from the first model to the second, of perplexities as a
+            ratio; None where no error is known.
     """
 
     scores: Mapping[str, tuple[Score, ...]]
     settings: Mapping[str, object]
     versions: Mapping[str, str]
+    changes: tuple[Interval | None, ...] = ()
 
     def to_json(self) -> str:
         """Return the report as JSON text."""
@@ -79,12 +84,13 @@ class EvalReport:
     def render(self, console: Console) -> None:
         """Print a table with one column per model, then the settings."""
         table = Table("Task", "Metric", box=None, pad_edge=False)
-        for name in [*self.scores, "change"][: 2 * len(self.scores) - 1]:
+        for name in [*self.scores, *(("change", "95 % interval") if self.changes else ())]:
             table.add_column(escape(name), justify="right")
-        for row in zip(*self.scores.values(), strict=True):
+        changes = self.changes or itertools.repeat(None)
+        for row, change in zip(zip(*self.scores.values(), strict=True), changes, strict=False):
             first, last = row[0], row[-1]
-            change = [last.change_from(first)] if len(row) > 1 else []
-            table.add_row(first.task, first.metric, *(score.written() for score in row), *change)
+            said = _said(first, last, change) if self.changes else ()
+            table.add_row(first.task, first.metric, *(score.written() for score in row), *said)
         console.print(table)
         settings = {**self.settings, **self.versions}
         listing = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
@@ -111,28 +117,45 @@ def evaluate(
     names = [model] if against is None else [against, model]
     settings = hardware.described() | _settings(request)
     # One model at a time: together they might not fit into memory.
-    scores = {name: tuple(_scores(OpenedModel.named(name, hardware), request)) for name in names}
-    return EvalReport(scores, settings, versions("prunepolicy", "torch", "transformers", "lm_eval"))
+    found = [list(_measured(OpenedModel.named(name, hardware), request)) for name in names]
+    scores = {name: tuple(each.score for each in of) for name, of in zip(names, found, strict=True)}
+    pairs = zip(*found, strict=True) if against else ()
+    changes = tuple(last.change_from(first) for first, last in pairs)
+    used = versions("prunepolicy", "torch", "transformers", "lm_eval")
+    return EvalReport(scores, settings, used, changes)
 
 
-def _scores(opened: OpenedModel, request: EvalRequest) -> Iterator[Score]:
+def _said(before: Score, after: Score, change: Interval | None) -> tuple[str, str]:
+    """Return what a table says of a change, and its interval."""
+    null = 1.0 if after.metric == "perplexity" else 0.0
+    if change is None:
+        return after.change_from(before), "unknown"
+    shown = after.change_from(before) if change.excludes(null) else "no difference shown"
+    return shown, change.written(3, null)
+
+
+def _measured(opened: OpenedModel, request: EvalRequest) -> Iterator[Measured]:
     if opened.checkpoint.adapter.task != "causal":
         raise UnsupportedModelError(
             f"{opened.name} doesn't write text; perplexity and these tasks need a model that does."
         )
     for file in request.text:
-        text = score_text(opened.model, opened.tokenizer, read_text(file), request.window, request.batch)
-        yield Score(file.name, "perplexity", text.perplexity, text.tokens)
+        losses = text_losses(opened.model, opened.tokenizer, read_text(file), request.window, request.batch)
+        whole = losses.score
+        yield Measured(Score(file.name, "perplexity", whole.perplexity, whole.tokens), losses)
     for file in request.choices:
         items = read_choices(file, request.limit)
-        answers = score_choices(opened.model, opened.tokenizer, items, request.batch)
-        yield Score(file.name, "acc", answers.acc, answers.n, answers.stderr)
+        answers = answers_to(opened.model, opened.tokenizer, items, request.batch)
+        found = answers.score
+        yield Measured(Score(file.name, "acc", found.acc, found.n, found.stderr), answers.right)
         if any(item.context for item in items):  # Lengths mean nothing between minimal pairs.
-            yield Score(file.name, "acc_norm", answers.acc_norm, answers.n, answers.stderr_norm)
+            score = Score(file.name, "acc_norm", found.acc_norm, found.n, found.stderr_norm)
+            yield Measured(score, answers.right_norm)
     if request.tasks:
-        yield from harness_scores(
+        scores = harness_scores(
             opened.model, opened.tokenizer, request.tasks, request.include_path, request.limit, request.batch
         )
+        yield from map(Measured, scores)
 
 
 def _settings(request: EvalRequest) -> dict[str, object]:

@@ -14,6 +14,7 @@ from prunepolicy.agents.images.image_set import ImageSet, shrunk, split
 from prunepolicy.agents.images.sources import read_images
 from prunepolicy.agents.recovery.task import Batch, LearningTask, Part, logits_of
 from prunepolicy.agents.training.recipe import RecipePart
+from prunepolicy.pruning.intervals import Interval, share_interval
 
 READ = 512
 """Images per batch where nothing is learned."""
@@ -82,14 +83,17 @@ class ImageTask(LearningTask):
         """Return the mean cross-entropy."""
         return functional.cross_entropy(logits, batch["labels"])
 
-    def score(self, model: nn.Module, part: Part) -> float:
-        """Return the accuracy."""
-        images, right = getattr(self.images, part), 0
+    @torch.no_grad()
+    def outcomes(self, model: nn.Module, part: Part) -> Tensor:
+        """Return 1 for every image that is named rightly, 0 for others; their mean is the accuracy."""
         model.eval()
-        with torch.no_grad():
-            for batch in map(self._placed, self.images.batches(images, READ)):
-                right += int((self.logits(model, batch).argmax(1) == batch["labels"]).sum())
-        return right / len(images)
+        batches = map(self._placed, self.images.batches(getattr(self.images, part), READ))
+        right = [self.logits(model, batch).argmax(1) == batch["labels"] for batch in batches]
+        return torch.cat(right).double().cpu()
+
+    def difference(self, before: Tensor, after: Tensor) -> Interval:
+        """Return the interval of the difference between two accuracies."""
+        return share_interval(before, after)
 
     def inputs(self, size: int) -> Iterator[dict[str, Tensor]]:
         """Yield `pixel_values` of training images in their order."""

@@ -9,10 +9,13 @@ from typing import Any
 from prunepolicy.agents.learned_pruning.judge import Scores, mean
 from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Word, card_of
 from prunepolicy.agents.training.run_report import RunReport
+from prunepolicy.pruning.intervals import Interval
 
 MARGIN = 0.05
-"""Share by which scores have to fall before one run's lead is called one: seeds alone move excess
+"""Share by which scores have to differ before one run's lead or lag is called one: seeds alone move excess
 log-perplexity by a few percent."""
+PLACES = 4
+"""Decimal places of scores."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class ComparedRun(RunReport):
         scores: by policy, and then by what it was measured on; lower is better.
         evidence: what was measured about the learning itself.
         judges: fingerprints of the models that judged, by name.
+        differences: by heuristic, the interval of the learned policy's mean score less the heuristic's, from
+            the samples that both were measured on; empty in reports of early versions.
     """
 
     policy: str
@@ -37,6 +42,7 @@ class ComparedRun(RunReport):
     evidence: dict[str, float]
     selected: float
     judges: dict[str, str] = field(default_factory=dict)
+    differences: dict[str, Interval] = field(default_factory=dict)
 
     @property
     @abstractmethod
@@ -74,9 +80,10 @@ class ComparedRun(RunReport):
         if self.best_heuristic is None:
             return "alone"
         rival, own = self.means[self.best_heuristic], self.means[self.policy]
-        if own < (1 - MARGIN) * rival:
-            return "beats"
-        return "ties" if own < rival else "loses"
+        difference = self.differences.get(self.best_heuristic)
+        if abs(own - rival) <= MARGIN * abs(rival) or (difference and not difference.excludes(0)):
+            return "ties"
+        return "beats" if own < rival else "loses"
 
     @property
     def verdict(self) -> str:
@@ -84,12 +91,16 @@ class ComparedRun(RunReport):
         rival, own = self.best_heuristic, self.means[self.policy]
         if rival is None:
             return f"This policy was compared with nothing: {own:.4f} {self.unit}."
-        numbers = f"{own:.4f} against {self.means[rival]:.4f} {self.unit}"
+        numbers = f"{own:.4f} against {self.means[rival]:.4f} {self.unit}{self._sampling(rival)}"
         if self.word == "beats":
             return f"In this one run, this policy beats the best heuristic, {rival}: {numbers}."
         if self.word == "ties":
-            return f"This policy doesn't beat the best heuristic, {rival}, it ties: {numbers}."
+            return f"No difference shown between this policy and the best heuristic, {rival}: {numbers}."
         return f"This policy doesn't beat the best heuristic, {rival}: {numbers}. Use {rival} instead."
+
+    def _sampling(self, rival: str) -> str:
+        difference = self.differences.get(rival)
+        return f" (difference {difference.written(PLACES)}, 95 %)" if difference else ""
 
     @property
     def card(self) -> PolicyCard:

@@ -9,7 +9,14 @@ from typing import ClassVar, Self, cast
 from prunepolicy.agents.algorithms import Assignment, Learner, SteppedLearner
 from prunepolicy.agents.cluster import Runner
 from prunepolicy.agents.learned_pruning.carded_course import CardedCourse
-from prunepolicy.agents.learned_pruning.judge import Judge, Scores, mean, place_of
+from prunepolicy.agents.learned_pruning.judge import (
+    Judge,
+    Windows,
+    difference,
+    mean,
+    place_of,
+    scores_of,
+)
 from prunepolicy.agents.learned_pruning.kept import KEPT, MOVED, KeptWatch, history
 from prunepolicy.agents.learned_pruning.learning_plots import KeptHistory, plot_kept, plot_learning
 from prunepolicy.agents.learned_pruning.policy_card_text import write_policy_card
@@ -82,13 +89,14 @@ class PruningCourse(CardedCourse):
         """Compare the best policy with the baselines, and write pictures, report and card."""
         _draw(self.run_folder, self.watch, progress)
         policy = load_policy_folder(self.run_folder.path / BEST)
-        judge, scores = self.judges.for_the_end(), dict[str, Scores]()
+        judge, windows = self.judges.for_the_end(), dict[str, Windows]()
         rivals = {name: load_policy(name) for name in self.recipe.evaluation.baselines}
         compared = {policy.name: policy, **rivals}
         with self.steps.step("compare on other text: " + ", ".join(compared), len(compared)) as tick:
             for name, one in compared.items():
-                scores[name] = judge.scores(one)
+                windows[name] = judge.windows(one)
                 tick(1)
+        scores = {name: scores_of(found) for name, found in windows.items()}
         report = TrainReport(
             policy.name,
             str(self.run_folder.path),
@@ -99,6 +107,7 @@ class PruningCourse(CardedCourse):
             self.learner.evidence(),
             progress.best if progress.best is not None else -mean(scores[policy.name]),
             {subject.name: subject.checkpoint.fingerprint for subject in self.judges.subjects},
+            {name: difference(windows[policy.name], windows[name]) for name in rivals},
         )
         report.save(self.run_folder.path)
         write_policy_card(report.card, self.run_folder.path / BEST)

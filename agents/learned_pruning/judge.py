@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from prunepolicy.agents.cluster import LocalRunner, Runner, Shared
@@ -15,7 +17,8 @@ from prunepolicy.agents.training.recipe import EvaluationRecipe
 from prunepolicy.policy.base import Policy
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.gates import masked
-from prunepolicy.pruning.perplexity import perplexity
+from prunepolicy.pruning.intervals import Interval, mean_interval
+from prunepolicy.pruning.perplexity import window_losses
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe, probe_inputs, start_token
 
@@ -24,6 +27,8 @@ JUDGING_SEED = 1_000_003
 
 Scores = dict[str, float]
 """Excess log-perplexity over the dense model in nats per token, by `place_of`."""
+Windows = dict[str, list[float]]
+"""The same for every window of the text; windows of one place can be compared in pairs."""
 
 
 @dataclass
@@ -33,7 +38,7 @@ class _Text:
     tokens: Tensor
     window: int
     start: int
-    dense: float = 0.0
+    dense: float | NDArray[np.float64] = 0.0
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,12 @@ class Excess:
 
     networks: Mapping[str, tuple[Subject, _Text]]
 
-    def __call__(self, job: tuple[str, Plan]) -> float:
-        """Return how much worse a model predicts as a plan leaves it, in nats per token."""
+    def __call__(self, job: tuple[str, Plan]) -> list[float]:
+        """Return how much worse a model predicts every window as a plan leaves it, in nats per token."""
         name, plan = job
         subject, text = self.networks[name]
         with masked(subject.model, subject.checkpoint.graph, plan):
-            return _nll(subject, text) - text.dense
+            return [float(loss) for loss in _nll(subject, text) - text.dense]
 
 
 @dataclass
@@ -85,6 +90,10 @@ class Judge:
 
     def scores(self, policy: Policy) -> Scores:
         """Return the excess log-perplexity of every model at every budget; lower is better."""
+        return scores_of(self.windows(policy))
+
+    def windows(self, policy: Policy) -> Windows:
+        """Return the same window by window."""
         asked = [(subject, budget) for subject in self.subjects for budget in self.budgets]
         plans = [(subject.name, self.plan(subject, policy, budget)) for subject, budget in asked]
         places = [place_of(subject, budget) for subject, budget in asked]
@@ -120,6 +129,18 @@ class Judge:
         return text
 
 
+def scores_of(windows: Windows) -> Scores:
+    """Return the means over windows, which are of equal length."""
+    return {place: float(np.mean(excess)) for place, excess in windows.items()}
+
+
+def difference(own: Windows, rival: Windows) -> Interval:
+    """Return the interval of the difference between two policies' mean scores, from the same windows."""
+    count = min(len(excess) for excess in own.values())
+    changes = [np.subtract(own[place], rival[place])[:count] for place in own]
+    return mean_interval(np.mean(changes, axis=0))
+
+
 def place_of(subject: Subject, budget: Budget) -> str:
     """Return what scores call a model at a budget; budgets that differ have different names."""
     units = f" from {' and '.join(budget.units)}" if budget.units else ""
@@ -134,5 +155,7 @@ def mean(scores: Scores) -> float:
     return sum(values) / len(values)
 
 
-def _nll(subject: Subject, text: _Text) -> float:
-    return perplexity(subject.model, text.tokens.to(subject.device), text.window, bos=text.start).nll
+def _nll(subject: Subject, text: _Text) -> NDArray[np.float64]:
+    """Return the mean negative log-likelihood per token of every window."""
+    found = window_losses(subject.model, text.tokens.to(subject.device), text.window, bos=text.start)
+    return found.losses / found.tokens

@@ -9,7 +9,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.table import Table
 
-from prunepolicy.agents.learned_pruning.compared_run import MARGIN, ComparedRun
+from prunepolicy.agents.learned_pruning.compared_run import ComparedRun
 from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Scored, Word, card_of
 from prunepolicy.agents.learned_pruning.policy_card_text import agreement
 from prunepolicy.agents.training.run_report import RunsReport
@@ -45,12 +45,9 @@ class SeedsReport(RunsReport[Compared]):
 
     @property
     def word(self) -> Word:
-        """One word: only a policy that wins with every seed beats the heuristics."""
-        if self.best_heuristic is None:
-            return "alone"
-        if all(run.word == "beats" for run in self.runs):
-            return "beats"
-        return "ties" if self.learned.mean.median < self.best_heuristic[1].mean.median else "loses"
+        """One word: what is true with every seed; where seeds disagree, no difference was shown."""
+        words = {run.word for run in self.runs}
+        return words.pop() if len(words) == 1 else "ties"
 
     @property
     def verdict(self) -> str:
@@ -63,10 +60,10 @@ class SeedsReport(RunsReport[Compared]):
         if self.word == "beats":
             return f"With each of {count} seeds, this policy beats the best heuristic, {rival}: {numbers}."
         if self.word == "ties":
-            wins = sum(run.word == "beats" for run in self.runs)
+            wins, losses = (sum(run.word == word for run in self.runs) for word in ("beats", "loses"))
             return (
-                f"This policy doesn't beat the best heuristic, {rival}, it ties: {numbers}; "
-                f"it is better by {MARGIN:.0%} with {wins} of {count} seeds."
+                f"No difference shown between this policy and the best heuristic, {rival}: {numbers}; it is "
+                f"better with {wins} and worse with {losses} of {count} seeds."
             )
         return f"This policy loses to the best heuristic, {rival}: {numbers}. Use {rival} instead."
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from statistics import mean
 from typing import ClassVar, Self, cast
 
+import torch
+
 from prunepolicy.agents.algorithms import SteppedLearner
 from prunepolicy.agents.algorithms.metanet import MetanetLearner
 from prunepolicy.agents.cluster import Runner
@@ -14,7 +16,7 @@ from prunepolicy.agents.images.task import ImageTask
 from prunepolicy.agents.learned_pruning.carded_course import CardedCourse
 from prunepolicy.agents.learned_pruning.policy_card_text import write_policy_card
 from prunepolicy.agents.learned_pruning.seeds_report import SeedsReport
-from prunepolicy.agents.metanet.curve import Curve, curve_of, height
+from prunepolicy.agents.metanet.curve import Curve, Outcomes, curve_of, height, outcomes_of
 from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.agents.metanet.family import Family
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
@@ -71,7 +73,7 @@ class MetanetCourse(CardedCourse):
         return cls(run, recipe, learner, task, held_out, untouched, steps)
 
     def judge(self) -> Judgement:
-        """Return the mean score over speed-ups right after the cut, on networks nobody learned from."""
+        """Return the mean score over cuts right after the cut, on networks nobody learned from."""
         curves = [_curve(self.recipe, self.task, folder, self.learner.policy) for folder in self.held_out]
         score = mean(height(curve) for curve in curves)
         speedups = self.recipe.evaluation.speedups
@@ -91,11 +93,18 @@ class MetanetCourse(CardedCourse):
             Trial(self.recipe, self.task, policy, path / TARGETS / f"{number:02}", number, self.steps)
             for number in range(self.recipe.evaluation.targets)
         ]
-        curves = {
-            WITHOUT: _curve(self.recipe, self.task, self.held_out[0], None),
-            WITH: _curve(self.recipe, self.task, self.held_out[0], policy),
+        cuts = {
+            WITHOUT: _outcomes(self.recipe, self.task, self.held_out[0], None),
+            WITH: _outcomes(self.recipe, self.task, self.held_out[0], policy),
         }
-        outcomes = [outcome for trial in trials for outcome in trial.outcomes()]
+        curves = {way: curve_of(outcomes) for way, outcomes in cuts.items()}
+        ends = [end for trial in trials for end in trial.outcomes()]
+        outcomes = [outcome for outcome, _ in ends]
+        samples = {
+            way: torch.stack([each for one, each in ends if one.way == way] or list(cuts[way].values()))
+            for way in (WITH, WITHOUT)
+        }
+        criterion = self.recipe.pipeline.cut.criterion
         worst = 1.0 if isinstance(self.task, ImageTask) else 0.0
         best = progress.best or 0.0
         report = MetanetReport(
@@ -104,9 +113,10 @@ class MetanetCourse(CardedCourse):
             self.recipe.model_dump(mode="json"),
             progress.step,
             progress.best_step,
-            scores_of(policy.name, self.recipe.pipeline.cut.criterion, worst, outcomes, curves),
+            scores_of(policy.name, criterion, worst, outcomes, curves),
             {"score right after cuts": best, "the same without the metanetwork": self.untouched},
             best,
+            differences={criterion: self.task.difference(samples[WITH].mean(0), samples[WITHOUT].mean(0))},
             untouched=self.untouched,
             curves=curves,
             outcomes=outcomes,
@@ -119,9 +129,14 @@ class MetanetCourse(CardedCourse):
 
 def _curve(recipe: MetanetRecipe, task: LearningTask, folder: Path, policy: Metanet | None) -> Curve:
     """Return the curve of a network, with a policy's help where there is one."""
+    return curve_of(_outcomes(recipe, task, folder, policy))
+
+
+def _outcomes(recipe: MetanetRecipe, task: LearningTask, folder: Path, policy: Metanet | None) -> Outcomes:
+    """Return how a network does on every validation sample after every cut."""
     if policy is not None and policy.rewrites:
         model = rewritten(policy, folder, task.device)
     else:
         model = load_network(folder)
     model = remeasure_norms(model.to(task.device), task)
-    return curve_of(model, task, recipe.pipeline, recipe.evaluation.speedups, policy=policy)
+    return outcomes_of(model, task, recipe.pipeline, recipe.evaluation.speedups, policy=policy)

@@ -1,4 +1,4 @@
-"""Accuracy against speed-up right after the cut, with nothing but norm statistics measured again."""
+"""Accuracy by reduction of operations right after cuts, with nothing but norm statistics measured again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from torch import nn
+from torch import Tensor, nn
 
 from prunepolicy.agents.metanet.pipeline import ranking
 from prunepolicy.agents.metanet.recipe import PipelineRecipe
@@ -17,19 +17,21 @@ from prunepolicy.agents.recovery.task import LearningTask, Part
 from prunepolicy.policy.kinds.heuristic import Heuristic
 
 Curve = dict[float, float]
-"""Speed-up to score."""
+"""How many times less is left, to score."""
+Outcomes = dict[float, Tensor]
+"""The same to the outcomes on every sample, whose mean is the score."""
 
 
-def curve_of(
+def outcomes_of(
     model: nn.Module,
     task: LearningTask,
     recipe: PipelineRecipe,
     speedups: Sequence[float],
     part: Part = "validation",
     policy: Heuristic | None = None,
-) -> Curve:
-    """Return the score of `model` after cuts to `speedups`, by `policy` or as the recipe ranks."""
-    curve: Curve = {}
+) -> Outcomes:
+    """Return the outcomes of `model` after cuts by `speedups`, by `policy` or as the recipe ranks."""
+    outcomes: Outcomes = {}
     with tempfile.TemporaryDirectory() as folder:
         whole, cut = Path(folder) / "whole", Path(folder) / "cut"
         save_network(model, whole)
@@ -37,10 +39,15 @@ def curve_of(
         for speedup in speedups:
             cut_network(whole, cut, policy or ranking(recipe), recipe.cut.budget(1 / speedup))
             pruned = remeasure_norms(load_network(cut).to(device), task)
-            curve[speedup] = task.score(pruned, part)
-    return curve
+            outcomes[speedup] = task.outcomes(pruned, part)
+    return outcomes
+
+
+def curve_of(outcomes: Outcomes) -> Curve:
+    """Return the scores."""
+    return {speedup: float(each.mean()) for speedup, each in outcomes.items()}
 
 
 def height(curve: Curve) -> float:
-    """Return the mean score, which equals the area under a curve of evenly spaced speed-ups."""
+    """Return the mean score, which equals the area under a curve of evenly spaced reductions."""
     return mean(curve.values())

@@ -63,7 +63,7 @@ class Pipeline:
         return self.trained("2-settled", source, self.recipe.settle) if self.recipe.settle.shrink else source
 
     def adapted(self, source: Path) -> Path:
-        """Return the network rewritten and trained, ready to be cut to any speed-up."""
+        """Return the network rewritten and trained, ready for any cut."""
         prepared = self.prepared(source)
         changed = prepared
         if self.policy is not None and self.recipe.rewrite and self.policy.rewrites:

@@ -19,7 +19,7 @@ class CutRecipe(RecipePart):
     """How networks are cut.
 
     Attributes:
-        of: what a speed-up is counted in.
+        of: what cuts are counted in.
         criterion: that ranks units.
         allocator: that spends budgets whose widths may differ.
         uniform: equal widths in all layers.
@@ -40,7 +40,7 @@ class PipelineRecipe(RecipePart):
     """What becomes of a network; a stage without epochs, and a cut by 1, is left out.
 
     Attributes:
-        initial: speed-up of the cut that comes first, before the metanetwork.
+        initial: by how many times the cut that comes first, before the metanetwork, reduces operations.
         settle: training after it; without that cut only where it shrinks weak groups (`shrink`).
         rewrite: let the metanetwork do its part.
         adapt: training after that.
@@ -78,9 +78,10 @@ class MetanetEvaluation(RunEvaluation):
     """How the metanetwork is judged.
 
     Attributes:
-        speedups: at which accuracy right after the cut is averaged, to choose the best step.
+        speedups: reductions of operations over which accuracy right after the cut is averaged, to choose the
+            best step.
         targets: networks of seeds that nothing learned from, which go through the whole pipeline at the end.
-        reached: speed-ups that they are cut to.
+        reached: by how many times their operations are reduced.
     """
 
     speedups: tuple[float, ...] = Field(default=(1.5, 2.0, 2.5, 3.0), min_length=1)

@@ -17,7 +17,7 @@ from prunepolicy.agents.metanet.curve import Curve
 from prunepolicy.agents.prune.plots import LINES, picture
 
 WITH, WITHOUT = "with the metanetwork", "without"
-COLUMNS = ("network", "way", "speed-up", "dense", "right after the cut", "recovered")
+COLUMNS = ("network", "way", "FLOPs reduced", "dense", "right after the cut", "recovered")
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Outcome:
     Attributes:
         target: number of the network.
         way: with the metanetwork or without.
-        speedup: that was asked for.
-        reached: in operations.
+        speedup: by how many times operations were to be reduced; fewer operations need not take less time.
+        reached: by how many times they were.
         dense: score of the network that it began with.
         right_after: score after the cut, with nothing but norm statistics measured again.
         recovered: score in the end.
@@ -54,7 +54,8 @@ class MetanetReport(ComparedRun):
 
     Attributes:
         untouched: the score that chose the best step, without the metanetwork.
-        curves: score right after the cut by speed-up, of a held-out network, on validation data.
+        curves: score right after the cut by how many times less is left, of a held-out network, on
+            validation data.
     """
 
     untouched: float = field(kw_only=True)
@@ -114,7 +115,7 @@ class MetanetReport(ComparedRun):
 
     @property
     def gains(self) -> dict[float, float]:
-        """What the metanetwork adds to the final score by speed-up, the mean over networks."""
+        """What the metanetwork adds to the final score by reduction of operations, the mean over networks."""
         speedups = dict.fromkeys(outcome.speedup for outcome in self.outcomes)
         return {speedup: self._mean(speedup, True) - self._mean(speedup, False) for speedup in speedups}
 
@@ -170,10 +171,10 @@ def scores_of(
 
 
 def plot_curves(curves: Mapping[str, Curve], of: str, path: Path) -> None:
-    """Draw score against speed-up as a PNG, a line per way.
+    """Draw score against how many times less is left as a PNG, a line per way.
 
     Args:
-        of: what speed-ups are counted in.
+        of: what is counted.
     """
     with picture(path, (6.4, 4.0)) as axes:
         for (name, curve), (colour, marker) in zip(curves.items(), LINES, strict=False):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from prunepolicy.agents.metanet.family import target_seed
 from prunepolicy.agents.metanet.pipeline import Pipeline
@@ -36,8 +36,11 @@ class Trial:
     number: int
     steps: Steps
 
-    def outcomes(self) -> Iterator[Outcome]:
-        """Yield what becomes of the network at every speed-up, either way."""
+    def outcomes(self) -> Iterator[tuple[Outcome, Tensor]]:
+        """Yield what becomes of the network at every reduction of operations, either way.
+
+        With each comes how the network in the end does on every sample of the test part.
+        """
         dense = self._pipeline("dense").from_nothing(self._built, self.recipe.family.training)
         ways = {WITH: self._pipeline("with", self.policy), WITHOUT: self._pipeline("without")}
         for speedup in self.recipe.evaluation.reached:
@@ -56,12 +59,14 @@ class Trial:
         folder = self.folder / name
         return Pipeline(self.task, self.recipe.pipeline, folder, self._seed, dtype, policy, self.steps)
 
-    def _outcome(self, way: str, pipeline: Pipeline, dense: Path, speedup: float) -> Outcome:
+    def _outcome(self, way: str, pipeline: Pipeline, dense: Path, speedup: float) -> tuple[Outcome, Tensor]:
         recovered = pipeline.recovered(dense, speedup)
         first = remeasure_norms(self._loaded(pipeline.pruned(dense, speedup)), self.task)
         networks = (self._loaded(dense), first, self._loaded(recovered))
-        scores = [self.task.score(network, "test") for network in networks]
-        return Outcome(self.number, way, speedup, operations(dense) / operations(recovered), *scores)
+        samples = [self.task.outcomes(network, "test") for network in networks]
+        scores = [float(each.mean()) for each in samples]
+        reached = operations(dense) / operations(recovered)
+        return Outcome(self.number, way, speedup, reached, *scores), samples[-1]
 
     def _loaded(self, folder: Path) -> nn.Module:
         return load_network(folder).to(self.task.device)

@@ -108,6 +108,7 @@ def report_on(subject: Subject, found: Evidence) -> PruneReport:
         loaders=tuple(who_can_load(graph, plan)),
         warnings=measured.warnings,
         images=measured.images,
+        change=measured.change,
     )
 
 

@@ -15,9 +15,17 @@ from prunepolicy.agents.prune.report import Facts
 from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.pruning.cost import Cost
 from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.intervals import Interval
 from prunepolicy.pruning.latency import ModelTime, interleaved, time_model
 from prunepolicy.pruning.loading import load_model
-from prunepolicy.pruning.perplexity import Fidelity, TextScore, context_of, fidelity, perplexity
+from prunepolicy.pruning.perplexity import (
+    Fidelity,
+    TextScore,
+    WindowLosses,
+    context_of,
+    fidelity,
+    window_losses,
+)
 from prunepolicy.pruning.probe import Probe, probe_inputs
 from prunepolicy.pruning.speedup import Speedup, speedup, spread
 from prunepolicy.pruning.text_file import read_text
@@ -34,10 +42,14 @@ FEWEST, MOST, SECONDS = 7, 40, 20.0
 
 @dataclass(frozen=True)
 class ScoredText:
-    """A text, and how well a model predicts it."""
+    """A text, and how well a model predicts it, window by window."""
 
     name: str
-    score: Callable[[nn.Module], TextScore]
+    losses: Callable[[nn.Module], WindowLosses]
+
+    def score(self, model: nn.Module) -> TextScore:
+        """Return how well a model predicts the whole text."""
+        return self.losses(model).score
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,7 @@ class Measurements:
         speedups: name of a workload to how many times faster the pruned model is.
         fidelity: how close the outputs stay, for models that don't write text.
         images: name of the images that both were tested on, where they were.
+        change: interval of the change in accuracy, or in log-perplexity per token where no images were.
     """
 
     before: Behaviour = field(default_factory=Behaviour)
@@ -72,6 +85,7 @@ class Measurements:
     fidelity: Fidelity | None = None
     warnings: tuple[str, ...] = ()
     images: str = ""
+    change: Interval | None = None
 
 
 def measure(subject: Subject, folder: Path, text: ScoredText | None) -> Measurements:
@@ -83,14 +97,17 @@ def measure(subject: Subject, folder: Path, text: ScoredText | None) -> Measurem
     if text is None:
         return _compare_outputs(subject, models)
     with subject.steps.step(f"measure quality on {text.name}, before and after"):
-        scores = [text.score(model) for model in models]
+        losses = [text.losses(model) for model in models]
     with subject.steps.step("measure speed, before and after in turn"):
         times = _times(subject, models)
     texts = _samples(subject, models)
     medians = [{name: spread(series).median for name, series in of_one.items()} for of_one in times]
-    before, after = (Behaviour(*seen) for seen in zip(scores, medians, texts, strict=True))
+    before, after = (
+        Behaviour(*seen) for seen in zip((each.score for each in losses), medians, texts, strict=True)
+    )
     speedups = {name: speedup(times[0][name], times[1][name]) for name in times[0]}
-    return Measurements(before, after, text.name, speedups)
+    change = losses[1].change_from(losses[0])
+    return Measurements(before, after, text.name, speedups, change=change)
 
 
 def _compare_outputs(subject: Subject, models: tuple[nn.Module, ...]) -> Measurements:
@@ -129,14 +146,14 @@ def choose_text(subject: Subject, file: Path | None) -> ScoredText | None:
         if len(tokens) < 2:
             raise UsageError(f"The text {file} has {len(tokens)} tokens; there is nothing to predict in it.")
         start = subject.tokenizer.bos_token_id
-        return ScoredText(file.name, lambda model: perplexity(model, torch.tensor(tokens), bos=start))
+        return ScoredText(file.name, lambda model: window_losses(model, torch.tensor(tokens), bos=start))
     with subject.steps.step("let the model write the text to be scored on, unless it did so before"):
         ids = probe_inputs(
             OWN_TEXT, subject.model, checkpoint.adapter, subject.tokenizer_if_any, checkpoint.fingerprint
         )["input_ids"]
     tokens, window, first = ids[:, 1:].flatten(), ids.shape[1], int(ids[0, 0])
     return ScoredText(
-        "text written by the dense model", lambda model: perplexity(model, tokens, window, bos=first)
+        "text written by the dense model", lambda model: window_losses(model, tokens, window, bos=first)
     )
 
 

@@ -106,12 +106,13 @@ class Recovery:
     def measured(self, found: Measurements, original: Subject, folder: Path) -> Measurements:
         """Return what was measured, with the accuracy before and after."""
         models = (load_network(original.checkpoint.folder), load_network(folder))
-        before, after = (self.accuracy(model.to(self.task.device)) for model in models)
+        before, after = (self.task.outcomes(model.to(self.task.device), "test") for model in models)
         return replace(
             found,
-            before=replace(found.before, accuracy=before),
-            after=replace(found.after, accuracy=after),
+            before=replace(found.before, accuracy=float(before.mean())),
+            after=replace(found.after, accuracy=float(after.mean())),
             images=self.task.images.name,
+            change=self.task.difference(before, after),
         )
 
     @contextmanager
@@ -135,5 +136,6 @@ def _check(config: dict[str, Any], task: ImageTask) -> None:
     if sees != task.images.channels or (labels is not None and int(labels) < task.images.classes):
         raise UsageError(
             f"The network sees images of {sees} channels in {labels} classes; {task.images.name} has "
-            f"{task.images.channels} channels and {task.images.classes} classes."
+            f"{task.images.channels} channels and {task.images.classes} classes. Give --data images "
+            'that fit it (docs/metanet.md, "Images", says what each source has), or a network for these.'
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from prunepolicy.pruning.adapters import ModelAdapter
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.cost import Cost
 from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.intervals import Interval
 from prunepolicy.pruning.perplexity import Fidelity, TextScore
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.proof import Receipt
@@ -107,6 +109,8 @@ class PruneReport:
         reached: the share that stayed, of what the budget names.
         text: name of the text that both scores were taken on.
         images: name of the images that both networks were tested on, where the pruned one was trained.
+        change: interval of the change in accuracy on them, or in log-perplexity (nats per token) on the text,
+            from pairs of images or windows.
         speedups: name of a workload to how many times faster the pruned network is, with the interval
             that decides whether it may be called faster.
         fidelity: how close the outputs stay to the source's, for models that don't write text.
@@ -133,6 +137,7 @@ class PruneReport:
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
     images: str = ""
+    change: Interval | None = None
 
     @property
     def perplexity_ratio(self) -> float | None:
@@ -142,9 +147,16 @@ class PruneReport:
         return self.after.score.perplexity / self.before.score.perplexity
 
     @property
+    def _undecided(self) -> bool:
+        """Whether the change of quality lies within the error of what it was measured on."""
+        return self.change is not None and not self.change.excludes(0)
+
+    @property
     def degraded(self) -> bool:
         """Whether the quality fell so far that the result needs repair before use."""
         ratio, before, after = self.perplexity_ratio, self.before.accuracy, self.after.accuracy
+        if self._undecided:
+            return False
         if before is not None and after is not None:
             return not before - after <= LOST
         return ratio is not None and not ratio <= DEGRADED
@@ -173,10 +185,16 @@ class PruneReport:
                 f"Degraded: {change} ({ratio:.3g} times as high). "
                 f"Keep more (--keep {gentler(self.budget.keep):g}), or train the result before use."
             )
+        if self.change and self._undecided:
+            interval = Interval(*map(math.exp, self.change)).written(3, null=1)
+            return f"On the text that was scored, no difference shown: {change} ({interval} times, 95 %)."
         return f"On the text that was scored, {change} ({ratio - 1:+.1%})."
 
     def _accuracy(self, before: float, after: float) -> str:
         change = f"accuracy on {self.images}'s test images went from {before:.2%} to {after:.2%}"
+        if self.change and self._undecided:
+            points = Interval(*(100 * end for end in self.change)).written()
+            return f"No difference shown: {change} ({points} points, 95 %)."
         if not self.degraded:
             return f"{change[0].upper()}{change[1:]}."
         gentle = gentler(self.budget.keep)
@@ -194,7 +212,7 @@ class PruneReport:
         if not self.speedups:
             return "No speed was measured."
         parts = [
-            f"{name}: {gain.verdict}, {gain.ratio:.2f} times as fast ({gain.low:.2f} to {gain.high:.2f})"
+            f"{name}: {gain.verdict}, {gain.ratio:.2f} times as fast ({gain.written})"
             for name, gain in self.speedups.items()
         ]
         return f"Speed, with 95 % intervals: {'; '.join(parts)}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -13,6 +14,7 @@ from prunepolicy.agents.reasoning.engines.registry import Force
 from prunepolicy.agents.reasoning.rollout_batch import Group, Roller, seed_of
 from prunepolicy.agents.reasoning.tasks import Problem
 from prunepolicy.envs.thinking.rollouts import Rollouts
+from prunepolicy.pruning.intervals import Interval, around
 
 Think = Literal["auto", "always", "never"]
 FORCED: dict[Think, Force] = {"auto": "free", "always": "think", "never": "answer"}
@@ -39,6 +41,7 @@ class Examination:
         think: share of completions that thought.
         cut_off: share of completions that were too long.
         bins: by difficulty, the easiest first.
+        tokens_error: standard error of `tokens`; None where it isn't known.
     """
 
     accuracy: float
@@ -46,6 +49,23 @@ class Examination:
     think: float
     cut_off: float
     bins: tuple[Bin, ...]
+    tokens_error: float | None = None
+
+    @property
+    def answers(self) -> int:
+        """How many there were."""
+        return sum(one.answers for one in self.bins)
+
+    def more_right_than(self, other: Examination) -> Interval:
+        """Return the interval of the difference in accuracy, as if the problems had been different ones."""
+        errors = [each.accuracy * (1 - each.accuracy) / each.answers for each in (self, other)]
+        return around(self.accuracy - other.accuracy, math.sqrt(sum(errors)))
+
+    def longer_than(self, other: Examination) -> Interval | None:
+        """Return that of the difference in tokens; None where an error isn't known."""
+        if self.tokens_error is None or other.tokens_error is None:
+            return None
+        return around(self.tokens - other.tokens, math.hypot(self.tokens_error, other.tokens_error))
 
     @property
     def think_slope(self) -> float:
@@ -82,7 +102,8 @@ def examination_of(table: Rollouts, cut_off: float = 0.0) -> Examination:
     difficulty = table.features[:, 0].astype(int)
     bins = tuple(_bin(level, table.where(difficulty == level)) for level in np.unique(difficulty).tolist())
     whole = _bin(0, table)
-    return Examination(whole.accuracy, whole.tokens, whole.think, cut_off, bins)
+    error = float(table.length.std(ddof=1)) / math.sqrt(len(table)) if len(table) > 1 else None
+    return Examination(whole.accuracy, whole.tokens, whole.think, cut_off, bins, error)
 
 
 def _bin(level: int, table: Rollouts) -> Bin:

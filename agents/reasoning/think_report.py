@@ -13,6 +13,7 @@ from rich.table import Table
 from prunepolicy.agents.reasoning.examination import Examination
 from prunepolicy.agents.training.run_report import RunReport, RunsReport
 from prunepolicy.envs.thinking.metrics import Point, aes, e_f1
+from prunepolicy.pruning.intervals import Interval
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,14 @@ class ThinkReport(RunReport):
         """One sentence: what learning changed."""
         always, now = self.start["always"], self.learned["auto"]
         saved = 1 - now.tokens / always.tokens
-        change = now.accuracy - always.accuracy
-        kept = "at equal accuracy" if abs(change) < 0.01 else f"at {change:+.1%} accuracy"
+        gained, longer = now.more_right_than(always), now.longer_than(always)
+        kept = f"at {now.accuracy - always.accuracy:+.1%} accuracy"
+        if not gained.excludes(0):
+            points = Interval(*(100 * end for end in gained)).written(1)
+            kept = f"no difference in accuracy shown ({points} points, 95 %)"
         tokens = f"{saved:.0%} fewer tokens than" if saved > 0 else f"{-saved:.0%} more tokens than"
-        tokens = "as many tokens as" if abs(saved) < 0.005 else tokens
+        if saved == 0 or (longer and not longer.excludes(0)):
+            tokens = "no difference in tokens shown from"
         rate = f"it thinks {now.think:.0%} of the time, {now.think_slope:+.0%} from easy to hard problems"
         return f"{tokens} always thinking, {kept}; {rate}.".capitalize()
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prunepolicy.agents.recovery.task import Batch, LearningTask, Part, logits_of
+from prunepolicy.pruning.intervals import Interval, mean_interval
 
 JUDGED = 32
 """Windows per batch where nothing is learned."""
@@ -35,12 +36,21 @@ class NextToken(LearningTask):
         return functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch["input_ids"][:, 1:].flatten())
 
     @torch.no_grad()
-    def score(self, model: nn.Module, part: Part) -> float:
-        """Return the negative log-perplexity per token."""
+    def outcomes(self, model: nn.Module, part: Part) -> Tensor:
+        """Return the negative log-perplexity per token of every window."""
         model.eval()
-        batches = [self.placed(some) for some in self.judged[part].split(JUDGED)]
-        losses = [self.loss(self.logits(model, batch), batch) * len(batch["input_ids"]) for batch in batches]
-        return -float(torch.stack(losses).sum() / len(self.judged[part]))
+        return -torch.cat([self._losses(model, some) for some in self.judged[part].split(JUDGED)]).cpu()
+
+    def difference(self, before: Tensor, after: Tensor) -> Interval:
+        """Return the interval of the difference between two log-perplexities."""
+        return mean_interval(after - before)
+
+    def _losses(self, model: nn.Module, windows: Tensor) -> Tensor:
+        """Return the mean loss of every window, float64."""
+        batch = self.placed(windows)
+        logits, targets = self.logits(model, batch)[:, :-1], batch["input_ids"][:, 1:]
+        losses = functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+        return losses.double().mean(1)
 
     def placed(self, tokens: Tensor) -> Batch:
         """Return token ids as a batch on the task's device."""

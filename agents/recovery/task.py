@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from prunepolicy.pruning.intervals import Interval
+
 Batch = dict[str, Tensor]
 Part = Literal["validation", "test"]
 
@@ -38,9 +40,17 @@ class LearningTask(ABC):
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Return the mean loss."""
 
-    @abstractmethod
     def score(self, model: nn.Module, part: Part) -> float:
         """Return how good a model is, higher is better; the model is evaluated as it is."""
+        return float(self.outcomes(model, part).mean())
+
+    @abstractmethod
+    def outcomes(self, model: nn.Module, part: Part) -> Tensor:
+        """Return how good a model is on every sample, higher is better; float64, shape (samples,)."""
+
+    @abstractmethod
+    def difference(self, before: Tensor, after: Tensor) -> Interval:
+        """Return the interval of the difference between two scores, from the outcomes on the same samples."""
 
     @abstractmethod
     def inputs(self, size: int) -> Iterator[dict[str, Tensor]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from prunepolicy.agents.learned_pruning.judge import Judge
+from prunepolicy.agents.learned_pruning.judge import Judge, difference
 from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.agents.training.recipe import EvaluationRecipe
@@ -49,3 +49,10 @@ def test_policies_that_work_in_rounds_are_judged_in_rounds(
     judged = Judge((subject,), (budget,), EvaluationRecipe()).plan(subject, policy, budget)
     assert judged.keep == subject.plan(policy, budget, Probe(samples=4, length=16)).keep
     assert judged.keep != subject.plan(policy.in_rounds(1), budget, Probe(samples=4, length=16)).keep
+
+
+def test_windows_of_two_policies_are_compared_in_pairs() -> None:
+    rival = {"a": [1.0, 3.0, 2.0, 8.0], "b": [2.0, 0.0, 1.0, 5.0]}
+    own = {place: [loss - 0.5 for loss in losses] for place, losses in rival.items()}
+    assert difference(own, rival) == pytest.approx((-0.5, -0.5))
+    assert not difference({**own, "a": own["a"][::-1]}, rival).excludes(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, read_card
 from prunepolicy.agents.learned_pruning.policy_card_text import policy_card, write_policy_card
 from prunepolicy.agents.learned_pruning.report import TrainReport
 from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.intervals import Interval
 
 MakeReport = Callable[..., TrainReport]
 
@@ -22,12 +24,24 @@ def test_a_card_survives_its_file(invented: MakeReport, tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text() == policy_card(card)
 
 
-@pytest.mark.parametrize(("learned", "word"), [(0.9, "beats"), (0.99, "ties"), (1.01, "loses")])
+@pytest.mark.parametrize(
+    ("learned", "word"), [(0.9, "beats"), (0.99, "ties"), (1.01, "ties"), (1.1, "loses")]
+)
 def test_the_word_is_that_of_the_sentence(invented: MakeReport, learned: float, word: str) -> None:
     card = invented(learned).card
     assert card.word == word
     assert card.best_heuristic == "fisher"
     assert policy_card(card).startswith(f"**{card.verdict}**")
+
+
+@pytest.mark.parametrize("learned", [0.5, 1.5])
+def test_a_difference_within_the_error_of_the_text_is_none(invented: MakeReport, learned: float) -> None:
+    for (low, high), word in (((-0.6, 0.6), "ties"), ((-0.6, -0.4), "beats"), ((0.4, 0.6), "loses")):
+        report = replace(invented(learned), differences={"fisher": Interval(low, high)})
+        if word == "ties" or (learned < 1) == (word == "beats"):
+            assert report.word == word
+            assert f"difference {low:.4f} to {high:.4f}" in report.verdict
+            assert ("No difference shown" in report.verdict) == (word == "ties")
 
 
 def test_a_policy_compared_with_nothing_says_so(invented: MakeReport) -> None:

@@ -107,7 +107,7 @@ def test_its_card_compares_and_the_run_is_listed(whole: Path) -> None:
     ("ends", "word", "sentence"),
     [
         ((0.9, 0.8), "beats", "beats the best heuristic, group_norm: 0.1000 against 0.2000 error rate"),
-        ((0.801, 0.8), "ties", "doesn't beat the best heuristic, group_norm, it ties"),
+        ((0.799, 0.8), "ties", "No difference shown between this policy and the best heuristic, group_norm"),
         ((0.7, 0.8), "loses", "doesn't beat the best heuristic, group_norm: 0.3000 against 0.2000"),
     ],
 )
@@ -117,10 +117,14 @@ def test_the_verdict_says_first_whether_it_pays(
     ways = zip((WITH, WITHOUT), ends, strict=True)
     outcomes = [Outcome(0, way, 2.0, 2.0, 0.9, 0.5, end) for way, end in ways]
     scores = scores_of("toy", "group_norm", 1.0, outcomes, {})
-    report = replace(MetanetReport.load(whole), policy="toy", scores=scores, outcomes=outcomes)
+    report = replace(
+        MetanetReport.load(whole), policy="toy", scores=scores, outcomes=outcomes, differences={}
+    )
     assert report.word == word
     assert sentence in report.verdict
-    assert report.verdict.startswith(("In this one run, this policy beats", "This policy doesn't beat"))
+    assert report.verdict.startswith(
+        ("In this one run, this policy beats", "No difference", "This policy doesn't beat")
+    )
 
 
 def test_several_seeds_share_a_card(whole: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from prunepolicy.agents.prune.report import PruneReport, gentler, kept_units, lo
 from prunepolicy.agents.prune.report_view import comparisons, count, duration, render, size
 from prunepolicy.pruning.adapters import adapters
 from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.intervals import Interval
 from prunepolicy.pruning.perplexity import Fidelity, TextScore
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.proof import Receipt
@@ -112,6 +113,22 @@ def test_classifiers_that_were_tested_are_judged_by_their_accuracy(
     assert all(word in tested.verdict for word in words)
     assert tested.degraded == (after < 0.8)
     assert "quality was not measured" not in card(tested)
+
+
+def test_a_change_within_the_error_of_what_it_was_measured_on_is_none(report: PruneReport) -> None:
+    noise = replace(degraded(report), change=Interval(-0.01, 1.6))
+    assert not noise.degraded
+    assert "no difference shown: perplexity went from 20 to 90 (0.990 to 4.954 times, 95 %)" in noise.verdict
+    assert "Degraded" in replace(noise, change=Interval(1.4, 1.6)).verdict
+    tested = replace(
+        noise,
+        images="clothes",
+        before=replace(report.before, accuracy=0.8),
+        after=replace(report.after, accuracy=0.7),
+        change=Interval(-0.2004, 0.0004),
+    )
+    assert "No difference shown: accuracy on clothes's" in tested.verdict
+    assert "(-20.04 to 0.04 points, 95 %)" in tested.verdict
 
 
 def test_only_an_interval_above_one_is_called_faster(report: PruneReport) -> None:
