@@ -9,13 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
-from prunepolicy.agents.evaluation.evaluate import EvalRequest, evaluate
+from prunepolicy.agents.evaluation.evaluate import EvalReport, EvalRequest, evaluate
+from prunepolicy.agents.evaluation.score import Measured, Score
 from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UnsupportedModelError, UsageError
+from prunepolicy.pruning.perplexity import WindowLosses
 
 Make = Callable[..., Checkpoint]
 FLOAT32 = Hardware("cpu", "float32")
@@ -71,7 +74,14 @@ def test_both_models_stand_side_by_side(models: tuple[str, str], questions: Path
         ]
     assert report.scores[dense] != report.scores[pruned]
     assert report.settings["dtype"] == "float32"
-    assert set(json.loads(report.to_json())) == {"scores", "settings", "versions"}
+    data = json.loads(report.to_json())
+    assert set(data) == {"scores", "settings", "versions", "changes"}
+    assert set(data["scores"][dense][0]) == {"task", "metric", "value", "n", "stderr"}
+    for (first, last), null, (low, high) in zip(
+        zip(*report.scores.values(), strict=True), (1, 0, 0), data["changes"], strict=True
+    ):
+        assert low < (last.value / first.value if null else last.value - first.value) < high
+        assert low < null < high, "six questions and three windows show nothing"
     console = Console(file=io.StringIO(), width=200)
     report.render(console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
@@ -121,3 +131,21 @@ def test_a_missing_or_binary_text_is_named(models: tuple[str, str], tmp_path: Pa
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(UsageError, match=r"Can't read the text .*binary\.txt"):
         evaluate(models[0], EvalRequest((tmp_path / "binary.txt",)), hardware=FLOAT32)
+
+
+def test_a_change_within_the_error_is_no_difference() -> None:
+    scores = [Score("arc", "acc", value, 400, 0.025) for value in (0.50, 0.51, 0.60)]
+    before, same, better = map(Measured, scores)
+    for after, said in ((same, "no difference shown"), (better, "+0.100")):
+        report = EvalReport(
+            {"dense": (before.score,), "pruned": (after.score,)}, {}, {}, (after.change_from(before),)
+        )
+        console = Console(record=True, width=120, file=io.StringIO())
+        report.render(console)
+        assert said in console.export_text()
+
+
+def test_perplexities_of_differing_tokenizers_have_no_interval() -> None:
+    first, last = (WindowLosses(np.ones(n), np.full(n, 9), 10) for n in (3, 4))
+    score = Score("text", "perplexity", 3.0, 27)
+    assert Measured(score, last).change_from(Measured(score, first)) is None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from prunepolicy.agents.algorithms.metanet import MetaTraining
@@ -34,6 +35,7 @@ from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.intervals import share_interval
 
 SHORT = {"epochs": 1, "batch": 64}
 RECIPE: dict[str, Any] = {
@@ -125,6 +127,19 @@ def test_the_verdict_says_first_whether_it_pays(
     assert report.verdict.startswith(
         ("In this one run, this policy beats", "No difference", "This policy doesn't beat")
     )
+
+
+def test_networks_that_know_nothing_are_not_told_apart(whole: Path) -> None:
+    report = MetanetReport.load(whole)
+    low, high = report.differences["group_norm"]
+    ends = {one.way: one.recovered for one in report.outcomes}
+    assert low < ends[WITHOUT] - ends[WITH] < high
+    guesses = {"run": {"network 0, 2x": 0.70}, "group_norm": {"network 0, 2x": 0.75}}
+    drawn = torch.rand(2, 128, generator=torch.Generator().manual_seed(0)) < torch.tensor([[0.25], [0.3]])
+    sampled = share_interval(*drawn.double())
+    guessing = replace(report, policy="run", scores=guesses, differences={"group_norm": sampled})
+    assert guessing.word == "ties"
+    assert guessing.verdict.startswith("No difference shown")
 
 
 def test_several_seeds_share_a_card(whole: Path, tmp_path: Path) -> None:
