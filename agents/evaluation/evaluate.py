@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -84,14 +83,15 @@ class EvalReport:
     def render(self, console: Console) -> None:
         """Print a table with one column per model, then the settings."""
         table = Table("Task", "Metric", box=None, pad_edge=False)
-        for name in [*self.scores, *(("change", "95 % interval") if self.changes else ())]:
+        for name in [*self.scores, "change"][: 2 * len(self.scores) - 1]:
             table.add_column(escape(name), justify="right")
-        changes = self.changes or itertools.repeat(None)
-        for row, change in zip(zip(*self.scores.values(), strict=True), changes, strict=False):
+        for row in zip(*self.scores.values(), strict=True):
             first, last = row[0], row[-1]
-            said = _said(first, last, change) if self.changes else ()
-            table.add_row(first.task, first.metric, *(score.written() for score in row), *said)
+            change = [last.change_from(first)] if len(row) > 1 else []
+            table.add_row(first.task, first.metric, *(score.written() for score in row), *change)
         console.print(table)
+        for score, interval in zip(next(iter(self.scores.values())), self.changes, strict=False):
+            console.print(escape(_said(score, interval)), highlight=False, soft_wrap=True)
         settings = {**self.settings, **self.versions}
         listing = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
         console.print(escape(listing), style="dim", highlight=False)
@@ -125,13 +125,13 @@ def evaluate(
     return EvalReport(scores, settings, used, changes)
 
 
-def _said(before: Score, after: Score, change: Interval | None) -> tuple[str, str]:
-    """Return what a table says of a change, and its interval."""
-    null = 1.0 if after.metric == "perplexity" else 0.0
+def _said(score: Score, change: Interval | None) -> str:
+    """Say whether a change was shown."""
     if change is None:
-        return after.change_from(before), "unknown"
-    shown = after.change_from(before) if change.excludes(null) else "no difference shown"
-    return shown, change.written(3, null)
+        return f"{score.task}, {score.metric}: how sure the change is isn't known."
+    null = 1.0 if score.metric == "perplexity" else 0.0
+    shown = "a difference" if change.excludes(null) else "no difference shown"
+    return f"{score.task}, {score.metric}: {shown}, change {change.written(3, null)} (95 %)."
 
 
 def _measured(opened: OpenedModel, request: EvalRequest) -> Iterator[Measured]:

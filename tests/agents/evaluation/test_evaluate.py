@@ -136,7 +136,10 @@ def test_a_missing_or_binary_text_is_named(models: tuple[str, str], tmp_path: Pa
 def test_a_change_within_the_error_is_no_difference() -> None:
     scores = [Score("arc", "acc", value, 400, 0.025) for value in (0.50, 0.51, 0.60)]
     before, same, better = map(Measured, scores)
-    for after, said in ((same, "no difference shown"), (better, "+0.100")):
+    for after, said in (
+        (same, "no difference shown, change -0.060 to 0.080"),
+        (better, "a difference, change 0.030 to 0.170"),
+    ):
         report = EvalReport(
             {"dense": (before.score,), "pruned": (after.score,)}, {}, {}, (after.change_from(before),)
         )
