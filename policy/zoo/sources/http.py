@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import io
 import re
+import socket
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
@@ -37,11 +40,25 @@ class Patience:
 
     Attributes:
         silence: without a single byte.
-        whole: for one file, however slowly it trickles.
+        answer: for an answer's headers, redirects included, however slowly they trickle.
+        whole: for one file, likewise.
     """
 
     silence: float = 15
+    answer: float = 30
     whole: float = 300
+
+
+@dataclass
+class Deadline:
+    """When reading ends, whatever comes: a moment of `time.monotonic`."""
+
+    end: float
+
+    def check(self) -> None:
+        """Raise `TimeoutError` when it has passed."""
+        if time.monotonic() > self.end:
+            raise TimeoutError
 
 
 class Http(Source):
@@ -74,9 +91,11 @@ class Http(Source):
         """Ask for a file, from byte `start` on."""
         headers = self.headers() | ({"Range": f"bytes={start}-"} if start else {})
         request = urllib.request.Request(self.address(path), headers=headers)
-        deadline = time.monotonic() + self.patience.whole
-        with self._answered(request) as answer:
-            yield _stream(answer, start, deadline, request.full_url)
+        begun = time.monotonic()
+        deadline = Deadline(begun + self.patience.answer)
+        with self._answered(request, deadline) as answer:
+            deadline.end = begun + self.patience.whole
+            yield _stream(answer, start, request.full_url)
 
     def refusal(self, error: HTTPError, address: str) -> PrunePolicyError:
         """Return what an answer that is no success means."""
@@ -88,35 +107,82 @@ class Http(Source):
             return InterruptedTransferError(f"{address} answers {error.code} for now.")
         return PrunePolicyError(f"{address} answers {error.code}.")
 
-    def _answered(self, request: urllib.request.Request) -> Any:
+    def _answered(self, request: urllib.request.Request, deadline: Deadline) -> Any:
         address = request.full_url
         try:
-            return _opener().open(request, timeout=self.patience.silence)
+            return _opener(deadline).open(request, timeout=self.patience.silence)
         except HTTPError as error:
             error.close()
             if error.code == 416:
-                return self._answered_whole(request)
+                return self._answered_whole(request, deadline)
             raise self.refusal(error, address) from error
         except (URLError, OSError, http.client.HTTPException) as error:
             raise _gone(address, error) from error
         except ValueError as error:
             raise PrunePolicyError(f"{address} is no usable address: {error}.") from error
 
-    def _answered_whole(self, request: urllib.request.Request) -> Any:
+    def _answered_whole(self, request: urllib.request.Request, deadline: Deadline) -> Any:
         """Ask again without a range: what is there already doesn't fit what the server has."""
         if not request.has_header("Range"):
             raise PrunePolicyError(f"{request.full_url} refuses a range that nobody asked for.")
         request.remove_header("Range")
-        return self._answered(request)
+        return self._answered(request, deadline)
 
 
-def _opener() -> urllib.request.OpenerDirector:
+class _Watched(io.RawIOBase):
+    """A socket's bytes until a deadline: a server that sends one now and then would keep its timeout away."""
+
+    def __init__(self, raw: socket.SocketIO, deadline: Deadline) -> None:
+        self.raw, self.deadline = raw, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self.deadline.check()
+        return self.raw.readinto(buffer)
+
+    def close(self) -> None:
+        self.raw.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer that is read until a deadline, headers included."""
+
+    def __init__(self, deadline: Deadline, sock: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp = io.BufferedReader(_Watched(self.fp.detach(), deadline))
+
+
+class _Connections(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Connects for both schemes; every answer has the same deadline."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        super().__init__()
+        self.deadline = deadline
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        """Ask without encryption."""
+        return self.do_open(partial(self._connected, http.client.HTTPConnection), req)
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        """Ask with encryption; the server's certificate is checked."""
+        return self.do_open(partial(self._connected, http.client.HTTPSConnection), req)
+
+    def _connected(self, kind: type[http.client.HTTPConnection], host: str, **options: Any) -> Any:
+        self.deadline.check()
+        connection = kind(host, **options)
+        setattr(connection, "response_class", partial(_Answer, self.deadline))  # noqa: B010 (a type by its stub)
+        return connection
+
+
+def _opener(deadline: Deadline) -> urllib.request.OpenerDirector:
     """Return what speaks HTTP and nothing else: no files, no FTP, no data addresses."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
+        _Connections(deadline),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
         _Redirects(),
@@ -141,9 +207,9 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> urllib.request.Request | None:
         """Return the request that follows a redirect."""
+        fp.close()  # Its body says nothing; the caller would read all of it.
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         if new.scheme not in SCHEMES or (old.scheme, new.scheme) == ("https", "http"):
-            fp.close()
             raise PrunePolicyError(
                 f"{req.full_url} redirects from {old.scheme} to {new.scheme[:20]}, which isn't followed."
             )
@@ -154,7 +220,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return request
 
 
-def _stream(answer: Any, start: int, deadline: float, address: str) -> Stream:
+def _stream(answer: Any, start: int, address: str) -> Stream:
     """Read an answer's headers, which may say anything."""
     placed = RANGE.fullmatch(answer.headers.get("Content-Range") or "") if answer.status == 206 else None
     if answer.status == 206 and (placed is None or int(placed[1]) != start):
@@ -165,13 +231,11 @@ def _stream(answer: Any, start: int, deadline: float, address: str) -> Stream:
     else:
         length = answer.headers.get("Content-Length") or ""
         size = int(length) if length.isascii() and length.isdigit() and len(length) < 16 else None
-    return Stream(begin, _chunks(answer, deadline, address), size)
+    return Stream(begin, _chunks(answer, address), size)
 
 
-def _chunks(answer: Any, deadline: float, address: str) -> Iterator[bytes]:
+def _chunks(answer: Any, address: str) -> Iterator[bytes]:
     while True:
-        if time.monotonic() > deadline:
-            raise InterruptedTransferError(f"{address} sends too slowly.")
         try:
             chunk = answer.read1(CHUNK)
         except (OSError, http.client.HTTPException, ValueError) as error:
