@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from prunepolicy.policy.hub_methods import HubMethods
 from prunepolicy.policy.migrations import POLICY_SCHEMA, RELEASE, migrated
-from prunepolicy.policy.weights import WEIGHTS_FILE, read_weights, write_tensors
+from prunepolicy.policy.weights import WEIGHTS_FILE, checked_weights, read_regular, write_tensors
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.budget_meter import Meter
 from prunepolicy.pruning.checkpoint import Checkpoint
@@ -53,6 +55,22 @@ class PolicyConfig(BaseModel):
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """Where a policy came from, for plans and reports.
+
+    Attributes:
+        place: `built-in`, `shipped`, `zoo SOURCE` or `folder PLACE`.
+        sha256: of its `policy.json`, which names the hash of its weights.
+    """
+
+    place: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.place}, SHA-256 {self.sha256[:16]}"
+
+
+@dataclass(frozen=True)
 class Instruments:
     """What a policy may ask for while it plans; it never sees the model itself.
 
@@ -77,8 +95,10 @@ class Policy(HubMethods):
         action_version: of what its answers mean; counts up when the same answers would do something else.
         config: everything needed to build it again, but what it has learned.
         name: what plans and reports call it.
+        provenance: where it was found under that name; None for one that was made here.
     """
 
+    provenance: Provenance | None = None
     config_type: ClassVar[type[PolicyConfig]]
     observation_version: ClassVar[int] = 1
     action_version: ClassVar[int] = 1
@@ -90,8 +110,8 @@ class Policy(HubMethods):
         self.name = name or self.kind
 
     @classmethod
-    def restore(cls, folder: Path, config: Any, name: str) -> Self:
-        """Build the policy from its checked configuration; one with `weights` reads them in `folder`."""
+    def restore(cls, stored: StoredPolicy, config: Any, name: str) -> Self:
+        """Build the policy from its checked configuration; one with `weights` takes them from `stored`."""
         return cls(config, name)
 
     @property
@@ -158,6 +178,11 @@ class Policy(HubMethods):
     def save(self, folder: Path) -> None:
         """Write the policy to `folder` as data that can't run code: JSON, and safetensors beside it."""
         tensors = self.weights()
+        sha256 = write_tensors(folder / WEIGHTS_FILE, tensors) if tensors else None
+        write_text(folder / POLICY_FILE, self.described(sha256))
+
+    def described(self, weights_sha256: str | None = None) -> str:
+        """Return the text of `policy.json`."""
         data = {
             "schema_version": POLICY_SCHEMA,
             "observation_version": self.observation_version,
@@ -166,9 +191,9 @@ class Policy(HubMethods):
             "kind": self.kind,
             "name": self.name,
             "config": self.config.model_dump(mode="json"),
-            "weights_sha256": write_tensors(folder / WEIGHTS_FILE, tensors) if tensors else None,
+            "weights_sha256": weights_sha256,
         }
-        write_text(folder / POLICY_FILE, json.dumps(data, indent=2, sort_keys=True) + "\n")
+        return json.dumps(data, indent=2, sort_keys=True) + "\n"
 
 
 def _fit_to_print(name: str) -> str:
@@ -200,15 +225,7 @@ def read_policy_file(folder: Path) -> PolicyFile:
     Raises:
         PrunePolicyError: when it is missing, damaged, or of another schema.
     """
-    file = folder / POLICY_FILE
-    try:
-        with open(file, "rb") as stream:
-            text = stream.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise PrunePolicyError(f"Can't read the policy {file}: {error}.") from error
-    if len(text) > MOST_BYTES:
-        raise PrunePolicyError(f"{file} is larger than {MOST_BYTES:,} bytes, so it is no policy.")
-    return parsed_policy(text, str(file))
+    return StoredPolicy.read(folder).file
 
 
 def parsed_policy(text: bytes, where: str) -> PolicyFile:
@@ -229,13 +246,55 @@ def parsed_policy(text: bytes, where: str) -> PolicyFile:
         raise PrunePolicyError(f"{where} is not a policy: {sentence_of(error, PolicyFile)}.") from error
 
 
-def restored_weights(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Read the weights of the policy in `folder`, which must have the names and shapes of `like`.
+@dataclass(frozen=True)
+class StoredPolicy:
+    """The files of a policy, read once: the bytes that are checked are the bytes that are used.
 
-    Raises:
-        PrunePolicyError: when they are missing, changed, of other shapes, or no numbers.
+    Attributes:
+        place: where they come from, as `Provenance` says it.
+        folder: where they lie, for sentences.
+        files: contents by name.
     """
-    return read_weights(folder, read_policy_file(folder).weights_sha256, like)
+
+    place: str
+    folder: Path
+    files: Mapping[str, bytes]
+
+    @classmethod
+    def read(cls, folder: Path) -> StoredPolicy:
+        """Read the files of a folder that nobody vouches for.
+
+        Raises:
+            PrunePolicyError: when one is missing, a link, or too large.
+        """
+        text = read_regular(folder / POLICY_FILE, MOST_BYTES)
+        stored = cls(f"folder {folder}", folder, {POLICY_FILE: text})
+        if stored.file.weights_sha256 is None:
+            return stored
+        return replace(stored, files={**stored.files, WEIGHTS_FILE: read_regular(folder / WEIGHTS_FILE)})
+
+    @cached_property
+    def file(self) -> PolicyFile:
+        """The checked `policy.json`.
+
+        Raises:
+            PrunePolicyError: when it is damaged or of a later schema.
+        """
+        return parsed_policy(self.files[POLICY_FILE], str(self.folder / POLICY_FILE))
+
+    @property
+    def provenance(self) -> Provenance:
+        """What plans and reports say of it."""
+        return Provenance(self.place, hashlib.sha256(self.files[POLICY_FILE]).hexdigest())
+
+    def weights(self, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the weights, which must have the names and shapes of `like`.
+
+        Raises:
+            PrunePolicyError: when they are missing, changed, of other shapes, or no numbers.
+        """
+        data, where = self.files.get(WEIGHTS_FILE, b""), str(self.folder / WEIGHTS_FILE)
+        return checked_weights(data, self.file.weights_sha256, like, where)
 
 
 def sentence_of(error: ValidationError, model: type[BaseModel]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -10,8 +12,9 @@ from prunepolicy.policy.base import (
     POLICY_FILE,
     Policy,
     PolicyFile,
+    Provenance,
+    StoredPolicy,
     policies,
-    read_policy_file,
     sentence_of,
 )
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
@@ -30,52 +33,74 @@ def load_policy(source: str | Path) -> Policy:
     """Return the policy called `source`.
 
     Args:
-        source: a folder with a `policy.json`, the folder of a training run (its best policy, or its last
-            as long as none was judged), the name of a criterion (the heuristic policy of that criterion),
-            of a search (`greedy`, `qubo`), `default` (the best heuristic on held-out text), the name of
-            a policy that ships, or `zoo:` and the name of one in the configured zoo, which is pulled on
-            first use. Versions and tags may be left out where that leaves one policy only.
+        source: the name of a criterion (the heuristic policy of that criterion), of a search (`greedy`,
+            `qubo`), `default` (the best heuristic on held-out text), the name of a policy that ships, or
+            `zoo:` and the name of one in the configured zoo, which is pulled on first use; versions and
+            tags may be left out where that leaves one policy only. A `Path`, or text with a separator
+            such as `./mine`, is a folder with a `policy.json`, or that of a training run (its best policy,
+            or its last as long as none was judged). A bare name never means a folder, so that what lies
+            in the working directory can't stand in for a policy of that name.
 
     Raises:
         UsageError: when there is no such policy; the nearest name is suggested.
         PrunePolicyError: when the folder's policy is damaged, one of the zoo was changed or can't be had.
     """
-    if str(source).startswith(ZOO_PREFIX):
-        return _from_zoo(str(source).removeprefix(ZOO_PREFIX))
-    place = Path(source)
+    name = str(source)
+    if name.startswith(ZOO_PREFIX):
+        return _from_zoo(name.removeprefix(ZOO_PREFIX))
+    if isinstance(source, Path) or is_place(name):
+        return load_policy_folder(_policy_below(Path(source)))
+    if name in built_in_policies():
+        policy = _built_in(name)
+        policy.provenance = Provenance("built-in", hashlib.sha256(policy.described().encode()).hexdigest())
+        return policy
+    return _shipped(name)
+
+
+def is_place(source: str) -> bool:
+    """Return whether a user's word for a policy is a path: it has a separator."""
+    return os.sep in source
+
+
+def _policy_below(place: Path) -> Path:
+    """Return the folder with the policy of a policy's or a run's folder."""
     for folder in (place, place / "best", place / "last"):
         if (folder / POLICY_FILE).is_file():
-            return load_policy_folder(folder)
+            return folder
     if place.is_dir():
         raise PrunePolicyError(f"{place} holds no {POLICY_FILE}, so it is no policy.")
-    name = str(source)
+    raise UsageError(f"There is no policy at {place}.")
+
+
+def _built_in(name: str) -> Policy:
     if name == DEFAULT:
         best = HeuristicConfig(per_layer_criterion="fisher", repair="reconstruction", probe="varied")
         return Heuristic(best, DEFAULT)
     if name in criteria:
         return Heuristic(HeuristicConfig(criterion=name))
-    if name in SEARCHES:
-        return policies[name]()
-    return _shipped(name)
+    return policies[name]()
 
 
 def _from_zoo(name: str) -> Policy:
-    from prunepolicy.policy.zoo.pull import policy_folder
+    from prunepolicy.policy.zoo.pull import find_policy, read_policy
 
-    return load_policy_folder(policy_folder(name))
+    return load_stored(read_policy(*find_policy(name)))
 
 
 def _shipped(name: str) -> Policy:
     from prunepolicy.policy.zoo.identifiers import find
     from prunepolicy.policy.zoo.opened import Zoo
-    from prunepolicy.policy.zoo.pull import pull
+    from prunepolicy.policy.zoo.pull import read_policy
     from prunepolicy.policy.zoo.settings import PACKAGE
 
     zoo = Zoo.open(PACKAGE)
     known = zoo.index.policies
     if full_name := find(name, known):
-        return load_policy_folder(pull(zoo, full_name))
-    raise UsageError(f"There is no policy {name!r}.{did_you_mean(name, [*built_in_policies(), *known])}")
+        return load_stored(read_policy(zoo, full_name))
+    hint = f" For the folder of that name, write .{os.sep}{name}." if Path(name).is_dir() else ""
+    raise UsageError(
+        f"There is no policy {name!r}.{did_you_mean(name, [*built_in_policies(), *known])}{hint}"
+    )
 
 
 def built_in_policies() -> tuple[str, ...]:
@@ -90,15 +115,27 @@ def load_policy_folder(folder: Path) -> Policy:
         UsageError: when its kind is unknown.
         PrunePolicyError: when it is damaged.
     """
-    file = read_policy_file(folder)
+    return load_stored(StoredPolicy.read(folder))
+
+
+def load_stored(stored: StoredPolicy) -> Policy:
+    """Build a policy from its files.
+
+    Raises:
+        UsageError: when its kind is unknown.
+        PrunePolicyError: when it is damaged.
+    """
+    file = stored.file
     kind = policies[file.kind]
-    _check_versions(file, kind, folder)
+    _check_versions(file, kind, stored.folder)
     try:
         config = kind.config_type.model_validate(file.config)
     except ValidationError as error:
         sentence = sentence_of(error, kind.config_type)
-        raise PrunePolicyError(f"{folder / POLICY_FILE}: config: {sentence}.") from error
-    return kind.restore(folder, config, file.name)
+        raise PrunePolicyError(f"{stored.folder / POLICY_FILE}: config: {sentence}.") from error
+    policy = kind.restore(stored, config, file.name)
+    policy.provenance = stored.provenance
+    return policy
 
 
 def _check_versions(file: PolicyFile, kind: type[Policy], folder: Path) -> None:

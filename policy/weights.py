@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor
 
 from prunepolicy.pruning.atomic import write_bytes
-from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.safetensors_file import NAMES, TensorHeader, header_bytes, read_header, tensor_bytes
+from prunepolicy.pruning.errors import BadCheckpointError, PrunePolicyError
+from prunepolicy.pruning.safetensors_file import NAMES, TensorHeader, header_bytes, tensor_bytes
 
 WEIGHTS_FILE: Final = "weights.safetensors"
 MOST_BYTES = 1 << 30
 """A policy is small; a larger file is not one."""
 
 
-def read_weights(folder: Path, sha256: str | None, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Read a policy's weights, which must have the names, types and shapes of `like`.
+def checked_weights(
+    data: bytes, sha256: str | None, like: Mapping[str, Tensor], where: str
+) -> dict[str, Tensor]:
+    """Return a policy's weights, which must have the names, types and shapes of `like`.
+
+    Args:
+        data: the content of a safetensors file.
+        where: what it is called in sentences.
 
     Raises:
-        PrunePolicyError: when they are missing, changed, of other shapes, or no numbers.
+        PrunePolicyError: when they were changed, are of other shapes, or no numbers.
     """
-    file = folder / WEIGHTS_FILE
-    tensors = read_tensors(file, sha256 or "")
+    tensors = _tensors_in(data, sha256 or "", where)
     expected = {name: (tensor.dtype, tensor.shape) for name, tensor in like.items()}
     if {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()} != expected:
-        raise PrunePolicyError(f"{file} doesn't hold the tensors that its policy.json describes.")
+        raise PrunePolicyError(f"{where} doesn't hold the tensors that its policy.json describes.")
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise PrunePolicyError(f"{file}: {name!r} holds NaN or infinity, so the policy is useless.")
+            raise PrunePolicyError(f"{where}: {name!r} holds NaN or infinity, so the policy is useless.")
     return tensors
 
 
@@ -46,17 +55,39 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> str:
 
 
 def read_tensors(file: Path, sha256: str) -> dict[str, Tensor]:
-    """Read a safetensors file after checking that it is the one whose hash was recorded.
+    """Read a safetensors file once, check that it is the one whose hash was recorded, and return its tensors.
 
     Raises:
         PrunePolicyError: when it is missing, too large, a link, or has another hash.
     """
-    if file.is_symlink() or not file.is_file():
-        raise PrunePolicyError(f"{file} is missing, or a link that leads elsewhere.")
-    if file.stat().st_size > MOST_BYTES:
-        raise PrunePolicyError(f"{file} is larger than any policy.")
-    if hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
+    return _tensors_in(read_regular(file), sha256, str(file))
+
+
+def read_regular(file: Path, most: int = MOST_BYTES) -> bytes:
+    """Return the content of a regular file, read once; links, pipes and devices are refused.
+
+    Raises:
+        PrunePolicyError: when there is none, or it has more than `most` bytes.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError
+            data = stream.read(most + 1)
+    except (OSError, ValueError) as error:
+        raise PrunePolicyError(f"{file} is missing, or a link that leads elsewhere.") from error
+    if len(data) > most:
+        raise PrunePolicyError(f"{file} is larger than {most:,} bytes, so it belongs to no policy.")
+    return data
+
+
+def _tensors_in(data: bytes, sha256: str, where: str) -> dict[str, Tensor]:
+    if hashlib.sha256(data).hexdigest() != sha256:
         raise PrunePolicyError(
-            f"{file} is not what was saved: its SHA-256 differs from the recorded one. Fetch it again."
+            f"{where} is not what was saved: its SHA-256 differs from the recorded one. Fetch it again."
         )
-    return {entry.name: entry.read() for entry in read_header(file)}
+    try:
+        return load(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise BadCheckpointError(f"{where} is damaged: {error}.") from error

@@ -120,11 +120,13 @@ def verify(
 
     prunepolicy zoo verify llama-graph.v1 --rescore
     """
+    from prunepolicy.agents.learned_pruning.policy_card import parsed_card
     from prunepolicy.agents.progress import Steps
     from prunepolicy.agents.zoo.rescore import rescore as measure
     from prunepolicy.agents.zoo.view import Verified
+    from prunepolicy.policy.load import load_stored
     from prunepolicy.policy.zoo.opened import Zoo
-    from prunepolicy.policy.zoo.pull import pull
+    from prunepolicy.policy.zoo.pull import read_policy
     from prunepolicy.policy.zoo.verify import verify
     from prunepolicy.pruning.errors import UsageError
 
@@ -135,7 +137,9 @@ def verify(
     found, measured = verify(zoo, names), None
     if rescore and found[0].state != "bad":
         steps = Steps(error_console if as_json else console_for())
-        measured = measure(pull(zoo, names[0]), steps)
+        stored = read_policy(zoo, names[0])
+        card = parsed_card(stored.files["card.json"], f"The card of {names[0]}")
+        measured = measure(load_stored(stored), card, steps)
     result = Verified(zoo.source.spelling, found, measured)
     present(result, as_json)
     if not result.good:

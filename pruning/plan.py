@@ -87,7 +87,7 @@ class Plan:
         made_by: the policy that decided.
         fingerprint: of the checkpoint it was made for.
         repair: name of the repair that follows the cut, if any.
-        settings: what the repair and the policy need to run again (probe, seed).
+        settings: what the repair and the policy need to run again (probe, seed), and where that came from.
     """
 
     keep: Mapping[str, tuple[int, ...]]
@@ -96,6 +96,15 @@ class Plan:
     fingerprint: str = ""
     repair: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def decided_by(self) -> str:
+        """The policy that decided, where it came from, and the start of its hash."""
+        found = self.settings.get("policy")
+        if not isinstance(found, Mapping):
+            return self.made_by
+        said = f"{self.made_by} ({found.get('place')}, SHA-256 {str(found.get('sha256'))[:16]})"
+        return "".join(letter for letter in said if letter.isprintable())
 
     def counts(self, graph: UnitGraph) -> dict[str, int]:
         """Return how many units of every group stay."""

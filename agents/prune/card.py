@@ -147,7 +147,7 @@ def serving_commands(report: PruneReport) -> str:
 def _reproducing(report: PruneReport) -> str:
     origin = report.origin
     rows = [
-        ("policy", origin.made_by),
+        ("policy", origin.decided_by or origin.made_by),
         ("repair", origin.repair or "none"),
         ("passes of learning from the dense model", origin.recover or ""),
         ("seed", origin.seed),

@@ -127,6 +127,7 @@ def _origin(subject: Subject, found: Evidence) -> Origin:
         command=found.command,
         seed=int(plan.settings.get("probe", {}).get("seed", 0)),
         made_by=plan.made_by,
+        decided_by=plan.decided_by,
         repair=plan.repair,
         recover=int(plan.settings.get("recover", 0)),
         versions=versions("prunepolicy", "torch", "transformers", "safetensors"),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.prune.evidence import Evidence, add_evidence, prove_result, report_on
@@ -172,7 +173,11 @@ def decide(subject: Subject, policy: str | Policy, budget: Budget, settings: Set
     probe = probe_for(policy, settings)
     plan = subject.plan(policy, budget, probe)
     mends = repair not in (None, "none") and (settings.repair or _mendable(subject, plan, repair))
-    needed = {"probe": vars(probe)} | ({"recover": settings.recover} if settings.recover else {})
+    needed: dict[str, Any] = {"probe": vars(probe)}
+    if settings.recover:
+        needed["recover"] = settings.recover
+    if policy.provenance is not None:
+        needed["policy"] = vars(policy.provenance)
     return replace(plan, repair=repair if mends else None, settings=needed)
 
 

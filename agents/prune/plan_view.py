@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from prunepolicy.agents.prune.needs import needs_of
@@ -34,7 +35,7 @@ def render_plan(checkpoint: Checkpoint, plan: Plan, console: Console) -> None:
         f"{len(checkpoint.files)} file{'s' * (len(checkpoint.files) > 1)}",
         highlight=False,
     )
-    console.print(f"[bold]{plan.budget}[/bold], decided by {plan.made_by}", highlight=False)
+    console.print(f"[bold]{plan.budget}[/bold], decided by {escape(plan.decided_by)}", highlight=False)
     console.print(_table(graph, plan))
     repair = f", then repair: {plan.repair}" if plan.repair else ""
     if plan.settings.get("recover"):

@@ -74,6 +74,7 @@ class Origin:
         fingerprint: hash that tells the source's weights from others.
         command: the exact command line.
         made_by: the policy that decided.
+        decided_by: its name, where it came from, and the start of its hash.
         repair: the repair that followed the cut, if any.
         recover: passes over texts in which the result has learned from the dense model's answers.
         versions: of the packages that took part.
@@ -93,6 +94,7 @@ class Origin:
     machine: str = ""
     base_model: str | None = None
     licence: str | None = None
+    decided_by: str = ""
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,8 @@ def render(report: PruneReport, console: Console) -> None:
     """Print the report."""
     title = f"[bold]{escape(report.origin.model)}[/bold]: {asked_and_reached(report)}"
     console.print(title, highlight=False)
+    if report.origin.decided_by:
+        console.print(f"Decided by {escape(report.origin.decided_by)}", style="dim", highlight=False)
     console.print(_table(report))
     if sentence := scored_on(report):
         console.print(sentence, style="dim", highlight=False)

@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, read_card
+from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, parsed_card, read_card
 from prunepolicy.agents.learned_pruning.policy_card_text import policy_card
 from prunepolicy.agents.training.run_folder import BEST
 from prunepolicy.policy.base import POLICY_FILE
-from prunepolicy.policy.load import built_in_policies, load_policy
+from prunepolicy.policy.load import built_in_policies, is_place, load_policy
 from prunepolicy.policy.zoo.identifiers import find
 from prunepolicy.policy.zoo.opened import Zoo
-from prunepolicy.policy.zoo.pull import pull
+from prunepolicy.policy.zoo.pull import read_policy
 from prunepolicy.policy.zoo.settings import PACKAGE
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.criteria import criteria
@@ -73,7 +73,7 @@ class Catalogue:
             PrunePolicyError: when a shipped policy was changed.
         """
         zoo = Zoo.open(PACKAGE)
-        cards = {name: read_card(pull(zoo, name)) for name in zoo.index.policies}
+        cards = {name: _shipped_card(zoo, name) for name in zoo.index.policies}
         found, troubles = {}, []
         for best in sorted(file.parent for file in runs.glob(f"*/{BEST}/{POLICY_FILE}")):
             try:
@@ -116,27 +116,33 @@ def described(name: str, runs: Path, as_json: bool = False) -> str:
     """Return the card of one policy: as Markdown, as JSON, or a line for one that has no card.
 
     Args:
-        name: a shipped policy, a built-in one, a folder with a policy, or a run under `runs`.
+        name: a built-in policy, a shipped one, a run under `runs`, or the path of a policy's folder.
 
     Raises:
         UsageError: when there is none of that name.
     """
-    for folder in (Path(name), Path(name) / BEST, runs / name / BEST):
+    places = (Path(name), Path(name) / BEST) if is_place(name) else ()
+    for folder in places:
         if (folder / POLICY_FILE).is_file():
-            return _card(folder, str(folder), as_json)
+            return _described_card(read_card(folder), str(folder), as_json)
     if name in built_in_policies():
         item = _built_in(name)
         line = f"{item.name}: {item.about} Reads {', '.join(item.reads) or 'nothing'}."
         return json.dumps(vars(item), indent=1) if as_json else line
     zoo = Zoo.open(PACKAGE)
     if full_name := find(name, zoo.index.policies):
-        return _card(pull(zoo, full_name), full_name, as_json)
+        return _described_card(_shipped_card(zoo, full_name), full_name, as_json)
+    if (runs / name / BEST / POLICY_FILE).is_file():
+        return _described_card(read_card(runs / name / BEST), str(runs / name / BEST), as_json)
     known = [*zoo.index.policies, *built_in_policies()]
     raise UsageError(f"There is no policy {name!r}.{did_you_mean(name, known)}")
 
 
-def _card(folder: Path, source: str, as_json: bool) -> str:
-    card = read_card(folder)
+def _shipped_card(zoo: Zoo, name: str) -> PolicyCard:
+    return parsed_card(read_policy(zoo, name).files["card.json"], f"The card of {name}")
+
+
+def _described_card(card: PolicyCard, source: str, as_json: bool) -> str:
     return card.model_dump_json(indent=1) if as_json else harmless(policy_card(card, source))
 
 

@@ -12,6 +12,7 @@ from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.agents.training.recipe import Recipe, checked
+from prunepolicy.policy.base import Policy
 from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
@@ -67,8 +68,8 @@ class Rescore:
         )
 
 
-def rescore(folder: Path, steps: Steps) -> Rescore:
-    """Measure one number of the card in a policy's folder.
+def rescore(policy: Policy, card: PolicyCard, steps: Steps) -> Rescore:
+    """Measure one number of a policy's card.
 
     It is that of the card's witness, where that model can be had. Else it is that of the smallest judging
     model that is here, at the budget with the largest score, which is the hardest to hit by chance.
@@ -76,7 +77,6 @@ def rescore(folder: Path, steps: Steps) -> Rescore:
     Raises:
         PrunePolicyError: when the card is damaged, or none of its models is here.
     """
-    card = read_card(folder)
     check_portable(card)
     if card.measure:
         raise PrunePolicyError(f"The card of {card.name} can't be measured again: {card.measure}")
@@ -89,7 +89,7 @@ def rescore(folder: Path, steps: Steps) -> Rescore:
         same_model = subject.name in card.judges
     budget = _hardest(card.name, claimed, recipe, subject)
     place = place_of(subject, budget)
-    return Rescore(card.name, place, claimed[place], _score(folder, recipe, subject, budget), same_model)
+    return Rescore(card.name, place, claimed[place], _score(policy, recipe, subject, budget), same_model)
 
 
 def witness_of(folder: Path, model: str, steps: Steps) -> Witness:
@@ -103,7 +103,7 @@ def witness_of(folder: Path, model: str, steps: Steps) -> Witness:
     recipe = checked(Recipe, read_card(folder).recipe, f"the recipe of {folder}")
     subject = _subject((model, Checkpoint.open(resolve(model))), recipe, steps)
     budget = min(recipe.every_budget, key=lambda budget: budget.keep)
-    score = _score(folder, recipe, subject, budget)
+    score = _score(load_policy_folder(folder), recipe, subject, budget)
     fingerprint = subject.checkpoint.fingerprint
     return Witness(model=model, fingerprint=fingerprint, where=place_of(subject, budget), score=score)
 
@@ -112,10 +112,10 @@ def _subject(found: tuple[str, Checkpoint], recipe: Recipe, steps: Steps) -> Sub
     return Subject(*found, Hardware(recipe.device, recipe.dtype), steps)
 
 
-def _score(folder: Path, recipe: Recipe, subject: Subject, budget: Budget) -> float:
+def _score(policy: Policy, recipe: Recipe, subject: Subject, budget: Budget) -> float:
     """Return the excess of a model at a budget, as at the end of a training."""
     judge = Judge((subject,), (budget,), recipe.evaluation, recipe.seed).for_the_end()
-    return judge.scores(load_policy_folder(folder))[place_of(subject, budget)]
+    return judge.scores(policy)[place_of(subject, budget)]
 
 
 def _smallest(card: PolicyCard, recipe: Recipe, steps: Steps) -> Subject:

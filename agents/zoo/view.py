@@ -15,7 +15,7 @@ from prunepolicy.agents.learned_pruning.policy_card_text import policy_card
 from prunepolicy.agents.zoo.catalogue import harmless
 from prunepolicy.agents.zoo.rescore import Rescore
 from prunepolicy.policy.zoo.opened import Zoo
-from prunepolicy.policy.zoo.pull import pulled
+from prunepolicy.policy.zoo.pull import is_here
 from prunepolicy.policy.zoo.push import Parcel
 from prunepolicy.policy.zoo.settings import pinned
 from prunepolicy.policy.zoo.verify import Finding
@@ -40,7 +40,7 @@ class Listed:
     @classmethod
     def of(cls, zoo: Zoo) -> Listed:
         """Look which policies of a zoo are here."""
-        return cls(zoo, tuple(name for name in zoo.index.policies if pulled(zoo, name)))
+        return cls(zoo, tuple(name for name in zoo.index.policies if is_here(zoo, name)))
 
     def to_json(self) -> str:
         """Return the list as JSON text."""

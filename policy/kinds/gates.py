@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies, restored_weights
+from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, StoredPolicy, policies
 from prunepolicy.policy.spending import searched_groups, spend, task_for
 from prunepolicy.pruning.criteria import Need, criteria
 from prunepolicy.pruning.errors import UsageError
@@ -52,10 +51,10 @@ class Gates(Policy):
         self._criterion = criteria[self.config.criterion]
 
     @classmethod
-    def restore(cls, folder: Path, config: GatesConfig, name: str) -> Self:
+    def restore(cls, stored: StoredPolicy, config: GatesConfig, name: str) -> Self:
         """Build the policy and read its scores."""
         like = {group: torch.empty(size, device="meta") for group, size in config.units.items()}
-        return cls(config, name, restored_weights(folder, like) if like else None)
+        return cls(config, name, stored.weights(like) if like else None)
 
     def learned(self, logits: Logits, network: str) -> Self:
         """Return this policy with scores for the units of the checkpoint with fingerprint `network`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
@@ -12,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from prunepolicy.metanet.graph import network_graph
-from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies, restored_weights
+from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, StoredPolicy, policies
 from prunepolicy.policy.rounds import MOST_ROUNDS, checked_rounds, plan_in_rounds
 from prunepolicy.policy.spending import FREE_KINDS, searched_groups, spend, task_for
 from prunepolicy.pruning.criteria import Need
@@ -67,10 +66,10 @@ class Graph(Policy):
             raise MissingExtraError("Graph policies need", "train") from error
 
     @classmethod
-    def restore(cls, folder: Path, config: GraphConfig, name: str) -> Self:
+    def restore(cls, stored: StoredPolicy, config: GraphConfig, name: str) -> Self:
         """Build the policy and read its weights."""
         policy = cls(config, name)
-        policy.network.load_state_dict(restored_weights(folder, policy.weights()))
+        policy.network.load_state_dict(stored.weights(policy.weights()))
         return policy
 
     def in_rounds(self, rounds: int) -> Self:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from prunepolicy.policy.base import Instruments, PolicyConfig, policies, restored_weights
+from prunepolicy.policy.base import Instruments, PolicyConfig, StoredPolicy, policies
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.criteria import Scores
@@ -73,10 +72,10 @@ class Metanet(Heuristic):
             raise MissingExtraError("Metanetworks need", "train") from error
 
     @classmethod
-    def restore(cls, folder: Path, config: MetanetConfig, name: str) -> Self:
+    def restore(cls, stored: StoredPolicy, config: MetanetConfig, name: str) -> Self:
         """Build the policy and read its weights."""
         policy = cls(config, name)
-        policy.network.load_state_dict(restored_weights(folder, policy.weights()))
+        policy.network.load_state_dict(stored.weights(policy.weights()))
         return policy
 
     def weights(self) -> Mapping[str, Tensor]:

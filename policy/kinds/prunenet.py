@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies, restored_weights
+from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, StoredPolicy, policies
 from prunepolicy.policy.row_choices import concrete, draw_by_weight
 from prunepolicy.policy.row_scorers import AffineScorer, RowScorer
 from prunepolicy.policy.spending import spend, task_for, without_removed
@@ -72,10 +71,10 @@ class PruneNet(Policy):
         self.scorer = _scorer(self.config)
 
     @classmethod
-    def restore(cls, folder: Path, config: PruneNetConfig, name: str) -> Self:
+    def restore(cls, stored: StoredPolicy, config: PruneNetConfig, name: str) -> Self:
         """Build the policy and read its weights."""
         policy = cls(config, name)
-        policy.scorer.load_state_dict(restored_weights(folder, policy.weights()))
+        policy.scorer.load_state_dict(stored.weights(policy.weights()))
         return policy
 
     def weights(self) -> Mapping[str, Tensor]:

@@ -4,53 +4,56 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
+from prunepolicy.policy.base import StoredPolicy
 from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.policy.zoo.cache import only_one, policy_place, quarantine
 from prunepolicy.policy.zoo.identifiers import find
 from prunepolicy.policy.zoo.index import Entry, FileName
 from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.settings import configured_source, offline
-from prunepolicy.policy.zoo.sources import Source, source_of
-from prunepolicy.policy.zoo.transfer import fetch, is_listed, read_whole
+from prunepolicy.policy.zoo.sources import source_of
+from prunepolicy.policy.zoo.transfer import fetch, is_listed, listed_content, read_whole
 from prunepolicy.pruning.atomic import as_sentence, sync_folder
 from prunepolicy.pruning.errors import MissingExtraError, PrunePolicyError, UsageError
 
 
-def policy_folder(name: str, source: str | None = None) -> Path:
-    """Return the folder of a policy, pulling it on first use; all files are checked every time.
+def find_policy(name: str, source: str | None = None) -> tuple[Zoo, str]:
+    """Return the zoo that a policy is of, and its full name; one that was pulled needs no network.
 
     Raises:
         UsageError: when there is no such policy, or the name could mean several.
-        PrunePolicyError: when it can't be had, or isn't what its index lists.
+        PrunePolicyError: when the zoo can't be reached, or isn't believed.
     """
     place = source_of(configured_source(source))
-    here = _pulled_before(name, place)
-    if here is not None:
-        return here
+    with suppress(PrunePolicyError):
+        zoo = Zoo.remembered(place)
+        full_name = find(name, zoo.index.policies)
+        if full_name is not None and is_here(zoo, full_name):
+            return zoo, full_name
     zoo = Zoo.open(place.spelling)
-    return pull(zoo, zoo.find(name))
+    return zoo, zoo.find(name)
 
 
-def _pulled_before(name: str, source: Source) -> Path | None:
-    """Return the policy as the index read last lists it, if it was pulled and is undamaged."""
-    try:
-        zoo = Zoo.remembered(source)
-    except PrunePolicyError:
-        return None
-    full_name = find(name, zoo.index.policies)
-    return None if full_name is None else pulled(zoo, full_name)
-
-
-def pulled(zoo: Zoo, name: str) -> Path | None:
-    """Return the folder of a policy that is here, all of whose files are as listed; else None.
+def read_policy(zoo: Zoo, name: str) -> StoredPolicy:
+    """Return the files of a policy, pulling it on first use; what is returned was checked.
 
     Args:
         name: full.
+
+    Raises:
+        PrunePolicyError: when it can't be had, or isn't what its index lists.
     """
-    place = place_of(zoo, name)
-    return None if difference(place, zoo.index.policies[name]) else place
+    folder = pull(zoo, name)
+    place = "shipped" if zoo.source.in_place else f"zoo {zoo.source.spelling}"
+    return StoredPolicy(place, folder, checked_files(folder, zoo.index.policies[name]))
+
+
+def is_here(zoo: Zoo, name: str) -> bool:
+    """Return whether a policy of the full name is here, all of whose files are as listed."""
+    return difference(place_of(zoo, name), zoo.index.policies[name]) is None
 
 
 def place_of(zoo: Zoo, name: str) -> Path:
@@ -135,15 +138,32 @@ def _checked_in_place(folder: Path, entry: Entry) -> Path:
 
 def difference(folder: Path, entry: Entry) -> str | None:
     """Return in which way a folder isn't what an index lists, as a sentence; None where it is."""
-    if folder.is_symlink() or not folder.is_dir():
-        return f"{folder} is missing, or a link that leads elsewhere."
-    names = {file.name for file in folder.iterdir()}
-    if names != {*entry.files}:
-        return f"{folder} doesn't hold the files that the index lists."
-    for file, record in entry.files.items():
-        if not is_listed(folder / file, record):
-            return f"{folder / file} isn't what the index lists: a link, or of other size or SHA-256."
+    try:
+        checked_files(folder, entry)
+    except PrunePolicyError as error:
+        return str(error)
     return None
+
+
+def checked_files(folder: Path, entry: Entry) -> dict[str, bytes]:
+    """Return the contents of a policy's files, each read once and as the index lists it.
+
+    Raises:
+        PrunePolicyError: when the folder holds something else.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        raise PrunePolicyError(f"{folder} is missing, or a link that leads elsewhere.")
+    if {file.name for file in folder.iterdir()} != {*entry.files}:
+        raise PrunePolicyError(f"{folder} doesn't hold the files that the index lists.")
+    files: dict[str, bytes] = {}
+    for name, record in entry.files.items():
+        content = listed_content(folder / name, record)
+        if content is None:
+            raise PrunePolicyError(
+                f"{folder / name} isn't what the index lists: a link, or of other size or SHA-256."
+            )
+        files[name] = content
+    return files
 
 
 def read_file(zoo: Zoo, name: str, file: FileName) -> bytes:
@@ -159,9 +179,8 @@ def read_file(zoo: Zoo, name: str, file: FileName) -> bytes:
     record = zoo.index.policies[name].files.get(file)
     if record is None:
         raise UsageError(f"{name} of {zoo.source.spelling} has no {file}.")
-    here = pulled(zoo, name)
-    if here is not None:
-        return (here / file).read_bytes()
+    with suppress(PrunePolicyError):
+        return checked_files(place_of(zoo, name), zoo.index.policies[name])[file]
     if zoo.source.remote and offline():
         raise PrunePolicyError(f"{name} of {zoo.source.spelling} isn't here, and the network is forbidden.")
     content = read_whole(zoo.source, f"{name}/{file}", record.size)

@@ -6,9 +6,9 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
+from prunepolicy.policy.weights import read_regular
 from prunepolicy.policy.zoo.cache import quarantine
 from prunepolicy.policy.zoo.index import FileRecord
 from prunepolicy.policy.zoo.sources import Source
@@ -119,9 +119,13 @@ def _append(chunks: Iterable[bytes], target: Path, start: int, size: int, what: 
 
 def is_listed(file: Path, record: FileRecord) -> bool:
     """Return whether a regular file has the listed size and hash."""
-    with suppress(OSError):
-        if file.is_symlink() or not file.is_file() or file.stat().st_size != record.size:
-            return False
-        with open(file, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest() == record.sha256
-    return False
+    return listed_content(file, record) is not None
+
+
+def listed_content(file: Path, record: FileRecord) -> bytes | None:
+    """Return the content of a regular file of the listed size and hash, read once; None for any other."""
+    try:
+        content = read_regular(file, record.size)
+    except PrunePolicyError:
+        return None
+    return content if hashlib.sha256(content).hexdigest() == record.sha256 else None

@@ -102,7 +102,7 @@ def test_its_card_compares_and_the_run_is_listed(whole: Path) -> None:
     assert str(whole) in Catalogue.of(whole.parent).runs
     assert card.verdict in described(str(whole), whole.parent)
     with pytest.raises(PrunePolicyError, match="can't be measured again: Scores are the error rate"):
-        rescore(whole / "best", Steps())
+        rescore(load_policy(whole / "best"), card, Steps())
 
 
 @pytest.mark.parametrize(

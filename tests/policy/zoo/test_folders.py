@@ -18,7 +18,7 @@ from prunepolicy.policy.zoo.cache import policy_place, zoo_cache
 from prunepolicy.policy.zoo.index import Listing
 from prunepolicy.policy.zoo.mirror import mirror
 from prunepolicy.policy.zoo.opened import Zoo
-from prunepolicy.policy.zoo.pull import policy_folder, pull
+from prunepolicy.policy.zoo.pull import find_policy, pull, read_policy
 from prunepolicy.policy.zoo.push import Parcel, push, sign_again
 from prunepolicy.policy.zoo.sources import source_of, sources
 from prunepolicy.policy.zoo.verify import verify
@@ -59,7 +59,7 @@ def test_pulled_files_that_rot_are_put_aside_and_brought_again(zoo_folder: Path,
     folder = pull(zoo, ROWS)
     (folder / "weights.safetensors").write_bytes(b"rot")
     assert [finding.state for finding in verify(zoo, [ROWS, FISHER])] == ["bad", "not pulled"]
-    assert policy_folder(ROWS, str(zoo_folder)) == folder
+    assert read_policy(*find_policy(ROWS, str(zoo_folder))).folder == folder
     assert verify(zoo, [ROWS])[0].state == "ok"
     assert len(quarantined()) == 1
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from prunepolicy.cli import main
-from prunepolicy.policy.base import policies
+from prunepolicy.policy.base import StoredPolicy, policies
 from prunepolicy.policy.kinds.prunenet import PruneNetConfig
 from prunepolicy.policy.load import load_policy
 from prunepolicy.policy.migrations import POLICY_SCHEMA
@@ -174,7 +174,7 @@ def no_json(folder: Path) -> None:
 
 
 def not_a_number(folder: Path) -> None:
-    tensors = dict(policies["prunenet"].restore(folder, PruneNetConfig(hidden=4), "x").weights())
+    tensors = dict(policies["prunenet"].restore(StoredPolicy.read(folder), PruneNetConfig(hidden=4), "x").weights())
     tensors = {name: torch.full_like(tensor, float("nan")) for name, tensor in tensors.items()}
     edit(folder, weights_sha256=write_tensors(folder / "weights.safetensors", tensors))
 

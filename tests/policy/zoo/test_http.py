@@ -17,7 +17,7 @@ from prunepolicy.cli import main
 from prunepolicy.policy.load import load_policy
 from prunepolicy.policy.zoo.cache import zoo_cache
 from prunepolicy.policy.zoo.opened import Zoo
-from prunepolicy.policy.zoo.pull import policy_folder, pull
+from prunepolicy.policy.zoo.pull import find_policy, pull
 from prunepolicy.policy.zoo.signing import public_text
 from prunepolicy.policy.zoo.sources import http as http_source
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
@@ -299,7 +299,7 @@ def test_an_old_index_is_not_passed_off_as_the_current_one(server: Any, put: Any
 def test_addresses_that_are_none_are_refused(spelling: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRUNEPOLICY_ZOO", spelling)
     with pytest.raises(UsageError, match=r"is no (address|source)"):
-        policy_folder("x")
+        find_policy("x")
 
 
 FORKING = """
