@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from prunepolicy.pruning.errors import redacted
+
 if TYPE_CHECKING:
     from prunepolicy.agents.prune.job import Settings
     from prunepolicy.agents.prune.opened_model import Hardware
@@ -52,7 +54,7 @@ def settings_of(console: Console, hardware: Hardware, seed: int) -> Settings:
     from prunepolicy.agents.progress import Steps
     from prunepolicy.agents.prune.job import Settings
 
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = redacted(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
     return Settings(hardware=hardware, seed=seed, command=command, steps=Steps(console))
 
 

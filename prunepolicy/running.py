@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from prunepolicy.pruning.errors import MissingExtraError
+from prunepolicy.pruning.errors import MissingExtraError, redacted
 
 LOG_WIDTH = 140
 """Columns where the output is a file, which has no width of its own."""
@@ -89,7 +89,7 @@ def _report(error: Exception) -> int:
         first = next(iter(sentence.strip().splitlines()), "").rstrip(".:")
         sentence = f"{type(error).__name__}: {first}. (PRUNEPOLICY_DEBUG=1 shows where.)"
     error_console.print("[red]error:[/red]", end=" ")
-    error_console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    error_console.print(redacted(sentence), markup=False, highlight=False, soft_wrap=True)
     return code
 
 

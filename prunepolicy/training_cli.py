@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from prunepolicy.options import AsJson
+from prunepolicy.pruning.errors import redacted
 from prunepolicy.running import console_for, error_console
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def train(
 
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
     console = error_console if as_json else console_for()
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = redacted(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
     settings, steps = [load_recipe(recipe, overrides) for recipe in recipes], Steps(console)
     alone = len(recipes) == 1
     folders = [out or RUNS / recipes[0].stem] if alone else [(out or RUNS) / file.stem for file in recipes]
@@ -145,14 +146,16 @@ def submit(
     seeds: SeedCount = 1,
     set_: Set = None,
     workers: Annotated[str, typer.Option("--cluster", help="Settings of the workers there.")] = "ray",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")
-    ] = False,
+    include: Annotated[
+        list[str] | None,
+        typer.Option("--include", help="Send this file or folder, too; repeatable.", metavar="PATH"),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List every file, and send nothing.")] = False,
 ) -> None:
-    """Train on a Ray cluster: send the working directory, and get the run folder back.
+    """Train on a Ray cluster: send what that takes, and get the run folder back.
 
-    Sent are sources, recipes and the models that the recipe names by places in the working directory;
-    hidden files, outputs, runs and other weights stay here.
+    Sent are the recipe, the models, texts and policies that it names by places in the working directory,
+    and this package; anything else only by --include.
 
     [bold]Examples[/bold]
 
@@ -164,11 +167,13 @@ def submit(
 
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
     options = ["--cluster", workers, *(["--seeds", str(seeds)] if seeds > 1 else [])]
-    submission, console = cluster.Submission(recipe, address, overrides, options, resume), console_for()
+    files = [*(include or ()), *([workers] if workers.endswith((".yaml", ".yml")) else ())]
+    submission = cluster.Submission(recipe, address, overrides, options, files, resume)
+    console = console_for()
     target = out or RUNS / recipe.stem
     if follow:
         cluster.check_target(target)
-    submission.describe(console)
+    submission.describe(console, every=dry_run)
     if dry_run:
         return
     job = submission.send(console)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+PASSWORDS = (
+    (re.compile(r"(?<!hf)(://)(?:[^\s/'\"]*|[^\s/:'\"@]+:(?!\d+/)[^\s'\"]*)@"), r"\1…@"),
+    (re.compile(r"(?<![\w/])[^\s/:'\"@(]+:[^\s/'\"@]+@(?=[\w\[])"), "…@"),
+    (re.compile(r"(https?://[^\s'\"?]*)\?[^\s'\"]+"), r"\1?…"),
+)
+"""Where addresses carry secrets: before the host, with or without a scheme, and in a query."""
 
 
 class PrunePolicyError(Exception):
     """A failure with one clear sentence; commands print it and exit with `exit_code`."""
 
     exit_code = 1
+
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__(redacted(sentence))
 
 
 class UsageError(PrunePolicyError):
@@ -44,6 +55,13 @@ class MissingExtraError(PrunePolicyError):
 
 class NotEnoughSpaceError(PrunePolicyError):
     """Disk or memory would not suffice; nothing was written."""
+
+
+def redacted(text: str) -> str:
+    """Return text whose addresses carry no user names, passwords and queries: fit to be shown and stored."""
+    for secret, instead in PASSWORDS:
+        text = secret.sub(instead, text)
+    return text
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

@@ -1,49 +1,52 @@
-"""What of a working directory a job needs: sources and recipes, and only the models that a recipe names."""
+"""What a job takes along: its recipe, what that names, this package, and what the user includes."""
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from prunepolicy.agents.cluster.sendable import named_files, project_files
 from prunepolicy.agents.training.recipe import RunRecipe
-from prunepolicy.agents.training.run_folder import RECIPE, RUN
-from prunepolicy.agents.training.run_report import SEEDS_REPORT
 from prunepolicy.pruning.errors import NotEnoughSpaceError, UsageError
 
 MIB = 1 << 20
 LARGEST = 500 * MIB
 """What Ray takes; it complains from half of that on."""
-WEIGHTS = {".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".npz", ".msgpack"}
-SMALL = MIB
-"""Weights up to this size belong to policies."""
-OUTPUTS = {"build", "dist", "runs", "smaller", "venv", "node_modules", "__pycache__"}
+ANYTHING = ("*",)
 
 
 @dataclass(frozen=True)
 class Package:
-    """Files of a working directory.
+    """Files for a job.
 
     Attributes:
         root: the working directory.
-        files: to be sent, links among them as links, relative to `root`.
-        elsewhere: what the recipe names that lies outside; the cluster has to have it.
+        files: place in the job's folder to the file that goes there; links are followed already.
+        elsewhere: what the recipe names that isn't in `root`; the cluster has to have it.
     """
 
     root: Path
-    files: tuple[Path, ...]
+    files: Mapping[Path, Path]
     elsewhere: tuple[str, ...]
 
     @classmethod
-    def of(cls, root: Path, recipe: RunRecipe) -> Package:
-        """Choose what a recipe needs: no hidden files, outputs and weights but what it names."""
-        names = recipe.inputs
-        inside = [name for name in names if _is_inside(root, name)]
-        wanted = {root / name for name in inside}
-        files = tuple(path.relative_to(root) for path in sorted(set(_chosen(root, root, wanted))))
-        return cls(root, files, tuple(name for name in names if name not in inside))
+    def of(cls, root: Path, recipe: RunRecipe, include: Sequence[str] = ()) -> Package:
+        """Choose what a recipe needs, and what the user includes.
+
+        Raises:
+            UsageError: when something lies outside `root`, or a link leads to what wouldn't go itself.
+        """
+        root = root.resolve()
+        here = [name for name in recipe.inputs if _is_here(root, name)]
+        chosen = project_files()
+        for name in here:
+            chosen |= named_files(root, name)
+        for name in include:
+            chosen |= named_files(root, name, ANYTHING)
+        elsewhere = tuple(name for name in recipe.inputs if name not in here)
+        return cls(root, dict(sorted(chosen.items())), elsewhere)
 
     @property
     def size(self) -> int:
@@ -57,56 +60,26 @@ class Package:
 
     def bytes_of(self, file: Path) -> int:
         """Return the size of one of the files."""
-        return (self.root / file).lstat().st_size
+        return self.files[file].stat().st_size
 
     def check(self) -> None:
         """Raise `NotEnoughSpaceError` when Ray wouldn't take it."""
         if self.size > LARGEST:
             large = ", ".join(file.as_posix() for file in self.largest[:3])
             raise NotEnoughSpaceError(
-                f"{self.root} comes to {self.size / MIB:,.0f} MiB, and Ray takes {LARGEST / MIB:.0f}; the "
-                f"largest are {large}. Move them out, or put models where the whole cluster sees them."
+                f"The job comes to {self.size / MIB:,.0f} MiB, and Ray takes {LARGEST / MIB:.0f}; the "
+                f"largest are {large}. Put models where the whole cluster sees them."
             )
 
     def stage(self, folder: Path) -> None:
         """Copy the files into an empty folder, where Ray takes them from."""
-        for file in self.files:
-            target = folder / file
+        for place, file in self.files.items():
+            target = folder / place
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(self.root / file, target, follow_symlinks=False)
+            shutil.copyfile(file, target)
 
 
-def _chosen(folder: Path, root: Path, wanted: set[Path]) -> Iterator[Path]:
-    """Yield what goes of `folder`; everything of what is wanted, and of folders above it what goes anyway."""
-    for entry in sorted(folder.iterdir()):
-        if entry in wanted:
-            yield from [entry] if entry.is_file() else (path for path in entry.rglob("*") if path.is_file())
-        elif entry.is_symlink():
-            if entry.resolve().is_relative_to(root):
-                yield entry
-        elif entry.is_dir():
-            above = any(path.is_relative_to(entry) for path in wanted)
-            if above or not _stays(entry):
-                yield from _chosen(entry, root, wanted)
-        elif not entry.name.startswith(".") and not _is_weights(entry):
-            yield entry
-
-
-def _stays(folder: Path) -> bool:
-    """Return whether a folder is hidden, an output, an environment, a run, or a model."""
-    if folder.name in OUTPUTS or folder.name.startswith(".") or folder.name.endswith(".egg-info"):
-        return True
-    names = set(os.listdir(folder))
-    if "pyvenv.cfg" in names or SEEDS_REPORT in names or {RECIPE, RUN} <= names:
-        return True
-    return "config.json" in names and any(_is_weights(folder / name, 0) for name in names)
-
-
-def _is_weights(file: Path, small: int = SMALL) -> bool:
-    return file.suffix in WEIGHTS and file.stat().st_size > small
-
-
-def _is_inside(root: Path, name: str) -> bool:
+def _is_here(root: Path, name: str) -> bool:
     path = Path(name)
     if ".." in path.parts:
         raise UsageError(f"{name} lies outside the working directory; a job can't take it along.")

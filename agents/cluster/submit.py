@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shlex
@@ -15,7 +16,7 @@ from rich.console import Console
 
 from prunepolicy.agents.cluster.package import LARGEST, MIB, Package
 from prunepolicy.agents.training.recipe import load_recipe
-from prunepolicy.pruning.errors import MissingExtraError, PrunePolicyError, UsageError
+from prunepolicy.pruning.errors import MissingExtraError, PrunePolicyError, UsageError, redacted
 
 if TYPE_CHECKING:
     from prunepolicy.agents.cluster.ray_jobs import Jobs
@@ -36,6 +37,7 @@ class Submission:
         address: of the cluster's dashboard.
         overrides: of the recipe's keys.
         options: further ones of `prunepolicy train`.
+        include: files and folders of the working directory that go along beside what the recipe names.
         resume: the run to continue; None begins one.
     """
 
@@ -43,6 +45,7 @@ class Submission:
     address: str
     overrides: Sequence[str] = ()
     options: Sequence[str] = ()
+    include: Sequence[str] = ()
     resume: str | None = None
     root: Path = field(default_factory=Path.cwd)
 
@@ -56,7 +59,7 @@ class Submission:
     @property
     def command(self) -> str:
         """What the head node's shell runs."""
-        recipe = self.recipe.resolve().relative_to(self.root).as_posix()
+        recipe = self._place(self.recipe).as_posix()
         sets = [word for override in self.overrides for word in ("--set", override)]
         words = ["prunepolicy", "train", recipe, *sets, *self.options, *(["--resume"] if self.resume else [])]
         return f"{shlex.join(words)} --out {place_of(self.run)}"
@@ -66,22 +69,29 @@ class Submission:
         """What is sent.
 
         Raises:
-            UsageError: when the recipe lies elsewhere.
+            UsageError: when the recipe, or something that it names, lies elsewhere.
             NotEnoughSpaceError: when it is too much.
         """
-        if not self.recipe.resolve().is_relative_to(self.root):
-            raise UsageError(f"{self.recipe} lies outside the working directory, which is what is sent.")
-        package = Package.of(self.root, load_recipe(self.recipe, self.overrides))
+        recipe = load_recipe(self.recipe, self.overrides)
+        go_along = [self._place(self.recipe), *(self._place(Path(name)) for name in self.include)]
+        package = Package.of(self.root, recipe, [place.as_posix() for place in go_along])
         package.check()
         return package
 
-    def describe(self, console: Console) -> None:
-        """Say what is sent, and what the cluster does with it."""
-        package = self.package
-        lines = [
-            f"{len(package.files)} files, {package.size / MIB:.1f} MiB, for {self.address}; the largest:"
-        ]
-        lines += [f"  {package.bytes_of(file) / MIB:8.2f} MiB  {file}" for file in package.largest[:5]]
+    def _place(self, path: Path) -> Path:
+        """Return where something lies in the working directory."""
+        place = Path(os.path.normpath(self.root / path))
+        if not place.is_relative_to(self.root):
+            raise UsageError(f"{path} lies outside the working directory; a job can't take it along.")
+        return place.relative_to(self.root)
+
+    def describe(self, console: Console, every: bool = False) -> None:
+        """Say what is sent, the largest files or every one, and what the cluster does with it."""
+        package, address = self.package, redacted(self.address)
+        listed = list(package.files) if every else package.largest[:5]
+        which = "all of them" if every else "the largest"
+        lines = [f"{len(package.files)} files, {package.size:,} bytes, for {address}; {which}:"]
+        lines += [f"  {package.bytes_of(file):12,}  {file}" for file in listed]
         if package.size > LARGEST / 2:
             lines.append(f"That is much: Ray takes {LARGEST / MIB:.0f} MiB.")
         if package.elsewhere:
@@ -92,7 +102,7 @@ class Submission:
         """Submit, and return the name of the job."""
         job = f"{self.run}-{secrets.token_hex(2)}" if self.resume else self.run
         jobs_at(self.address).submit(self.package, self.command, job)
-        at = f"--address {self.address}"
+        at = f"--address {redacted(self.address)}"
         _say(
             console,
             f"Job {job} is on its way. Its log: ray job logs {job} {at} --follow",

@@ -112,5 +112,6 @@ class MetanetRecipe(PolicyRecipe):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The family, where it was trained before."""
-        return (str(self.family.folder),) if self.family.folder else ()
+        """The text or images, and the family, where it was trained before."""
+        data = self.data.source if isinstance(self.data, ImageRecipe) else str(self.data.text)
+        return (data, *([str(self.family.folder)] if self.family.folder else []))

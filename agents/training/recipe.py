@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from prunepolicy.policy.load import is_place
 from prunepolicy.pruning.errors import UsageError, did_you_mean
 from prunepolicy.pruning.plan import Budget, Of
 
@@ -141,9 +142,10 @@ class Recipe(PolicyRecipe):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The models, and the text that judges."""
+        """The models, the text that judges, and the folders of policies to compare with."""
         text = self.evaluation.text
-        return (*self.models, *self.held_out, *([str(text)] if text else []))
+        rivals = (name for name in self.evaluation.baselines if is_place(name))
+        return (*self.models, *self.held_out, *([str(text)] if text else []), *rivals)
 
     def check_name(self, name: str) -> None:
         """Raise `UsageError` for the name of a policy that the run is compared with."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from prunepolicy.policy.zoo.opened import INDEX
 from prunepolicy.policy.zoo.push import Parcel, believed_by
 from prunepolicy.policy.zoo.settings import offline
 from prunepolicy.policy.zoo.signing import signed
-from prunepolicy.policy.zoo.sources.hub import Hub
+from prunepolicy.policy.zoo.sources.hub import Hub, hub_endpoint
 from prunepolicy.policy.zoo.transfer import read_whole
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
@@ -91,7 +90,7 @@ def hub_api(token: Any = None) -> HfApi:
     """Return the hub's interface at the user's endpoint."""
     from huggingface_hub import HfApi
 
-    return HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
+    return HfApi(endpoint=hub_endpoint(), token=token)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import re
 from functools import cached_property
 from urllib.error import HTTPError
+from urllib.parse import urlsplit
 
 from prunepolicy.policy.zoo.sources.http import Http
 from prunepolicy.policy.zoo.sources.registry import Source, sources
@@ -34,8 +35,7 @@ class Hub(Http):
         """Return the full address of a file."""
         from huggingface_hub import hf_hub_url
 
-        endpoint = os.environ.get("HF_ENDPOINT")
-        return str(hf_hub_url(self.repo, path, revision=self.revision, endpoint=endpoint))
+        return str(hf_hub_url(self.repo, path, revision=self.revision, endpoint=hub_endpoint()))
 
     def headers(self) -> dict[str, str]:
         """Return the hub's headers, the user's token among them."""
@@ -59,6 +59,20 @@ class Hub(Http):
         if code == "GatedRepo" or error.code == 403:
             return PrunePolicyError(f"{self.repo} is gated: accept its terms on its hub page, then log in.")
         return super().refusal(error, address)
+
+
+def hub_endpoint() -> str | None:
+    """Return the hub's address where the user has set one.
+
+    Raises:
+        UsageError: when it carries a password, which would end up in addresses that are shown.
+    """
+    endpoint = os.environ.get("HF_ENDPOINT")
+    if endpoint and "@" in urlsplit(endpoint).netloc:
+        raise UsageError(
+            "HF_ENDPOINT carries a user name or password; take them out and use `hf auth login`."
+        )
+    return endpoint
 
 
 def pinned_place(spelling: str) -> tuple[str, str]:

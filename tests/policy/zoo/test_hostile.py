@@ -174,7 +174,9 @@ def no_json(folder: Path) -> None:
 
 
 def not_a_number(folder: Path) -> None:
-    tensors = dict(policies["prunenet"].restore(StoredPolicy.read(folder), PruneNetConfig(hidden=4), "x").weights())
+    tensors = dict(
+        policies["prunenet"].restore(StoredPolicy.read(folder), PruneNetConfig(hidden=4), "x").weights()
+    )
     tensors = {name: torch.full_like(tensor, float("nan")) for name, tensor in tensors.items()}
     edit(folder, weights_sha256=write_tensors(folder / "weights.safetensors", tensors))
 

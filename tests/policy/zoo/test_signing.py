@@ -56,7 +56,7 @@ def test_any_changed_byte_is_noticed(place: int) -> None:
 
 def test_a_signature_for_another_purpose_is_none() -> None:
     raw = signed(TEXT, [OLD])
-    assert verified(raw, [public_text(OLD)], "x") == TEXT
+    assert verified(raw, [public_text(OLD)], "x").text == TEXT
     other = signed(TEXT.removeprefix(PURPOSE), [OLD]).replace(b"prunepolicy", b"prunepolicy")
     assert other == raw
     with pytest.raises(PrunePolicyError, match="was changed"):

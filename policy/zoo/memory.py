@@ -1,0 +1,101 @@
+"""What was seen of a zoo, by the key that signs it: its newest serial, and the hashes of every version."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from prunepolicy.policy.weights import read_regular
+from prunepolicy.policy.zoo.cache import only_one, zoo_cache
+from prunepolicy.policy.zoo.index import Index
+from prunepolicy.pruning.atomic import write_bytes
+from prunepolicy.pruning.errors import PrunePolicyError
+
+COPIES = ("first", "second")
+MOST_BYTES = 64 << 20
+
+
+class Seen(BaseModel):
+    """What a key has signed so far.
+
+    Attributes:
+        serial: of its newest index.
+        hashes: of a policy, by full name, over the files that decide; by full name and semantic version,
+            over all files.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+    serial: int = Field(default=0, ge=0)
+    hashes: dict[str, str] = Field(default_factory=dict)
+
+    def check(self, index: Index, where: str, place: Path) -> None:
+        """Raise `PrunePolicyError` when an index is older, or gives a known version other files."""
+        anew = f"If its owner has started anew, delete {place} and repeat."
+        if index.serial < self.serial:
+            raise PrunePolicyError(
+                f"{where} shows an older index (serial {index.serial}) than it has shown before "
+                f"({self.serial}). {anew}"
+            )
+        for version, digest in hashes_of(index).items():
+            if self.hashes.get(version, digest) != digest:
+                raise PrunePolicyError(
+                    f"{where} lists {version} with other files than before, and a version never changes. {anew}"
+                )
+
+    def with_index(self, index: Index) -> Seen:
+        """Return what is known after seeing one more index."""
+        return Seen(serial=max(self.serial, index.serial), hashes={**self.hashes, **hashes_of(index)})
+
+
+def hashes_of(index: Index) -> dict[str, str]:
+    """Return what must stay the same of every policy that an index lists."""
+    decisive = {name: entry.decision_digest for name, entry in index.policies.items()}
+    return decisive | {f"{name} {entry.version}": entry.digest for name, entry in index.policies.items()}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What was seen of the zoo of one key, kept twice, so that damage to one file loses nothing."""
+
+    key: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it is kept."""
+        return zoo_cache() / "seen" / self.key
+
+    def take_in(self, index: Index, where: str) -> None:
+        """Check an index against what was seen before, and remember it.
+
+        Raises:
+            PrunePolicyError: when it is older, changes a version, or all that was kept is damaged.
+        """
+        with only_one(self.folder):
+            seen = self._recalled()
+            seen.check(index, where, self.folder)
+            text = seen.with_index(index).model_dump_json().encode()
+            for copy in COPIES:
+                write_bytes(self.folder / copy, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+
+    def _recalled(self) -> Seen:
+        """Return what all undamaged copies know together."""
+        kept = [self.folder / copy for copy in COPIES if (self.folder / copy).exists()]
+        known = [seen for file in kept if (seen := _read(file)) is not None]
+        if kept and not known:
+            raise PrunePolicyError(
+                f"What was seen of the zoo with the key {self.key} is damaged; delete {self.folder} to trust "
+                "what it shows now."
+            )
+        hashes = {version: digest for seen in known for version, digest in seen.hashes.items()}
+        return Seen(serial=max((seen.serial for seen in known), default=0), hashes=hashes)
+
+
+def _read(file: Path) -> Seen | None:
+    try:
+        digest, _, text = read_regular(file, MOST_BYTES).partition(b"\n")
+        return Seen.model_validate_json(text) if hashlib.sha256(text).hexdigest().encode() == digest else None
+    except (PrunePolicyError, ValidationError):
+        return None
