@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -249,6 +250,10 @@ def mirror(
 def sign(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with a zoo.", show_default=False)],
     key: SigningKeys = None,
+    expires: Annotated[
+        datetime | None,
+        typer.Option("--expires", formats=["%Y-%m-%d"], help="Last day on which the index is current."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Sign a zoo's index with other keys; every policy is checked first.
@@ -262,7 +267,7 @@ def sign(
 
     keys = load_keys(key or ())
     names = [key_name(public_text(loaded)) for loaded in keys]
-    policies = list(sign_again(folder, keys).policies)
+    policies = list(sign_again(folder, keys, expires.date() if expires else None).policies)
     said = f"Signed with {', '.join(names)}: {', '.join(policies) or 'an empty index'}."
     _tell({"folder": str(folder), "keys": names, "policies": policies}, said, as_json)
 

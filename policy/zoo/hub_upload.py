@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from prunepolicy.policy.zoo.index import MOST_INDEX_BYTES, FileName, Index
 from prunepolicy.policy.zoo.opened import INDEX
+from prunepolicy.policy.zoo.pull import checked_files
 from prunepolicy.policy.zoo.push import Parcel, believed_by
 from prunepolicy.policy.zoo.settings import offline
 from prunepolicy.policy.zoo.signing import signed
@@ -56,7 +57,8 @@ def push_to_hub(parcel: Parcel, repo: str, keys: Keys) -> str:
         parent = api.repo_info(repo).sha
         index = _index_there(api, repo, parent, keys).with_policy(parcel.name, parcel.entry)
         operations = [
-            CommitOperationAdd(f"{parcel.name}/{file}", parcel.folder / file) for file in parcel.entry.files
+            CommitOperationAdd(f"{parcel.name}/{file}", content)
+            for file, content in checked_files(parcel.folder, parcel.entry).items()
         ]
         operations.append(CommitOperationAdd(INDEX, signed(index.to_bytes(), keys)))
         commit = api.create_commit(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from datetime import date
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -24,6 +26,8 @@ LARGEST: dict[FileName, int] = {
     "card.json": 4 << 20,
 }
 """Bytes that a file may have; checked in the index, so before anything of the file is read."""
+DECISIVE: tuple[FileName, ...] = ("policy.json", "weights.safetensors")
+"""A version never changes these; the others are its card."""
 
 
 def _full_name(text: str) -> str:
@@ -96,20 +100,31 @@ class Entry(Listing):
     @property
     def digest(self) -> str:
         """One hash over all files."""
-        listed = "".join(f"{name} {record.sha256}\n" for name, record in sorted(self.files.items()))
-        return hashlib.sha256(listed.encode()).hexdigest()
+        return _digest(self.files)
+
+    @property
+    def decision_digest(self) -> str:
+        """One hash over the files that decide; the others describe."""
+        return _digest({name: self.files[name] for name in DECISIVE if name in self.files})
+
+
+def _digest(files: Mapping[FileName, FileRecord]) -> str:
+    listed = "".join(f"{name} {record.sha256}\n" for name, record in sorted(files.items()))
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 class Index(IndexPart):
     """All policies of a zoo by full name.
 
     Attributes:
+        expires: the last day on which the index counts as current; None for no such day.
         serial: counts up with every change, so that an old index can't be passed off as the current one.
     """
 
     schema_version: Literal[1]
     serial: int = Field(ge=0, lt=1 << 53)
     policies: dict[FullName, Entry] = Field(max_length=MOST_POLICIES)
+    expires: date | None = None
 
     @classmethod
     def empty(cls) -> Index:
@@ -125,7 +140,7 @@ class Index(IndexPart):
 
     def to_bytes(self) -> bytes:
         """Return the index as text that reads well and is always the same."""
-        return (self.model_dump_json(indent=1) + "\n").encode()
+        return (self.model_dump_json(indent=1, exclude_none=True) + "\n").encode()
 
     def with_policy(self, name: str, entry: Entry) -> Index:
         """Return the index with one policy more, or with one whose card has changed.
@@ -139,16 +154,17 @@ class Index(IndexPart):
             _check_change(name, old, entry)
         listed = dict(sorted({**self.policies, name: entry}.items()))
         try:
-            return Index.model_validate(
-                {"schema_version": INDEX_SCHEMA, "serial": self.serial + 1, "policies": listed}
-            )
+            return Index.model_validate({**dict(self), "serial": self.serial + 1, "policies": listed})
         except ValidationError as error:
             raise UsageError(f"Can't list {name}: {sentence_of(error, Index)}.") from error
 
+    def until(self, expires: date) -> Index:
+        """Return the index as it is current until the end of that day."""
+        return self.model_copy(update={"serial": self.serial + 1, "expires": expires})
+
 
 def _check_change(name: str, old: Entry, new: Entry) -> None:
-    decisive: tuple[FileName, ...] = ("policy.json", "weights.safetensors")
-    if any(old.files.get(file) != new.files.get(file) for file in decisive):
+    if old.decision_digest != new.decision_digest:
         raise UsageError(f"{name} is there already, and its decisions never change: count up its name.")
     if _numbers(new.version) <= _numbers(old.version):
         raise UsageError(

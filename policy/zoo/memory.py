@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from prunepolicy.policy.weights import read_regular
 from prunepolicy.policy.zoo.cache import only_one, zoo_cache
 from prunepolicy.policy.zoo.index import Index
+from prunepolicy.policy.zoo.sources import Source
 from prunepolicy.pruning.atomic import write_bytes
 from prunepolicy.pruning.errors import PrunePolicyError
 
@@ -22,32 +24,40 @@ class Seen(BaseModel):
     """What a key has signed so far.
 
     Attributes:
-        serial: of its newest index.
+        serials: of its newest indexes, by the lines of sources.
         hashes: of a policy, by full name, over the files that decide; by full name and semantic version,
             over all files.
     """
 
     model_config = ConfigDict(extra="forbid")
-    serial: int = Field(default=0, ge=0)
+    serials: dict[str, int] = Field(default_factory=dict)
     hashes: dict[str, str] = Field(default_factory=dict)
 
-    def check(self, index: Index, where: str, place: Path) -> None:
+    def check(self, index: Index, source: Source, place: Path) -> None:
         """Raise `PrunePolicyError` when an index is older, or gives a known version other files."""
+        where, serial = source.spelling, self.serials.get(source.line, 0)
         anew = f"If its owner has started anew, delete {place} and repeat."
-        if index.serial < self.serial:
+        if index.serial < serial:
             raise PrunePolicyError(
                 f"{where} shows an older index (serial {index.serial}) than it has shown before "
-                f"({self.serial}). {anew}"
+                f"({serial}). A copy has to be brought up to date. {anew}"
             )
         for version, digest in hashes_of(index).items():
             if self.hashes.get(version, digest) != digest:
                 raise PrunePolicyError(
-                    f"{where} lists {version} with other files than before, and a version never changes. {anew}"
+                    f"{where} lists {version} with other files than before; versions never change. {anew}"
                 )
 
-    def with_index(self, index: Index) -> Seen:
+    def with_index(self, index: Index, line: str) -> Seen:
         """Return what is known after seeing one more index."""
-        return Seen(serial=max(self.serial, index.serial), hashes={**self.hashes, **hashes_of(index)})
+        return self.merged(Seen(serials={line: index.serial}, hashes=hashes_of(index)))
+
+    def merged(self, other: Seen) -> Seen:
+        """Return what both know."""
+        serials = dict(self.serials)
+        for line, serial in other.serials.items():
+            serials[line] = max(serials.get(line, 0), serial)
+        return Seen(serials=serials, hashes={**self.hashes, **other.hashes})
 
 
 def hashes_of(index: Index) -> dict[str, str]:
@@ -67,7 +77,7 @@ class Memory:
         """Where it is kept."""
         return zoo_cache() / "seen" / self.key
 
-    def take_in(self, index: Index, where: str) -> None:
+    def take_in(self, index: Index, source: Source) -> None:
         """Check an index against what was seen before, and remember it.
 
         Raises:
@@ -75,8 +85,8 @@ class Memory:
         """
         with only_one(self.folder):
             seen = self._recalled()
-            seen.check(index, where, self.folder)
-            text = seen.with_index(index).model_dump_json().encode()
+            seen.check(index, source, self.folder)
+            text = seen.with_index(index, source.line).model_dump_json().encode()
             for copy in COPIES:
                 write_bytes(self.folder / copy, hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
 
@@ -89,8 +99,7 @@ class Memory:
                 f"What was seen of the zoo with the key {self.key} is damaged; delete {self.folder} to trust "
                 "what it shows now."
             )
-        hashes = {version: digest for seen in known for version, digest in seen.hashes.items()}
-        return Seen(serial=max((seen.serial for seen in known), default=0), hashes=hashes)
+        return reduce(Seen.merged, known, Seen())
 
 
 def _read(file: Path) -> Seen | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import UTC, datetime
 
 from prunepolicy.policy.zoo.cache import index_place, quarantine
 from prunepolicy.policy.zoo.identifiers import find, shown
 from prunepolicy.policy.zoo.index import MOST_INDEX_BYTES, Index, parsed_index
+from prunepolicy.policy.zoo.memory import Memory
 from prunepolicy.policy.zoo.settings import PACKAGE, configured_source, offline, pinned, trusted
 from prunepolicy.policy.zoo.signing import verified
 from prunepolicy.policy.zoo.sources import Source, source_of
@@ -16,6 +18,8 @@ from prunepolicy.policy.zoo.sources.registry import InterruptedTransferError
 from prunepolicy.policy.zoo.transfer import read_whole
 from prunepolicy.pruning.atomic import write_bytes
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean
+
+logger = logging.getLogger(__name__)
 
 INDEX = "index.signed"
 
@@ -53,13 +57,15 @@ class Zoo:
             hint = " With PRUNEPOLICY_OFFLINE=1 its last index and all that was pulled work." if known else ""
             raise InterruptedTransferError(f"{error}{hint}") from error
         try:
-            index = believed(signed, source)
+            index, keys = believed(signed, source)
         except UsageError:
             raise
         except PrunePolicyError as error:
             raise PrunePolicyError(f"{error}{_set_aside(signed, source)}") from error
         if source.in_place is None:
-            _remember(source, signed, index)
+            for key in keys:
+                Memory(key).take_in(index, source)
+            write_bytes(index_place(source.identity), signed)
         return cls(source, index, signed)
 
     @classmethod
@@ -76,7 +82,7 @@ class Zoo:
                 f"{source.spelling} was never read and the network is forbidden (PRUNEPOLICY_OFFLINE or "
                 "HF_HUB_OFFLINE); pull once with network, or give a mirror as --source."
             ) from error
-        return cls(source, believed(signed, source), signed)
+        return cls(source, believed(signed, source)[0], signed)
 
     def find(self, name: str) -> str:
         """Return the full name of a policy.
@@ -94,35 +100,28 @@ class Zoo:
         return full_name
 
 
-def believed(signed: bytes, source: Source) -> Index:
-    """Return the index of a source after checking its signature; what ships needs a pinned key.
+def believed(signed: bytes, source: Source) -> tuple[Index, tuple[str, ...]]:
+    """Return the index of a source after checking its signature, and the names of its keys.
+
+    What ships needs a pinned key. An index past its last day is believed with a warning.
 
     Raises:
-        PrunePolicyError: when no trusted key has signed it, or it is damaged.
+        PrunePolicyError: when no trusted key has signed it, one signs for names that aren't its own, or it
+            is damaged.
     """
     keys: Iterable[str] = pinned() if source.spelling == PACKAGE else trusted()
     where = source.spelling
-    return parsed_index(verified(signed, keys, where), where)
-
-
-def _remember(source: Source, signed: bytes, index: Index) -> None:
-    """Keep the index for use without network; refuse one that is older than the one that is kept."""
-    place = index_place(source.identity)
-    known = _kept_serial(place, source)
-    if known > index.serial:
-        raise PrunePolicyError(
-            f"{source.spelling} shows an older index (serial {index.serial}) than it has shown before "
-            f"({known}). If its owner has started anew, delete {place} and repeat."
-        )
-    write_bytes(place, signed)
-
-
-def _kept_serial(place: Path, source: Source) -> int:
-    """Return the serial of the index that is kept; 0 where there is none that can be believed."""
-    try:
-        return believed(place.read_bytes(), source).serial
-    except (OSError, PrunePolicyError):
-        return 0
+    found = verified(signed, keys, where)
+    index = parsed_index(found.text, where)
+    for name in index.policies:
+        if not name.startswith(found.prefixes):
+            raise PrunePolicyError(
+                f"The index of {where} lists {name}, and the key {found.keys[0]} is trusted only for names "
+                f"that begin with {' or '.join(found.prefixes)}."
+            )
+    if index.expires is not None and datetime.now(UTC).date() > index.expires:
+        logger.warning("The index of %s was current until %s; look for a newer one.", where, index.expires)
+    return index, found.keys
 
 
 def _set_aside(signed: bytes, source: Source) -> str:

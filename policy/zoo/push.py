@@ -6,6 +6,7 @@ import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, get_args
 
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 from prunepolicy.policy.base import read_policy_file, sentence_of
 from prunepolicy.policy.zoo.index import LARGEST, Entry, FileName, FileRecord, Index, Listing, parsed_index
 from prunepolicy.policy.zoo.opened import INDEX
-from prunepolicy.policy.zoo.pull import check_is, difference
+from prunepolicy.policy.zoo.pull import check_is, checked_files, difference
 from prunepolicy.policy.zoo.settings import trusted
 from prunepolicy.policy.zoo.signing import public_text, signed, verified
 from prunepolicy.pruning.atomic import as_sentence, check_target, partial_folder, publish, write_bytes
@@ -85,6 +86,7 @@ def push(parcel: Parcel, folder: Path, keys: Keys) -> Index:
             prepared = partial_folder(folder / parcel.name)
             shutil.rmtree(prepared, ignore_errors=True)
             shutil.copytree(parcel.folder, prepared)
+            checked_files(prepared, parcel.entry)
             publish(prepared, folder / parcel.name)
             write_bytes(folder / INDEX, signed(index.to_bytes(), keys))
     except OSError as error:
@@ -94,8 +96,11 @@ def push(parcel: Parcel, folder: Path, keys: Keys) -> Index:
     return index
 
 
-def sign_again(folder: Path, keys: Keys) -> Index:
+def sign_again(folder: Path, keys: Keys, expires: date | None = None) -> Index:
     """Sign the index of the zoo in `folder` with other keys, and return it.
+
+    Args:
+        expires: the last day on which it is to count as current, where that changes.
 
     Raises:
         PrunePolicyError: when there is none, no trusted key and none of `keys` has signed it, or a policy
@@ -107,6 +112,7 @@ def sign_again(folder: Path, keys: Keys) -> Index:
     for name, entry in index.policies.items():
         if wrong := difference(folder / name, entry):
             raise PrunePolicyError(f"{wrong} Nothing was signed.")
+    index = index if expires is None else index.until(expires)
     write_bytes(folder / INDEX, signed(index.to_bytes(), keys))
     return index
 
@@ -124,4 +130,4 @@ def own_index(folder: Path, keys: Keys) -> Index:
 
 def believed_by(keys: Keys, data: bytes, where: str) -> Index:
     """Return an index that a trusted key or one of `keys` has signed."""
-    return parsed_index(verified(data, (*trusted(), *map(public_text, keys)), where), where)
+    return parsed_index(verified(data, (*trusted(), *map(public_text, keys)), where).text, where)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prunepolicy.policy.base import sentence_of
 from prunepolicy.policy.zoo import pinned_keys
-from prunepolicy.policy.zoo.signing import key_name
+from prunepolicy.policy.zoo.signing import TrustedKey
 from prunepolicy.pruning.errors import UsageError
 
 PACKAGE = "package"
@@ -26,7 +26,8 @@ class ZooSettings(BaseModel):
 
     Attributes:
         source: what `--source` is when it isn't given.
-        trusted_keys: public keys that are believed beside the pinned ones, except for what ships.
+        trusted_keys: public keys that are believed beside the pinned ones, except for what ships; one that
+            is written `PREFIX:KEY` only for policies whose names begin like that.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -87,7 +88,7 @@ def trusted() -> tuple[str, ...]:
     added = [key.strip() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key.strip()]
     keys = (*pinned(), *zoo_settings().trusted_keys, *added)
     for key in keys:
-        key_name(key)
+        TrustedKey.parse(key)
     return keys
 
 

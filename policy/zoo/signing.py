@@ -10,7 +10,9 @@ import base64
 import binascii
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,8 +30,44 @@ PURPOSE = b"prunepolicy zoo index, format 1\n"
 MOST_HEADER_BYTES = 4096
 MOST_KEY_BYTES = 4096
 MOST_SIGNATURES = 8
+PREFIX = re.compile(r"[a-z0-9][a-z0-9.-]*", re.ASCII)
 KeyName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 Base64 = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{86}==$")]
+
+
+@dataclass(frozen=True)
+class TrustedKey:
+    """A public key, and the beginning of the names that it may sign for: `PREFIX:KEY`, or the key alone."""
+
+    public: str
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> TrustedKey:
+        """Read what settings say.
+
+        Raises:
+            UsageError: when it holds no key, or no name begins like that.
+        """
+        prefix, colon, public = text.rpartition(":")
+        if colon and not PREFIX.fullmatch(prefix):
+            raise UsageError(f"No policy's name begins with {prefix[:60]!r}; a key is PREFIX:KEY or KEY.")
+        key_name(public)
+        return cls(public, prefix)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A signed text that is believed.
+
+    Attributes:
+        keys: names of the trusted keys that have signed it.
+        prefixes: beginnings of the names that these may sign for; an empty one stands for all names.
+    """
+
+    text: bytes
+    keys: tuple[str, ...]
+    prefixes: tuple[str, ...]
 
 
 class Signatures(BaseModel):
@@ -47,11 +85,11 @@ def signed(text: bytes, keys: Sequence[Ed25519PrivateKey]) -> bytes:
     return Signatures(signatures=signatures).model_dump_json().encode() + b"\n" + text
 
 
-def verified(data: bytes, trusted: Iterable[str], where: str) -> bytes:
+def verified(data: bytes, trusted: Iterable[str], where: str) -> Verified:
     """Return the text of a signed index after checking that a trusted key has signed it.
 
     Args:
-        trusted: public keys.
+        trusted: public keys, as `TrustedKey` reads them.
         where: what the index is called in sentences.
 
     Raises:
@@ -64,12 +102,14 @@ def verified(data: bytes, trusted: Iterable[str], where: str) -> bytes:
         signatures = Signatures.model_validate_json(header).signatures
     except ValidationError as error:
         raise PrunePolicyError(f"The index of {where} carries no readable signature.") from error
-    keys = {key_name(key): key for key in trusted if key not in pinned_keys.RETIRED}
-    for name, signature in signatures.items():
-        if name in keys:
-            _check(keys[name], base64.b64decode(signature), text, where)
-            return text
-    raise PrunePolicyError(_stranger(signatures, where))
+    believed = [key for key in map(TrustedKey.parse, trusted) if key.public not in pinned_keys.RETIRED]
+    signers = [key for key in believed if key_name(key.public) in signatures]
+    for key in signers:
+        _check(key.public, base64.b64decode(signatures[key_name(key.public)]), text, where)
+    if not signers:
+        raise PrunePolicyError(_stranger(signatures, where))
+    names = dict.fromkeys(key_name(key.public) for key in signers)
+    return Verified(text, tuple(names), tuple(key.prefix for key in signers))
 
 
 def _check(public: str, signature: bytes, text: bytes, where: str) -> None:

@@ -132,7 +132,7 @@ class Http(Source):
 class _Watched(io.RawIOBase):
     """A socket's bytes until a deadline: a server that sends one now and then would keep its timeout away."""
 
-    def __init__(self, raw: socket.SocketIO, deadline: Deadline) -> None:
+    def __init__(self, raw: io.RawIOBase, deadline: Deadline) -> None:
         self.raw, self.deadline = raw, deadline
 
     def readable(self) -> bool:
@@ -140,7 +140,8 @@ class _Watched(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         self.deadline.check()
-        return self.raw.readinto(buffer)
+        count: int | None = self.raw.readinto(buffer)
+        return count
 
     def close(self) -> None:
         self.raw.close()

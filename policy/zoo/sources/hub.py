@@ -26,6 +26,11 @@ class Hub(Http):
         self.repo, self.revision = pinned_place(spelling)
         self.token = token
 
+    @property
+    def line(self) -> str:
+        """The revision: whoever names an old one wants its index."""
+        return self.spelling
+
     @classmethod
     def claims(cls, spelling: str) -> bool:
         """Return whether the spelling is a place on the hub."""

@@ -54,6 +54,11 @@ class Source(ABC):
         """What the source's index is remembered under."""
         return self.spelling.rstrip("/")
 
+    @property
+    def line(self) -> str:
+        """Along which serials of indexes count up: the zoo's own, or a revision that the spelling names."""
+        return ""
+
     @classmethod
     @abstractmethod
     def claims(cls, spelling: str) -> bool:

@@ -20,6 +20,7 @@ from prunepolicy.policy.zoo.mirror import mirror
 from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.pull import find_policy, pull, read_policy
 from prunepolicy.policy.zoo.push import Parcel, push, sign_again
+from prunepolicy.policy.zoo.signing import public_text
 from prunepolicy.policy.zoo.sources import source_of, sources
 from prunepolicy.policy.zoo.verify import verify
 from prunepolicy.pruning.errors import MissingExtraError, PrunePolicyError, UsageError
@@ -85,8 +86,18 @@ def test_a_policy_that_lacks_an_extra_is_not_called_bad(
     assert not quarantined()
 
 
-def test_equal_names_of_different_zoos_do_not_mix(zoo_folder: Path, put: Any, tmp_path: Path) -> None:
+def sign_with_another_key(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a folder the zoo of somebody else, who is trusted, too."""
+    other = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
+    sign_again(folder, [other])
+    monkeypatch.setenv("PRUNEPOLICY_ZOO_KEYS", public_text(other))
+
+
+def test_equal_names_of_different_zoos_do_not_mix(
+    zoo_folder: Path, put: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(tmp_path / "other", ROWS, hidden=5)
+    sign_with_another_key(tmp_path / "other", monkeypatch)
     folders = {pull(Zoo.open(str(zoo)), ROWS) for zoo in (zoo_folder, tmp_path / "other")}
     assert len(folders) == 2
     assert {load_policy(folder).config.hidden for folder in folders} == {4, 5}  # type: ignore[attr-defined]
@@ -195,7 +206,7 @@ def test_a_mirror_that_breaks_off_keeps_its_old_index_and_continues(
     with pytest.raises(PrunePolicyError, match="There is no http"):
         mirror(Zoo.open(server.address), copy)
     assert (copy / "index.signed").read_bytes() == old["index.signed"]
-    assert load_policy(pull(Zoo.open(str(copy)), ROWS)).name == ROWS
+    assert load_policy(copy / ROWS).name == ROWS
     del server.behaviours[place]
     server.asked.clear()
     assert mirror(Zoo.open(server.address), copy) == 1
@@ -204,9 +215,10 @@ def test_a_mirror_that_breaks_off_keeps_its_old_index_and_continues(
 
 
 def test_only_pulled_policies_are_removed_and_all_of_them(
-    zoo_folder: Path, put: Any, tmp_path: Path, installed: Names
+    zoo_folder: Path, put: Any, tmp_path: Path, installed: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(tmp_path / "other", ROWS, hidden=5)
+    sign_with_another_key(tmp_path / "other", monkeypatch)
     for folder in (zoo_folder, tmp_path / "other"):
         pull(Zoo.open(str(folder)), ROWS)
     name, freed = remove_module.remove("tiny-rows")
