@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 import ray._private.worker
+from ray._private import ray_constants
 from packaging.version import Version
 from ray.exceptions import RayError
 
@@ -24,8 +24,8 @@ SECONDS = 5.0
 SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 """A frame of HTTP/2 by which both sides begin (RFC 9113, section 3.4); its fourth byte is its type."""
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SETTINGS
-LOOPBACK = "127.0.0.2"
-"""Ray replaces 127.0.0.1 by the machine's own address where there is one; this one it takes as it is."""
+LOOPBACK = "127.0.0.1"
+"""The one address for which Ray's servers listen on the loopback alone; any other makes them listen on all."""
 
 
 @contextmanager
@@ -54,9 +54,25 @@ def connected(address: str) -> Iterator[None]:
 
 
 def _start() -> None:
-    """Start a cluster on this machine's loopback."""
-    where = {"_node_ip_address": LOOPBACK} if sys.platform == "linux" else {}
-    _init(address="local", include_dashboard=False, **where)
+    """Start a cluster that listens on this machine's loopback alone, as far as Ray can."""
+    with _no_other_machines():
+        _init(
+            address="local",
+            include_dashboard=False,
+            dashboard_host=LOOPBACK,
+            _node_ip_address=LOOPBACK,
+        )
+
+
+@contextmanager
+def _no_other_machines() -> Iterator[None]:
+    """Keep Ray from replacing the loopback by an address that others reach; it does so on macOS by itself."""
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)  # noqa: B010 (a constant by its type)
+    try:
+        yield
+    finally:
+        setattr(ray_constants, "ENABLE_RAY_CLUSTER", before)  # noqa: B010
 
 
 def _join(address: str) -> None:
