@@ -19,7 +19,7 @@ Out = Annotated[Path, typer.Option("--out", help="Where the result goes.", show_
 PolicyName = Annotated[
     str,
     typer.Option(
-        "--policy", help="A folder, default, a name that `prunepolicy policies` lists, or zoo:NAME.vN."
+        "--policy", help="default, a name that `prunepolicy policies` lists, zoo:NAME.vN, or a path as ./mine."
     ),
 ]
 Keep = Annotated[float, typer.Option("--keep", help="Fraction that stays, e.g. 0.8.", show_default=False)]

@@ -11,8 +11,8 @@ from typing import Any
 
 import ray
 import ray._private.worker
-from ray._private import ray_constants
 from packaging.version import Version
+from ray._private import ray_constants
 from ray.exceptions import RayError
 
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
@@ -25,7 +25,7 @@ SETTINGS = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 """A frame of HTTP/2 by which both sides begin (RFC 9113, section 3.4); its fourth byte is its type."""
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SETTINGS
 LOOPBACK = "127.0.0.1"
-"""The one address for which Ray's servers listen on the loopback alone; any other makes them listen on all."""
+"""For this address alone Ray's servers listen on the loopback; for any other they listen on all."""
 
 
 @contextmanager

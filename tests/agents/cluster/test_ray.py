@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 import torch
@@ -121,6 +122,16 @@ def test_a_cluster_that_is_started_here_is_on_the_loopback_and_obeys_no_stranger
             [sys.executable, "-c", program], env=environment, capture_output=True, text=True
         )
         assert found.stdout.strip() == expected, found.stderr
+    # Every server of Ray, its workers' too, listens for this machine alone.
+    family = psutil.Process().children(recursive=True)
+    listening = {
+        connection.laddr.ip
+        for process in family
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening
+    assert {ip.removeprefix("::ffff:") for ip in listening} <= {"127.0.0.1", "::1"}
     environments = str(ray.get_runtime_context().runtime_env)
     assert os.environ["RAY_AUTH_TOKEN"] not in environments
 

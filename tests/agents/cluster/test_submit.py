@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,66 +29,153 @@ SCRIPT = Path(package_module.__file__).with_name("hand_over_script.py")
 HELD = ["elsewhere/m", "/data/m", "models/also"]
 
 
+OWN = "prunepolicy/"
+SECRETS = (
+    "zoo.pem", ".env", "prod.env", "id_rsa", "credentials.json", "secrets/key.txt", ".git/config", "data.csv",
+    "models/wanted/.git/token", "models/wanted/.env", "models/wanted/credentials.json",
+    "models/wanted/id_rsa", "models/wanted/notes.txt", "models/other/model.safetensors",
+    "rivals/mine/key.pem",
+)  # fmt: skip
+NEEDED = (
+    "train.yaml", "text.txt", "models/wanted/config.json", "models/wanted/model.safetensors",
+    "models/wanted/tokenizer.json", "models/also/config.json", "models/also/model.safetensors",
+    "rivals/mine/policy.json", "rivals/mine/weights.safetensors",
+)  # fmt: skip
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with everything that people have in one."""
     root = tmp_path / "project"
-    for name in (
-        "train.yaml", "text.txt", "pkg/code.py", "pkg/small.safetensors", "notes.bin",
-        ".git/config", ".env", "pkg/__pycache__/code.pyc", ".venv/pyvenv.cfg", "env/pyvenv.cfg", "env/lib.py",
-        "runs/a/recipe.yaml", "old/recipe.yaml", "old/run.json", "old/best/policy.json",
-        "models/wanted/config.json", "models/wanted/model.safetensors", "models/wanted/tokenizer.json",
-        "models/also/config.json", "models/also/model.safetensors",
-        "models/other/config.json", "models/other/model.safetensors",
-        "smaller/config.json", "x.egg-info/PKG-INFO",
-    ):  # fmt: skip
+    for name in (*NEEDED, *SECRETS, "pkg/code.py", "runs/a/recipe.yaml", "extra/a.txt", "extra/.env"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
-    (root / "big.safetensors").write_bytes(bytes(package_module.SMALL + 1))
-    (root / "src").symlink_to("pkg")
     (root / "out").symlink_to(tmp_path)
-    recipe = {"algorithm": "ppo", "policy": {"kind": "graph"}, "models": ["models/wanted"], "held_out": HELD}
+    (root / "shortcut").symlink_to(root / ".env")
+    recipe = {
+        "algorithm": "ppo",
+        "policy": {"kind": "graph"},
+        "models": ["models/wanted"],
+        "held_out": HELD,
+        "evaluation": {"text": "text.txt", "baselines": ["fisher", "rivals/mine"]},
+    }
     (root / "train.yaml").write_text(json.dumps(recipe))
     monkeypatch.chdir(root)
     return root
 
 
-def test_sources_and_named_models_go_and_nothing_else(project: Path, tmp_path: Path) -> None:
-    package = Submission(Path("train.yaml"), "http://head:8265").package
-    assert {file.as_posix() for file in package.files} == {
-        "train.yaml", "text.txt", "pkg/code.py", "pkg/small.safetensors", "notes.bin", "src",
-        "models/wanted/config.json", "models/wanted/model.safetensors", "models/wanted/tokenizer.json",
-        "models/also/config.json", "models/also/model.safetensors",
-    }  # fmt: skip
+def submission(recipe: str = "train.yaml", **settings: Any) -> Submission:
+    return Submission(Path(recipe), "http://head:8265", **settings)
+
+
+def sent(package: Package) -> set[str]:
+    return {file.as_posix() for file in package.files if not file.as_posix().startswith(OWN)}
+
+
+def test_the_recipe_what_it_names_and_this_package_go_and_nothing_else(project: Path, tmp_path: Path) -> None:
+    package = submission().package
+    assert sent(package) == {*NEEDED}
     assert package.elsewhere == ("elsewhere/m", "/data/m")
     staged = tmp_path / "staged"
     staged.mkdir()
     package.stage(staged)
-    assert (staged / "src").is_symlink()
-    assert (staged / "src" / "code.py").read_text() == "pkg/code.py"
-    assert sum((staged / file).lstat().st_size for file in package.files) == package.size
+    assert (staged / "models/wanted/config.json").read_text() == "models/wanted/config.json"
+    assert sum((staged / file).stat().st_size for file in package.files) == package.size
+
+
+def test_the_package_goes_as_modules_and_data_wherever_it_is(project: Path, tmp_path: Path) -> None:
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    package = submission().package
+    package.stage(staged)
+    own = {file.as_posix() for file in package.files} - sent(package)
+    assert {f"{OWN}__init__.py", f"{OWN}configs/train/graph.yaml", f"{OWN}policy/shipped/index.signed"} <= own
+    assert {Path(name).suffix for name in own} <= {
+        ".py",
+        ".typed",
+        ".yaml",
+        ".json",
+        ".md",
+        ".safetensors",
+        ".signed",
+    }
+    program = "import prunepolicy.policy.load as it; print(it.__file__); it.load_policy('prunenet-rows')"
+    environment = {**os.environ, "PYTHONPATH": str(staged)}
+    found = subprocess.run(
+        [sys.executable, "-c", program], cwd=staged, env=environment, capture_output=True, text=True
+    )
+    assert found.stdout.strip() == str(staged / OWN / "policy/load.py"), found.stderr
+
+
+def test_more_goes_only_where_the_user_includes_it(project: Path) -> None:
+    package = submission(include=["extra", "./pkg/code.py", "prod.env"]).package
+    assert sent(package) == {*NEEDED, "extra/a.txt", "pkg/code.py", "prod.env"}
+    for wrong, words in (
+        ("out", "is a link"),
+        ("shortcut", "is a link"),
+        ("none", "missing"),
+        ("../x", "outside"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            _ = submission(include=[wrong]).package
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("models/wanted/tokenizer.json", "models/wanted/.env"),
+        ("models/wanted/tokenizer.json", "models/wanted/id_rsa"),
+        ("models/wanted/config.json", "credentials.json"),
+        ("models/wanted/model.safetensors", "../outside"),
+        ("text.txt", ".env"),
+        ("models/wanted", "../elsewhere"),
+    ],
+)
+def test_links_carry_nothing_out_that_would_stay_by_its_own_name(
+    project: Path, tmp_path: Path, name: str, target: str
+) -> None:
+    (tmp_path / "outside").write_text("x")
+    (tmp_path / "elsewhere").mkdir()
+    place = project / name
+    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    place.symlink_to(project / target)
+    with pytest.raises(UsageError, match=r"is a link to .* put a copy there"):
+        _ = submission().package
+
+
+def test_links_inside_a_model_are_sent_as_what_they_lead_to(project: Path, tmp_path: Path) -> None:
+    (project / "models/wanted/tokenizer_config.json").symlink_to("config.json")
+    package, staged = submission().package, tmp_path / "staged"
+    staged.mkdir()
+    package.stage(staged)
+    copied = staged / "models/wanted/tokenizer_config.json"
+    assert not copied.is_symlink()
+    assert copied.read_text() == "models/wanted/config.json"
 
 
 def test_too_much_is_refused_before_anything_is_sent(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package_module, "LARGEST", 40)
-    with pytest.raises(NotEnoughSpaceError, match=r"Ray takes 0; the largest are train\.yaml"):
-        _ = Submission(Path("train.yaml"), "http://head:8265").package
+    with pytest.raises(NotEnoughSpaceError, match=r"Ray takes 0; the largest are prunepolicy/"):
+        _ = submission().package
 
 
 def test_recipes_and_models_outside_are_refused(project: Path, tmp_path: Path) -> None:
     (tmp_path / "far.yaml").write_text((project / "train.yaml").read_text())
     with pytest.raises(UsageError, match="lies outside the working directory"):
-        _ = Submission(tmp_path / "far.yaml", "http://head:8265").package
+        _ = submission(str(tmp_path / "far.yaml")).package
     recipe = Recipe(algorithm="ppo", policy={"kind": "graph"}, models=("../models/m",))
     with pytest.raises(UsageError, match=r"\.\./models/m lies outside"):
         Package.of(project, recipe)
 
 
-def test_a_dry_run_says_what_would_be_sent_and_needs_no_cluster(project: Path, capsys: Any) -> None:
+def test_a_dry_run_lists_every_file_and_needs_no_cluster(project: Path, capsys: Any) -> None:
     arguments = ["submit", "train.yaml", "--address", "http://127.0.0.1:1"]
-    assert main([*arguments, "--dry-run", "--seed", "3", "--seeds", "2", "--set", "episodes=5"]) == 0
+    extra = ["--include", "extra/a.txt"]
+    assert main([*arguments, *extra, "--dry-run", "--seed", "3", "--seeds", "2", "--set", "episodes=5"]) == 0
     said = capsys.readouterr().out
-    assert "11 files" in said
+    package = submission(include=["extra/a.txt"]).package
+    assert f"{len(package.files)} files, {package.size:,} bytes" in said
+    assert all(file.as_posix() in said for file in package.files)
     assert "The cluster has to have: elsewhere/m, /data/m." in said
     assert "train train.yaml --set episodes=5 --set seed=3 --cluster ray --seeds 2 --out ~/.cache/" in said
     assert main(arguments) == 1
@@ -96,6 +185,17 @@ def test_a_dry_run_says_what_would_be_sent_and_needs_no_cluster(project: Path, c
     (project / "full" / "x").touch()
     assert main([*arguments, "--follow", "--out", "full"]) == 2
     assert "is not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["submit", "dry run", "fetch", "no address"])
+def test_a_password_in_an_address_is_shown_nowhere(project: Path, command: str, capsys: Any) -> None:
+    address = "me:hush-hush@head" if command == "no address" else "http://me:hush-hush@127.0.0.1:1"
+    words = ["fetch", "other-0a1b2c3d"] if command == "fetch" else ["submit", "train.yaml"]
+    code = main([*words, "--address", address, *(["--dry-run"] if command == "dry run" else [])])
+    assert code == {"dry run": 0, "no address": 2}.get(command, 1)
+    said = capsys.readouterr()
+    assert "127.0.0.1:1" in said.out + said.err or command == "no address"
+    assert "hush" not in said.out + said.err
 
 
 def test_a_job_that_fails_says_how_its_log_ends(
@@ -108,15 +208,15 @@ def test_a_job_that_fails_says_how_its_log_ends(
             return "FAILED"
 
     monkeypatch.setattr(submit_module, "jobs_at", lambda address: FakeJobs())
-    submission = Submission(Path("train.yaml"), "http://head:8265", resume="my-run-0a1b2c3d")
+    resumed = submission(resume="my-run-0a1b2c3d")
     with pytest.raises(PrunePolicyError, match=r"failed; its log ends with .*prunepolicy: not found"):
-        submission.follow("my-run-0a1b2c3d", Console())
+        resumed.follow("my-run-0a1b2c3d", Console())
     assert "step 1" in capsys.readouterr().out
 
 
 def test_a_resumed_run_keeps_its_place_and_names_cannot_leave_it() -> None:
-    submission = Submission(Path("train.yaml"), "http://head:8265", resume="my-run-0a1b2c3d")
-    assert submission.command.endswith("--resume --out ~/.cache/prunepolicy/jobs/my-run-0a1b2c3d/my-run")
+    resumed = submission(resume="my-run-0a1b2c3d")
+    assert resumed.command.endswith("--resume --out ~/.cache/prunepolicy/jobs/my-run-0a1b2c3d/my-run")
     assert place_of("graph-00000000") == "~/.cache/prunepolicy/jobs/graph-00000000/graph"
     for wrong in ("graph", "../x-0a1b2c3d", "a b-0a1b2c3d", "$(x)-0a1b2c3d"):
         with pytest.raises(UsageError, match="is no run on a cluster"):

@@ -41,7 +41,7 @@ def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for servers for a moment only."""
-    monkeypatch.setattr(Http, "patience", Patience(silence=0.2, whole=0.4))
+    monkeypatch.setattr(Http, "patience", Patience(silence=0.2, answer=0.4, whole=0.4))
     monkeypatch.setattr(transfer, "ATTEMPTS", 2)
 
 
@@ -162,6 +162,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.asked: list[tuple[str, str | None]] = []
         self.sent_headers: list[dict[str, str]] = []
         self.over = threading.Event()
+        self.bodies = 0
 
     @property
     def address(self) -> str:

@@ -107,6 +107,29 @@ def header_bomb(handler: Any, content: bytes) -> None:
     handler.end_headers()
 
 
+def endless_redirect(handler: Any, content: bytes) -> None:
+    handler.answer(302, b"", {"Location": WEIGHTS}, length="")
+    endless_body(handler)
+
+
+def endless_body(handler: Any) -> None:
+    while not handler.server.over.is_set():
+        handler.wfile.write(b"x" * 65536)
+        handler.server.bodies += 1
+
+
+def trickling_headers(handler: Any, content: bytes) -> None:
+    handler.send_response(200)
+    handler.flush_headers()
+    while not handler.server.over.wait(0.05):
+        handler.wfile.write(b"X-More: x\r\n")
+
+
+def endless_continues(handler: Any, content: bytes) -> None:
+    while not handler.server.over.wait(0.01):
+        handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
 def status(code: int) -> Callable[[Any, bytes], None]:
     return lambda handler, content: handler.answer(code, b"")
 
@@ -118,6 +141,7 @@ def redirect(target: str) -> Callable[[Any, bytes], None]:
 INTERRUPTED = {
     "truncated": truncated, "stalled": stalled, "silent": silent, "hanging up": hanging_up,
     "trickling": trickling, "babbling": babbling, "503": status(503), "header bomb": header_bomb,
+    "trickling headers": trickling_headers, "endless continues": endless_continues,
 }  # fmt: skip
 WRONG = {
     "longer than listed": longer_than_listed, "shorter than said": shorter_than_said, "endless": endless,
@@ -125,6 +149,7 @@ WRONG = {
     "another part": another_part, "404": status(404), "403": status(403), "204": status(204),
     "416": status(416), "to files": redirect("file:///etc/passwd"), "to FTP": redirect("ftp://127.0.0.1/x"),
     "to data": redirect("data:text/plain,x"), "to itself": redirect(WEIGHTS),
+    "endless redirect": endless_redirect,
     "to nothing": redirect("http://"), "to nowhere": redirect("http://[::1"),
     "to control characters": redirect("http://127.0.0.1/\x01x"),
 }  # fmt: skip
@@ -167,6 +192,13 @@ def test_a_server_that_misbehaves_about_its_index_is_refused(
     server.behaviours["/index.signed"] = {**INTERRUPTED, **WRONG}[name]
     refused(capsys, "list", "--source", server.address)
     assert not (zoo_cache() / "indexes").exists() or not list((zoo_cache() / "indexes").glob("*.signed"))
+
+
+def test_the_body_of_a_redirect_is_not_read(server: Any, hurried: None) -> None:
+    server.behaviours["/index.signed"] = endless_redirect
+    with pytest.raises(PrunePolicyError):
+        Zoo.open(server.address)
+    assert server.bodies < 1000  # what fits into buffers of the system
 
 
 def test_another_file_goes_to_quarantine_with_its_hash_unmatched(
