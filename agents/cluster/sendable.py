@@ -15,10 +15,10 @@ from prunepolicy.pruning.errors import UsageError
 
 PACKAGE = "prunepolicy"
 PARTS = ("agents", "configs", "envs", "metanet", "policy", "pruning")
-"""Folders of the package; in a checkout they are links to its siblings."""
+"""Packages in this one, which may lie elsewhere than below it."""
 CODE = ("*.py", "py.typed")
-DATA = {"configs": ("*.yaml",), "policy/shipped": (*get_args(FileName), INDEX)}
-"""What else the package holds, by folder."""
+DATA = {"configs/": ("*.yaml",), "policy/shipped/": (*get_args(FileName), INDEX)}
+"""What else the package holds, by the beginnings of paths."""
 MODEL = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -50,13 +50,13 @@ NAMED = (*MODEL, *get_args(FileName), *IMAGES)
 
 def project_files() -> dict[Path, Path]:
     """Return this package's modules and data: place in the job's folder to the file here."""
-    home = Path(str(files(PACKAGE)))
-    found = {file.name: file for file in home.iterdir() if _fits(file.name, CODE)}
+    found = {file.name: file for file in Path(str(files(PACKAGE))).iterdir() if _fits(file.name, CODE)}
     for part in PARTS:
-        for file in _walked(home / part):
-            name = file.relative_to(home).as_posix()
-            allowed = next((data for folder, data in DATA.items() if name.startswith(f"{folder}/")), ())
-            if _fits(file.name, (*CODE, *allowed)) and not file.is_symlink():
+        home = Path(str(files(f"{PACKAGE}.{part}")))
+        for file in _walked(home):
+            name = f"{part}/{file.relative_to(home).as_posix()}"
+            data = next((names for start, names in DATA.items() if name.startswith(start)), ())
+            if _fits(file.name, (*CODE, *data)) and not file.is_symlink():
                 found[name] = file
     return {Path(PACKAGE, name): file for name, file in found.items()}
 
