@@ -19,7 +19,8 @@ Out = Annotated[Path, typer.Option("--out", help="Where the result goes.", show_
 PolicyName = Annotated[
     str,
     typer.Option(
-        "--policy", help="default, a name that `prunepolicy policies` lists, zoo:NAME.vN, or a path as ./mine."
+        "--policy",
+        help="default, a name that `prunepolicy policies` lists, zoo:NAME.vN, or a path: ./mine.",
     ),
 ]
 Keep = Annotated[float, typer.Option("--keep", help="Fraction that stays, e.g. 0.8.", show_default=False)]
