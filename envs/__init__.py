@@ -11,6 +11,8 @@ ENVIRONMENTS = {
     "prunepolicy/Think-v0": "prunepolicy.envs.think_env:ThinkEnv",
     "prunepolicy/ThinkSegments-v0": "prunepolicy.envs.think_segments_env:ThinkSegmentsEnv",
 }
+LONGEST = 10_000
+"""Steps after which an episode is cut off; all of ours end by themselves, long before."""
 VECTORS = {"prunepolicy/Think-v0": "prunepolicy.envs.think_vector_env:ThinkVectorEnv"}
 """Vector environments of our own, for rewards that depend on a whole batch."""
 
@@ -19,4 +21,12 @@ with suppress(ImportError):
 
     for _name, _class in ENVIRONMENTS.items():
         if _name not in gymnasium.registry:
-            gymnasium.register(_name, entry_point=_class, vector_entry_point=VECTORS.get(_name))
+            # They keep the order of calls themselves, with sentences of our own.
+            gymnasium.register(
+                _name,
+                _class,
+                order_enforce=False,
+                # gymnasium would pass it to a vector environment, whose episodes are one step.
+                max_episode_steps=None if _name in VECTORS else LONGEST,
+                vector_entry_point=VECTORS.get(_name),
+            )

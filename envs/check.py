@@ -9,9 +9,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from prunepolicy.envs import LONGEST
 from prunepolicy.pruning.errors import PrunePolicyError
 
-LONGEST = 10_000
 Transcript = list[tuple[Any, float]]
 
 

@@ -15,7 +15,7 @@ from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.allocators import Task, allocators
 from prunepolicy.pruning.budget_meter import Meter, meter_for
 from prunepolicy.pruning.criteria import criteria
-from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.errors import BudgetError, UsageError
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.surrogate import USUAL_SHRINKAGE, Surrogate
@@ -95,6 +95,12 @@ class PruneCase:
             for name, scores in self.fisher.items()
         }
 
+    def refuse_below(self, keep: float) -> None:
+        """Raise `BudgetError` when not even the least that every group needs stays within `keep`."""
+        least = self.meter({group.name: tuple(range(group.floor)) for group in self.groups})
+        if least > keep:
+            raise BudgetError(f"{self.name} can't get below keep {least:.4f} of {self.budget.of}.")
+
     def reference_rise(self, budget: Budget) -> float:
         """Return the rise that the Fisher ranking causes; remembered, as budgets come again and again."""
         if budget.keep not in self._references:
@@ -118,6 +124,8 @@ def budgeted_groups(graph: UnitGraph, budget: Budget) -> tuple[UnitGroup, ...]:
 
 def invented_case(seed: int = 0, widths: int = 32, layers: int = 3, samples: int = 16) -> PruneCase:
     """Return a small network with random statistics, to try an environment on."""
+    if min(widths, layers, samples) < 1:
+        raise UsageError(f"A network has channels, layers and samples; got {widths}, {layers}, {samples}.")
     adapter = adapter_for({"model_type": "llama"})
     config = {**adapter.tiny(), "intermediate_size": widths, "num_hidden_layers": layers}
     graph = adapter.units(config, adapter.shapes(config))

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
+from prunepolicy.envs.drawing import PlanDrawing, Strip
+from prunepolicy.envs.episodes import EpisodeEnv, Taken, indexed
+from prunepolicy.envs.named_model import NamedModel
 from prunepolicy.envs.prune_case import PruneCase, invented_case
-from prunepolicy.envs.shaping import Outcomes, shapings
+from prunepolicy.envs.settings import EnvSettings, KeepRange, as_range, checked
+from prunepolicy.envs.shaping import Outcomes, ShapingName, shapings
 from prunepolicy.metanet.graph import (
     DECISIONS,
     EDGE_FEATURES,
@@ -23,7 +27,7 @@ from prunepolicy.metanet.graph import (
     GROUP_FEATURES,
     LARGEST,
 )
-from prunepolicy.pruning.errors import BudgetError, PrunePolicyError, UsageError
+from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.units import UnitGroup
 
@@ -48,7 +52,34 @@ class Sizes:
         )
 
 
-class PruneEnv(gymnasium.Env[Observation, Action]):
+class PruneSettings(EnvSettings):
+    """What an environment of plans may be told.
+
+    Attributes:
+        keep: range from which the budget's size is drawn, or the one size it has.
+        shaping: name of the reward.
+        step: `group` or `all`.
+        may_stop: whether an episode may end before the budget is met.
+        rounds: with `step="all"`, steps in which the budget is approached. Statistics are measured anew
+            after each, and units that went may come back.
+    """
+
+    keep: KeepRange = (0.5, 0.95)
+    shaping: ShapingName = "quality"
+    step: Literal["group", "all"] = "group"
+    may_stop: bool = False
+    rounds: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.may_stop and (self.step == "all" or "used" not in shapings[self.shaping].reads):
+            raise UsageError("may_stop needs step='group' and a shaping that reads what was used (ternary).")
+        if self.rounds > 1 and self.step != "all":
+            raise UsageError(f"rounds needs step='all'; got {self.rounds} rounds of step={self.step!r}.")
+        return self
+
+
+class PruneEnv(EpisodeEnv[Observation, Action]):
     """Says group by group, or for all units at once, what stays; the budget is always met.
 
     Network and budget are drawn at reset. The reward comes at the end of the episode.
@@ -65,84 +96,88 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
         all: for every group, one after the other, what `metanet.graph.DECISIONS` names; what lies
             beyond the mask is ignored.
 
+    Options of reset:
+        network: which of the networks, a number from 0 on; keep: the budget's size.
+
     Args:
-        cases: the networks; invented ones when None.
-        keep: range from which the budget's size is drawn.
-        shaping: name of the reward.
-        step: `group` or `all`.
-        may_stop: whether an episode may end before the budget is met.
-        rounds: with `step="all"`, steps in which the budget is approached. Statistics are measured anew
-            after each, and units that went may come back.
+        cases: the networks; with neither these nor `model`, invented ones.
+        model: a folder, hub id or alias; its statistics are collected now, in seconds to minutes.
+        render_mode: see `EpisodeEnv`.
+        settings: those of `PruneSettings`.
+
+    Raises:
+        PrunePolicyError: for settings, budgets or models that can't work.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (declared by the base class)
+    known_options: ClassVar[tuple[str, ...]] = ("network", "keep")
 
     def __init__(
         self,
         cases: Sequence[PruneCase] | None = None,
-        keep: tuple[float, float] = (0.5, 0.95),
-        shaping: str = "quality",
-        step: Literal["group", "all"] = "group",
-        may_stop: bool = False,
-        rounds: int = 1,
+        model: str | None = None,
+        render_mode: str | None = None,
+        **settings: Any,
     ) -> None:
-        self.cases = tuple(cases or (invented_case(0), invented_case(1, widths=24, layers=2)))
-        self.keep, self.shaping, self.mode, self.may_stop = keep, shapings[shaping], step, may_stop
-        self.rounds = rounds
+        super().__init__(render_mode)
+        self.settings = checked(PruneSettings, settings, "Prune")
+        self.shaping = shapings[self.settings.shaping]
+        self.cases = _cases(cases, model)
         self._check()
         self.sizes = Sizes.of(self.cases)
         self.observation_space: spaces.Space[Any] = spaces.Dict(self._spaces())
-        length = self.sizes.groups * len(DECISIONS) if step == "all" else 1 + may_stop
+        together = self.settings.step == "all"
+        length = self.sizes.groups * len(DECISIONS) if together else 1 + self.settings.may_stop
         self.action_space: spaces.Space[Any] = spaces.Box(-1, 1, (length,), np.float32)
-        self._start(self.cases[0], keep[1])
+        self._start(self.cases[0], self.settings.keep[1])
 
     def _check(self) -> None:
-        low, high = self.keep
-        if not 0 < low <= high <= 1:
-            raise UsageError(f"keep is a range of fractions above 0 and at most 1; got {self.keep}.")
-        if self.may_stop and (self.mode == "all" or "used" not in self.shaping.reads):
-            raise UsageError("may_stop needs step='group' and a shaping that reads what was used (ternary).")
-        if self.rounds < 1 or (self.rounds > 1 and self.mode != "all"):
-            raise UsageError(f"rounds needs step='all' and a number of at least 1; got {self.rounds}.")
+        if unknown := [name for name in self.shaping.reads if name not in self._measures]:
+            raise UsageError(
+                f"Prune doesn't measure {unknown[0]!r}, which {self.shaping.name!r} reads, only "
+                f"{', '.join(self._measures)}."
+            )
         for case in self.cases:
-            if self.rounds > 1 and case.refresh is None:
+            if self.settings.rounds > 1 and case.refresh is None:
                 raise UsageError(f"{case.name} can't measure statistics anew, so it knows no rounds.")
-            if self.mode == "group" and case.budget.uniform:
+            if self.settings.step == "group" and case.budget.uniform:
                 raise UsageError("Equal widths leave no ratios to choose; use step='all', or uniform=False.")
-            least = case.meter({group.name: tuple(range(group.floor)) for group in case.groups})
-            if least > low:
-                raise BudgetError(f"{case.name} can't get below keep {least:.4f} of {case.budget.of}.")
+            case.refuse_below(self.settings.keep[0])
 
     def _start(self, case: PruneCase, keep: float) -> None:
         self.case, self.budget = case, replace(case.budget, keep=keep)
         self._decided: dict[str, tuple[int, ...]] = {}
         self._round, self._seen = 1, case.described
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Draw a network and a budget; `options` may fix them as `network` (index) and `keep`."""
-        super().reset(seed=seed)
-        options = options or {}
+    def begin(self, options: Mapping[str, Any], anew: bool) -> tuple[Observation, dict[str, Any]]:
+        """Draw a network and a budget."""
         drawn = int(self.np_random.integers(len(self.cases)))
-        keep = round(float(self.np_random.uniform(*self.keep)), 2)  # whole percents come again
-        self._start(self.cases[int(options.get("network", drawn))], float(options.get("keep", keep)))
+        size = round(float(self.np_random.uniform(*self.settings.keep)), 2)  # whole percents come again
+        case = self.cases[indexed(options, "network", drawn, len(self.cases))]
+        keep, _ = as_range(options.get("keep", size))
+        case.refuse_below(keep)
+        self._start(case, keep)
         return self._observation(), {"network": self.case.name, "keep": self.budget.keep}
 
-    def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def take(self, action: Action) -> Taken[Observation]:
         """Decide on one group, or on everything; the last decision is paid for."""
         action = np.asarray(action, np.float32)
-        if self.mode == "all":
+        if self.settings.step == "all":
             done = self._decide_all(action)
         else:
-            stopped = self.may_stop and bool(action[1] > 0)
+            stopped = self.settings.may_stop and bool(action[1] > 0)
             self._decide(self._current(), float(action[0]), stopped)
             done = stopped or len(self._decided) == len(self.case.groups)
         if not done:
-            return self._observation(), 0.0, False, False, {}
-        reward = float(self.shaping(self.outcomes())[0])
-        used = self.case.meter(self._decided)
-        return self._observation(), reward, True, False, {"used": used, "network": self.case.name}
+            return self._observation(), 0.0, False, {}
+        outcomes = self.outcomes()
+        reward = float(self.shaping(outcomes)[0])
+        info = {
+            "used": self.case.meter(self._decided),
+            "network": self.case.name,
+            "measured": outcomes.row(0),
+            "terms": {self.shaping.name: reward},
+        }
+        return self._observation(), reward, True, info
 
     def plan(self) -> Plan:
         """Return the plan as decided so far; undecided groups stay whole."""
@@ -151,17 +186,30 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
 
     def outcomes(self) -> Outcomes:
         """Measure the plan as decided so far: the columns that the shaping reads."""
-        case = self.case
-        measures: dict[str, Callable[[], float]] = {
-            "loss_rise": lambda: case.rise(self._decided),
-            "reference_rise": lambda: case.reference_rise(self.budget),
-            "used": lambda: case.meter(self._decided),
+        return Outcomes({name: np.array([self._measures[name]()]) for name in self.shaping.reads})
+
+    def drawing(self) -> PlanDrawing:
+        """Return the plan as decided so far."""
+        shares = self._kept()
+        title = f"{self.case.name}, {self.budget.of}"
+        strips = [Strip(name, share, name in self._decided) for name, share in shares.items()]
+        return PlanDrawing(title, strips, self.case.meter(self._decided), self.budget.keep, self.reward)
+
+    @property
+    def _measures(self) -> dict[str, Callable[[], float]]:
+        return {
+            "loss_rise": lambda: self.case.rise(self._decided),
+            "reference_rise": lambda: self.case.reference_rise(self.budget),
+            "used": lambda: self.case.meter(self._decided),
             "budget": lambda: self.budget.keep,
         }
-        unknown = [name for name in self.shaping.reads if name not in measures]
-        if unknown:
-            raise PrunePolicyError(f"Prune doesn't measure {unknown[0]!r}, only {', '.join(measures)}.")
-        return Outcomes({name: np.array([measures[name]()]) for name in self.shaping.reads})
+
+    def _kept(self) -> dict[str, float]:
+        """Return the share of every group that stays as decided so far."""
+        return {
+            group.name: len(self._decided.get(group.name, range(group.size))) / group.size
+            for group in self.case.groups
+        }
 
     def _current(self) -> UnitGroup:
         return self.case.groups[len(self._decided)]
@@ -191,7 +239,7 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
         scores = self._seen.scores(decisions, self._aim)
         keep = self.case.spend(scores, replace(self.budget, keep=self._aim))
         self._decided = {name: tuple(units) for name, units in keep.items()}
-        if self._round == self.rounds:
+        if self._round == self.settings.rounds:
             return True
         assert self.case.refresh is not None
         self._round += 1
@@ -201,7 +249,7 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
     @property
     def _aim(self) -> float:
         """What may stay after this round: equal shares of what is left go in every round."""
-        return float(self.budget.keep ** (self._round / self.rounds))
+        return float(self.budget.keep ** (self._round / self.settings.rounds))
 
     def _spaces(self) -> dict[str, spaces.Space[Any]]:
         sizes, far = self.sizes, LARGEST
@@ -219,8 +267,8 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
 
     def _observation(self) -> Observation:
         seen, groups, keep = self._seen, self.case.groups, self._aim
-        kept = [len(self._decided.get(group.name, range(group.size))) / group.size for group in groups]
-        current = [self.mode == "all" or index == len(self._decided) for index in range(len(groups))]
+        together = self.settings.step == "all"
+        current = [together or index == len(self._decided) for index in range(len(groups))]
         parts: dict[str, Any] = {
             "groups": seen.groups,
             "edges": seen.edges,
@@ -228,11 +276,23 @@ class PruneEnv(gymnasium.Env[Observation, Action]):
             "globals": [keep, math.log(keep), float(self.budget.uniform)],
             "group_mask": np.ones(len(groups)),
             "edge_mask": np.ones(seen.edges.shape[1]),
-            "kept": kept,
+            "kept": list(self._kept().values()),
             "current": current,
         }
         boxes: Any = self.observation_space
         return {name: _padded(part, boxes[name]) for name, part in parts.items()}
+
+
+def _cases(cases: Sequence[PruneCase] | None, model: str | None) -> tuple[PruneCase, ...]:
+    if model is not None and cases is not None:
+        raise UsageError("Give cases, or a model to make one of; not both.")
+    if model is not None:
+        return (NamedModel(model).case(),)
+    if cases is None:
+        return invented_case(0), invented_case(1, widths=24, layers=2)
+    if not cases:
+        raise UsageError("There is no case to prune.")
+    return tuple(cases)
 
 
 def _padded(part: Any, space: spaces.Space[Any]) -> NDArray[Any]:

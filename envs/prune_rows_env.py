@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+from typing import Any, ClassVar
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from pydantic import Field
 
-from prunepolicy.envs.row_layer import RowLayer, invented_layers
-from prunepolicy.envs.shaping import shapings
+from prunepolicy.envs.drawing import PlanDrawing, Strip
+from prunepolicy.envs.episodes import EpisodeEnv, Taken, indexed
+from prunepolicy.envs.named_model import NamedModel
+from prunepolicy.envs.row_layer import RowLayer, invented_layers, refuse_unmeasured
+from prunepolicy.envs.settings import EnvSettings, KeepRange, as_range, checked
+from prunepolicy.envs.shaping import ShapingName, shapings
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.row_features import LARGEST
 
@@ -20,7 +25,21 @@ Observation = dict[str, NDArray[Any]]
 Action = NDArray[np.floating[Any]]
 
 
-class PruneRowsEnv(gymnasium.Env[Observation, Action]):
+class PruneRowsSettings(EnvSettings):
+    """What an environment of rows may be told.
+
+    Attributes:
+        keep: range from which the keep ratio is drawn, or the one it has.
+        shaping: name of the reward.
+        discount: factor on the reward from layer to layer; PruneNet's code has 0.99.
+    """
+
+    keep: KeepRange = (0.5, 0.95)
+    shaping: ShapingName = "function_aware"
+    discount: float = Field(default=1.0, gt=0, le=1)
+
+
+class PruneRowsEnv(EpisodeEnv[Observation, Action]):
     """A step per layer; the action scores its rows, and those with the highest scores stay.
 
     An episode is one network at one keep ratio, both drawn at reset. A layer's observation doesn't
@@ -34,26 +53,33 @@ class PruneRowsEnv(gymnasium.Env[Observation, Action]):
     Action:
         One score per row; what lies beyond the mask is ignored.
 
+    Options of reset:
+        network: which of the networks, a number from 0 on; keep: the keep ratio.
+
     Args:
-        networks: the blocks of every network; invented ones when None.
-        keep: range from which the keep ratio is drawn.
-        shaping: name of the reward.
-        discount: factor on the reward from layer to layer; PruneNet's code has 0.99.
+        networks: the blocks of every network; with neither these nor `model`, invented ones.
+        model: a folder, hub id or alias; its blocks are read and watched now.
+        render_mode: see `EpisodeEnv`.
+        settings: those of `PruneRowsSettings`.
+
+    Raises:
+        PrunePolicyError: for settings or models that can't work.
     """
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (declared by the base class)
+    known_options: ClassVar[tuple[str, ...]] = ("network", "keep")
 
     def __init__(
         self,
         networks: Sequence[Sequence[RowLayer]] | None = None,
-        keep: tuple[float, float] = (0.5, 0.95),
-        shaping: str = "function_aware",
-        discount: float = 1.0,
+        model: str | None = None,
+        render_mode: str | None = None,
+        **settings: Any,
     ) -> None:
-        if not 0 < keep[0] <= keep[1] <= 1:
-            raise UsageError(f"keep is a range of fractions above 0 and at most 1; got {keep}.")
-        self.networks = [tuple(layers) for layers in networks or [invented_layers()]]
-        self.keep, self.shaping, self.discount = keep, shapings[shaping], discount
+        super().__init__(render_mode)
+        self.settings = checked(PruneRowsSettings, settings, "PruneRows")
+        self.shaping = shapings[self.settings.shaping]
+        refuse_unmeasured(self.shaping.reads)
+        self.networks = _networks(networks, model, self.shaping.reads)
         layers = [layer for network in self.networks for layer in network]
         self.most_rows = max(layer.size for layer in layers)
         shape = (self.most_rows, layers[0].features.shape[1])
@@ -65,35 +91,47 @@ class PruneRowsEnv(gymnasium.Env[Observation, Action]):
             }
         )
         self.action_space: spaces.Space[Any] = spaces.Box(-1, 1, (self.most_rows,), np.float32)
-        self._layers, self._index, self._ratio = self.networks[0], 0, keep[1]
+        self._layers, self._index, self._ratio = self.networks[0], 0, self.settings.keep[1]
+        self._paid: list[float] = []
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Draw a network and a keep ratio; `options` may fix them as `network` and `keep`."""
-        super().reset(seed=seed)
-        options = options or {}
+    def begin(self, options: Mapping[str, Any], anew: bool) -> tuple[Observation, dict[str, Any]]:
+        """Draw a network and a keep ratio."""
         drawn = int(self.np_random.integers(len(self.networks)))
-        ratio = float(self.np_random.uniform(*self.keep))
-        self._layers = self.networks[int(options.get("network", drawn))]
-        self._ratio = float(options.get("keep", ratio))
-        self._index = 0
+        ratio = float(self.np_random.uniform(*self.settings.keep))
+        self._layers = self.networks[indexed(options, "network", drawn, len(self.networks))]
+        self._ratio, _ = as_range(options.get("keep", ratio))
+        self._index, self._paid = 0, []
         return self._observation(), {"keep": self._ratio}
 
-    def step(self, action: Action) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def take(self, action: Action) -> Taken[Observation]:
         """Keep the rows with the highest scores, and pay for what that does to the layer."""
         layer = self._layers[self._index]
         scores = torch.as_tensor(np.asarray(action, dtype=np.float32))[: layer.size]
         kept = torch.zeros(layer.size, dtype=torch.bool)
         kept[scores.argsort(descending=True, stable=True)[: rows_kept(layer.size, self._ratio)]] = True
-        reward = self.shaping(layer.outcomes(kept[None], self.shaping.reads))[0]
-        reward = float(reward) * self.discount**self._index
+        outcomes = layer.outcomes(kept[None], self.shaping.reads)
+        reward = float(self.shaping(outcomes)[0]) * self.settings.discount**self._index
+        self._paid.append(reward)
         mask = np.zeros(self.most_rows, bool)
         mask[: layer.size] = kept.numpy()
-        info = {"layer": layer.name, "kept": mask}
+        info = {
+            "layer": layer.name,
+            "kept": mask,
+            "measured": outcomes.row(0),
+            "terms": {self.shaping.name: reward},
+        }
         done = self._index == len(self._layers) - 1
         self._index += not done
-        return self._observation(), reward, done, False, info
+        return self._observation(), reward, done, info
+
+    def drawing(self) -> PlanDrawing:
+        """Return what stays of every layer, and what was paid for it."""
+        strips, stays, rows = [], 0, sum(layer.size for layer in self._layers)
+        for layer, reward in zip_longest(self._layers, self._paid):
+            kept = layer.size if reward is None else rows_kept(layer.size, self._ratio)
+            strips.append(Strip(layer.name, kept / layer.size, reward is not None, reward))
+            stays += kept
+        return PlanDrawing("rows", strips, stays / rows, self._ratio, self.reward)
 
     def _observation(self) -> Observation:
         layer, depth = self._layers[self._index], max(1, len(self._layers) - 1)
@@ -103,6 +141,19 @@ class PruneRowsEnv(gymnasium.Env[Observation, Action]):
         mask[: layer.size] = 1
         context = np.array([self._ratio, self._index / depth], np.float32)
         return {"rows": rows, "mask": mask, "context": context}
+
+
+def _networks(
+    networks: Sequence[Sequence[RowLayer]] | None, model: str | None, reads: Sequence[str]
+) -> list[tuple[RowLayer, ...]]:
+    if model is not None and networks is not None:
+        raise UsageError("Give networks, or a model to make one of; not both.")
+    if model is not None:
+        return [NamedModel(model).row_layers(reads)]
+    found = [tuple(layers) for layers in ([invented_layers()] if networks is None else networks)]
+    if not found or not all(found):
+        raise UsageError("There is no layer whose rows could be chosen.")
+    return found
 
 
 def rows_kept(size: int, keep: float) -> int:

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from prunepolicy.envs.shaping import Outcomes
 from prunepolicy.envs.spectra import kept_spectra, spectrum
-from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.moments import output_interactions
-from prunepolicy.pruning.row_features import standardised, weight_columns
-from prunepolicy.pruning.units import Keep
+from prunepolicy.pruning.row_features import standardised, unit_rows, weight_columns
+from prunepolicy.pruning.units import Keep, UnitGroup, consumer_of
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,11 @@ class RowLayer:
         Raises:
             PrunePolicyError: when a column is unknown, or was not prepared for.
         """
-        measures: Mapping[str, Callable[[Tensor], NDArray[np.float64]]] = {
-            "dense_spectrum": lambda kept: np.repeat(self._spectrum[None], len(kept), axis=0),
-            "kept_spectrum": self._kept_spectra,
-            "output_error": self._output_errors,
-            "loss_rise": self._loss_rises,
-        }
-        for name in reads:
-            if name not in measures:
-                raise PrunePolicyError(f"PruneRows doesn't measure {name!r}, only {', '.join(measures)}.")
-        return Outcomes({name: measures[name](kept) for name in reads})
+        refuse_unmeasured(reads)
+        return Outcomes({name: MEASURES[name](self, kept) for name in reads})
+
+    def _dense_spectra(self, kept: Tensor) -> NDArray[np.float64]:
+        return np.repeat(self._spectrum[None], len(kept), axis=0)
 
     @cached_property
     def _gram(self) -> Tensor:
@@ -90,6 +86,35 @@ class RowLayer:
         return tensor
 
 
+MEASURES: Mapping[str, Callable[[RowLayer, Tensor], NDArray[np.float64]]] = {
+    "dense_spectrum": RowLayer._dense_spectra,
+    "kept_spectrum": RowLayer._kept_spectra,
+    "output_error": RowLayer._output_errors,
+    "loss_rise": RowLayer._loss_rises,
+}
+"""Every column, from a layer and choices of its rows."""
+
+
+def refuse_unmeasured(reads: Iterable[str]) -> None:
+    """Raise `UsageError` when `reads` names a column that no layer measures."""
+    for name in reads:
+        if name not in MEASURES:
+            raise UsageError(f"PruneRows doesn't measure {name!r}, only {', '.join(MEASURES)}.")
+
+
+def block_interactions(
+    checkpoint: Checkpoint, groups: Iterable[UnitGroup], moments: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return what `RowLayer.interactions` holds, per group; `moments` are emptied, since both are large."""
+    return {
+        group.name: output_interactions(
+            unit_rows(checkpoint, group, consumer_of(group)).T, moments.pop(group.name)
+        )
+        for group in groups
+        if group.name in moments
+    }
+
+
 def predicted_rise(layers: Iterable[RowLayer], keep: Keep) -> float:
     """Return the rise of the loss that all layers together predict when only `keep` stays."""
     total = 0.0
@@ -102,6 +127,8 @@ def predicted_rise(layers: Iterable[RowLayer], keep: Keep) -> float:
 
 def invented_layers(layers: int = 3, rows: int = 24, columns: int = 8, seed: int = 0) -> tuple[RowLayer, ...]:
     """Return blocks with random weights and heavy-tailed activations, to try an environment on."""
+    if min(layers, rows, columns) < 1:
+        raise UsageError(f"A network has layers, rows and columns; got {layers}, {rows}, {columns}.")
     generator = torch.Generator().manual_seed(seed)
     invented = []
     for index in range(layers):

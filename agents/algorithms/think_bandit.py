@@ -127,10 +127,10 @@ class ThinkBandit(SteppedLearner):
         self.env = ThinkVectorEnv(
             config.prompts * config.rollouts,
             source,
-            config.actions,
-            config.stages,
-            config.rollouts,
-            config.sampler,
+            actions=config.actions,
+            stages=config.stages,
+            rollouts_per_prompt=config.rollouts,
+            sampler=config.sampler,
         )
         self._observed, _ = self.env.reset(seed=seed)
         others = len(config.actions) - 1

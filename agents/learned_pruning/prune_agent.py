@@ -228,7 +228,7 @@ class RepeatedContexts(VecEnvWrapper):
         runner: Runner,
     ) -> None:
         ends = (min(keep), max(keep))
-        make = partial(PruneEnv, tuple(cases), ends, config.shaping, "all")
+        make = partial(PruneEnv, tuple(cases), keep=ends, shaping=config.shaping, step="all")
         super().__init__(VecMonitor(RunnerVecEnv([make] * config.episodes, runner, seed)))
         self.contexts = [{"network": number, "keep": size} for number in range(len(cases)) for size in keep]
         self.repeats, self.seed_of_contexts, self.rollout = config.repeats, seed, 0

@@ -9,14 +9,13 @@ from torch import Tensor
 
 from prunepolicy.agents.algorithms.registry import Assignment
 from prunepolicy.agents.prune.subject import Subject
-from prunepolicy.envs.row_layer import RowLayer
+from prunepolicy.envs.row_layer import RowLayer, block_interactions
 from prunepolicy.policy.kinds.prunenet import PruneNet
 from prunepolicy.pruning.criteria import Need
-from prunepolicy.pruning.moments import output_interactions, second_moments
+from prunepolicy.pruning.moments import second_moments
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.probe import Probe
-from prunepolicy.pruning.row_features import unit_rows
-from prunepolicy.pruning.units import UnitGroup, consumer_of
+from prunepolicy.pruning.units import UnitGroup
 
 READ_FROM: dict[str, Need] = {
     "dense_spectrum": "scored",
@@ -52,10 +51,4 @@ def _interactions(subject: Subject, groups: Iterable[UnitGroup], probe: Probe) -
     inputs = subject.probe(probe)
     with subject.steps.step("watch which channels speak together (second moments)"):
         moments = second_moments(subject.model, groups, inputs)
-    return {
-        group.name: output_interactions(
-            unit_rows(subject.checkpoint, group, consumer_of(group)).T, moments.pop(group.name)
-        )
-        for group in groups
-        if group.name in moments
-    }
+    return block_interactions(subject.checkpoint, groups, moments)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.registry import Registry
@@ -41,16 +43,22 @@ class Outcomes:
             )
         return self.columns[name]
 
+    def row(self, index: int) -> dict[str, Any]:
+        """Return what came of one decision: numbers, and lists where a column has further axes."""
+        return {name: column[index].tolist() for name, column in self.columns.items()}
+
 
 @dataclass(frozen=True)
 class Shaping:
     """A reward.
 
     Attributes:
+        name: in the registry; it is what travels between processes.
         reward: from outcomes to one number per row.
         reads: the columns it needs; environments measure nothing else.
     """
 
+    name: str
     reward: Callable[[Outcomes], Rewards]
     reads: tuple[str, ...]
 
@@ -65,6 +73,10 @@ class Shaping:
             raise PrunePolicyError("A reward is not finite, or isn't one number per outcome.")
         return rewards
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel by name: the decorated function isn't to be found in its module any more."""
+        return _called, (self.name,)
+
 
 shapings: Registry[Shaping] = Registry("shaping", "prunepolicy.envs.shaping")
 
@@ -73,8 +85,16 @@ def shaping(name: str, *reads: str) -> Callable[[Callable[[Outcomes], Rewards]],
     """Register the decorated function as the shaping `name`, which reads the columns `reads`."""
 
     def register(function: Callable[[Outcomes], Rewards]) -> Shaping:
-        item = Shaping(function, reads)
+        item = Shaping(name, function, reads)
         shapings.add(name, item)
         return item
 
     return register
+
+
+ShapingName = Annotated[str, AfterValidator(lambda name: shapings[name].name)]
+"""A setting that names a shaping; others are refused with the nearest name."""
+
+
+def _called(name: str) -> Shaping:
+    return shapings[name]

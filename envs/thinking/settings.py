@@ -1,13 +1,13 @@
-"""Settings from outside: checked, with one sentence that names what is wrong."""
+"""Components from settings: a name, and what the component may be told."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from prunepolicy.pruning.errors import UsageError, did_you_mean
+from prunepolicy.envs.settings import checked
 from prunepolicy.pruning.registry import Registry
 
 Component = TypeVar("Component", bound=BaseModel)
@@ -21,12 +21,4 @@ def built(registry: Registry[type[Component]], settings: Mapping[str, Any]) -> C
     """
     rest = dict(settings)
     name = str(rest.pop("name", ""))
-    try:
-        return registry[name](**rest)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        if first["type"] != "extra_forbidden":
-            raise UsageError(f"{registry.what} {name}: {place}: {first['msg']}.") from error
-        hint = did_you_mean(place, registry[name].model_fields)
-        raise UsageError(f"{registry.what} {name}: unknown setting {place!r}.{hint}") from error
+    return checked(registry[name], rest, f"{registry.what} {name}")

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from prunepolicy.envs.thinking.rollouts import Mode, Rollouts
 from prunepolicy.envs.thinking.source import ABSTAINING, Array, Choice, Prompts, Source
-from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
@@ -107,6 +107,8 @@ class SimulatedSource(Source):
         hidden: bool = False,
         seed: int = 0,
     ) -> None:
+        if prompts < 1:
+            raise UsageError(f"A source has at least one prompt; got {prompts}.")
         self.calibration = calibration or Calibration.invented()
         generator = np.random.default_rng(seed)
         low, high = self.calibration.difficulty[[0, -1]]

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prunepolicy.envs.thinking.rollouts import Rollouts
+from prunepolicy.envs.thinking.rollouts import Mask, Rewards, Rollouts
 from prunepolicy.envs.thinking.schedule import NAIVE, Schedule, Shaped, Stage
 from prunepolicy.envs.thinking.simulated import SimulatedSource
-from prunepolicy.envs.thinking.source import Met, Prompts, Source, choices
+from prunepolicy.envs.thinking.source import Array, Met, Prompts, Source, choices
 
 FARTHEST = 10.0
 """Features are clipped to this when they are observed."""
 DECAY = 0.9
 """Of the running share of thinking."""
+REMEMBERED = 64
+"""Batches that pictures look back on."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a picture shows of a batch: difficulty, thinking or not, and reward of every rollout."""
+
+    difficulty: Array
+    thinks: Mask
+    rewards: Rewards
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Return a batch without rollouts."""
+        return cls(np.zeros(0), np.zeros(0, np.bool_), np.zeros(0))
 
 
 class ThinkTask:
@@ -49,6 +66,7 @@ class ThinkTask:
     def start(self) -> None:
         """Begin with the first stage, and nothing remembered."""
         self.schedule, self.share = Schedule(self._stages), 0.5
+        self.past: deque[Batch] = deque(maxlen=REMEMBERED)
 
     def observe(self, prompts: Prompts) -> NDArray[np.float32]:
         """Return what is seen of prompts before deciding, (prompts, features)."""
@@ -65,9 +83,14 @@ class ThinkTask:
         """Return what comes of a batch, and its rewards; rows of equal `groups` are compared."""
         rollouts = self.source.rollouts(prompts, Met.by(self.choices, actions), generator)
         rollouts = replace(rollouts, group=groups)
+        return rollouts, self.pay(prompts, rollouts)
+
+    def pay(self, prompts: Prompts, rollouts: Rollouts) -> Shaped:
+        """Return the rewards of a batch, one prompt per rollout, and remember how often was thought."""
         shaped = self.schedule.step(rollouts)
         self.share = DECAY * self.share + (1 - DECAY) * shaped.statistics["think"]
-        return rollouts, shaped
+        self.past.append(Batch(self.source.difficulty[prompts], rollouts.thinks, shaped.rewards))
+        return shaped
 
     def state(self) -> dict[str, Any]:
         """Return stage, memories and share as JSON can hold them."""

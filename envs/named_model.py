@@ -1,0 +1,116 @@
+"""A model by its name, watched on text it writes itself: what environments are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from torch import nn
+
+from prunepolicy.envs.prune_case import PruneCase
+from prunepolicy.envs.row_layer import RowLayer, block_interactions
+from prunepolicy.pruning.activations import ActivationWatch
+from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.gate_gradients import gate_gradients
+from prunepolicy.pruning.loading import has_tokenizer, load_model, load_tokenizer
+from prunepolicy.pruning.moments import second_moments
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.precision import device_called, dtype_called
+from prunepolicy.pruning.probe import Inputs, Probe, probe_inputs
+from prunepolicy.pruning.row_features import FEATURES, row_features, row_stats, scored_stats
+from prunepolicy.pruning.source import resolve
+from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.units import Keep
+
+SPECTRA = {"dense_spectrum", "kept_spectrum"}
+"""Columns that are measured on the scored matrices."""
+
+
+@dataclass(frozen=True)
+class NamedModel:
+    """A model that is opened when something asks for it; between processes its name travels alone.
+
+    Attributes:
+        name: a folder, a hub id or an alias.
+        probe: what it is watched on.
+
+    Raises:
+        PrunePolicyError: on first use, when there is no such model, or none that can be pruned.
+    """
+
+    name: str
+    probe: Probe = field(default_factory=Probe)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without what can be opened again."""
+        return {"name": self.name, "probe": self.probe}
+
+    def __call__(self, keep: Keep) -> Stats:
+        """Return the statistics of the network as `keep` leaves it."""
+        units = {name: tuple(ids) for name, ids in keep.items()}
+        return self.stats(Plan(units, Budget(1.0), "episode"))
+
+    def case(self) -> PruneCase:
+        """Return the model prepared for plans; its memory is free again once it has been watched."""
+        return PruneCase(
+            self.name, self.checkpoint.graph, self.stats(), refresh=NamedModel(self.name, self.probe)
+        )
+
+    def row_layers(self, reads: Iterable[str]) -> tuple[RowLayer, ...]:
+        """Return the feed-forward blocks, prepared for what shapings read from the columns `reads`."""
+        groups, columns = self.checkpoint.graph.of_kind("ffn"), set(reads)
+        if not groups:
+            raise UsageError(f"{self.name} has no feed-forward blocks whose rows could be chosen.")
+        stats = self.stats().merged(row_stats(self.checkpoint, groups))
+        scored = scored_stats(self.checkpoint, groups).values["scored"] if columns & SPECTRA else {}
+        interactions = {}
+        if "output_error" in columns:
+            moments = second_moments(self.model, groups, self.inputs)
+            interactions = block_interactions(self.checkpoint, groups, moments)
+        return tuple(
+            RowLayer(
+                group.name,
+                row_features(stats, group, FEATURES),
+                scored.get(group.name),
+                interactions.get(group.name),
+                stats.get("gradients", group.name),
+            )
+            for group in groups
+        )
+
+    def stats(self, plan: Plan | None = None) -> Stats:
+        """Return activations and gate gradients, of one pass, on the network as `plan` would leave it."""
+        graph = self.checkpoint.graph
+        groups = [group for group in graph.groups if group.gate is not None]
+        watch = ActivationWatch(self.model, groups)
+        with watch.watching():
+            gradients = gate_gradients(self.model, graph, groups, self.inputs, plan, self.probe.seed)
+        return watch.stats().merged(gradients)
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The opened folder."""
+        return Checkpoint.open(resolve(self.name))
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """The running model."""
+        device = device_called("auto")
+        return load_model(
+            self.checkpoint.folder, self.checkpoint.adapter, dtype_called("auto", device), device
+        )
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """The probe's, on the model's device."""
+        folder, adapter = self.checkpoint.folder, self.checkpoint.adapter
+        tokenizer = load_tokenizer(folder) if adapter.task != "vision" and has_tokenizer(folder) else None
+        found = probe_inputs(self.probe, self.model, adapter, tokenizer, self.checkpoint.fingerprint)
+        weights = next(self.model.parameters())
+        return {
+            name: tensor.to(weights) if tensor.is_floating_point() else tensor.to(weights.device)
+            for name, tensor in found.items()
+        }
