@@ -117,7 +117,7 @@ class PlanDrawing(Drawing):
         whole.barh([0], [self.used], color=BLUE if self.used <= self.budget + 1e-9 else ORANGE)
         whole.axvline(self.budget, color="black", linestyle="--")
         whole.set_yticks([0], ["whole"])
-        whole.set_xlabel("share that stays (grey: still open); dashed: the budget")
+        whole.set_xlabel("share that stays (grey: still open); dashed: the budget (orange: still above it)")
         _bare(layers)
         _bare(whole)
 
@@ -161,15 +161,16 @@ class ThinkDrawing(Drawing):
         """Draw the think rate by difficulty, and the reward from rollout to rollout."""
         rates, paid = figure.subplots(1, 2)
         figure.suptitle(self.heading, x=0.02, ha="left", size=10)
-        names = [f"{each.low:.2f} to\n{each.high:.2f}" for each in self.bins]
-        rates.bar(names, [each.mean for each in self.bins], color=BLUE)
+        places = np.arange(len(self.bins))
+        rates.bar(places, [each.mean for each in self.bins], color=BLUE)
+        rates.set_xticks(places, [f"{each.low:.2f} to\n{each.high:.2f}" for each in self.bins])
         rates.set(ylim=(0, 1), xlabel="difficulty", ylabel="think rate")
         rates.tick_params(axis="x", labelsize=8)
         order = np.arange(1, len(self.rewards) + 1)
         paid.plot(order, self.rewards, ".", color=GREY, markersize=3, label="reward")
         paid.plot(order, np.cumsum(self.rewards) / order, color=ORANGE, label="mean so far")
         paid.set(xlabel="rollout", ylabel="reward")
-        paid.legend(frameon=False, loc="lower right", fontsize=8)
+        paid.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8)
         _bare(rates)
         _bare(paid)
 

@@ -34,6 +34,7 @@ class EpisodeEnv(gymnasium.Env[ObsType, ActType]):
 
     Attributes:
         known_options: what `reset` may be told.
+        reward: what this episode paid last; None as long as nothing was paid.
         render_mode: `rgb_array` for pictures, (height, width, 3) bytes, `ansi` for text, None for neither.
     """
 
@@ -91,9 +92,10 @@ class EpisodeEnv(gymnasium.Env[ObsType, ActType]):
             when = "The episode has ended" if self._begun else "No episode has begun"
             raise ResetNeededError(f"{when}; call reset() before step().")
         refuse_impossible(action, self.action_space)
-        observation, self.reward, ended, info = self.take(action)
+        observation, reward, ended, info = self.take(action)
         self._running = not ended
-        return observation, self.reward, ended, False, info
+        self.reward = reward if "terms" in info else self.reward
+        return observation, reward, ended, False, info
 
     def render(self) -> Any:
         """Return the episode so far as a picture or a text; without a render mode warn, and return None.

@@ -54,10 +54,10 @@ class NamedModel:
         return self.stats(Plan(units, Budget(1.0), "episode"))
 
     def case(self) -> PruneCase:
-        """Return the model prepared for plans; its memory is free again once it has been watched."""
-        return PruneCase(
-            self.name, self.checkpoint.graph, self.stats(), refresh=NamedModel(self.name, self.probe)
-        )
+        """Return the model prepared for plans of its channels; no weights stay in memory."""
+        graph, later = self.checkpoint.graph, NamedModel(self.name, self.probe)
+        budget = Budget(0.8, "ffn" if graph.of_kind("ffn") else "channels", uniform=False)
+        return PruneCase(self.name, graph, self.stats(), budget, refresh=later)
 
     def row_layers(self, reads: Iterable[str]) -> tuple[RowLayer, ...]:
         """Return the feed-forward blocks, prepared for what shapings read from the columns `reads`."""
