@@ -212,12 +212,15 @@ def test_the_reward_pays_what_went_and_charges_the_rise(tried: dict[str, Any]) -
 def test_the_environment_pays_more_for_going_than_for_staying_where_that_costs_little(
     tried: dict[str, Any],
 ) -> None:
-    rewards, case = [], invented_case(0)
+    case = invented_case(0)
+    rewards: list[list[float]] = []
     for rise in (0.0, 5.0):
         free = replace(case, measure=lambda keep, rise=rise: rise * (1 - case.meter(keep)))
         env = gymnasium.make(ENVIRONMENT, cases=[free]).unwrapped
-        env.reset(seed=0)
-        rewards.append([env.step(np.array([action], np.float32))[1] for action in (-1.0, 1.0)])
+        rewards.append([])
+        for action in (-1.0, 1.0):
+            env.reset(seed=0)
+            rewards[-1].append(env.step(np.array([action], np.float32))[1])
     assert rewards[0] == pytest.approx([0.8, 0.0], abs=0.03)
     assert rewards[1] == pytest.approx([-3.2, 0.0], abs=0.12)
 
