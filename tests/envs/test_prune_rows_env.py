@@ -6,8 +6,6 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.utils.env_checker import check_env as gymnasium_check
-from stable_baselines3.common.env_checker import check_env as sb3_check
 
 from prunepolicy.envs.check import check_env
 from prunepolicy.envs.prune_rows_env import PruneRowsEnv
@@ -17,17 +15,6 @@ from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.moments import output_interactions
 
 ID = "prunepolicy/PruneRows-v0"
-
-
-def test_all_three_checkers_pass() -> None:
-    env = gymnasium.make(ID)
-    gymnasium_check(env.unwrapped, skip_render_check=True)
-    check_env(lambda: gymnasium.make(ID))
-
-
-@pytest.mark.filterwarnings("ignore:Your observation rows has an unconventional shape")
-def test_stable_baselines_accepts_it() -> None:
-    sb3_check(gymnasium.make(ID).unwrapped)
 
 
 def test_networks_of_different_sizes_share_one_space() -> None:

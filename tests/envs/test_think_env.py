@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,6 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env as gymnasium_check
-from stable_baselines3.common.env_checker import check_env as sb3_check
 
 import prunepolicy.envs  # noqa: F401 (registers the environments)
 from prunepolicy.envs.check import check_env
@@ -23,7 +22,7 @@ from prunepolicy.envs.thinking.simulated import Calibration, SimulatedSource
 from prunepolicy.envs.thinking.source import ABSTAIN, ANSWER, THINK, Choice, Met
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
-ID, SEGMENTS = "prunepolicy/Think-v0", "prunepolicy/ThinkSegments-v0"
+ID = "prunepolicy/Think-v0"
 ACTIONS = ("answer", "think", "abstain", 256, 1024)
 STAGES = [
     {"name": "balance", "terms": [{"name": "naive"}, {"name": "balance"}], "until": {"steps": 2}},
@@ -31,12 +30,30 @@ STAGES = [
 ]
 
 
-@pytest.mark.parametrize("name", [ID, SEGMENTS])
-def test_all_three_checkers_pass(name: str) -> None:
-    env = gymnasium.make(name)
-    gymnasium_check(env.unwrapped, skip_render_check=True)
-    sb3_check(env.unwrapped)
-    check_env(lambda: gymnasium.make(name))
+def test_the_whole_batch_is_drawn_once_for_all_and_travels() -> None:
+    envs = gymnasium.make_vec(ID, num_envs=16, render_mode="rgb_array")
+    with pytest.raises(UsageError, match="No episode has begun"):
+        envs.step(np.ones(16, np.int64))
+    envs.reset(seed=0)
+    with pytest.raises(UsageError, match="Actions are an element"):
+        envs.step(np.full(16, 7))
+    *_, info = envs.step(np.ones(16, np.int64))
+    np.testing.assert_array_equal(sum(info["terms"].values()), info["shaped"].rewards)
+    pictures = envs.render()
+    assert len(pictures) == 16
+    assert pictures[0].shape == (480, 720, 3)
+    there = pickle.loads(pickle.dumps(envs))
+    np.testing.assert_array_equal(there.step(np.ones(16, np.int64))[1], envs.step(np.ones(16, np.int64))[1])
+    with pytest.raises(UsageError, match="Did you mean 'sampler'"):
+        gymnasium.make_vec(ID, num_envs=16, sampeler={"name": "random"})
+
+
+def test_a_thought_moves_the_running_share_of_segments() -> None:
+    env = ThinkSegmentsEnv(segments=1)
+    first, _ = env.reset(seed=0)
+    env.step(np.int64(1))
+    second, _ = env.reset()
+    assert first[1] == 0.5 < second[1]
 
 
 def test_a_seed_starts_everything_anew_and_other_resets_go_on() -> None:
