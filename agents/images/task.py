@@ -101,8 +101,7 @@ class ImageTask(LearningTask):
             yield {"pixel_values": self._placed(batch)["pixel_values"]}
 
     def _placed(self, batch: Batch) -> Batch:
-        pixels = batch["pixel_values"].to(self.device, memory_format=torch.channels_last)
-        return {"pixel_values": pixels, "labels": batch["labels"].to(self.device)}
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
     def _varied(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         count = len(pixels)

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from prunepolicy.agents.recovery.distillation import Teacher
+from prunepolicy.agents.recovery.memory_format import memory_format_for
 from prunepolicy.agents.recovery.savepoint import Savepoint
 from prunepolicy.agents.recovery.sparsity import Penalty
 from prunepolicy.agents.recovery.task import Batch, LearningTask
@@ -107,7 +108,7 @@ class Fit:
             PrunePolicyError: when the loss is no number any more.
         """
         anyhow: Any = model  # torch types no memory format of modules
-        return _Training(self, anyhow.to(memory_format=torch.channels_last)).run()
+        return _Training(self, anyhow.to(memory_format=memory_format_for(model))).run()
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the loss of one batch."""
