@@ -114,6 +114,7 @@ class PruneEnv(EpisodeEnv[Observation, Action]):
     def __init__(
         self,
         cases: Sequence[PruneCase] | None = None,
+        *,
         model: str | None = None,
         render_mode: str | None = None,
         **settings: Any,

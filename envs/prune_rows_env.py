@@ -71,6 +71,7 @@ class PruneRowsEnv(EpisodeEnv[Observation, Action]):
     def __init__(
         self,
         networks: Sequence[Sequence[RowLayer]] | None = None,
+        *,
         model: str | None = None,
         render_mode: str | None = None,
         **settings: Any,

@@ -20,7 +20,7 @@ from prunepolicy.envs.prune_case import invented_case
 from prunepolicy.envs.prune_env import PruneEnv
 
 CASES = (invented_case(0), invented_case(1, widths=24, layers=2))
-MAKE = partial(PruneEnv, CASES, (0.5, 0.9))
+MAKE = partial(PruneEnv, CASES, keep=(0.5, 0.9))
 
 
 class Forgetful(LocalRunner):
