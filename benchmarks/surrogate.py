@@ -23,10 +23,10 @@ from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.envs.prune_case import PruneCase
 from prunepolicy.pruning.machine import device_name, versions
+from prunepolicy.pruning.no_model import SMOLLM2
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.search import exchange
-from prunepolicy.pruning.source import SMOLLM2
 from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.surrogate import rank_correlation
 from prunepolicy.pruning.units import Keep

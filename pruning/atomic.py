@@ -7,7 +7,9 @@ import errno
 import os
 import shutil
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from prunepolicy.pruning.claim import claim, claiming, real_place, release
 from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError, UsageError
@@ -33,11 +35,24 @@ def write_bytes(path: Path, data: bytes) -> None:
         NotEnoughSpaceError: when the disk is full.
         PrunePolicyError: when the place can't be written.
     """
+    write_stream(path, BytesIO(data), len(data))
+
+
+def write_stream(path: Path, source: BinaryIO, nbytes: int | None = None) -> None:
+    """Write what `source` yields to `path`, whole or not at all, in pieces.
+
+    Args:
+        nbytes: how many it yields, for the sentence about a full disk.
+
+    Raises:
+        NotEnoughSpaceError: when the disk is full.
+        PrunePolicyError: when the place can't be written.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(beside, "wb") as file:
-            file.write(data)
+            shutil.copyfileobj(source, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
@@ -45,7 +60,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
-        raise as_sentence(error, path, len(data)) from error
+        raise as_sentence(error, path, nbytes) from error
 
 
 def as_sentence(error: OSError, path: Path, nbytes: int | None = None) -> PrunePolicyError:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from prunepolicy.pruning.adapters import ModelAdapter, adapter_for
 from prunepolicy.pruning.agreement import check_agreement
-from prunepolicy.pruning.errors import BadCheckpointError
+from prunepolicy.pruning.errors import BadCheckpointError, NoWeightsError
+from prunepolicy.pruning.no_weights import instead_of_weights, names_in
 from prunepolicy.pruning.safetensors_file import DTYPES, FLOATS, TensorEntry, read_header
 from prunepolicy.pruning.units import UnitGraph
 
@@ -45,10 +46,13 @@ class Checkpoint:
         """Open `folder`, checking names, headers and sizes of everything it lists.
 
         Raises:
-            BadCheckpointError: when a file is missing, damaged, pickled, or outside the folder.
+            NoWeightsError: when it is no model folder, or holds weights of another format.
+            BadCheckpointError: when a file is missing, damaged, or outside the folder.
         """
         if not folder.is_dir():
             raise BadCheckpointError(f"No model folder at {folder}.")
+        if not has_weights(folder):
+            raise NoWeightsError(instead_of_weights(str(folder), names_in(folder), folder), folder)
         config = read_json(folder / CONFIG)
         if config.get("quantization_config"):
             raise BadCheckpointError(f"{folder} is quantised; prune the model before it is quantised.")
@@ -157,8 +161,15 @@ def check_finite(name: str, tensor: torch.Tensor) -> None:
         )
 
 
+def has_weights(folder: Path) -> bool:
+    """Return whether weights in safetensors lie in `folder` under the names that loaders look for."""
+    return (folder / WEIGHTS).is_file() or (folder / INDEX).is_file()
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object, or raise `BadCheckpointError` that names the file."""
+    if file.exists() and not file.is_file():
+        raise BadCheckpointError(f"Can't read {file}: it is no regular file.")
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -174,14 +185,7 @@ def _tensors(folder: Path) -> dict[str, TensorEntry]:
     # The order in which transformers looks, so that both read the same weights.
     if (folder / WEIGHTS).is_file():
         return {entry.name: entry for entry in read_header(folder / WEIGHTS)}
-    if (folder / INDEX).is_file():
-        return _indexed_tensors(folder)
-    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
-        raise BadCheckpointError(
-            f"{folder} holds pickled weights, which can run code. Convert them first: load the model "
-            "where you trust it and call save_pretrained, which writes safetensors."
-        )
-    raise BadCheckpointError(f"{folder} has neither {WEIGHTS} nor {INDEX}.")
+    return _indexed_tensors(folder)
 
 
 def _indexed_tensors(folder: Path) -> dict[str, TensorEntry]:

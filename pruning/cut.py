@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -14,20 +15,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from prunepolicy.pruning.atomic import FULL, as_sentence, partial_folder, sync_folder, write_bytes, write_text
+from prunepolicy.pruning.atomic import (
+    FULL,
+    as_sentence,
+    partial_folder,
+    sync_folder,
+    write_stream,
+    write_text,
+)
 from prunepolicy.pruning.checkpoint import CONFIG, INDEX, Checkpoint, check_finite
 from prunepolicy.pruning.claim import claiming, real_place
 from prunepolicy.pruning.errors import BadCheckpointError, NotEnoughSpaceError, PrunePolicyError, UsageError
 from prunepolicy.pruning.keep_masks import Indices
+from prunepolicy.pruning.model_files import SideFiles, side_files
 from prunepolicy.pruning.per_layer import carry, check_widths
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.safetensors_file import NAMES, tensor_bytes, write_file
 from prunepolicy.pruning.shards import Job, Shard, lay_out
 
 JOURNAL = ".journal.json"
-SIDE_FILES = {".json", ".model", ".txt", ".jinja", ".tiktoken", ".vocab"}
-NOT_COPIED = {CONFIG, JOURNAL, "prune_report.json", "plan.json"}
-LICENCES = ("LICENSE", "LICENCE", "NOTICE", "COPYING")
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 Progress = Callable[[int], None]
@@ -76,14 +82,15 @@ def prepare(
     try:
         with claiming(target):
             _resume(folder, shards, _key(checkpoint, plan, edits, shards))
-            _check_space(folder, shards)
+            beside = _beside(checkpoint)
+            _check_space(folder, shards, beside)
             for shard in shards:
                 if shard.is_done(folder):
                     progress(sum(_source_bytes(checkpoint, job) for job in shard.jobs))
                 else:
                     _write_shard(shard, folder, _stream(checkpoint, shard, edits, progress))
             _write_index(folder, shards)
-            _copy_side_files(checkpoint, folder)
+            _copy(beside, folder)
             _write_config(checkpoint, plan, edits, folder)
             sync_folder(folder)
     except OSError as error:
@@ -162,8 +169,9 @@ def _journal_key(journal: Path) -> str | None:
         return None
 
 
-def _check_space(folder: Path, shards: list[Shard]) -> None:
+def _check_space(folder: Path, shards: list[Shard], beside: Mapping[str, Path]) -> None:
     missing = sum(shard.nbytes for shard in shards if not shard.is_done(folder))
+    missing += sum(file.stat().st_size for file in beside.values())
     needed = missing + missing // 20
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -234,22 +242,24 @@ def _write_index(folder: Path, shards: list[Shard]) -> None:
     write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
 
 
-def _copy_side_files(checkpoint: Checkpoint, folder: Path) -> None:
-    """Copy tokenizer, chat template, generation settings and licences byte for byte."""
-    files = {file.name: file for file in sorted(checkpoint.folder.iterdir()) if _is_side_file(file)}
-    for name, file in (files | dict(checkpoint.adapter.carries)).items():
+def side_files_of(checkpoint: Checkpoint) -> SideFiles:
+    """Return what lies beside a checkpoint's configuration and weights, and what of it travels."""
+    return side_files(checkpoint.folder, {CONFIG, INDEX, *(file.name for file in checkpoint.files)})
+
+
+def _beside(checkpoint: Checkpoint) -> dict[str, Path]:
+    """Return what is copied: tokenizer, chat template, licences and whatever else belongs to the model."""
+    return {**side_files_of(checkpoint).travelling, **checkpoint.adapter.carries}
+
+
+def _copy(files: Mapping[str, Path], folder: Path) -> None:
+    """Copy `files` into `folder` under the names they have there, byte for byte."""
+    for name, file in files.items():
         try:
-            content = file.read_bytes()
+            with open(file, "rb") as source:
+                write_stream(folder / name, source, os.fstat(source.fileno()).st_size)
         except OSError as error:
             raise BadCheckpointError(f"Can't read {file}: {error.strerror or error}.") from error
-        write_bytes(folder / name, content)
-
-
-def _is_side_file(file: Path) -> bool:
-    copied = (
-        file.suffix in SIDE_FILES and file.name not in NOT_COPIED and not file.name.endswith(".index.json")
-    )
-    return file.is_file() and (copied or file.stem.upper() in LICENCES)
 
 
 def _write_config(checkpoint: Checkpoint, plan: Plan, edits: Edits, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 PASSWORDS = (
     (re.compile(r"(?<!hf)(://)(?:[^\s/'\"]*|[^\s/:'\"@]+:(?!\d+/)[^\s'\"]*)@"), r"\1…@"),
@@ -31,6 +32,19 @@ class UsageError(PrunePolicyError):
 
 class BadCheckpointError(PrunePolicyError):
     """A model folder is missing something, damaged, or tries to leave its folder."""
+
+
+class NoWeightsError(BadCheckpointError):
+    """A folder or a hub repository holds no model in safetensors.
+
+    Args:
+        sentence: what it holds instead.
+        folder: where its other files lie.
+    """
+
+    def __init__(self, sentence: str, folder: Path) -> None:
+        super().__init__(sentence)
+        self.folder = folder
 
 
 class UnsupportedModelError(PrunePolicyError):

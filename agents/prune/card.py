@@ -17,12 +17,13 @@ from prunepolicy.agents.prune.report_view import (
     comparisons,
     duration,
     load_code,
+    missed,
     scored_on,
     shortened,
 )
 from prunepolicy.pruning.atomic import write_text
+from prunepolicy.pruning.model_files import CARD
 
-CARD = "README.md"
 PLACE = "path/to/this/folder"
 PIPELINES = {"causal": "text-generation", "vision": "image-classification"}
 KINDS = {
@@ -33,6 +34,8 @@ KINDS = {
     "expert": "experts",
     "channel": "channels",
 }
+CARD_NAMES = 40
+"""Names of files that are listed at most."""
 SERVED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "gpt2", "gpt_neox")
 """Causal families that both vLLM and llama.cpp's converter know."""
 EXPLICIT_HEADS = ("llama", "mistral", "qwen3", "gemma", "gemma2", "gemma3_text")
@@ -182,6 +185,8 @@ def _limits(report: PruneReport) -> str:
         )
     if not report.after.latency:
         lines.append("Its speed was not measured: fewer parameters need not mean less time.")
+    if report.left_behind:
+        lines.append(missed(report, CARD_NAMES))
     lines.extend(report.warnings)
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 

@@ -17,14 +17,15 @@ from prunepolicy.agents.prune.needs import Needs, needs_of
 from prunepolicy.agents.prune.runtimes import RuntimeSupport, runtimes_for
 from prunepolicy.pruning.adapters import ModelAdapter, adapter_for
 from prunepolicy.pruning.adapters.base import Config
-from prunepolicy.pruning.checkpoint import CONFIG, INDEX, WEIGHTS, Checkpoint, read_json
+from prunepolicy.pruning.checkpoint import CONFIG, Checkpoint, read_json
 from prunepolicy.pruning.cost import cost_of
-from prunepolicy.pruning.errors import UnsupportedModelError
-from prunepolicy.pruning.loading import has_tokenizer
+from prunepolicy.pruning.errors import NoWeightsError, UnsupportedModelError
+from prunepolicy.pruning.loading import carries_code, has_tokenizer
 from prunepolicy.pruning.safetensors_file import FLOATS
 from prunepolicy.pruning.source import resolve
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 
+ALONE = "This is what the configuration alone says; there are no weights."
 EXTRAS = {"torch_geometric": "train", "lm_eval": "eval", "torch_pruning": "vision", "gguf": "demo"}
 
 
@@ -107,10 +108,8 @@ def doctor(model: str, revision: str | None = None) -> Diagnosis:
         UnsupportedModelError: when no adapter knows the architecture and there are no weights to look at.
         BadCheckpointError: when the folder is damaged.
     """
-    folder = resolve(model, revision)
-    config = read_json(folder / CONFIG)
-    has_weights = (folder / WEIGHTS).is_file() or (folder / INDEX).is_file()
-    checkpoint = Checkpoint.open(folder) if has_weights else None
+    checkpoint, folder, lack = _opened(model, revision)
+    config = checkpoint.config if checkpoint else read_json(folder / CONFIG)
     try:
         adapter = adapter_for(config, checkpoint.shapes if checkpoint else None)
     except UnsupportedModelError as error:
@@ -130,8 +129,19 @@ def doctor(model: str, revision: str | None = None) -> Diagnosis:
         runtimes=runtimes_for(adapter, graph.family),
         tensor_parallel=_tensor_parallel(graph, config, adapter),
         needs=needs_of(checkpoint, whole.params, checkpoint.nbytes) if checkpoint else None,
-        problems=tuple(_problems(folder, config, adapter, checkpoint)),
+        problems=(*lack, *_problems(folder, config, adapter, checkpoint)),
     )
+
+
+def _opened(model: str, revision: str | None) -> tuple[Checkpoint | None, Path, tuple[str, ...]]:
+    """Return a model's checkpoint, its folder, and what is to be said where only a configuration is there."""
+    try:
+        checkpoint = Checkpoint.open(resolve(model, revision))
+    except NoWeightsError as error:
+        if not (error.folder / CONFIG).is_file():
+            raise
+        return None, error.folder, (f"{ALONE} {error}",)
+    return checkpoint, checkpoint.folder, ()
 
 
 def _diagnosis_of_unknown(model: str, checkpoint: Checkpoint, reason: str) -> Diagnosis:
@@ -195,11 +205,8 @@ def _tensor_parallel(graph: UnitGraph, config: Config, adapter: ModelAdapter) ->
 def _problems(
     folder: Path, config: Config, adapter: ModelAdapter, checkpoint: Checkpoint | None
 ) -> Iterator[str]:
-    if checkpoint is None:
-        yield "There are no weights in the folder: this is what the configuration alone says."
-    elif packed := [
-        entry for entry in checkpoint.tensors.values() if entry.dtype not in FLOATS and entry.shape
-    ]:
+    tensors = checkpoint.tensors.values() if checkpoint else ()
+    if packed := [entry for entry in tensors if entry.dtype not in FLOATS and entry.shape]:
         yield (
             f"{len(packed)} tensors are stored as {packed[0].dtype}, the first is {packed[0].name!r}; "
             "prune the model before it is quantised."
@@ -208,8 +215,8 @@ def _problems(
         yield adapter.notice
     if config.get("quantization_config"):
         yield "The configuration says that the model is quantised; prune the model before it is quantised."
-    if config.get("auto_map"):
-        yield "The folder names modelling code of its own, which runs only with --trust-remote-code."
+    if carries_code(folder):
+        yield "Only modelling code in the folder loads it, which runs only with --trust-remote-code."
     if adapter.task != "vision" and not has_tokenizer(folder):
         yield "The folder has no tokenizer: only text that the model writes itself can be read and scored."
     for package, extra in EXTRAS.items():

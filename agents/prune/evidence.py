@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from prunepolicy.agents.prune.card import CARD, write_card
+from prunepolicy.agents.prune.card import write_card
 from prunepolicy.agents.prune.plots import (
     BEFORE_AFTER_PICTURE,
     LAYERS_PICTURE,
@@ -19,14 +19,16 @@ from prunepolicy.agents.prune.plots import (
 )
 from prunepolicy.agents.prune.quality import Measurements
 from prunepolicy.agents.prune.report import Origin, PruneReport, kept_units, loading_lines
+from prunepolicy.agents.prune.report_view import printable
 from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.cost import cost_of
-from prunepolicy.pruning.cut import Edits
+from prunepolicy.pruning.cut import Edits, side_files_of
 from prunepolicy.pruning.edited import edited
 from prunepolicy.pruning.loading import has_tokenizer
 from prunepolicy.pruning.machine import device_name, versions
+from prunepolicy.pruning.model_files import CARD
 from prunepolicy.pruning.per_layer import who_can_load
 from prunepolicy.pruning.perplexity import context_of
 from prunepolicy.pruning.plan import Plan
@@ -107,6 +109,7 @@ def report_on(subject: Subject, found: Evidence) -> PruneReport:
         proof=found.proof,
         loaders=tuple(who_can_load(graph, plan)),
         warnings=measured.warnings,
+        left_behind={printable(name): why for name, why in side_files_of(checkpoint).behind.items()},
         images=measured.images,
         change=measured.change,
     )
@@ -139,8 +142,9 @@ def _origin(subject: Subject, found: Evidence) -> Origin:
 
 def licence_of(folder: Path, config: Mapping[str, object]) -> str | None:
     """Return the licence that a model's card or configuration names; None where neither does."""
+    card = folder / CARD
     try:
-        _, head, _ = (folder / CARD).read_text(encoding="utf-8").split("---\n", 2)
+        _, head, _ = (card.read_text(encoding="utf-8") if card.is_file() else "").split("---\n", 2)
         fields = yaml.safe_load(head)
     except (OSError, ValueError, yaml.YAMLError):
         fields = None

@@ -103,7 +103,7 @@ class OpenedModel:
         """Its tokenizer; None for models that read no text."""
         if self.checkpoint.adapter.task == "vision":
             return None
-        return load_tokenizer(self.checkpoint.folder)
+        return load_tokenizer(self.checkpoint.folder, self.hardware.trust_remote_code)
 
     @property
     def tokenizer_if_any(self) -> Any:

@@ -117,6 +117,7 @@ class PruneReport:
             that decides whether it may be called faster.
         fidelity: how close the outputs stay to the source's, for models that don't write text.
         loaders: who can load the result, in sentences.
+        left_behind: files of the source that are not in the result, to the reason.
         seconds: duration of the run.
     """
 
@@ -137,6 +138,7 @@ class PruneReport:
     proof: Receipt | None = None
     loaders: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    left_behind: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     images: str = ""
     change: Interval | None = None

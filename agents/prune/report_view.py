@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from prunepolicy.agents.prune.report import PruneReport
+from prunepolicy.agents.prune.report import REPORT, PruneReport
 
 SAMPLES = 3
 SAMPLE_LENGTH = 200
+SCREEN_NAMES = 4
+"""Names of files that fit one line."""
 SIZE_NAMES = {
     "params": "parameters",
     "flops": "operations",
@@ -100,9 +102,21 @@ def load_code(report: PruneReport, place: str) -> str:
     return "\n".join(line.replace("{folder}", place) for line in report.load)
 
 
+def missed(report: PruneReport, most: int) -> str:
+    """Say which files of the source are not in the result; `most` of them by name."""
+    names = list(report.left_behind)
+    more = f" and {len(names) - most} more ({REPORT} names all)" if len(names) > most else ""
+    return f"Left behind from the source's folder: {', '.join(names[:most])}{more}."
+
+
+def printable(text: str) -> str:
+    """Return `text` without what would steer a terminal."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
 def shortened(text: str) -> str:
     """Return a sample on one line, cut to a readable length, without what would steer a terminal."""
-    line = "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
+    line = printable(" ".join(text.split()))
     return line if len(line) <= SAMPLE_LENGTH else line[: SAMPLE_LENGTH - 1] + "…"
 
 
@@ -120,6 +134,8 @@ def render(report: PruneReport, console: Console) -> None:
     _print_samples(report, console)
     for sentence in report.loaders:
         console.print(f"• {escape(sentence)}", highlight=False)
+    if report.left_behind:
+        console.print(escape(missed(report, SCREEN_NAMES)), style="dim", highlight=False)
     for warning in report.warnings:
         console.print(f"Warning: {escape(warning)}", style="yellow", highlight=False)
     console.print(f"\nThe result is in [bold]{escape(report.folder)}[/bold]; load it with\n", highlight=False)

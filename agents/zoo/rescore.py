@@ -16,8 +16,9 @@ from prunepolicy.policy.base import Policy
 from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.no_model import SMOLLM2
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.source import SMOLLM2, resolve
+from prunepolicy.pruning.source import resolve
 
 TOLERATED_NATS = 0.005
 TOLERATED_SHARE = 0.1

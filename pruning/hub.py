@@ -1,0 +1,129 @@
+"""Models by their names on the hub: fetched into its cache, with a sentence for whatever is in the way."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from prunepolicy.pruning.checkpoint import CONFIG, INDEX, WEIGHTS, has_weights, read_json
+from prunepolicy.pruning.errors import BadCheckpointError, NoWeightsError, PrunePolicyError
+from prunepolicy.pruning.model_files import BEHIND, CACHE, NOT_FETCHED, module_folders
+from prunepolicy.pruning.no_model import near
+from prunepolicy.pruning.no_weights import instead_of_weights
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT = 10.0
+"""Seconds for a question whose answer only makes a sentence better."""
+
+
+def fetched(model: str, revision: str | None) -> Path:
+    """Return the folder of the hub's cache that holds `model`, after fetching what belongs to it.
+
+    Raises:
+        NoWeightsError: when the repository holds no weights in safetensors.
+        PrunePolicyError: when there is no such model, or it can't be had.
+    """
+    try:
+        folder = _snapshot(model, revision)
+    # The HTTP client's own errors pass through the hub's client and share no base with the hub's.
+    except Exception as error:
+        if not hasattr(error, "snapshot_path"):
+            raise PrunePolicyError(sentence_about(model, revision, error)) from error
+        logger.warning("The hub's cache holds %s only in part, and the hub can't be reached.", model)
+        folder = Path(error.snapshot_path)
+    return _checked(model, revision, folder)
+
+
+def _snapshot(model: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+
+    folder = Path(snapshot_download(model, revision=revision, ignore_patterns=list(NOT_FETCHED)))
+    modules = [f"{name}/*" for name in module_folders(folder)]
+    if modules:  # All their weights belong to the model, whatever the format.
+        hidden = list(BEHIND[CACHE])
+        snapshot_download(model, revision=revision, allow_patterns=modules, ignore_patterns=hidden)
+    return folder
+
+
+def _checked(model: str, revision: str | None, folder: Path) -> Path:
+    """Return `folder`, or say what keeps it from being a model."""
+    missing = _missing(folder)
+    if not missing:
+        return folder
+    names = _names(model, revision)
+    if names is None:
+        raise BadCheckpointError(
+            f"The hub's cache holds only a part of {model!r}, without {missing[0]}, and the hub can't be "
+            f"reached; fetch the rest where it can, with `hf download {model}`."
+        )
+    if has_weights(folder):
+        return folder  # The repository itself is damaged; opening the folder says how.
+    raise NoWeightsError(instead_of_weights(f"The hub's {model!r}", names, folder), folder)
+
+
+def _missing(folder: Path) -> list[str]:
+    """Return what every model folder has, and this one lacks."""
+    if not has_weights(folder):
+        return ["weights in safetensors"]
+    names = [CONFIG]
+    if not (folder / WEIGHTS).is_file():
+        shards = read_json(folder / INDEX).get("weight_map")
+        names += sorted({str(shard) for shard in shards.values()}) if isinstance(shards, dict) else []
+    return [name for name in names if not (folder / name).is_file()]
+
+
+def _names(model: str, revision: str | None) -> list[str] | None:
+    """Return the paths of all files of a repository; None where the hub can't be asked."""
+    from huggingface_hub import HfApi
+
+    try:
+        return list(HfApi().list_repo_files(model, revision=revision))
+    except Exception:
+        return None
+
+
+def _is_something_else(model: str) -> str | None:
+    """Return what else the hub has by that name: a data set or a space."""
+    from huggingface_hub import HfApi
+
+    for kind in ("dataset", "space"):
+        try:
+            HfApi().repo_info(model, repo_type=kind, timeout=TIMEOUT)
+        except Exception:
+            continue
+        return kind
+    return None
+
+
+def sentence_about(model: str, revision: str | None, error: Exception) -> str:
+    """Say what went wrong between us and the hub, and what to do about it."""
+    from huggingface_hub import constants, errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return f"{model!r} is gated: accept its terms on its hub page, then log in with `hf auth login`."
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{model!r} has no revision {revision!r} on the hub; check the branch, tag or commit."
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return _no_such(model)
+    if constants.is_offline_mode():
+        return (
+            f"There is no folder {model!r} here, the hub's cache lacks it, and HF_HUB_OFFLINE forbids a "
+            "download; give a local folder or unset HF_HUB_OFFLINE."
+        )
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return f"The hub can't be reached and its cache lacks {model!r}; try again online or give a folder."
+    if getattr(getattr(error, "response", None), "status_code", None) == 401:
+        return f"The hub refuses the login stored here for {model!r}; log in again with `hf auth login`."
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
+    return f"Can't get {model!r} from the hub: {reason}."
+
+
+def _no_such(model: str) -> str:
+    kind = _is_something_else(model)
+    if kind is not None:
+        return f"{model!r} is a {kind} on the hub and no model; check the name."
+    return (
+        f"There is no folder {model!r} here and no such model on the hub; check the name, "
+        f"or log in with `hf auth login` if it is private.{near(model)}"
+    )
