@@ -196,8 +196,14 @@ def _unfit(file: Path, homes: tuple[Path, ...]) -> str | None:
         regular = stat.S_ISREG(place.stat().st_mode)
     except (OSError, RuntimeError):
         return LINK
-    if not any(place.is_relative_to(home) for home in homes):
+    home = next((home for home in homes if place.is_relative_to(home)), None)
+    if home is None:
         return LINK
     if not regular:
         return SPECIAL
-    return None if os.access(place, os.R_OK) else LOCKED
+    if not os.access(place, os.R_OK):
+        return LOCKED
+    # Under another name, what stays behind would come along.
+    return (
+        reason_to_stay(place.relative_to(home).as_posix()) if file.is_symlink() and home == homes[0] else None
+    )

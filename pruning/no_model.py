@@ -26,14 +26,21 @@ SMALL_MODELS = (
 )
 """What `make models` trains, into models/."""
 MOST_NAMES = 1000
+MOST_LETTERS = 200
+"""Of a name; the hub allows fewer."""
 
 
 def is_local(model: str) -> bool:
     """Return whether a name at which nothing lies can only mean a path here, never a model on the hub."""
-    if not HUB_ID.fullmatch(model) or model.lower().endswith(FILES) or _is_small_model(model):
+    if (
+        len(model) > MOST_LETTERS
+        or not HUB_ID.fullmatch(model)
+        or model.lower().endswith(FILES)
+        or _is_small_model(model)
+    ):
         return True
     organisation, slash, _ = model.partition("/")
-    return bool(slash) and Path(organisation).is_dir()
+    return bool(slash) and os.path.isdir(organisation)
 
 
 def nothing_there(model: str) -> str:
@@ -43,7 +50,7 @@ def nothing_there(model: str) -> str:
         return f"{model} is a page; give the hub's name of the model, {page[1]!r}."
     if _is_small_model(model):
         return f"There is no model at {model!r}; `make models` trains the small models into models/."
-    return f"There is no model at {model!r}; check the path.{near(model)}"
+    return f"There is no model at {model[:MOST_LETTERS]!r}; check the path.{near(model)}"
 
 
 def near(model: str) -> str:

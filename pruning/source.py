@@ -33,15 +33,15 @@ def resolve(
         PrunePolicyError: when there is no such model, or it can't be had.
     """
     place = Path(os.path.expanduser(model))
-    if model and place.is_dir():
+    if model and os.path.isdir(place):
         if HUB_ID.fullmatch(model):
             logger.debug("%s is a folder here; a hub model of that name is not looked for", model)
         return place
-    if place.suffix.lower() == ".gguf" and place.is_file():
+    if place.suffix.lower() == ".gguf" and os.path.isfile(place):
         return converted(place, cache)
-    if place.is_file() and place.suffix.lower() == ".safetensors" and arch is not None:
+    if os.path.isfile(place) and place.suffix.lower() == ".safetensors" and arch is not None:
         return described(place, arch, cache)
-    if place.exists() and not place.is_dir():
+    if os.path.exists(place) and not os.path.isdir(place):
         raise PrunePolicyError(
             f"{place} is a file; give the model's folder, a .gguf file or a hub id, or say with --arch whose "
             "weights a .safetensors file holds."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -46,11 +47,47 @@ def test_a_configuration_of_another_size_is_one_sentence(tiny_checkpoint: Make) 
         load_model(checkpoint.folder, checkpoint.adapter, torch.float32, CPU)
 
 
-def test_code_in_the_folder_is_refused_until_asked_for(tiny_checkpoint: Make) -> None:
+@pytest.fixture
+def with_code(tiny_checkpoint: Make, tmp_path: Path) -> Checkpoint:
+    """A checkpoint whose folder names a file of code, which leaves a mark when it runs."""
     checkpoint = tiny_checkpoint()
+    mark = f"open({str(tmp_path / 'ran')!r}, 'w').close()\n"
+    (checkpoint.folder / "modelling.py").write_text(
+        mark + "from transformers import LlamaForCausalLM as Mine\n"
+    )
     edit_config(checkpoint, auto_map={"AutoModelForCausalLM": "modelling.Mine"})
+    return checkpoint
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_code_that_is_not_needed_never_runs(trusted: bool, with_code: Checkpoint, tmp_path: Path) -> None:
+    model = load_model(with_code.folder, with_code.adapter, torch.float32, CPU, trusted)
+    assert type(model).__module__.startswith("transformers.")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("changes", [{"per_layer_sizes": [{}, {}, {}]}, {"model_type": "nobodys"}])
+def test_code_in_the_folder_is_refused_until_asked_for(
+    changes: dict[str, object], with_code: Checkpoint, tmp_path: Path
+) -> None:
+    edit_config(with_code, auto_map={"AutoModelForCausalLM": "modelling.Mine"}, **changes)
     with pytest.raises(PrunePolicyError, match="--trust-remote-code"):
-        load_model(checkpoint.folder, checkpoint.adapter, torch.float32, CPU)
+        load_model(with_code.folder, with_code.adapter, torch.float32, CPU)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_tokenizers_code_does_not_run_unasked(
+    tiny_checkpoint: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_checkpoint().folder
+    (folder / "vocab.json").write_text("{}")
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    own = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(own))
+    monkeypatch.setattr("builtins.input", lambda prompt: "y")
+    with pytest.raises(BadCheckpointError, match="no tokenizer that loads"):
+        load_tokenizer(folder)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_folder_without_tokenizer_says_so(tiny_checkpoint: Make) -> None:

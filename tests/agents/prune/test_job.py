@@ -115,12 +115,6 @@ def with_pickle(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
-def with_code(folder: Path) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    config["auto_map"] = {"AutoModelForCausalLM": "modeling_x.Model"}
-    (folder / "config.json").write_text(json.dumps(config))
-
-
 def with_activation(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text()) | {"hidden_act": "zilu"}
     (folder / "config.json").write_text(json.dumps(config))
@@ -136,7 +130,6 @@ def truncated(folder: Path) -> None:
     [
         (with_nan, "hold NaN|no numbers"),
         (with_pickle, "pickled weights"),
-        (with_code, "--trust-remote-code"),
         (with_activation, "doesn't load with transformers: KeyError: 'zilu'"),
         (truncated, "truncated"),
     ],
