@@ -105,5 +105,8 @@ NoMeasure = Annotated[bool, typer.Option("--no-measure", help="Skip quality and 
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Skip the proof of loading.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and write nothing.")]
 Trust = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run the modelling file that a folder carries.")
+    bool,
+    typer.Option(
+        "--trust-remote-code", help="Run code that a folder carries, where transformers has none for it."
+    ),
 ]

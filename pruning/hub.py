@@ -25,14 +25,16 @@ def fetched(model: str, revision: str | None) -> Path:
         PrunePolicyError: when there is no such model, or it can't be had.
     """
     try:
-        folder = _snapshot(model, revision)
+        return _checked(model, revision, _snapshot(model, revision))
+    except PrunePolicyError:
+        raise
     # The HTTP client's own errors pass through the hub's client and share no base with the hub's.
     except Exception as error:
         if not hasattr(error, "snapshot_path"):
             raise PrunePolicyError(sentence_about(model, revision, error)) from error
+        folder = _checked(model, revision, Path(error.snapshot_path))
         logger.warning("The hub's cache holds %s only in part, and the hub can't be reached.", model)
-        folder = Path(error.snapshot_path)
-    return _checked(model, revision, folder)
+        return folder
 
 
 def _snapshot(model: str, revision: str | None) -> Path:
@@ -104,19 +106,27 @@ def sentence_about(model: str, revision: str | None, error: Exception) -> str:
         return f"{model!r} is gated: accept its terms on its hub page, then log in with `hf auth login`."
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{model!r} has no revision {revision!r} on the hub; check the branch, tag or commit."
-    if isinstance(error, errors.RepositoryNotFoundError):
+    status, local = _status(error), isinstance(error, errors.LocalEntryNotFoundError)
+    if isinstance(error, errors.RepositoryNotFoundError) or (local and status == 404):
         return _no_such(model)
+    if status in (401, 403):
+        return f"The hub refuses {model!r} to the login stored here; log in again with `hf auth login`."
     if constants.is_offline_mode():
         return (
             f"There is no folder {model!r} here, the hub's cache lacks it, and HF_HUB_OFFLINE forbids a "
             "download; give a local folder or unset HF_HUB_OFFLINE."
         )
-    if isinstance(error, errors.LocalEntryNotFoundError):
-        return f"The hub can't be reached and its cache lacks {model!r}; try again online or give a folder."
-    if getattr(getattr(error, "response", None), "status_code", None) == 401:
-        return f"The hub refuses the login stored here for {model!r}; log in again with `hf auth login`."
+    if local:
+        state = f"answers with error {status}" if status else "can't be reached"
+        return f"The hub {state} and its cache lacks {model!r}; try again online or give a folder."
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__).rstrip(".")
     return f"Can't get {model!r} from the hub: {reason}."
+
+
+def _status(error: Exception) -> int | None:
+    """Return the HTTP status behind an error of the hub's client."""
+    answers = (getattr(known, "response", None) for known in (error, error.__cause__))
+    return next((answer.status_code for answer in answers if answer is not None), None)
 
 
 def _no_such(model: str) -> str:

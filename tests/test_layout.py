@@ -23,6 +23,7 @@ HEAVY = {"torch", "transformers", "torch_geometric", "stable_baselines3", "ray",
 RUNS_CODE = {"eval", "exec", "pickle.load", "pickle.loads", "torch.load"}
 MAY_TRUST = {
     "pruning/transformers_loading.py": "passes on what the user decided",
+    "pruning/loading.py": "passes on what the user decided",
     "pruning/proof_script.py": "runs the file that the cut has just written, in a process of its own",
     "agents/prune/quality.py": "runs the file that the cut has just written",
 }
@@ -64,6 +65,8 @@ def test_no_module_runs_code_that_came_as_data(module: str) -> None:
         if not isinstance(node, ast.Call):
             continue
         assert ast.unparse(node.func) not in RUNS_CODE
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "from_pretrained":
+            assert "trust_remote_code" in {keyword.arg for keyword in node.keywords}
         for keyword in node.keywords:
             if keyword.arg == "trust_remote_code" and ast.unparse(keyword.value) != "False":
                 assert module in MAY_TRUST

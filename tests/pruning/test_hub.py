@@ -33,6 +33,13 @@ def response(status: int) -> Any:
     return SimpleNamespace(status_code=status, headers={}, request=None)
 
 
+def behind(status: int) -> Exception:
+    """The error of a client that fell back to its cache, which lacks the model, after the hub's answer."""
+    error = errors.LocalEntryNotFoundError("x")
+    error.__cause__ = errors.HfHubHTTPError("x", response=response(status))
+    return error
+
+
 @pytest.mark.parametrize(
     ("failure", "advice"),
     [
@@ -41,7 +48,9 @@ def response(status: int) -> Any:
         (errors.RevisionNotFoundError("x", response=response(404)), "no revision 'v9'"),
         (errors.HfHubHTTPError("boom\nmore", response=response(500)), "from the hub: boom."),
         (errors.HfHubHTTPError("x", response=response(401)), "log in again"),
-        (errors.LocalEntryNotFoundError("x"), "try again online"),
+        (errors.LocalEntryNotFoundError("x"), "can't be reached"),
+        (behind(404), "no such model on the hub"),
+        (behind(503), "answers with error 503"),
         (TimeoutError("timed out"), "timed out"),
         (OSError(28, "No space left on device"), "No space left on device"),
     ],
