@@ -10,7 +10,7 @@ from rich.console import Console
 
 from prunepolicy.agents.prune.card import card
 from prunepolicy.agents.prune.report import PruneReport, gentler, kept_units, loading_lines
-from prunepolicy.agents.prune.report_view import comparisons, count, duration, render, size
+from prunepolicy.agents.prune.report_view import comparisons, count, duration, printable, render, size
 from prunepolicy.pruning.adapters import adapters
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.intervals import Interval
@@ -193,3 +193,14 @@ def test_numbers_are_written_for_readers() -> None:
     assert [count(134_515_008), count(999), count(7e12)] == ["134.5 M", "999", "7 T"]
     assert [size(2**30), size(1536), size(10)] == ["1 GiB", "1.5 KiB", "10 B"]
     assert [duration(0.0123), duration(4.2), duration(200)] == ["12.3 ms", "4.2 s", "3 min 20 s"]
+
+
+def test_what_was_left_behind_is_named(report: PruneReport) -> None:
+    names = {f"file-{number}\n": "a cache" for number in range(6)}
+    left = replace(report, left_behind={printable(name): why for name, why in names.items()})
+    console = Console(file=io.StringIO(), width=200)
+    render(left, console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "file-3\ufffd and 2 more (prune_report.json names all)." in shown
+    assert "file-5" in card(left)
+    assert PruneReport.from_json(left.to_json()).left_behind == left.left_behind
