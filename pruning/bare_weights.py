@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
-from prunepolicy.pruning.atomic import PARTIAL, as_sentence, sync_folder
+from prunepolicy.pruning.cache import made_once
 from prunepolicy.pruning.checkpoint import CONFIG, WEIGHTS
 from prunepolicy.pruning.convnet_shapes import config_for
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
-from prunepolicy.pruning.machine import cache_folder
 from prunepolicy.pruning.safetensors_file import read_header
 
 
@@ -32,22 +30,12 @@ def described(file: Path, arch: str, cache: Path | None = None) -> Path:
         config = config_for(arch, shapes)
     except (ValueError, IndexError) as error:
         raise UsageError(f"{file} with --arch {arch}: {error}") from error
-    target = (cache or cache_folder() / "models") / f"{file.stem}-{_content_hash(file, arch)}"
-    if target.is_dir():
-        return target
-    beside = target.with_name(f"{target.name}.{os.getpid()}{PARTIAL}")
-    try:
-        beside.mkdir(parents=True)
-        shutil.copyfile(file, beside / WEIGHTS)
-        (beside / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        sync_folder(beside)
-        os.replace(beside, target)
-    except OSError as error:
-        if not target.is_dir():  # Another process was faster, with the same content.
-            raise as_sentence(error, target) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return target
+
+    def make(folder: Path) -> None:
+        shutil.copyfile(file, folder / WEIGHTS)
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    return made_once(f"{file.stem}-{_content_hash(file, arch)}", make, cache)
 
 
 def _content_hash(file: Path, arch: str) -> str:

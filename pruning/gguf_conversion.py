@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.util
 import json
-import logging
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-from prunepolicy.pruning.atomic import PARTIAL, as_sentence, sync_folder
+from prunepolicy.pruning.cache import made_once
 from prunepolicy.pruning.checkpoint import CONFIG, read_json
 from prunepolicy.pruning.errors import BadCheckpointError, MissingExtraError, PrunePolicyError
-from prunepolicy.pruning.machine import cache_folder
-
-logger = logging.getLogger(__name__)
 
 READER = ("gguf", "accelerate")
 """What transformers needs to read a GGUF file, and doesn't install."""
@@ -36,20 +31,7 @@ def converted(file: Path, cache: Path | None = None) -> Path:
     Raises:
         PrunePolicyError: when the file is damaged, its architecture unknown, or the disk full.
     """
-    target = (cache or cache_folder() / "models") / f"{file.stem}-{_content_hash(file)}"
-    if target.is_dir():
-        return target
-    logger.info("converting %s once into %s", file.name, target)
-    beside = target.with_name(f"{target.name}.{os.getpid()}{PARTIAL}")
-    try:
-        beside.mkdir(parents=True)
-        _convert(file, beside)
-        _settle(beside, target)
-    except OSError as error:
-        raise as_sentence(error, target) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return target
+    return made_once(f"{file.stem}-{_content_hash(file)}", lambda folder: _convert(file, folder), cache)
 
 
 def _content_hash(file: Path) -> str:
@@ -62,13 +44,17 @@ def _content_hash(file: Path) -> str:
 
 def _convert(file: Path, folder: Path) -> None:
     import torch
+    from safetensors import SafetensorError
 
     from prunepolicy.pruning.transformers_loading import without_bars
 
     with without_bars():
         model, tokenizer = _load(file)
         _forget_quantisation(model)
-        model.to(torch.bfloat16).save_pretrained(folder)
+        try:
+            model.to(torch.bfloat16).save_pretrained(folder)
+        except SafetensorError as error:  # What the system said, in words alone.
+            raise OSError(errno.EIO, str(error)) from error
         tokenizer.save_pretrained(folder)
     for name, keys in LEFTOVERS.items():
         content = read_json(folder / name)
@@ -104,14 +90,3 @@ def _forget_quantisation(model: Any) -> None:
             delattr(model, name)
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-
-
-def _settle(beside: Path, target: Path) -> None:
-    """Rename a converted folder to its place, unless another process was faster."""
-    sync_folder(beside)
-    try:
-        beside.rename(target)
-    except OSError:
-        if not target.is_dir():
-            raise
-    sync_folder(target.parent)

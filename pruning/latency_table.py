@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from prunepolicy.pruning.atomic import write_text
+from prunepolicy.pruning.cache import cache_folder, recalled, remember
 from prunepolicy.pruning.keep_masks import is_dropped, kept_shape, removed_units
 from prunepolicy.pruning.latency import now
-from prunepolicy.pruning.machine import cache_folder, device_name
+from prunepolicy.pruning.machine import device_name
 from prunepolicy.pruning.units import Keep, TensorSpec, UnitGraph
 
 POOL_BYTES = 128 << 20
@@ -103,13 +103,13 @@ class LatencyTable:
     def measure(cls, graph: UnitGraph, setting: Setting, timer: Timer | None = None) -> LatencyTable:
         """Time what the cache doesn't hold yet, and return the whole table."""
         file = setting.cache_file()
-        known = _read_cache(file)
+        known = recalled(file, _read_points) or {}
         wanted = {curve.key: curve for curve in _curves(graph)}
         missing = {key: curve for key, curve in wanted.items() if key not in known}
         if missing:
             timer = timer or ProductTimer(setting, missing.values())
             known |= {key: curve.measured(setting.widths, timer) for key, curve in missing.items()}
-            write_text(file, json.dumps(known, indent=1, sort_keys=True) + "\n")
+            remember(file, f"{json.dumps(known, indent=1, sort_keys=True)}\n".encode())
         return cls({key: known[key] for key in wanted})
 
     def latency(self, graph: UnitGraph, keep: Keep) -> float:
@@ -209,10 +209,6 @@ def _interpolate(points: Points, width: int) -> float:
     return float(np.interp(width, widths, seconds))
 
 
-def _read_cache(file: Path) -> dict[str, Points]:
-    """Return the cached curves; a damaged file counts as none."""
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        return {str(key): tuple((int(w), float(s)) for w, s in points) for key, points in data.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
+def _read_points(file: Path) -> dict[str, Points]:
+    data = json.loads(file.read_text(encoding="utf-8"))
+    return {str(key): tuple((int(w), float(s)) for w, s in points) for key, points in data.items()}

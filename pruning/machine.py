@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from pathlib import Path
@@ -93,11 +92,6 @@ def versions(*packages: str) -> dict[str, str]:
 def own_version() -> str:
     """Return the version of this package, as it was installed."""
     return versions("prunepolicy").get("prunepolicy", "0")
-
-
-def cache_folder() -> Path:
-    """Return the folder for what can be measured or fetched again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prunepolicy"
 
 
 def _lines(file: Path) -> list[str]:

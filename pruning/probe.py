@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from prunepolicy.pruning.adapters import ModelAdapter
-from prunepolicy.pruning.atomic import write_bytes
+from prunepolicy.pruning.cache import cache_folder, recalled, remember
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
-from prunepolicy.pruning.machine import cache_folder
 from prunepolicy.pruning.perplexity import context_of
 from prunepolicy.pruning.safetensors_file import NAMES, TensorHeader, header_bytes, read_header, tensor_bytes
 from prunepolicy.pruning.text_file import read_text
@@ -190,15 +189,13 @@ def _cached_writing(probe: Probe, model: nn.Module, tokenizer: Any, fingerprint:
     dtype, start = str(next(model.parameters()).dtype), start_token(model, tokenizer)
     key = json.dumps([fingerprint, asdict(probe), dtype, start], sort_keys=True)
     file = cache_folder() / "probes" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
-    if fingerprint and file.is_file():
-        try:
-            return read_header(file)[0].read()
-        except (PrunePolicyError, IndexError):
-            file.unlink(missing_ok=True)  # A damaged cache entry is written again.
+    tokens = recalled(file, lambda file: read_header(file)[0].read()) if fingerprint else None
+    if tokens is not None:
+        return tokens
     tokens = write_text(model, start, probe, tick)
     if fingerprint:
         header = header_bytes([TensorHeader("tokens", NAMES[tokens.dtype], tuple(tokens.shape))])
-        write_bytes(file, header + bytes(tensor_bytes(tokens)))
+        remember(file, header + bytes(tensor_bytes(tokens)))
     return tokens
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from prunepolicy.pruning.cache import cache_folder
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
-from prunepolicy.pruning.machine import cache_folder
 from prunepolicy.pruning.probe import Probe, probe_inputs, text_windows
 
 Make = Callable[..., Checkpoint]

@@ -1,0 +1,119 @@
+"""What can be had again: measured, converted, fetched. A cache that can't be written is an empty one."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from prunepolicy.pruning.atomic import PARTIAL, as_sentence, sync_folder, write_bytes
+from prunepolicy.pruning.errors import PrunePolicyError
+
+logger = logging.getLogger(__name__)
+Content = TypeVar("Content")
+
+DAMAGED = (PrunePolicyError, OSError, ValueError, LookupError, TypeError, AttributeError)
+"""What reading a file raises that isn't there, may not be read, or isn't what was written."""
+NO_HOME = Path(os.devnull)
+"""Instead of a home where nobody has one: nothing can be there, and nothing can be written there."""
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be had again; it need not exist, and may not be writable."""
+    return cache_home() / "prunepolicy"
+
+
+def cache_home() -> Path:
+    """Return where programs keep caches, by the conventions of desktops."""
+    named = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(named) if named else Path.home() / ".cache"
+    except RuntimeError:  # A user without an entry in the system's list, and without HOME.
+        return NO_HOME
+
+
+def recalled(file: Path, read: Callable[[Path], Content]) -> Content | None:
+    """Return what `read` makes of a file of the cache; None where it is missing, damaged or forbidden."""
+    try:
+        return read(file)
+    except DAMAGED:
+        return None
+
+
+def remember(file: Path, data: bytes) -> None:
+    """Write a file of the cache, whole; where that can't be done, do without."""
+    try:
+        write_bytes(file, data)
+    except PrunePolicyError as error:
+        logger.debug("not cached: %s", error)
+
+
+def made_once(name: str, make: Callable[[Path], None], models: Path | None = None) -> Path:
+    """Return the folder that `make` fills, made by the first run that wants it.
+
+    Where the cache can't be written, the folder lasts as long as this process.
+
+    Args:
+        name: tells what is in the folder; equal names, equal content.
+        models: where such folders are kept; by default in the user's cache folder.
+
+    Raises:
+        PrunePolicyError: when `make` does, or no disk takes the folder.
+    """
+    target = (models or cache_folder() / "models") / name
+    with suppress(OSError):
+        if target.is_dir():
+            return target
+        return _made(target, make)
+    logger.info("%s can't be written; the model is made for this run alone", target)
+    target = temporary_folder() / name
+    try:
+        return target if target.is_dir() else _made(target, make)
+    except OSError as error:
+        raise as_sentence(error, target) from error
+
+
+def _made(target: Path, make: Callable[[Path], None]) -> Path:
+    """Let `make` fill a folder beside `target`, and rename it, unless another process was faster."""
+    beside = target.with_name(f"{target.name}.{os.getpid()}{PARTIAL}")
+    try:
+        beside.mkdir(parents=True)
+        make(beside)
+        sync_folder(beside)
+        try:
+            beside.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+        sync_folder(target.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return target
+
+
+@functools.cache
+def temporary_folder() -> Path:
+    """Return a folder that lasts as long as this process.
+
+    Raises:
+        PrunePolicyError: when no disk takes one.
+    """
+    try:
+        folder = tempfile.mkdtemp(prefix="prunepolicy-")
+    except OSError as error:
+        raise as_sentence(error, Path(tempfile.gettempprefix())) from error
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def writable(folder: Path) -> bool:
+    """Return whether files could be put into a folder, which need not exist yet."""
+    place = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), None)
+    return place is not None and place.is_dir() and os.access(place, os.W_OK | os.X_OK)
