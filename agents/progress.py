@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from prunepolicy.agents.console import Console, harmless, styled
 
 HEARTBEAT = 30.0
 """Seconds between lines in a log."""
@@ -25,9 +27,9 @@ class Steps:
         """Travel to other processes as one that is silent."""
         return Steps, ()
 
-    def note(self, sentence: str) -> None:
+    def note(self, sentence: str | Text) -> None:
         """Print one line."""
-        self.console.print(sentence, highlight=False)
+        self.console.print(sentence)
 
     @contextmanager
     def silence(self) -> Iterator[None]:
@@ -44,18 +46,19 @@ class Steps:
         start = time.monotonic()
         if self.console.is_terminal and not self.console.quiet:
             with Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=28),
                 TaskProgressColumn(),
                 TimeRemainingColumn(),
                 console=self.console,
                 transient=True,
             ) as bar:
-                task = bar.add_task(name, total=total or None)
+                task = bar.add_task(harmless(name), total=total or None)
                 yield lambda done: bar.advance(task, done)
         else:
             yield self._heartbeat(name, total)
-        self.note(f"[green]✓[/green] {name} [dim]({time.monotonic() - start:.1f} s)[/dim]")
+        seconds = f"({time.monotonic() - start:.1f} s)"
+        self.note(styled(("✓", "green"), f" {name} ", (seconds, "dim")))
 
     def _heartbeat(self, name: str, total: int) -> Advance:
         state = {"done": 0, "start": time.monotonic(), "said": time.monotonic()}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from prunepolicy.agents.console import Console
 from prunepolicy.evaluation_cli import bench, doctor, evaluate
 from prunepolicy.options import (
     Arch,
@@ -168,9 +169,8 @@ def plan(
     else:
         _show_plan(subject, decided)
         if out is not None:
-            out_console.print(
-                f"Plan written to {out}; carry it out with: prunepolicy cut {model} {out} --out DIR"
-            )
+            command = shlex.join(["prunepolicy", "cut", model, str(out), "--out", "DIR"])
+            out_console.print(f"Plan written to {out}; carry it out with: {command}", soft_wrap=True)
 
 
 @app.command()

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from prunepolicy.options import AsJson, Device, Dtype, Model, Revision, Trust
 from prunepolicy.parsing import hardware_of, numbers_of, words_of
@@ -56,7 +55,7 @@ def evaluate(
         folder = examined.save(out)
         present(examined, as_json)
         if folder is not None and not as_json:
-            console_for().print(f"Numbers and picture: {escape(str(folder))}", soft_wrap=True)
+            console_for().print(f"Numbers and picture: {folder}", soft_wrap=True)
         return
     from prunepolicy.agents.evaluation.evaluate import EvalRequest, evaluate
 

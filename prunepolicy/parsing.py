@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from prunepolicy.agents.console import Console
 from prunepolicy.pruning.errors import redacted
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
-from rich.console import Console
-
+from prunepolicy.agents.console import Console, styled
 from prunepolicy.pruning.errors import MissingExtraError, redacted
 
 LOG_WIDTH = 140
@@ -88,8 +87,7 @@ def _report(error: Exception) -> int:
     elif type(error).__module__.split(".")[0] not in KNOWN:
         first = next(iter(sentence.strip().splitlines()), "").rstrip(".:")
         sentence = f"{type(error).__name__}: {first}. (PRUNEPOLICY_DEBUG=1 shows where.)"
-    error_console.print("[red]error:[/red]", end=" ")
-    error_console.print(redacted(sentence), markup=False, highlight=False, soft_wrap=True)
+    error_console.print(styled(("error: ", "red"), redacted(sentence)), soft_wrap=True)
     return code
 
 

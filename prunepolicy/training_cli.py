@@ -193,7 +193,7 @@ def fetch(run: RunOfCluster, address: Address, out: RunName = None) -> None:
 
     target = out or RUNS / run[:-9]
     cluster.fetch(run, address, target)
-    console_for().print(f"The run is in {target}.", highlight=False)
+    console_for().print(f"The run is in {target}.")
 
 
 def policies(name: PolicyToShow = None, as_json: AsJson = False) -> None:

@@ -297,4 +297,4 @@ def _tell(data: dict[str, Any], sentence: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(data, indent=1))
     else:
-        console_for().print(sentence, markup=False, highlight=False, soft_wrap=True)
+        console_for().print(sentence, soft_wrap=True)

@@ -72,6 +72,22 @@ def test_no_module_runs_code_that_came_as_data(module: str) -> None:
                 assert module in MAY_TRUST
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_one_console_shows_values_as_they_are(module: str) -> None:
+    if module == "agents/console.py":
+        return
+    for node in ast.walk(parsed(module)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = {getattr(node, "module", None), *(alias.name for alias in node.names)}
+            assert not names & {"rich", "rich.console", "rich.markup"}, "use prunepolicy.agents.console"
+        if isinstance(node, ast.keyword) and node.arg in ("markup", "emoji"):
+            assert ast.unparse(node.value) == "False"
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in ("from_markup", "from_ansi")
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "TextColumn":
+            assert "markup" in {keyword.arg for keyword in node.keywords}
+
+
 def modules_after(statements: str) -> set[str]:
     """The top-level packages that a fresh process holds after running `statements`."""
     report = "; import json, sys; print(json.dumps(list(sys.modules)), file=sys.stderr)"

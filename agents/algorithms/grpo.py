@@ -265,7 +265,7 @@ class Grpo(SteppedLearner):
         row |= {**update.sums.metrics(), **self._drift(batch)}
         self.done["reinforcing"] += 1
         for sentence in self.watch.look(row):
-            self.steps.note(f"  [yellow]![/yellow] step {self.done['all']}: {sentence}")
+            self.steps.note(f"  ! step {self.done['all']}: {sentence}")
         return row
 
     def _check_mixed(self, share: float) -> None:

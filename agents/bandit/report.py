@@ -10,9 +10,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.prune.plots import LINES, picture
 from prunepolicy.agents.training.run_report import RunReport, RunsReport
 from prunepolicy.envs.thinking.metrics import Bin
@@ -62,7 +62,7 @@ class BanditReport(RunReport):
             numbers = (f"{value.reward:.3f}", f"{value.regret:.3f}", f"{value.accuracy:.1%}")
             grid.add_row(name, *numbers, f"{value.tokens:.0f}", f"{value.think:.0%}")
         console.print(grid)
-        console.print(self.verdict, highlight=False, soft_wrap=True)
+        console.print(self.verdict, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class BanditSeedsReport(RunsReport[BanditReport]):
             grid.add_row(name, *(f"{value:.3f}" for value in (median(regrets), min(regrets), max(regrets))))
         console.print(grid)
         for run in self.runs:
-            console.print(f"seed {run.recipe['seed']}: {run.verdict}", highlight=False, soft_wrap=True)
+            console.print(f"seed {run.recipe['seed']}: {run.verdict}", soft_wrap=True)
 
 
 def plot_decisions(difficulty: Array, thinking: Mapping[str, Array], path: Path) -> None:

@@ -12,9 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from prunepolicy.agents.cluster.package import LARGEST, MIB, Package
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.training.recipe import load_recipe
 from prunepolicy.pruning.errors import MissingExtraError, PrunePolicyError, UsageError, redacted
 
@@ -133,7 +132,7 @@ class _Log:
     end: str = ""
 
     def write(self, text: str) -> None:
-        self.console.out(text, end="", highlight=False)
+        self.console.out(text, end="")
         self.end = (self.end + text)[-REMEMBERED:]
 
     @property
@@ -184,4 +183,4 @@ def jobs_at(address: str) -> Jobs:
 
 def _say(console: Console, *lines: str) -> None:
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(line, soft_wrap=True)

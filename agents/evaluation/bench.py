@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import torch
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
 
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.prune.opened_model import Hardware, OpenedModel
 from prunepolicy.agents.prune.report_view import size
 from prunepolicy.pruning.checkpoint import Checkpoint
@@ -116,7 +115,7 @@ class BenchReport:
         """Print a table with one row per phase and batch, what limits it, and the settings."""
         table = Table("Phase", box=None, pad_edge=False)
         for column in ("batch", self.against, self.model, "tokens/s", "speed-up", "95 % interval", "verdict"):
-            table.add_column(escape(column), justify="right")
+            table.add_column(column, justify="right")
         for row in self.measurements:
             table.add_row(row.phase, str(row.batch), *_cells(row))
         console.print(table)
@@ -124,14 +123,13 @@ class BenchReport:
             f"Operations per token {self.flop_ratio:.3g}x fewer, weight bytes {self.byte_ratio:.3g}x fewer. "
             f"At best this machine computes {self.ceilings.flops / 1e9:.4g} GFLOP/s "
             f"and copies {self.ceilings.bandwidth / 1e9:.4g} GB/s.",
-            highlight=False,
         )
         for row in self.measurements:
-            console.print(f"{row.phase}, batch {row.batch}: {row.limit}", highlight=False)
+            console.print(f"{row.phase}, batch {row.batch}: {row.limit}")
         peak = size(self.peak_memory) if self.peak_memory else None
         settings = {**self.settings, "peak memory": peak, **self.versions}
         listing = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
-        console.print(escape(listing), style="dim", highlight=False)
+        console.print(listing, style="dim")
 
 
 def bench(

@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.evaluation.harness import harness_scores
 from prunepolicy.agents.evaluation.score import Measured, Score
 from prunepolicy.agents.prune.opened_model import Hardware, OpenedModel
@@ -84,17 +83,17 @@ class EvalReport:
         """Print a table with one column per model, then the settings."""
         table = Table("Task", "Metric", box=None, pad_edge=False)
         for name in [*self.scores, "change"][: 2 * len(self.scores) - 1]:
-            table.add_column(escape(name), justify="right")
+            table.add_column(name, justify="right")
         for row in zip(*self.scores.values(), strict=True):
             first, last = row[0], row[-1]
             change = [last.change_from(first)] if len(row) > 1 else []
             table.add_row(first.task, first.metric, *(score.written() for score in row), *change)
         console.print(table)
         for score, interval in zip(next(iter(self.scores.values())), self.changes, strict=False):
-            console.print(escape(_said(score, interval)), highlight=False, soft_wrap=True)
+            console.print(_said(score, interval), soft_wrap=True)
         settings = {**self.settings, **self.versions}
         listing = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
-        console.print(escape(listing), style="dim", highlight=False)
+        console.print(listing, style="dim")
 
 
 def evaluate(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.table import Table
 
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.learned_pruning.compared_run import ComparedRun
 
 UNIT = "nats per token over the dense model"
@@ -59,9 +59,8 @@ class TrainReport(ComparedRun):
         for row in self.rows():
             grid.add_row(*row)
         console.print(grid)
-        console.print(self.verdict, highlight=False, soft_wrap=True)
+        console.print(self.verdict, soft_wrap=True)
         console.print(
             f"Try it: prune-with-policy MODEL --policy {self.folder} --keep 0.8 --out smaller/",
-            highlight=False,
             soft_wrap=True,
         )

@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
-from rich.console import Console
 from rich.table import Table
 
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.learned_pruning.compared_run import ComparedRun
 from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Scored, Word, card_of
 from prunepolicy.agents.learned_pruning.policy_card_text import agreement
@@ -92,11 +92,10 @@ class SeedsReport(RunsReport[Compared]):
             cells = [f"{value:.4f}" for value in (spread.median, *means)]
             grid.add_row(name, *cells, style="bold" if name == card.name else None)
         console.print(grid)
-        console.print(self.verdict, highlight=False, soft_wrap=True)
-        console.print(agreement(card), highlight=False)
-        console.print(f"The policy of seed {card.chosen_seed} is kept as the best.", highlight=False)
+        console.print(self.verdict, soft_wrap=True)
+        console.print(agreement(card))
+        console.print(f"The policy of seed {card.chosen_seed} is kept as the best.")
         console.print(
             f"Try it: prune-with-policy MODEL --policy {self.folder} --keep 0.8 --out smaller/",
-            highlight=False,
             soft_wrap=True,
         )

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
-from rich.console import Console
 from rich.table import Table
 
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.learned_pruning.compared_run import ComparedRun
 from prunepolicy.agents.learned_pruning.judge import Scores
 from prunepolicy.agents.learned_pruning.policy_card_text import options_for
@@ -140,9 +140,9 @@ class MetanetReport(ComparedRun):
         for row in self.rows:
             grid.add_row(*row)
         console.print(grid)
-        console.print(self.verdict, highlight=False, soft_wrap=True)
+        console.print(self.verdict, soft_wrap=True)
         use = f"prune-with-policy MODEL --policy {self.folder} {options_for(self.recipe)} --out smaller/"
-        console.print(f"Use it: {use}", highlight=False, soft_wrap=True)
+        console.print(f"Use it: {use}", soft_wrap=True)
 
     def _mean(self, speedup: float, helped: bool) -> float:
         return mean(o.recovered for o in self.outcomes if o.speedup == speedup and (o.way == WITH) == helped)

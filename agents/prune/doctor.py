@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from prunepolicy.agents.console import Console, styled
 from prunepolicy.agents.prune.needs import Needs, needs_of
 from prunepolicy.agents.prune.runtimes import RuntimeSupport, runtimes_for
 from prunepolicy.pruning.adapters import ModelAdapter, adapter_for
@@ -78,21 +77,21 @@ class Diagnosis:
     def render(self, console: Console) -> None:
         """Print the diagnosis."""
         console.print(
-            f"[bold]{escape(self.model)}[/bold]: {self.model_type}, family {self.family} ({self.task}), "
-            f"{self.params:,} parameters; plans can keep {self.least_keep:.1%} or more of them.",
-            highlight=False,
+            styled(
+                (self.model, "bold"),
+                f": {self.model_type}, family {self.family} ({self.task}), {self.params:,} parameters; "
+                f"plans can keep {self.least_keep:.1%} or more of them.",
+            )
         )
         if self.kinds:
             console.print(_kinds_table(self.kinds))
             console.print(_runtimes_table(self.runtimes))
         if self.tensor_parallel:
-            console.print(
-                f"Tensor-parallel sizes: {', '.join(map(str, self.tensor_parallel))}", highlight=False
-            )
+            console.print(f"Tensor-parallel sizes: {', '.join(map(str, self.tensor_parallel))}")
         if self.needs:
-            console.print(self.needs.sentence, highlight=False)
+            console.print(self.needs.sentence)
         for problem in self.problems:
-            console.print(f"• {escape(problem)}", style="yellow", highlight=False)
+            console.print(f"• {problem}", style="yellow")
 
 
 def doctor(model: str, revision: str | None = None) -> Diagnosis:

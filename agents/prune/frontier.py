@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.prune.job import Settings, holding, probe_for
 from prunepolicy.agents.prune.plots import FRONTIER_PICTURE, FrontierPoint, plot_frontier
 from prunepolicy.agents.prune.quality import choose_text
@@ -74,7 +74,7 @@ class Frontier:
             size = count(row.params * self.total)
             table.add_row(f"{row.keep:g}", size, f"{row.flops:.1%}", f"{row.perplexity:.4g}", row.plan)
         console.print(table)
-        console.print(f"Perplexity right after cutting, without repair, on {self.text}.", highlight=False)
+        console.print(f"Perplexity right after cutting, without repair, on {self.text}.")
         console.print(
             f"Plot: {self.folder}/{FRONTIER_PICTURE}. "
             f"Cut a point: prunepolicy cut {self.model} {self.folder}/PLAN --out DIR"

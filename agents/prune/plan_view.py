@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from prunepolicy.agents.console import Console, styled
 from prunepolicy.agents.prune.needs import needs_of
 from prunepolicy.agents.prune.report_view import count, size
 from prunepolicy.pruning.checkpoint import Checkpoint
@@ -31,11 +30,13 @@ def render_plan(checkpoint: Checkpoint, plan: Plan, console: Console) -> None:
     graph = checkpoint.graph
     before, after = cost_of(graph), cost_of(graph, plan.keep)
     console.print(
-        f"[bold]{graph.family}[/bold], {count(before.params)} parameters, {size(before.weight_bytes)}, "
-        f"{len(checkpoint.files)} file{'s' * (len(checkpoint.files) > 1)}",
-        highlight=False,
+        styled(
+            (graph.family, "bold"),
+            f", {count(before.params)} parameters, {size(before.weight_bytes)}, "
+            f"{len(checkpoint.files)} file{'s' * (len(checkpoint.files) > 1)}",
+        )
     )
-    console.print(f"[bold]{plan.budget}[/bold], decided by {escape(plan.decided_by)}", highlight=False)
+    console.print(styled((str(plan.budget), "bold"), f", decided by {plan.decided_by}"))
     console.print(_table(graph, plan))
     repair = f", then repair: {plan.repair}" if plan.repair else ""
     if plan.settings.get("recover"):
@@ -43,11 +44,10 @@ def render_plan(checkpoint: Checkpoint, plan: Plan, console: Console) -> None:
     console.print(
         f"Parameters {count(before.params)} → {count(after.params)} ({after.params / before.params:.1%}), "
         f"operations {after.flops / before.flops:.1%}, disk {size(after.weight_bytes)}{repair}.",
-        highlight=False,
     )
-    console.print(needs_of(checkpoint, after.params, after.weight_bytes).sentence, highlight=False)
+    console.print(needs_of(checkpoint, after.params, after.weight_bytes).sentence)
     for sentence in who_can_load(graph, plan):
-        console.print(f"[dim]{sentence}[/dim]", highlight=False)
+        console.print(sentence, style="dim")
 
 
 def _table(graph: UnitGraph, plan: Plan) -> Table:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from prunepolicy.agents.console import Console, styled
 from prunepolicy.agents.prune.report import REPORT, PruneReport
 
 SAMPLES = 3
@@ -122,24 +121,24 @@ def shortened(text: str) -> str:
 
 def render(report: PruneReport, console: Console) -> None:
     """Print the report."""
-    title = f"[bold]{escape(report.origin.model)}[/bold]: {asked_and_reached(report)}"
-    console.print(title, highlight=False)
+    title = styled((report.origin.model, "bold"), f": {asked_and_reached(report)}")
+    console.print(title)
     if report.origin.decided_by:
-        console.print(f"Decided by {escape(report.origin.decided_by)}", style="dim", highlight=False)
+        console.print(f"Decided by {report.origin.decided_by}", style="dim")
     console.print(_table(report))
     if sentence := scored_on(report):
-        console.print(sentence, style="dim", highlight=False)
+        console.print(sentence, style="dim")
     colour = "red" if report.degraded or (report.proof and not report.proof.ok) else "green"
-    console.print(escape(report.verdict), style=colour, highlight=False)
+    console.print(report.verdict, style=colour)
     _print_samples(report, console)
     for sentence in report.loaders:
-        console.print(f"• {escape(sentence)}", highlight=False)
+        console.print(f"• {sentence}")
     if report.left_behind:
-        console.print(escape(missed(report, SCREEN_NAMES)), style="dim", highlight=False)
+        console.print(missed(report, SCREEN_NAMES), style="dim")
     for warning in report.warnings:
-        console.print(f"Warning: {escape(warning)}", style="yellow", highlight=False)
-    console.print(f"\nThe result is in [bold]{escape(report.folder)}[/bold]; load it with\n", highlight=False)
-    console.print(escape(load_code(report, report.folder)), highlight=False, soft_wrap=True)
+        console.print(f"Warning: {warning}", style="yellow")
+    console.print(styled("\nThe result is in ", (report.folder, "bold"), "; load it with\n"))
+    console.print(load_code(report, report.folder), soft_wrap=True)
 
 
 def _table(report: PruneReport) -> Table:
@@ -148,7 +147,7 @@ def _table(report: PruneReport) -> Table:
     for column in ("before", "after", "ratio"):
         table.add_column(column, justify="right")
     for row in comparisons(report):
-        table.add_row(escape(row.name), row.before, row.after, f"{row.ratio:.3g}x")
+        table.add_row(row.name, row.before, row.after, f"{row.ratio:.3g}x")
     return table
 
 
@@ -156,7 +155,7 @@ def _print_samples(report: PruneReport, console: Console) -> None:
     pairs = list(zip(report.before.samples, report.after.samples, strict=False))[:SAMPLES]
     for before, after in pairs:
         console.print()
-        console.print(f"[dim]before[/dim] {escape(shortened(before))}", highlight=False)
-        console.print(f"[dim]after [/dim] {escape(shortened(after))}", highlight=False)
+        console.print(styled(("before ", "dim"), shortened(before)))
+        console.print(styled(("after  ", "dim"), shortened(after)))
     if pairs:
         console.print()

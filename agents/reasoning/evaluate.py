@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.reasoning.engines import engines
 from prunepolicy.agents.reasoning.examination import Examination, Examiner, Think
@@ -97,7 +96,7 @@ class ExamReport:
         grid.add_row("all", str(count), *shares, style="bold")
         console.print(grid)
         listing = ", ".join(f"{name} {value}" for name, value in self.settings.items())
-        console.print(escape(listing), style="dim", highlight=False)
+        console.print(listing, style="dim")
 
 
 def examine(model: str, request: ExamRequest, hardware: Hardware) -> ExamReport:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.reasoning.examination import Examination
 from prunepolicy.agents.training.run_report import RunReport, RunsReport
 from prunepolicy.envs.thinking.metrics import Point, aes, e_f1
@@ -92,9 +92,9 @@ class ThinkReport(RunReport):
     def render(self, console: Console) -> None:
         """Print how often it is right, how long it takes and how often it thinks, and the verdict."""
         console.print(examination_table(self.examinations))
-        console.print(self.verdict, highlight=False, soft_wrap=True)
+        console.print(self.verdict, soft_wrap=True)
         closer = f"Look closer: prunepolicy eval {self.folder} --think auto"
-        console.print(closer, highlight=False, soft_wrap=True)
+        console.print(closer, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ class ThinkSeedsReport(RunsReport[ThinkReport]):
             grid.add_row(name, *(f"{value:.3f}" for value in (median(values), min(values), max(values))))
         console.print(grid)
         for run in self.runs:
-            console.print(f"seed {run.recipe['seed']}: {run.verdict}", highlight=False, soft_wrap=True)
-        console.print(f"The model of seed {self.chosen.recipe['seed']} is kept as the best.", highlight=False)
+            console.print(f"seed {run.recipe['seed']}: {run.verdict}", soft_wrap=True)
+        console.print(f"The model of seed {self.chosen.recipe['seed']} is kept as the best.")
 
 
 def examination_table(examinations: dict[str, Examination]) -> Table:

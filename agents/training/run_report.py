@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
 from pydantic import TypeAdapter
-from rich.console import Console
 
+from prunepolicy.agents.console import Console
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.errors import PrunePolicyError
 

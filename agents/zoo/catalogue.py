@@ -8,10 +8,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from prunepolicy.agents.console import Console, harmless
 from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, parsed_card, read_card
 from prunepolicy.agents.learned_pruning.policy_card_text import policy_card
 from prunepolicy.agents.training.run_folder import BEST
@@ -103,12 +102,11 @@ class Catalogue:
         console.print(grid)
         _print_cards(console, "Runs", self.runs, "No finished run under ./runs has a policy for pruning.")
         for sentence in self.troubles:
-            console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+            console.print(sentence, soft_wrap=True)
         if self.shipped or self.runs:
             console.print(
                 "Scores: excess log-perplexity over the dense model, nats per token, or what the card of a "
                 "metanetwork says; less is better; mean over held-out models and budgets, median over seeds.",
-                highlight=False,
             )
 
 
@@ -146,11 +144,6 @@ def _described_card(card: PolicyCard, source: str, as_json: bool) -> str:
     return card.model_dump_json(indent=1) if as_json else harmless(policy_card(card, source))
 
 
-def harmless(text: str) -> str:
-    """Remove what could move the cursor: a folder may come from anywhere."""
-    return "".join(letter for letter in text if letter.isprintable() or letter == "\n")
-
-
 def _built_in(name: str) -> BuiltIn:
     adapter = adapter_for({"model_type": "llama"})
     graph = adapter.units(adapter.tiny(), adapter.shapes(adapter.tiny()))
@@ -165,7 +158,7 @@ def _built_in(name: str) -> BuiltIn:
 
 def _print_cards(console: Console, title: str, cards: dict[str, PolicyCard], none: str) -> None:
     if not cards:
-        console.print(none, highlight=False)
+        console.print(none)
         return
     grid = Table(title=title, title_justify="left")
     for heading in ("name", "kind", "learned on", "seeds", "score", "best heuristic", "verdict"):
@@ -174,5 +167,5 @@ def _print_cards(console: Console, title: str, cards: dict[str, PolicyCard], non
         rival = card.best_heuristic
         against = f"{rival} {card.heuristics[rival].mean}" if rival else "none"
         cells = (card.kind, ", ".join(card.models), len(card.seeds), card.learned.mean, against, card.word)
-        grid.add_row(*(escape(harmless(str(cell))) for cell in (name, *cells)))
+        grid.add_row(*(str(cell) for cell in (name, *cells)))
     console.print(grid)

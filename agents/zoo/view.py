@@ -6,13 +6,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.learned_pruning.policy_card import PolicyCard
 from prunepolicy.agents.learned_pruning.policy_card_text import policy_card
-from prunepolicy.agents.zoo.catalogue import harmless
 from prunepolicy.agents.zoo.rescore import Rescore
 from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.pull import is_here
@@ -55,15 +53,15 @@ class Listed:
         """Print one row per policy."""
         spelling, policies = self.zoo.source.spelling, self.zoo.index.policies
         if not policies:
-            console.print(f"The zoo at {spelling} is empty.", markup=False, highlight=False)
+            console.print(f"The zoo at {spelling} is empty.")
             return
-        grid = Table(title=escape(f"The zoo at {spelling}"), title_justify="left")
+        grid = Table(title=f"The zoo at {spelling}", title_justify="left")
         for heading in ("name", "kind", "version", "bytes", "licence", "from", "here"):
             grid.add_column(heading, justify="right" if heading == "bytes" else "left", overflow="fold")
         for name, entry in policies.items():
             here = "yes" if name in self.here else "no"
             cells = (name, entry.kind, entry.version, f"{entry.size:,}", entry.licence, entry.source, here)
-            grid.add_row(*(escape(harmless(cell)) for cell in cells))
+            grid.add_row(*cells)
         console.print(grid)
 
 
@@ -86,13 +84,11 @@ class Shown:
         console.print(
             f"{self.name} {entry.version} from {place}: {entry.kind}, {entry.size:,} bytes, "
             f"{entry.licence}; {entry.source}.\n",
-            markup=False,
-            highlight=False,
             soft_wrap=True,
         )
         prefix = "" if self.zoo.source.in_place else "zoo:"
-        text = harmless(policy_card(self.card, f"{prefix}{self.name}")).rstrip()
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        text = policy_card(self.card, f"{prefix}{self.name}").rstrip()
+        console.print(text, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -126,11 +122,11 @@ class Verified:
         """Print a line per policy, and one for the measurement."""
         for finding in self.findings:
             line = f"{finding.name}: {finding.state}. {finding.sentence}"
-            console.print(harmless(line), markup=False, highlight=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
         if self.rescore is not None:
-            console.print(harmless(self.rescore.sentence), markup=False, highlight=False, soft_wrap=True)
+            console.print(self.rescore.sentence, soft_wrap=True)
         if not self.findings:
-            console.print(f"The zoo at {self.source} is empty.", markup=False, highlight=False)
+            console.print(f"The zoo at {self.source} is empty.")
 
 
 @dataclass(frozen=True)
@@ -165,4 +161,4 @@ class Pushed:
         strangers = [key for key in self.keys if key not in pinned()]
         if strangers:
             lines.append(f"Its readers must trust you: PRUNEPOLICY_ZOO_KEYS={','.join(strangers)}")
-        console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+        console.print("\n".join(lines), soft_wrap=True)

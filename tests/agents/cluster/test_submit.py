@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from prunepolicy.agents.cluster import package as package_module
 from prunepolicy.agents.cluster import submit as submit_module
@@ -21,6 +20,7 @@ from prunepolicy.agents.cluster.files import read_folder, write_folder
 from prunepolicy.agents.cluster.hand_over_script import MARK
 from prunepolicy.agents.cluster.package import Package
 from prunepolicy.agents.cluster.submit import Submission, checked_run, place_of
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.cli import main
 from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError, UsageError

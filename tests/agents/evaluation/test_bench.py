@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.evaluation.bench import (
     BenchReport,
     BenchRequest,

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.evaluation.evaluate import EvalReport, EvalRequest, evaluate
 from prunepolicy.agents.evaluation.score import Measured, Score
 from prunepolicy.agents.prune.opened_model import Hardware

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 
 from prunepolicy.agents.algorithms.registry import Assignment
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.learned_pruning import audited_cases as module
 from prunepolicy.agents.learned_pruning.audited_cases import audited_cases
 from prunepolicy.agents.learned_pruning.measured_rise import MeasuredRise

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
 from prunepolicy.agents.metanet.report import MetanetReport
 from prunepolicy.agents.metanet.texts import TextRecipe

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from rich.console import Console
 
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.prune.doctor import Diagnosis, doctor
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import UnsupportedModelError

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.prune.card import card
 from prunepolicy.agents.prune.report import PruneReport, gentler, kept_units, loading_lines
 from prunepolicy.agents.prune.report_view import comparisons, count, duration, printable, render, size

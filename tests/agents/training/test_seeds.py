@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from rich.console import Console
 
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.learned_pruning.policy_card import read_card
 from prunepolicy.agents.learned_pruning.policy_card_text import agreement, policy_card
 from prunepolicy.agents.learned_pruning.report import TrainReport

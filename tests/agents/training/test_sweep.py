@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from prunepolicy.agents.cluster.open_runner import open_runner
 from prunepolicy.agents.cluster.settings import ClusterSettings
+from prunepolicy.agents.console import Console
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.training.recipe import load_recipe
 from prunepolicy.agents.training.seeds import Seeds, train_apart
