@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from prunepolicy.pruning.answers import answer_of
 from prunepolicy.pruning.gates import gates, keep_values
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.probe import READ_BATCH, Inputs, Tick
@@ -57,19 +57,13 @@ def _moved(
     model: nn.Module, graph: UnitGraph, group: UnitGroup, variants: Tensor, text: Inputs, tick: Tick
 ) -> Tensor:
     """Return how far every variant's output lies from the dense one's, shape (variants,)."""
-    dense, found = _output(model(**text)), []
+    dense, found = answer_of(model(**text)), []
     for chosen in variants.split(READ_BATCH):
         batch = {name: t.expand(len(chosen), *t.shape[1:]) for name, t in text.items()}
         with gates(model, graph, {group.name: chosen}):
-            found.append(_distance(_output(model(**batch)), dense))
+            found.append(_distance(answer_of(model(**batch)), dense))
         tick(len(chosen))
     return torch.cat(found)
-
-
-def _output(output: Any) -> tuple[Tensor, bool]:
-    """Return what a network says, and whether it is logits."""
-    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-    return (output.last_hidden_state, False) if logits is None else (logits, True)
 
 
 def _distance(output: tuple[Tensor, bool], dense: tuple[Tensor, bool]) -> Tensor:

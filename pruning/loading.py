@@ -25,6 +25,10 @@ TOKENIZERS = (
 )
 """Files of which every tokenizer has one."""
 
+CLASSIFIER = "AutoModelForSequenceClassification"
+NO_TOKEN = -1
+"""Padding of classifiers that have none: no text holds it, and without any they refuse several rows."""
+
 
 def load_model(
     folder: Path,
@@ -51,6 +55,9 @@ def load_model(
             f"{folder} carries its own modelling code. Read it, then add --trust-remote-code to run it."
         )
     model = load_folder(folder, adapter.auto_class, dtype, True) if own_code else adapter.load(folder, dtype)
+    config: Any = model.config
+    if adapter.auto_class == CLASSIFIER and config.pad_token_id is None:
+        config.pad_token_id = NO_TOKEN
     try:
         return model.to(device)
     except torch.OutOfMemoryError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from prunepolicy.pruning.answers import answer_of
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.intervals import Interval, mean_interval
 
@@ -191,14 +191,15 @@ def _summed_nll(model: nn.Module, rows: Tensor) -> list[float]:
     return torch.stack(losses).double().tolist()
 
 
-def fidelity(dense: Mapping[str, Tensor], pruned: Mapping[str, Tensor]) -> Fidelity:
+def fidelity(dense: Any, pruned: Any) -> Fidelity:
     """Compare two models' outputs on the same inputs, for models that don't write text.
 
-    Uses `logits` where both have them, the last hidden state otherwise.
+    Uses logits where they have some, the last hidden state otherwise.
     """
-    if "logits" not in dense or "logits" not in pruned:
-        return Fidelity(_cosine(dense["last_hidden_state"], pruned["last_hidden_state"]), None, None)
-    first, second = (outputs["logits"].float() for outputs in (dense, pruned))
+    (first, are_logits), (second, _) = answer_of(dense), answer_of(pruned)
+    if not are_logits:
+        return Fidelity(_cosine(first, second), None, None)
+    first, second = first.float(), second.float()
     log_p, log_q = first.log_softmax(-1), second.log_softmax(-1)
     divergence = functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1).mean()
     agreement = (first.argmax(-1) == second.argmax(-1)).float().mean()

@@ -15,7 +15,6 @@ from typing import Any
 
 from torch import Tensor
 
-from prunepolicy.pruning.adapters import ModelAdapter
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import BadCheckpointError
 from prunepolicy.pruning.loading import carries_code
@@ -35,7 +34,8 @@ class Receipt:
         ran: the process gave an answer; False when it couldn't be started or didn't finish.
         sentence: the outcome in words.
         difference: largest absolute difference of the outputs, in float32.
-        relative: `difference` over the standard deviation of the expected outputs.
+        relative: `difference` over the standard deviation of the expected outputs (or a hundredth of their
+            size, where they are nearly equal).
         tolerance: the largest `relative` that passes.
         cache_agrees: None for models that don't generate.
         own_code: the folder's own modelling file was run (with trust_remote_code, where transformers does).
@@ -63,7 +63,7 @@ class Receipt:
 
 def prove(
     folder: Path,
-    adapter: ModelAdapter,
+    source: Checkpoint,
     inputs: Mapping[str, Tensor],
     expected: Tensor,
     tolerance: float = 1e-3,
@@ -71,36 +71,62 @@ def prove(
 ) -> Receipt:
     """Load `folder` in a clean process with plain transformers and compare what it computes.
 
-    The process never imports this package. Everything is computed in float32 on the CPU.
+    The process never imports this package. Everything is computed in float32 on the CPU. Weights that the
+    source's class doesn't read, and a cache that the source disagrees with, too, are no fault of the folder.
 
     Args:
+        source: what `folder` was cut from.
         inputs: the model's keyword arguments (`input_ids` or `pixel_values`), rows of equal length.
-        expected: the outputs it must reproduce: logits, or the last hidden state without a head.
+        expected: the answers it must reproduce (`answers.answer_of`).
         tolerance: largest difference that passes, in standard deviations of `expected`.
         timeout: seconds after which the process is stopped.
     """
     try:
-        needed = memory_to_load(Checkpoint.open(folder))
-        modelling_file = next(iter(adapter.carries), None)
-        own_code = bool(modelling_file) or carries_code(folder)
+        own_code, too_large = needs_own_code(folder, source), _too_large(Checkpoint.open(folder))
     except BadCheckpointError as error:
         return Receipt(False, False, str(error))
-    available = available_memory()
-    if available is not None and needed > available:
-        sentence = f"Not run: needs {needed / GIB:.1f} GiB of memory, {available / GIB:.1f} GiB are free."
-        return Receipt(False, False, sentence, own_code=own_code)
+    if too_large:
+        return Receipt(False, False, too_large, own_code=own_code)
     request = {
         "folder": str(folder.resolve()),
-        "auto_class": adapter.auto_class,
+        "auto_class": source.adapter.auto_class,
         "own_code": own_code,
-        "modelling_file": modelling_file,
-        "generates": adapter.task == "causal",
+        "modelling_file": next(iter(source.adapter.carries), None),
+        "generates": source.adapter.task == "causal",
+        "source": str(source.folder.resolve()),
+        "source_files": [str(file.resolve()) for file in source.files],
     }
+    tensors = {**inputs, "expected": expected.float()}
     try:
-        reply = _ask(request, {**inputs, "expected": expected.float()}, timeout)
+        reply = _ask(request, tensors, timeout)
+        if reply.get("cache_agrees") is False and not _source_agrees(source, request, tensors, timeout):
+            reply |= {"cache_agrees": None, "trouble": ""}
     except subprocess.TimeoutExpired:
         return Receipt(False, False, f"Stopped after {timeout:g} s without an answer.", own_code=own_code)
     return judge(reply, tolerance, own_code)
+
+
+def needs_own_code(folder: Path, source: Checkpoint) -> bool:
+    """Return whether a result is loaded by a file that it carries."""
+    return bool(source.adapter.carries) or carries_code(folder)
+
+
+def _source_agrees(
+    source: Checkpoint, request: dict[str, Any], tensors: Mapping[str, Tensor], timeout: float
+) -> bool:
+    """Return whether the source generates the same with a cache as without, or can't be asked."""
+    if carries_code(source.folder) or _too_large(source):
+        return True
+    reply = _ask(request | {"folder": request["source"], "own_code": False}, tensors, timeout)
+    return reply.get("cache_agrees") is not False
+
+
+def _too_large(checkpoint: Checkpoint) -> str:
+    """Say that a checkpoint doesn't fit into free memory; nothing where it does."""
+    needed, available = memory_to_load(checkpoint), available_memory()
+    if available is None or needed <= available:
+        return ""
+    return f"Not run: needs {needed / GIB:.1f} GiB of memory, {available / GIB:.1f} GiB are free."
 
 
 def memory_to_load(checkpoint: Checkpoint) -> int:
@@ -145,20 +171,22 @@ def judge(reply: dict[str, Any], tolerance: float, own_code: bool) -> Receipt:
         )
     if not math.isfinite(reply["difference"]):
         return Receipt(False, True, "The folder loads, but its outputs are not finite.", own_code=own_code)
-    spread = reply.pop("spread")
+    spread, trouble = reply.pop("spread"), reply.pop("trouble")
     relative = reply["difference"] / spread if spread else math.inf
-    sentence = _sentence(relative, tolerance, reply)
+    sentence = _sentence(relative, tolerance, reply, trouble)
     ok = relative <= tolerance and reply["cache_agrees"] is not False
     return Receipt(ok, True, sentence, relative=relative, tolerance=tolerance, own_code=own_code, **reply)
 
 
-def _sentence(relative: float, tolerance: float, reply: dict[str, Any]) -> str:
+def _sentence(relative: float, tolerance: float, reply: dict[str, Any], trouble: str) -> str:
     if relative > tolerance:
         return (
             f"The folder loads, but its outputs differ by {reply['difference']:.3g}, "
             f"{relative:.2g} of their spread; {tolerance:g} is allowed."
         )
+    if trouble:
+        return f"The folder loads and computes well, but doesn't generate: {trouble.rstrip('.:')}."
     if reply["cache_agrees"] is False:
-        return "The folder loads and computes well, but generates other tokens with a cache than without."
+        return "The folder loads and computes well, but answers otherwise with a cache than without."
     version = reply["versions"]["transformers"]
     return f"A clean process with transformers {version} loads it and gets the same outputs."

@@ -21,11 +21,13 @@ from prunepolicy.agents.prune.quality import Measurements
 from prunepolicy.agents.prune.report import Origin, PruneReport, kept_units, loading_lines
 from prunepolicy.agents.prune.report_view import printable
 from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.pruning.answers import answer_of
 from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.cut import Edits, side_files_of
 from prunepolicy.pruning.edited import edited
+from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.loading import has_tokenizer
 from prunepolicy.pruning.machine import device_name, versions
 from prunepolicy.pruning.model_files import CARD
@@ -57,12 +59,19 @@ def prove_result(subject: Subject, plan: Plan, edits: Edits, folder: Path) -> Re
     """Compare the folder, loaded elsewhere, with the masked dense model."""
     if not subject.fits(torch.float32):
         return Receipt(False, False, "Loading wasn't tested: the model doesn't fit into memory.")
-    inputs, expected = _expected_outputs(subject, plan, edits)
+    try:
+        inputs, expected = _expected_answers(subject, plan, edits)
+    except PrunePolicyError:
+        raise  # The source is no good, so that its cut is none.
+    except Exception as error:  # The model's own code can raise anything; the result may be good.
+        from prunepolicy.pruning.transformers_loading import first_line
+
+        return Receipt(False, True, f"The source gives nothing to compare with: {first_line(error)}")
     with subject.steps.step("prove that it loads in a clean process"):
-        return prove(folder, subject.checkpoint.adapter, inputs, expected)
+        return prove(folder, subject.checkpoint, inputs, expected)
 
 
-def _expected_outputs(subject: Subject, plan: Plan, edits: Edits) -> tuple[Mapping[str, Tensor], Tensor]:
+def _expected_answers(subject: Subject, plan: Plan, edits: Edits) -> tuple[Mapping[str, Tensor], Tensor]:
     """Return inputs, and what the dense model answers with the plan's units switched off.
 
     Both sides compute in float32, where rounding can't hide a wrong cut; a model that was rounded
@@ -71,10 +80,8 @@ def _expected_outputs(subject: Subject, plan: Plan, edits: Edits) -> tuple[Mappi
     model = subject.model if subject.dtype == torch.float32 else subject.load(torch.float32)
     inputs = proof_inputs(subject, min(PROOF_TOKENS, context_of(model)))
     with torch.no_grad(), edited(model, subject.checkpoint.graph, plan, edits):
-        outputs = model(**subject.placed(inputs, torch.float32))
-    if not isinstance(outputs, Tensor):
-        outputs = outputs.logits if "logits" in outputs else outputs.last_hidden_state
-    return inputs, outputs.cpu()
+        answers, _ = answer_of(model(**subject.placed(inputs, torch.float32)))
+    return inputs, answers.cpu()
 
 
 def proof_inputs(subject: Subject, length: int) -> Mapping[str, Tensor]:

@@ -18,6 +18,7 @@ from prunepolicy.agents.prune.recovery import Recovery, RecoverySettings
 from prunepolicy.agents.prune.report import PruneReport
 from prunepolicy.agents.prune.rewrite import rewritten
 from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.agents.prune.unproven import set_aside
 from prunepolicy.agents.recovery.language import check_recoverable, recovered
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.load import load_policy
@@ -25,7 +26,7 @@ from prunepolicy.pruning.atomic import check_target, partial_folder, publish
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.claim import release
 from prunepolicy.pruning.cut import check_apart, finish, prepare
-from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError
+from prunepolicy.pruning.errors import NotEnoughSpaceError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.repair import repairs
@@ -193,7 +194,8 @@ def carry_out(
     """Cut, prove, measure and publish what `plan` says.
 
     A run that is interrupted, or that fills the disk, leaves what it has finished beside `target`;
-    the same run continues there. Whatever else goes wrong leaves nothing.
+    the same run continues there. A result that its proof refuses is kept beside it, too, under a name that
+    says so. Whatever else goes wrong leaves nothing.
 
     Args:
         changed: says what the result is compared with, and how it is trained.
@@ -213,7 +215,8 @@ def carry_out(
             folder = prepare(checkpoint, plan, target, edits, tick)
         proof = prove_result(subject, plan, edits, folder) if settings.verify else None
         if proof is not None and proof.ran and not proof.ok:
-            raise PrunePolicyError(f"The result was thrown away: {proof.sentence}")
+            report = report_on(original, Evidence(plan, Measurements(), proof, settings.command))
+            raise set_aside(folder, target, report, plan)
         measured = measure(original, folder, text) if settings.measure else Measurements()
         if recovery is not None and settings.measure:
             measured = recovery.measured(measured, original, folder)

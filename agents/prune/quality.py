@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -115,7 +115,7 @@ def _compare_outputs(subject: Subject, models: tuple[nn.Module, ...]) -> Measure
     inputs = subject.probe(NOISE)
     one = {name: tensor[:1] for name, tensor in inputs.items()}
     with subject.steps.step("compare outputs, before and after"), torch.no_grad():
-        closeness = fidelity(*(_named(model(**inputs)) for model in models))
+        closeness = fidelity(*(model(**inputs) for model in models))
     with subject.steps.step("measure speed, before and after in turn"):
         runs = [partial(time_model, model, one, 0) for model in models]
         series = [[time.prefill for time in times] for times in _in_turn(runs)]
@@ -123,11 +123,6 @@ def _compare_outputs(subject: Subject, models: tuple[nn.Module, ...]) -> Measure
     before, after = (Behaviour(latency={workload: spread(times).median}) for times in series)
     gain = speedup(series[0], series[1])
     return Measurements(before, after, "seeded noise", {workload: gain}, closeness)
-
-
-def _named(outputs: Any) -> Mapping[str, Tensor]:
-    """Plain networks answer with logits alone."""
-    return {"logits": outputs} if isinstance(outputs, Tensor) else outputs
 
 
 def choose_text(subject: Subject, file: Path | None) -> ScoredText | None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+import transformers
 
 from prunepolicy import Budget, PrunePolicyError, Settings, prune
 from prunepolicy.agents.prune.evidence import licence_of
@@ -67,14 +68,26 @@ def test_a_text_that_is_missing_is_missed_before_the_work_begins(
         prune(model(), tmp_path / "out", 0.75, settings=settings)
 
 
-def test_a_failed_proof_leaves_nothing(
+def test_a_result_that_is_not_proven_is_kept_beside_its_place(
     model: Model, quick: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    name, out, budget, settings = model(), tmp_path / "out", Budget(0.75, "ffn"), quickly(verify=True)
+    (tmp_path / "out.unproven").mkdir()
+    (tmp_path / "out.unproven" / "own").touch()
+    kept = tmp_path / "out.unproven2"
+    said = rf"kept in {kept}, not in {out}: The folder doesn't load: wrong sizes\.$"
     failed = Receipt(False, True, "The folder doesn't load: wrong sizes.")
-    monkeypatch.setattr("prunepolicy.agents.prune.job.prove_result", lambda *arguments: failed)
-    with pytest.raises(PrunePolicyError, match="thrown away: The folder doesn't load"):
-        prune(model(), tmp_path / "out", Budget(0.75, "ffn"), quick, quickly(verify=True))
-    assert not list(tmp_path.glob("out*"))
+    with monkeypatch.context() as patch:
+        patch.setattr("prunepolicy.agents.prune.job.prove_result", lambda *arguments: failed)
+        for _ in range(2):  # The second replaces what the first has left.
+            with pytest.raises(PrunePolicyError, match=said):
+                prune(name, out, budget, quick, settings)
+    assert sorted(path.name for path in tmp_path.glob("*out*")) == ["out.unproven", kept.name]
+    assert json.loads((kept / "prune_report.json").read_text())["proof"]["sentence"] == failed.sentence
+    assert transformers.AutoModelForCausalLM.from_pretrained(kept).config.intermediate_size > 0
+    assert prune(name, out, budget, quick, settings).proof
+    assert kept.is_dir()
+    assert (tmp_path / "out.unproven" / "own").is_file()
 
 
 def test_a_model_without_a_tokenizer_is_judged_on_what_it_writes(
