@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
 from prunepolicy.agents.console import Console, styled
+from prunepolicy.pruning.cache import spare_libraries
 from prunepolicy.pruning.errors import MissingExtraError, redacted
 
 LOG_WIDTH = 140
@@ -36,6 +38,8 @@ KNOWN = ("prunepolicy", "click", "typer")
 def run(command: Callable[..., Any], arguments: list[str] | None) -> int:
     """Run a command line application and return its exit code: 0 done, 1 failed, 2 wrong usage."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # It warns of folders that it can't write.
+    spare_libraries()
     try:
         with _cleaning_up_at_the_end():
             status = command(args=arguments, standalone_mode=False)

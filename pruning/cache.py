@@ -21,6 +21,14 @@ Content = TypeVar("Content")
 
 DAMAGED = (PrunePolicyError, OSError, ValueError, LookupError, TypeError, AttributeError)
 """What reading a file raises that isn't there, may not be read, or isn't what was written."""
+LIBRARY_CACHES = {
+    "HF_HUB_CACHE": "hub",
+    "HF_XET_CACHE": "xet",
+    "HF_ASSETS_CACHE": "assets",
+    "HF_MODULES_CACHE": "modules",
+    "HF_DATASETS_CACHE": "datasets",
+}
+"""Variables that tell libraries of the hub where to put things, and what follows their home otherwise."""
 NO_HOME = Path(os.devnull)
 """Instead of a home where nobody has one: nothing can be there, and nothing can be written there."""
 
@@ -116,4 +124,16 @@ def temporary_folder() -> Path:
 def writable(folder: Path) -> bool:
     """Return whether files could be put into a folder, which need not exist yet."""
     place = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), None)
-    return place is not None and place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    return place is not None and os.path.isdir(place) and os.access(place, os.W_OK | os.X_OK)
+
+
+def spare_libraries() -> None:
+    """Name a folder of this process to libraries that have no cache of their own, and can't have one.
+
+    They read these names when they are imported.
+    """
+    home = os.environ.get("HF_HOME") or cache_home() / "huggingface"
+    for variable, name in LIBRARY_CACHES.items():
+        place = os.path.expandvars(os.path.expanduser(os.environ.get(variable) or f"{home}/{name}"))
+        if not os.path.isdir(place) and not writable(Path(place)):
+            os.environ[variable] = str(temporary_folder() / name)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from prunepolicy.pruning.answers import answer_of
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.gates import gates, keep_values
 from prunepolicy.pruning.plan import Plan
@@ -31,7 +32,7 @@ def gate_gradients(
     Gates of units that `plan` removes are at 0: their gradients say what bringing them back would do.
     One backward pass serves a whole batch: each sample has gates of its own. The loss is that of
     predicting the model's own output: the next token for text it wrote, a label drawn from its
-    own distribution for a classifier, and a random projection of hidden states otherwise.
+    own distribution for a classifier, and a random projection of scores and hidden states.
 
     Raises:
         PrunePolicyError: when a gradient is no number.
@@ -69,14 +70,13 @@ def gate_gradients(
 def sample_losses(model: nn.Module, batch: Inputs, generator: torch.Generator) -> Tensor:
     """Return one loss per sample, shape (batch,), in nats summed over the sample's tokens."""
     output: Any = model(**batch)
-    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-    if logits is None:
-        hidden: Tensor = output.last_hidden_state.float()
-        noise = torch.randn(hidden.shape, generator=generator).to(hidden.device)
-        return (hidden * noise).flatten(1).sum(1)
-    logits = logits.float()
-    tokens = batch.get("input_ids")
-    if tokens is not None and getattr(output, "past_key_values", None) is not None:
+    answer, are_logits = answer_of(output)
+    logits, tokens = answer.float(), batch.get("input_ids")
+    if not are_logits or logits.shape[-1] == 1:  # A score alone is no distribution.
+        noise = torch.randn(logits.shape, generator=generator).to(logits.device)
+        return (logits * noise).flatten(1).sum(1)
+    reads_on = logits.dim() == 3 and getattr(output, "past_key_values", None) is not None
+    if tokens is not None and reads_on:
         logits, labels = logits[:, :-1], tokens[:, 1:]
     else:
         chances = logits.detach().softmax(-1).cpu().flatten(0, -2)

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from prunepolicy.policy.zoo.index import Entry
 from prunepolicy.pruning.atomic import as_sentence
+from prunepolicy.pruning.cache import cache_home
 from prunepolicy.pruning.errors import PrunePolicyError
 
 LONGEST_WAIT = 600
@@ -24,7 +25,7 @@ def zoo_cache() -> Path:
     assets = os.environ.get("HF_ASSETS_CACHE")
     home = os.environ.get("HF_HOME")
     if not assets and not home:
-        home = str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface")
+        home = str(cache_home() / "huggingface")
     place = Path(os.path.expandvars(os.path.expanduser(assets or f"{home}/assets")))
     return place / "prunepolicy" / "zoo"
 

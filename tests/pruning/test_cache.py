@@ -100,3 +100,21 @@ def test_folders_that_can_be_written_are_told_from_those_that_cannot(tmp_path: P
     assert not writable(tmp_path / "file" / "folder")
     assert not writable(cache.NO_HOME / "folder")
     assert not (tmp_path / "new").exists()
+
+
+def test_libraries_write_elsewhere_only_where_they_have_nothing_and_can_keep_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "hub").mkdir()
+    given = {
+        "HF_HOME": str(tmp_path / "file"),
+        "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "HF_ASSETS_CACHE": str(tmp_path / "new"),
+    }
+    monkeypatch.setattr(cache.os, "environ", dict(given))
+    monkeypatch.setattr(cache.os, "access", lambda place, mode: Path(place) != tmp_path / "hub")
+    cache.spare_libraries()
+    spared = {"HF_XET_CACHE": "xet", "HF_MODULES_CACHE": "modules", "HF_DATASETS_CACHE": "datasets"}
+    places = {variable: str(cache.temporary_folder() / name) for variable, name in spared.items()}
+    assert cache.os.environ == given | places
