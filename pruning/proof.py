@@ -93,7 +93,7 @@ def prove(
         "own_code": own_code,
         "modelling_file": next(iter(source.adapter.carries), None),
         "generates": source.adapter.task == "causal",
-        "source": str(source.folder.resolve()),
+        "source": None if carries_code(source.folder) else str(source.folder.resolve()),
         "source_files": [str(file.resolve()) for file in source.files],
     }
     tensors = {**inputs, "expected": expected.float()}
@@ -115,7 +115,7 @@ def _source_agrees(
     source: Checkpoint, request: dict[str, Any], tensors: Mapping[str, Tensor], timeout: float
 ) -> bool:
     """Return whether the source generates the same with a cache as without, or can't be asked."""
-    if carries_code(source.folder) or _too_large(source):
+    if not request["source"] or _too_large(source):
         return True
     reply = _ask(request | {"folder": request["source"], "own_code": False}, tensors, timeout)
     return reply.get("cache_agrees") is not False

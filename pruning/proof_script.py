@@ -47,7 +47,8 @@ def load_with_transformers(request: dict[str, Any]) -> torch.nn.Module:
     )
     for name, stored, implied in sorted(info["mismatched_keys"]):
         raise ValueError(f"{name} is stored as {tuple(stored)}, the configuration implies {tuple(implied)}")
-    source = loading_info(type(loaded), request) if any(map(info.get, STATES)) else {}
+    asked = request["source"] and any(map(info.get, STATES))
+    source = loading_info(type(loaded), request) if asked else {}
     for state in STATES:
         usual = {without_numbers(name) for name in source.get(state, ())}
         names = sorted(name for name in info[state] if without_numbers(name) not in usual)
@@ -68,7 +69,9 @@ def loading_info(found: Any, request: dict[str, Any]) -> dict[str, Any]:
         with safe_open(file, "pt") as stored:
             shapes = {name: stored.get_slice(name).get_shape() for name in stored.keys()}
         weights |= {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
-    config = transformers.AutoConfig.from_pretrained(request["source"], local_files_only=True)
+    config = transformers.AutoConfig.from_pretrained(
+        request["source"], local_files_only=True, trust_remote_code=False
+    )
     _, info = stock.from_pretrained(
         None,
         config=config,
@@ -76,6 +79,7 @@ def loading_info(found: Any, request: dict[str, Any]) -> dict[str, Any]:
         dtype=torch.float32,
         output_loading_info=True,
         ignore_mismatched_sizes=True,
+        trust_remote_code=False,
     )
     seen: dict[str, Any] = info
     return seen

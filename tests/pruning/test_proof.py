@@ -250,7 +250,7 @@ def test_a_process_that_hangs_is_stopped(case: Case) -> None:
 
 
 def test_code_that_the_folder_carries_runs_only_there(case: Case) -> None:
-    case.edit_config(auto_map={"AutoModelForCausalLM": "modeling_own.OwnLlama"}, architectures=["OwnLlama"])
+    case.edit_config(auto_map={"AutoModelForCausalLM": "modeling_own.OwnLlama"}, per_layer_sizes=[{}] * 3)
     (case.checkpoint.folder / "modeling_own.py").write_text(
         "from transformers import LlamaForCausalLM\n\n\nclass OwnLlama(LlamaForCausalLM):\n    pass\n"
     )
