@@ -15,21 +15,20 @@ from prunepolicy.pruning.atomic import PARTIAL, as_sentence, sync_folder
 from prunepolicy.pruning.checkpoint import CONFIG, read_json
 from prunepolicy.pruning.errors import BadCheckpointError, MissingExtraError, PrunePolicyError
 from prunepolicy.pruning.machine import cache_folder
-from prunepolicy.pruning.older_keys import with_older_keys
+from prunepolicy.pruning.older_keys import add_older_keys
 
 logger = logging.getLogger(__name__)
 
 READER = ("gguf", "accelerate")
 """What transformers needs to read a GGUF file, and doesn't install."""
-TOKENIZER_CONFIG = "tokenizer_config.json"
 LEFTOVERS = {
     CONFIG: ("quantization_config", "_name_or_path", "_model_name_or_path"),
-    TOKENIZER_CONFIG: ("is_local", "local_files_only", "gguf_file", "backend"),
+    "tokenizer_config.json": ("is_local", "local_files_only", "gguf_file"),
 }
 """Keys that speak of the GGUF file or of how it was read, per file of the converted folder."""
 
 FORM = b"2"
-"""Part of the folder's name; to be raised with what conversion writes, so that no older folder is taken for it."""
+"""Goes into the folder's name; raised when conversion writes something else, so that it is done anew."""
 
 
 def converted(file: Path, cache: Path | None = None) -> Path:
@@ -78,13 +77,8 @@ def _convert(file: Path, folder: Path) -> None:
     for name, keys in LEFTOVERS.items():
         content = read_json(folder / name)
         kept = {key: value for key, value in content.items() if key not in keys}
-        written = with_older_keys(kept) if name == CONFIG else _older_tokenizer(kept)
-        (folder / name).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
-
-
-def _older_tokenizer(config: dict[str, Any]) -> dict[str, Any]:
-    """Name the class as both versions of transformers do; only the younger one knows its own name for it."""
-    return config | {"tokenizer_class": "PreTrainedTokenizerFast"}
+        (folder / name).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    add_older_keys(folder)
 
 
 def _load(file: Path) -> tuple[Any, Any]:

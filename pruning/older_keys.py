@@ -1,9 +1,13 @@
-"""What transformers 4 calls the settings that transformers 5 has renamed, so that both read one config.json."""
+"""What transformers 4 calls the settings that transformers 5 renamed, so that both read one config.json."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from prunepolicy.pruning.atomic import write_text
 
 BASES = {
     "gpt_neox": ("rotary_emb_base", None),
@@ -16,7 +20,7 @@ BASES = {
 }
 """By model type, the old keys of the RoPE base: that of full (or all) layers, and that of sliding ones.
 
-Other families have `rope_theta`, and one base; the younger ones that have several were never in transformers 4.
+Other families have `rope_theta`, and one base; transformers 4 has none of the younger ones with several.
 """
 
 ROTARY_SHARES = {"gpt_neox": "rotary_pct", "gpt_neox_japanese": "rotary_pct"}
@@ -34,6 +38,38 @@ LAYER_TYPES = {"linear_attention": "mamba", "full_attention": "attention"}
 
 PHI3_SCALING = ("type", "long_factor", "short_factor")
 """Phi-3's old class refuses a scaling with any other field."""
+
+
+YOUNGER_TOKENIZER, OLDER_TOKENIZER = "TokenizersBackend", "PreTrainedTokenizerFast"
+"""Names of one class; transformers 5 knows both."""
+
+
+def add_older_keys(folder: Path) -> None:
+    """Let transformers 4, too, read what `save_pretrained` has just written into `folder`."""
+    config, tokenizer = folder / "config.json", folder / "tokenizer_config.json"
+    _rewrite(config, with_older_keys(_content(config)))
+    if tokenizer.is_file():
+        _rewrite(tokenizer, older_tokenizer(_content(tokenizer)))
+
+
+def older_tokenizer(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tokenizer's settings in the words that both versions of transformers read."""
+    older = dict(config)
+    if config.get("tokenizer_class") == YOUNGER_TOKENIZER:
+        older["tokenizer_class"] = OLDER_TOKENIZER
+        older.pop("backend", None)
+    if isinstance(config.get("extra_special_tokens"), list):
+        older["additional_special_tokens"] = older.pop("extra_special_tokens")
+    return older
+
+
+def _content(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return content
+
+
+def _rewrite(file: Path, content: Mapping[str, Any]) -> None:
+    write_text(file, json.dumps(content, indent=2) + "\n")
 
 
 def with_older_keys(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +113,9 @@ def _older_rope(model_type: str, rope: Mapping[str, Any]) -> dict[str, Any]:
 
 def _older_scaling(model_type: str, rope: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what stays of a RoPE's parameters beside base and share; None where nothing is scaled."""
-    scaling = {key: value for key, value in rope.items() if key not in ("rope_theta", "partial_rotary_factor")}
+    scaling = {
+        key: value for key, value in rope.items() if key not in ("rope_theta", "partial_rotary_factor")
+    }
     scaling["rope_type"] = scaling["type"] = scaling.get("rope_type") or scaling.get("type") or "default"
     if scaling == {"rope_type": "default", "type": "default"}:
         return None

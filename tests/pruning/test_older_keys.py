@@ -12,7 +12,7 @@ import transformers
 
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.cut import prepare
-from prunepolicy.pruning.older_keys import with_older_keys
+from prunepolicy.pruning.older_keys import add_older_keys, older_tokenizer, with_older_keys
 from prunepolicy.pruning.plan import Budget, Plan
 
 Make = Callable[..., Checkpoint]
@@ -149,3 +149,23 @@ def test_a_network_of_experts_can_be_cut_twice(tiny_checkpoint: Make, tmp_path: 
         written = json.loads((folder / "config.json").read_text())
         assert (written["num_experts"], written["num_local_experts"]) == (left, left)
         checkpoint = Checkpoint.open(folder)
+
+
+def test_what_the_library_saves_is_put_into_the_words_of_both(
+    tiny_checkpoint: Make, byte_tokenizer: transformers.PreTrainedTokenizerFast
+) -> None:
+    folder = tiny_checkpoint(rope_parameters={"rope_type": "default", "rope_theta": 1e6}).folder
+    byte_tokenizer.add_special_tokens({"additional_special_tokens": ["<tool>"]})
+    byte_tokenizer.save_pretrained(folder)
+    add_older_keys(folder)
+    assert json.loads((folder / "config.json").read_text())["rope_theta"] == 1e6
+    written = json.loads((folder / "tokenizer_config.json").read_text())
+    assert written["tokenizer_class"] == "PreTrainedTokenizerFast"
+    read = transformers.AutoTokenizer.from_pretrained(folder)
+    text = "a <tool>, an end</s>"
+    assert read(text)["input_ids"] == byte_tokenizer(text)["input_ids"]
+
+
+def test_tokenizers_of_a_class_that_both_know_stay() -> None:
+    config = {"tokenizer_class": "GPT2Tokenizer", "extra_special_tokens": {"image_token": "<image>"}}
+    assert older_tokenizer(config) == config
