@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from prunepolicy.pruning.adapters.base import Config, Shapes
 from prunepolicy.pruning.adapters.transformer import TransformerAdapter
+from prunepolicy.pruning.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 LAYERS_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
-TABLES = ("embed_tokens.", "embed_in.", "wte.", "wpe.", "embeddings.")
+TABLES = ("embed_tokens.", "embed_in.", "wte.", "wpe.", "word_embeddings.", "embeddings.")
 
 
 class LayerOnlyAdapter(TransformerAdapter):
@@ -38,10 +42,17 @@ class LayerOnlyAdapter(TransformerAdapter):
         )
 
     def for_config(self, config: Config) -> Self:
-        """Return this adapter, set to load the class that the checkpoint was saved from."""
+        """Return this adapter, set to load the class that the checkpoint was saved from.
+
+        Raises:
+            UnsupportedModelError: when the library has no such class, or it reads what isn't served.
+        """
+        check_known(config)
         adapter = super().for_config(config)
-        if adapter.auto_class == "AutoModelForImageClassification":
-            adapter.task = "vision"
+        network, depth = built(adapter, config), int(config[self.layers_key])
+        adapter.task = task_of(network, config, adapter.task)
+        adapter.running_layers = running_stack(network, self.marker, depth)
+        check_shallower(adapter, config)
         return adapter
 
     def layer_cache(self, config: Config) -> int:
@@ -56,18 +67,115 @@ class LayerOnlyAdapter(TransformerAdapter):
         raise NotImplementedError(self.notice)
 
 
-def layer_only_adapter(config: Config, shapes: Shapes) -> LayerOnlyAdapter | None:
-    """Return an adapter that drops layers, where `config` and `shapes` show one stack of equal layers."""
-    import transformers
+def layer_only_adapter(config: Config, shapes: Shapes) -> LayerOnlyAdapter:
+    """Return an adapter that drops layers, where `config` and `shapes` show one stack of equal layers.
 
-    if config.get("model_type") not in transformers.CONFIG_MAPPING:
-        return None
-    stacks = equal_stacks(shapes)
+    Raises:
+        UnsupportedModelError: for every other network; the sentence says why.
+    """
+    model_type, stacks = str(config.get("model_type")), equal_stacks(shapes)
     for key in LAYERS_KEYS:
         fitting = [prefix for prefix, depth in stacks.items() if depth == config.get(key)]
         if len(fitting) == 1:
-            return LayerOnlyAdapter(config, shapes, fitting[0], key)
-    return None
+            return LayerOnlyAdapter(config, shapes, fitting[0], key).for_config(config)
+    raise UnsupportedModelError(
+        f"No adapter knows model type {model_type!r}, and its layers are no single stack of equal ones that "
+        "config.json counts, so that none can be dropped."
+    )
+
+
+def check_known(config: Config) -> None:
+    """Raise `UnsupportedModelError` for types that the library lacks, and for networks of several parts."""
+    import transformers
+
+    model_type = str(config.get("model_type"))
+    if model_type not in transformers.CONFIG_MAPPING:
+        raise UnsupportedModelError(
+            f"Neither an adapter nor transformers {transformers.__version__} knows model type {model_type!r}"
+            "; networks that come with code of their own aren't supported."
+        )
+    settings = transformers.AutoConfig.for_model(**config)
+    if settings.is_encoder_decoder:
+        raise UnsupportedModelError(
+            f"{model_type!r} is an encoder with a decoder; networks with one stack of layers are supported."
+        )
+    if any(isinstance(config.get(part), dict) for part in type(settings).sub_configs):
+        text = settings.get_text_config().model_type
+        raise UnsupportedModelError(
+            f"{model_type!r} joins several networks, which isn't supported; a folder with one of them alone "
+            f"may be ({text!r} is the one that handles text)."
+        )
+
+
+def built(adapter: TransformerAdapter, config: Config) -> nn.Module:
+    """Return the network without weights, as the library would load it.
+
+    Raises:
+        UnsupportedModelError: when it builds another class than the checkpoint was saved from, or none.
+    """
+    named = (config.get("architectures") or [""])[0]
+    try:
+        network = adapter.build_on_meta(config)
+    # The library trusts the configuration, so that anything may be raised.
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"transformers can't build {named or config.get('model_type')} from config.json: {error!r:.120}."
+        ) from error
+    if named and type(network).__name__ != named:
+        raise UnsupportedModelError(
+            f"The checkpoint is of class {named}, but {adapter.auto_class} loads {type(network).__name__}."
+        )
+    return network
+
+
+def check_shallower(adapter: TransformerAdapter, config: Config) -> None:
+    """Raise `UnsupportedModelError` when the library wouldn't build the same layers without the first."""
+    kept = range(1, int(config[adapter.layers_key]))
+    lists = {key: [value[i] for i in kept] for key, value in adapter.per_layer_lists(config).items()}
+    try:
+        network = adapter.build_on_meta({**config, adapter.layers_key: len(kept), **lists})
+        layers: Any = network.get_submodule(str(adapter.running_layers))
+        same = len({str([(n, p.shape) for n, p in layer.named_parameters()]) for layer in layers}) <= 1
+    # The library trusts the configuration, so that anything may be raised.
+    except Exception:
+        same = False
+    if not same or len(layers) != len(kept):
+        raise UnsupportedModelError(
+            f"No adapter knows model type {config.get('model_type')!r}, and its config.json says more of single "
+            "layers than their number, so that none can be dropped."
+        )
+
+
+def task_of(network: Any, config: Config, written: str) -> str:
+    """Return what the network does, by what it reads: `written` for text, `vision` for images.
+
+    Raises:
+        UnsupportedModelError: for other inputs.
+    """
+    reads = network.main_input_name
+    if reads == "input_ids" and isinstance(config.get("vocab_size"), int):
+        return written
+    if reads == "pixel_values" and isinstance(config.get("image_size"), int):
+        return "vision"
+    raise UnsupportedModelError(
+        f"{type(network).__name__} reads {reads!r}; supported are networks that read text (input_ids, with a "
+        "vocab_size) or images of one size (pixel_values, with an image_size)."
+    )
+
+
+def running_stack(network: nn.Module, prefix: str, depth: int) -> str:
+    """Return the name of the list of layers in the running model; checkpoints may call it otherwise."""
+    from torch import nn
+
+    lists = [name for name, module in network.named_modules() if isinstance(module, nn.ModuleList)]
+    lists = [name for name in lists if len(network.get_submodule(name)) == depth]  # type: ignore[arg-type]
+    same = [name for name in lists if f"{name}." == prefix]
+    if len(same or lists) != 1:
+        raise UnsupportedModelError(
+            f"The layers under {prefix!r} have no counterpart in the running {type(network).__name__}, so that "
+            "none can be dropped."
+        )
+    return str((same or lists)[0])
 
 
 def equal_stacks(shapes: Shapes) -> dict[str, int]:
