@@ -218,7 +218,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def _untagged(value: dict[str, Any]) -> Any:
-    """Return the number that transformers 5 writes as {"__float__": "Infinity"}, which JSON has no word for."""
+    """Return the number that transformers 5 writes as {"__float__": "Infinity"}; JSON has no such."""
     if value.keys() == {"__float__"} and value["__float__"] in ("Infinity", "-Infinity", "NaN"):
         return float(value["__float__"])
     return value

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from prunepolicy.pruning.adapters import ModelAdapter
 from prunepolicy.pruning.atomic import write_bytes
 from prunepolicy.pruning.context import context_of
+from prunepolicy.pruning.decoding import memory_of
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.machine import cache_folder
 from prunepolicy.pruning.safetensors_file import NAMES, TensorHeader, header_bytes, read_header, tensor_bytes
@@ -121,11 +122,12 @@ def write_text(model: nn.Module, start: int, probe: Probe, tick: Tick = lambda d
     rows = []
     for begun in _first_tokens(model, start, probe).split(WRITE_BATCH):
         tokens = begun.to(device)
-        cache = None
+        memory: dict[str, Any] = {}
         while tokens.shape[1] < probe.length:
             with torch.no_grad():
-                output = model(input_ids=tokens[:, -1:], past_key_values=cache, use_cache=True)
-            cache = output.past_key_values
+                unread = tokens[:, -1:] if memory else tokens
+                output = model(input_ids=unread, use_cache=True, **memory)
+            memory = memory_of(output)
             chances = output.logits[:, -1].float().softmax(-1).cpu()
             drawn = torch.multinomial(chances, 1, generator=generator)
             tokens = torch.cat([tokens, drawn.to(device)], dim=1)

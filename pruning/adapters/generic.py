@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 LAYERS_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+TIME_FIRST = ("xlnet",)
+"""Model types whose layers pass hidden states as (length, samples, width), which no gate expects."""
+
 TABLES = ("embed_tokens.", "embed_in.", "wte.", "wpe.", "word_embeddings.", "embeddings.")
 
 
@@ -52,7 +55,7 @@ class LayerOnlyAdapter(TransformerAdapter):
         network, depth = built(adapter, config), int(config[self.layers_key])
         adapter.task = task_of(network, config, adapter.task)
         adapter.running_layers = running_stack(network, self.marker, depth)
-        check_shallower(adapter, config)
+        check_shallower(adapter, config, network)
         return adapter
 
     def layer_cache(self, config: Config) -> int:
@@ -95,6 +98,10 @@ def check_known(config: Config) -> None:
             "; networks that come with code of their own aren't supported."
         )
     settings = transformers.AutoConfig.for_model(**config)
+    if model_type in TIME_FIRST:
+        raise UnsupportedModelError(
+            f"{model_type!r} passes the length before the samples; it isn't supported."
+        )
     if settings.is_encoder_decoder:
         raise UnsupportedModelError(
             f"{model_type!r} is an encoder with a decoder; networks with one stack of layers are supported."
@@ -128,22 +135,36 @@ def built(adapter: TransformerAdapter, config: Config) -> nn.Module:
     return network
 
 
-def check_shallower(adapter: TransformerAdapter, config: Config) -> None:
-    """Raise `UnsupportedModelError` when the library wouldn't build the same layers without the first."""
+def check_shallower(adapter: TransformerAdapter, config: Config, whole: nn.Module) -> None:
+    """Raise `UnsupportedModelError` unless the library builds the same without the first layer."""
     kept = range(1, int(config[adapter.layers_key]))
     lists = {key: [value[i] for i in kept] for key, value in adapter.per_layer_lists(config).items()}
+    stack = f"{adapter.running_layers}."
     try:
         network = adapter.build_on_meta({**config, adapter.layers_key: len(kept), **lists})
-        layers: Any = network.get_submodule(str(adapter.running_layers))
-        same = len({str([(n, p.shape) for n, p in layer.named_parameters()]) for layer in layers}) <= 1
+        same = _around(network, stack) == _around(whole, stack) and _depth(network, stack) == len(kept)
     # The library trusts the configuration, so that anything may be raised.
     except Exception:
         same = False
-    if not same or len(layers) != len(kept):
+    if not same:
         raise UnsupportedModelError(
-            f"No adapter knows model type {config.get('model_type')!r}, and its config.json says more of single "
-            "layers than their number, so that none can be dropped."
+            f"No adapter knows model type {config.get('model_type')!r}, and transformers builds no such "
+            "network without its first layer, so that none can be dropped."
         )
+
+
+def _around(network: nn.Module, stack: str) -> dict[str, tuple[int, ...]]:
+    """Return the parameters' shapes by name; those of the layers by their names inside a layer."""
+    return {
+        name.removeprefix(stack).partition(".")[2] if name.startswith(stack) else name: tuple(parameter.shape)
+        for name, parameter in network.named_parameters()
+    }
+
+
+def _depth(network: nn.Module, stack: str) -> int:
+    """Return the number of equal layers in a stack; 0 where they differ."""
+    shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
+    return equal_stacks(shapes).get(stack, 0)
 
 
 def task_of(network: Any, config: Config, written: str) -> str:
@@ -172,8 +193,8 @@ def running_stack(network: nn.Module, prefix: str, depth: int) -> str:
     same = [name for name in lists if f"{name}." == prefix]
     if len(same or lists) != 1:
         raise UnsupportedModelError(
-            f"The layers under {prefix!r} have no counterpart in the running {type(network).__name__}, so that "
-            "none can be dropped."
+            f"The layers under {prefix!r} have no counterpart in the running {type(network).__name__}; none "
+            "can be dropped."
         )
     return str((same or lists)[0])
 

@@ -187,8 +187,8 @@ class TransformerAdapter(ModelAdapter):
 
         depth = require(config, self.layers_key)
         settings = transformers.AutoConfig.for_model(**config)
-        resolved = getattr(settings, "layer_types", None)
-        by_class = isinstance(getattr(type(settings), "layer_types", None), property)
+        resolved, key = getattr(settings, "layer_types", None), "layer_types"
+        by_class = isinstance(getattr(type(settings), settings.attribute_map.get(key, key), None), property)
         lists = {"layer_types": resolved} if resolved and not by_class else {}
         lists |= {key: value for key, value in config.items() if isinstance(value, list)}
         return {
