@@ -100,7 +100,7 @@ def check_known(config: Config) -> None:
     settings = transformers.AutoConfig.for_model(**config)
     if model_type in TIME_FIRST:
         raise UnsupportedModelError(
-            f"{model_type!r} passes the length before the samples; it isn't supported."
+            f"{model_type!r} orders what its layers read otherwise, which isn't supported."
         )
     if settings.is_encoder_decoder:
         raise UnsupportedModelError(

@@ -1,4 +1,4 @@
-"""A configuration that the weights contradict is told so when the folder is opened, and the weights are believed."""
+"""A configuration that its weights contradict: named when the folder is opened, and the weights believed."""
 
 from __future__ import annotations
 
