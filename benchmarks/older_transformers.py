@@ -2,7 +2,8 @@
 
 A second environment gets that version; torch and the rest are shared, so that nothing but transformers
 differs. Tiny networks of many families, with settings that the younger version has renamed, are cut here;
-either version loads every result, and the outputs are compared.
+either version loads every result, and the outputs are compared; attention is computed step by step, since its
+fast kernels differ between versions.
 """
 
 from __future__ import annotations
@@ -59,8 +60,9 @@ rows = {}
 for name, folder in json.loads(sys.argv[1]).items():
     config = json.load(open(folder + "/config.json"))
     auto = next(iter(config.get("auto_map", ())), None)
+    own = {"trust_remote_code": True} if auto else {}
     kind = getattr(transformers, auto or config["architectures"][0])
-    model = kind.from_pretrained(folder, **({"trust_remote_code": True} if auto else {})).float().eval()
+    model = kind.from_pretrained(folder, attn_implementation="eager", **own).float().eval()
     inputs = {"input_ids": torch.arange(3, 43)[None]}
     if model.main_input_name == "pixel_values":
         inputs = {"pixel_values": torch.linspace(-1, 1, 768).view(1, 3, 16, 16)}
