@@ -6,8 +6,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Self
 
 from prunepolicy.pruning.adapters.base import Config, Shapes
-from prunepolicy.pruning.adapters.transformer import TransformerAdapter
-from prunepolicy.pruning.errors import UnsupportedModelError
+from prunepolicy.pruning.adapters.transformer import TransformerAdapter, named_class
+from prunepolicy.pruning.errors import BadCheckpointError, UnsupportedModelError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,13 +91,17 @@ def check_known(config: Config) -> None:
     """Raise `UnsupportedModelError` for types that the library lacks, and for networks of several parts."""
     import transformers
 
-    model_type = str(config.get("model_type"))
+    model_type, library = str(config.get("model_type")), f"transformers {transformers.__version__}"
     if model_type not in transformers.CONFIG_MAPPING:
         raise UnsupportedModelError(
-            f"Neither an adapter nor transformers {transformers.__version__} knows model type {model_type!r}"
-            "; networks that come with code of their own aren't supported."
+            f"No adapter knows model type {model_type!r:.80}, nor does {library}; networks that come with "
+            "code of their own aren't supported."
         )
-    settings = transformers.AutoConfig.for_model(**config)
+    try:
+        settings = transformers.AutoConfig.for_model(**config)
+    # The library trusts the configuration, so that anything may be raised.
+    except Exception as error:
+        raise BadCheckpointError(f"config.json is damaged: {error!r:.120} while reading it.") from error
     if model_type in TIME_FIRST:
         raise UnsupportedModelError(
             f"{model_type!r} orders what its layers read otherwise, which isn't supported."
@@ -120,7 +124,7 @@ def built(adapter: TransformerAdapter, config: Config) -> nn.Module:
     Raises:
         UnsupportedModelError: when it builds another class than the checkpoint was saved from, or none.
     """
-    named = (config.get("architectures") or [""])[0]
+    named = named_class(config)
     try:
         network = adapter.build_on_meta(config)
     # The library trusts the configuration, so that anything may be raised.

@@ -141,8 +141,9 @@ class TransformerAdapter(ModelAdapter):
     def vocabulary(self, shapes: Shapes) -> Vocabulary:
         """Return which tensors have a row per token."""
         ending = f".{self.tables[0]}weight"
-        found = [name for name in shapes if f".{name}".endswith(ending)]
-        head = self.head if self.head in shapes and self.auto_class in WITH_TIED_HEAD else None
+        found = [name for name, shape in shapes.items() if f".{name}".endswith(ending) and len(shape) == 2]
+        has_head = self.auto_class in WITH_TIED_HEAD and len(shapes.get(self.head, ())) == 2
+        head = self.head if has_head else None
         return Vocabulary(found[0] if len(found) == 1 else None, head, self.task == "causal")
 
     def tensor_specs(self, config: Config, shapes: Shapes) -> dict[str, TensorSpec]:
@@ -228,10 +229,11 @@ def auto_class_of(config: Config, default: str) -> str:
     Raises:
         UnsupportedModelError: when it is none that is supported.
     """
-    mapped = [name for name in config.get("auto_map") or () if name in AUTO_CLASSES.values()]
+    auto_map = config.get("auto_map")
+    mapped = [name for name in AUTO_CLASSES.values() if isinstance(auto_map, dict) and name in auto_map]
     if mapped:
-        return str(mapped[0])
-    named = str((config.get("architectures") or [""])[0])
+        return mapped[0]
+    named = named_class(config)
     fitting = [loader for ending, loader in AUTO_CLASSES.items() if named.endswith(ending)]
     if named and not fitting:
         raise UnsupportedModelError(
@@ -239,6 +241,12 @@ def auto_class_of(config: Config, default: str) -> str:
             "tokens or images, question answering and embeddings are supported."
         )
     return fitting[0] if fitting else default
+
+
+def named_class(config: Config) -> str:
+    """Return the class that the checkpoint was saved from; empty where the configuration names none."""
+    named = config.get("architectures")
+    return str(named[0]) if isinstance(named, list) and named else ""
 
 
 def check_depth(shapes: Iterable[str], prefix: str, depth: int) -> None:

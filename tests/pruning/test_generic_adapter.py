@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from prunepolicy.pruning.adapters.generic import equal_stacks
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.cut import prepare
-from prunepolicy.pruning.errors import UnsupportedModelError
+from prunepolicy.pruning.errors import PrunePolicyError, UnsupportedModelError
 from prunepolicy.pruning.gates import masked
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe, write_text
@@ -133,7 +134,7 @@ def test_layers_without_attention_can_go(tmp_path: Path) -> None:
     [
         ("lama", "Did you mean 'llama'?"),
         ("gemma3_txt", "Did you mean 'gemma3_text'?"),
-        ("llama9", "knows model type 'llama9'; networks that come with code"),
+        ("llama9", "No adapter knows model type 'llama9', nor does transformers"),
         ("gemma3", "'gemma3' joins several networks"),
         ("albert", "No adapter knows model type 'albert'; with the weights"),
     ],
@@ -154,3 +155,12 @@ def test_stacks_are_found_by_their_first_number() -> None:
     inside = {"experts.0.w": (4, 4), "experts.1.w": (4, 4), "norm": (4,)}
     shapes = {f"model.layers.{i}.{name}": shape for i in range(3) for name, shape in inside.items()}
     assert equal_stacks({**shapes, "head.weight": (8, 4)}) == {"model.layers.": 3}
+
+
+@pytest.mark.parametrize("damage", [{"hidden_size": "wide"}, {"num_hidden_layers": "4"}])
+def test_damaged_configurations_are_sentences(damage: dict[str, Any], tmp_path: Path) -> None:
+    folder = save(tmp_path, "stablelm").folder
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | damage))
+    with pytest.raises(PrunePolicyError):
+        assert Checkpoint.open(folder).graph
