@@ -4,12 +4,40 @@ from __future__ import annotations
 
 from collections import Counter
 
-from prunepolicy.pruning.adapters.base import Config, Shapes
+from prunepolicy.pruning.adapters.base import Config, Shapes, Vocabulary
 from prunepolicy.pruning.errors import BadCheckpointError
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 WHOLE = ("ffn", "kv_head")
 """Kinds whose units own every entry along the axes they touch; others share axes."""
+
+
+def check_not_empty(shapes: Shapes) -> None:
+    """Raise `BadCheckpointError` when a weight was saved without its values."""
+    # Other tensors, and other axes, are empty in some healthy networks (no register tokens, no state).
+    hollow = [n for n, shape in shapes.items() if n.endswith((".weight", ".bias")) and shape[:1] == (0,)]
+    if hollow:
+        raise BadCheckpointError(
+            f"{len(hollow)} weights are stored empty, the first is {hollow[0]!r} of shape "
+            f"{list(shapes[hollow[0]])}: sharded training (ZeRO-3, FSDP) leaves such when a model is saved "
+            "without being gathered; gather it and save it again."
+        )
+
+
+def check_vocabulary(config: Config, words: Vocabulary, shapes: Shapes, tied: bool) -> None:
+    """Raise `BadCheckpointError` when embedding or head are missing, or of another vocabulary."""
+    stated = config.get("vocab_size")
+    for name in (words.embedding, words.head):
+        if name and isinstance(stated, int) and shapes[name][:1] != (stated,):
+            raise BadCheckpointError(
+                f"config.json says vocab_size = {stated}, but {name!r} has {shapes[name][0]} rows; "
+                "the weights are right, so correct config.json."
+            )
+    if words.needs_head and words.embedding and not words.head and not tied:
+        raise BadCheckpointError(
+            "config.json says that embedding and head are two matrices (tie_word_embeddings is false), but "
+            "no head is stored. Set it to true if the embedding is the head, or fetch the model again."
+        )
 
 
 def check_agreement(config: Config, graph: UnitGraph, shapes: Shapes) -> None:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from prunepolicy.pruning.adapters import ModelAdapter, adapter_for
-from prunepolicy.pruning.agreement import check_agreement
-from prunepolicy.pruning.errors import BadCheckpointError, NoWeightsError
+from prunepolicy.pruning.agreement import check_agreement, check_not_empty, check_vocabulary
+from prunepolicy.pruning.errors import BadCheckpointError, NoWeightsError, UnsupportedModelError
 from prunepolicy.pruning.no_weights import instead_of_weights, names_in
 from prunepolicy.pruning.safetensors_file import DTYPES, FLOATS, TensorEntry, read_header
 from prunepolicy.pruning.units import UnitGraph
@@ -35,15 +35,19 @@ class Checkpoint:
         folder: where it lies.
         config: the content of `config.json`.
         tensors: name to place on disk, shard by shard in file order.
+        notes: sentences about a configuration that the weights contradict, and what was believed.
     """
 
     folder: Path
     config: dict[str, Any]
     tensors: dict[str, TensorEntry]
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:
         """Open `folder`, checking names, headers and sizes of everything it lists.
+
+        Where configuration and weights disagree about one matrix or two, the weights are believed.
 
         Raises:
             NoWeightsError: when it is no model folder, or holds weights of another format.
@@ -56,7 +60,7 @@ class Checkpoint:
         config = read_json(folder / CONFIG)
         if config.get("quantization_config"):
             raise BadCheckpointError(f"{folder} is quantised; prune the model before it is quantised.")
-        return cls(folder, config, _tensors(folder))
+        return _settled(cls(folder, config, _tensors(folder)))
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -149,6 +153,38 @@ class Checkpoint:
         return tensor
 
 
+def _settled(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint with a configuration that its weights agree with.
+
+    transformers 5 compares a stored head with the embedding, too; transformers 4 takes the embedding
+    for the head whenever the configuration says that they are tied.
+    """
+    check_not_empty(checkpoint.shapes)
+    try:
+        adapter = checkpoint.adapter
+    except UnsupportedModelError:
+        return checkpoint
+    config, words = checkpoint.config, adapter.vocabulary(checkpoint.shapes)
+    check_vocabulary(config, words, checkpoint.shapes, adapter.ties(config))
+    if not adapter.ties(config) or words.embedding is None or words.head is None:
+        return checkpoint
+    if _same_values(checkpoint.tensors[words.embedding], checkpoint.tensors[words.head]):
+        once = {name: entry for name, entry in checkpoint.tensors.items() if name != words.head}
+        return replace(checkpoint, tensors=once)
+    note = (
+        f"config.json says that embedding and head are one matrix (tie_word_embeddings), but the stored "
+        f"{words.head!r} differs from {words.embedding!r}: both count, and the result's config.json says so. "
+        "transformers 5 loads both from the original, too; transformers 4 would leave out the head."
+    )
+    return replace(checkpoint, config=config | {"tie_word_embeddings": False}, notes=(note,))
+
+
+def _same_values(one: TensorEntry, other: TensorEntry) -> bool:
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
+        return False
+    return all(first.equal(second) for first, second in zip(one.blocks(), other.blocks(), strict=True))
+
+
 def check_finite(name: str, tensor: torch.Tensor) -> None:
     """Raise `BadCheckpointError` when a floating-point tensor holds NaN or infinity."""
     if not tensor.is_floating_point() or not tensor.numel():
@@ -171,7 +207,7 @@ def read_json(file: Path) -> dict[str, Any]:
     if file.exists() and not file.is_file():
         raise BadCheckpointError(f"Can't read {file}: it is no regular file.")
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(file.read_text(encoding="utf-8"), object_hook=_untagged)
     except FileNotFoundError as error:
         raise BadCheckpointError(f"{file.parent} has no {file.name}.") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -179,6 +215,13 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise BadCheckpointError(f"{file} must hold a JSON object.")
     return data
+
+
+def _untagged(value: dict[str, Any]) -> Any:
+    """Return the number that transformers 5 writes as {"__float__": "Infinity"}; JSON has no such."""
+    if value.keys() == {"__float__"} and value["__float__"] in ("Infinity", "-Infinity", "NaN"):
+        return float(value["__float__"])
+    return value
 
 
 def _tensors(folder: Path) -> dict[str, TensorEntry]:

@@ -28,6 +28,7 @@ from prunepolicy.pruning.claim import claiming, real_place
 from prunepolicy.pruning.errors import BadCheckpointError, NotEnoughSpaceError, PrunePolicyError, UsageError
 from prunepolicy.pruning.keep_masks import Indices
 from prunepolicy.pruning.model_files import SideFiles, side_files
+from prunepolicy.pruning.older_keys import with_older_keys
 from prunepolicy.pruning.per_layer import carry, check_widths
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.safetensors_file import NAMES, tensor_bytes, write_file
@@ -269,4 +270,4 @@ def _write_config(checkpoint: Checkpoint, plan: Plan, edits: Edits, folder: Path
     config = checkpoint.adapter.edit_config(checkpoint.config, checkpoint.graph, plan) | dict(edits.config)
     config.pop("auto_map", None)
     config.pop("_name_or_path", None)
-    write_text(folder / CONFIG, json.dumps(config | own_widths, indent=2) + "\n")
+    write_text(folder / CONFIG, json.dumps(with_older_keys(config | own_widths), indent=2) + "\n")

@@ -12,6 +12,7 @@ from typing import Any
 from prunepolicy.pruning.cache import made_once
 from prunepolicy.pruning.checkpoint import CONFIG, read_json
 from prunepolicy.pruning.errors import BadCheckpointError, MissingExtraError, PrunePolicyError
+from prunepolicy.pruning.older_keys import add_older_keys
 
 READER = ("gguf", "accelerate")
 """What transformers needs to read a GGUF file, and doesn't install."""
@@ -20,6 +21,9 @@ LEFTOVERS = {
     "tokenizer_config.json": ("is_local", "local_files_only", "gguf_file"),
 }
 """Keys that speak of the GGUF file or of how it was read, per file of the converted folder."""
+
+FORM = b"2"
+"""Goes into the folder's name; raised when conversion writes something else, so that it is done anew."""
 
 
 def converted(file: Path, cache: Path | None = None) -> Path:
@@ -37,7 +41,7 @@ def converted(file: Path, cache: Path | None = None) -> Path:
 def _content_hash(file: Path) -> str:
     try:
         with open(file, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+            return hashlib.file_digest(stream, lambda: hashlib.sha256(FORM)).hexdigest()[:16]
     except OSError as error:
         raise PrunePolicyError(f"Can't read {file}: {error.strerror or error}.") from error
 
@@ -60,6 +64,7 @@ def _convert(file: Path, folder: Path) -> None:
         content = read_json(folder / name)
         kept = {key: value for key, value in content.items() if key not in keys}
         (folder / name).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    add_older_keys(folder)
 
 
 def _load(file: Path) -> tuple[Any, Any]:

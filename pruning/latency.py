@@ -12,6 +12,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from prunepolicy.pruning.decoding import memory_of
+
 T = TypeVar("T")
 COPY_BYTES = 256 << 20
 MATMUL_SIZE = 1024
@@ -36,7 +38,7 @@ class ModelTime:
 
     Attributes:
         prefill: reading the whole input once.
-        decode: writing one more token with the KV-cache; None for models that don't write.
+        decode: writing one more token with what the model remembers; None for models that don't write.
     """
 
     prefill: float
@@ -79,9 +81,11 @@ def time_model(model: nn.Module, inputs: Mapping[str, Tensor], new: int) -> Mode
     start = now(device)
     outputs = model(**inputs, use_cache=True, **last_only)
     read = now(device)
+    tokens = inputs["input_ids"]
     for _ in range(new):
-        token = outputs.logits[:, -1:].argmax(-1)
-        outputs = model(input_ids=token, past_key_values=outputs.past_key_values, use_cache=True)
+        tokens = torch.cat([tokens, outputs.logits[:, -1:].argmax(-1)], dim=1)
+        memory = memory_of(outputs)
+        outputs = model(input_ids=tokens[:, -1:] if memory else tokens, use_cache=True, **memory)
     return ModelTime(read - start, (now(device) - read) / new)
 
 

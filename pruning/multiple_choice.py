@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from prunepolicy.pruning.context import UNLIMITED, context_of
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.text_file import read_text
+from prunepolicy.pruning.tokens import check_known
 
-DEFAULT_CONTEXT = 2048
-"""Tokens a model reads when its configuration states no limit."""
+UNLIMITED_READS = 2048
+"""Tokens that a model without a limit reads."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def log_likelihoods(
     A context beyond the model's limit is cut from the left; an empty one becomes the start token.
     """
     encoded = [encode_pair(tokenizer, context, continuation) for context, continuation in pairs]
+    check_known(model, tokenizer, (token for pair in encoded for part in pair for token in part))
     longest_first = sorted(range(len(pairs)), key=lambda i: -sum(map(len, encoded[i])))
     results = [0.0] * len(pairs)
     for start in range(0, len(pairs), batch):
@@ -177,7 +180,8 @@ def encode_pair(tokenizer: Any, context: str, continuation: str) -> tuple[list[i
 
 @torch.inference_mode()
 def _batch_scores(model: nn.Module, pairs: Sequence[tuple[list[int], list[int]]]) -> Iterable[float]:
-    limit = getattr(model.config, "max_position_embeddings", None) or DEFAULT_CONTEXT
+    limit = context_of(model)
+    limit = UNLIMITED_READS if limit == UNLIMITED else limit
     # The last token is predicted, never read; padding on the right changes nothing before it.
     rows = [torch.tensor((context + continuation)[-(limit + 1) :]) for context, continuation in pairs]
     read = pad_sequence([row[:-1] for row in rows], batch_first=True).to(next(model.parameters()).device)

@@ -12,6 +12,7 @@ from prunepolicy.pruning.adapters.base import Config
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.cost import Cost, cost_of
 from prunepolicy.pruning.errors import BadCheckpointError, PrunePolicyError, UnsupportedModelError
+from prunepolicy.pruning.older_keys import with_older_keys
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
@@ -100,9 +101,9 @@ def layer_sizes(config: Config, graph: UnitGraph, plan: Plan) -> list[dict[str, 
             f"Layers of the {graph.family} family can't differ in width; make a uniform plan."
         )
     adapter = adapter_for(config)
-    shared = adapter.edit_config(config, graph, plan)
+    shared = with_older_keys(adapter.edit_config(config, graph, plan))
     variants = [
-        adapter.edit_config(config, graph, as_every_layer(graph, plan, layer))
+        with_older_keys(adapter.edit_config(config, graph, as_every_layer(graph, plan, layer)))
         for layer in plan.kept(graph[LAYERS])
     ]
     own = {key for variant in variants for key in variant if variant[key] != shared.get(key)}

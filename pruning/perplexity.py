@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prunepolicy.pruning.answers import answer_of
+from prunepolicy.pruning.context import context_of
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.intervals import Interval, mean_interval
+from prunepolicy.pruning.tokens import start_of_text, token_ids
 
 WINDOW = 512
 """Tokens that a model sees at once while it is scored, unless its context is shorter."""
@@ -110,8 +111,8 @@ def text_losses(
     limit: int | None = None,
 ) -> WindowLosses:
     """Tokenise `text` and return what the model loses on it, window by window."""
-    tokens = torch.tensor(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-    return window_losses(model, tokens[:limit], window, batch, tokenizer.bos_token_id)
+    tokens = token_ids(model, tokenizer, text)
+    return window_losses(model, tokens[:limit], window, batch, start_of_text(model, tokenizer))
 
 
 def perplexity(
@@ -155,12 +156,6 @@ def window_losses(
     if not np.isfinite(losses).all():
         raise PrunePolicyError("The model's output is not finite on this text; its weights are damaged.")
     return WindowLosses(np.array(losses), np.array(scored), window)
-
-
-def context_of(model: nn.Module) -> int:
-    """Return how many tokens the model can read at once; a very large number where it doesn't say."""
-    longest = getattr(model.config, "max_position_embeddings", None)
-    return longest if isinstance(longest, int) and longest > 0 else sys.maxsize
 
 
 def _check_window(model: nn.Module, window: int) -> None:

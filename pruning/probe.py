@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from prunepolicy.pruning.adapters import ModelAdapter
 from prunepolicy.pruning.cache import cache_folder, recalled, remember
+from prunepolicy.pruning.context import context_of
+from prunepolicy.pruning.decoding import memory_of
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
-from prunepolicy.pruning.perplexity import context_of
 from prunepolicy.pruning.safetensors_file import NAMES, TensorHeader, header_bytes, read_header, tensor_bytes
 from prunepolicy.pruning.text_file import read_text
+from prunepolicy.pruning.tokens import check_known, token_ids
 
 MIXED = "self+"
 """Before the path of a text file: what the model writes, and the file's text, to equal parts."""
@@ -91,7 +93,7 @@ def probe_inputs(
         return {"input_ids": torch.full((1, 1), start_token(model, tokenizer))}
     if probe.source in WRITTEN:
         return {"input_ids": _cached_writing(probe, model, tokenizer, fingerprint, tick)}
-    return {"input_ids": text_windows(Path(probe.source), tokenizer, probe)}
+    return {"input_ids": text_windows(Path(probe.source), model, tokenizer, probe)}
 
 
 def start_token(model: nn.Module, tokenizer: Any) -> int:
@@ -103,7 +105,10 @@ def start_token(model: nn.Module, tokenizer: Any) -> int:
         getattr(tokenizer, "eos_token_id", None),
         getattr(config, "eos_token_id", None),
     )
-    return next((int(token) for token in candidates if isinstance(token, int)), 0)
+    start = next((int(token) for token in candidates if isinstance(token, int)), 0)
+    if tokenizer is not None:
+        check_known(model, tokenizer, [start])
+    return start
 
 
 def write_text(model: nn.Module, start: int, probe: Probe, tick: Tick = lambda done: None) -> Tensor:
@@ -116,11 +121,12 @@ def write_text(model: nn.Module, start: int, probe: Probe, tick: Tick = lambda d
     rows = []
     for begun in _first_tokens(model, start, probe).split(WRITE_BATCH):
         tokens = begun.to(device)
-        cache = None
+        memory: dict[str, Any] = {}
         while tokens.shape[1] < probe.length:
             with torch.no_grad():
-                output = model(input_ids=tokens[:, -1:], past_key_values=cache, use_cache=True)
-            cache = output.past_key_values
+                unread = tokens[:, -1:] if memory else tokens
+                output = model(input_ids=unread, use_cache=True, **memory)
+            memory = memory_of(output)
             chances = output.logits[:, -1].float().softmax(-1).cpu()
             drawn = torch.multinomial(chances, 1, generator=generator)
             tokens = torch.cat([tokens, drawn.to(device)], dim=1)
@@ -140,14 +146,14 @@ def _first_tokens(model: nn.Module, start: int, probe: Probe) -> Tensor:
     return first
 
 
-def text_windows(file: Path, tokenizer: Any, probe: Probe) -> Tensor:
+def text_windows(file: Path, model: nn.Module, tokenizer: Any, probe: Probe) -> Tensor:
     """Return evenly spaced windows of a text file, shape (samples, length)."""
     if tokenizer is None:
         raise PrunePolicyError(
             f"The model has no tokenizer to read {file} with; put its tokenizer.json there."
         )
     text = read_text(file, "probe text")
-    tokens = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"], dtype=torch.long)
+    tokens = token_ids(model, tokenizer, text)
     windows = len(tokens) // probe.length
     if windows == 0:
         raise PrunePolicyError(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from prunepolicy.agents.console import Console
 from prunepolicy.agents.prune.opened_model import Hardware, OpenedModel
 from prunepolicy.agents.prune.report_view import size
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.context import context_of
 from prunepolicy.pruning.cost import Cost, cost_of
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.latency import (
@@ -176,7 +176,7 @@ class _Timer:
 
     def measure(self, batch: int) -> Iterator[Measurement]:
         """Yield the measurements at one batch size."""
-        inputs = example_inputs(self.pruned.checkpoint, batch, self.request)
+        inputs = example_inputs(self.pruned, batch, self.request)
         writes = self.pruned.checkpoint.adapter.task == "causal"
         new = self.request.new if writes else 0
         inputs = {name: tensor.to(self.pruned.hardware.torch_device) for name, tensor in inputs.items()}
@@ -215,20 +215,20 @@ class _Timer:
         )
 
 
-def example_inputs(checkpoint: Checkpoint, batch: int, request: BenchRequest) -> dict[str, Tensor]:
+def example_inputs(opened: OpenedModel, batch: int, request: BenchRequest) -> dict[str, Tensor]:
     """Return random inputs of the kind that the model reads, the same for the same seed.
 
     Raises:
         UsageError: when prompt and answer together are longer than the model's context.
     """
     generator = torch.Generator().manual_seed(request.seed)
-    config = checkpoint.config
-    if checkpoint.adapter.task == "vision":
+    config = opened.checkpoint.config
+    if opened.checkpoint.adapter.task == "vision":
         side = int(config.get("image_size") or 224)
         channels = int(config.get("num_channels") or 3)
         return {"pixel_values": torch.randn(batch, channels, side, side, generator=generator)}
-    longest = config.get("max_position_embeddings") or config.get("n_positions")
-    if isinstance(longest, int) and request.prompt + request.new > longest:
+    longest, new = context_of(opened.model), request.new if opened.checkpoint.adapter.task == "causal" else 0
+    if request.prompt + new > longest:
         raise UsageError(f"prompt and new must not exceed the {longest} tokens that the model reads.")
     tokens = torch.randint(int(config["vocab_size"]), (batch, request.prompt), generator=generator)
     return {"input_ids": tokens}

@@ -146,7 +146,6 @@ def _opened(model: str, revision: str | None) -> tuple[Checkpoint | None, Path, 
 def _diagnosis_of_unknown(model: str, checkpoint: Checkpoint, reason: str) -> Diagnosis:
     """Say what can be said of an architecture in which nothing removable was recognised."""
     params = sum(math.prod(shape) for shape in checkpoint.shapes.values())
-    nothing = "Nothing that could go was recognised, not even a stack of equal layers."
     return Diagnosis(
         model=model,
         model_type=str(checkpoint.config.get("model_type")),
@@ -158,7 +157,7 @@ def _diagnosis_of_unknown(model: str, checkpoint: Checkpoint, reason: str) -> Di
         runtimes=(),
         tensor_parallel=(),
         needs=needs_of(checkpoint, params, checkpoint.nbytes),
-        problems=(reason, nothing),
+        problems=(reason,),
     )
 
 
@@ -210,6 +209,7 @@ def _problems(
             f"{len(packed)} tensors are stored as {packed[0].dtype}, the first is {packed[0].name!r}; "
             "prune the model before it is quantised."
         )
+    yield from checkpoint.notes if checkpoint else ()
     if adapter.notice:
         yield adapter.notice
     if config.get("quantization_config"):

@@ -24,6 +24,7 @@ from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.pruning.answers import answer_of
 from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.context import context_of
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.cut import Edits, side_files_of
 from prunepolicy.pruning.edited import edited
@@ -32,7 +33,6 @@ from prunepolicy.pruning.loading import has_tokenizer
 from prunepolicy.pruning.machine import device_name, versions
 from prunepolicy.pruning.model_files import CARD
 from prunepolicy.pruning.per_layer import who_can_load
-from prunepolicy.pruning.perplexity import context_of
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.proof import Receipt, prove
 

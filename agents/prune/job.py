@@ -151,8 +151,9 @@ def open_subject(model: str, settings: Settings, target: Path | None = None) -> 
     )
     if target is not None:
         check_apart(subject.checkpoint.folder, target)
-    if subject.checkpoint.adapter.notice:
-        settings.steps.note(subject.checkpoint.adapter.notice)
+    for note in (*subject.checkpoint.notes, subject.checkpoint.adapter.notice):
+        if note:
+            settings.steps.note(note)
     return subject
 
 

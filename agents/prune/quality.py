@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from prunepolicy.agents.prune.report import Facts
 from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.pruning.context import context_of
 from prunepolicy.pruning.cost import Cost
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.intervals import Interval
@@ -22,13 +23,13 @@ from prunepolicy.pruning.perplexity import (
     Fidelity,
     TextScore,
     WindowLosses,
-    context_of,
     fidelity,
     window_losses,
 )
 from prunepolicy.pruning.probe import Probe, probe_inputs
 from prunepolicy.pruning.speedup import Speedup, speedup, spread
 from prunepolicy.pruning.text_file import read_text
+from prunepolicy.pruning.tokens import check_known, start_of_text, token_ids
 
 PROMPTS = ("The capital of France is", "Once upon a time, there was a", "To make a good cup of tea,")
 NEW_TOKENS = 24
@@ -137,11 +138,11 @@ def choose_text(subject: Subject, file: Path | None) -> ScoredText | None:
     if checkpoint.adapter.task != "causal":
         return None
     if file is not None:
-        tokens = subject.tokenizer(read_text(file), add_special_tokens=False, verbose=False)["input_ids"]
+        tokens = token_ids(subject.model, subject.tokenizer, read_text(file))
         if len(tokens) < 2:
             raise UsageError(f"The text {file} has {len(tokens)} tokens; there is nothing to predict in it.")
-        start = subject.tokenizer.bos_token_id
-        return ScoredText(file.name, lambda model: window_losses(model, torch.tensor(tokens), bos=start))
+        start = start_of_text(subject.model, subject.tokenizer)
+        return ScoredText(file.name, lambda model: window_losses(model, tokens, bos=start))
     with subject.steps.step("let the model write the text to be scored on, unless it did so before"):
         ids = probe_inputs(
             OWN_TEXT, subject.model, checkpoint.adapter, subject.tokenizer_if_any, checkpoint.fingerprint
@@ -187,6 +188,7 @@ def _continue(model: Any, tokenizer: Any, prompt: str) -> str:
     """Continue a prompt greedily; the same text every time."""
     device = next(model.parameters()).device
     tokens: Tensor = tokenizer(prompt, return_tensors="pt")["input_ids"].to(device)
+    check_known(model, tokenizer, tokens[0].tolist())
     written = model.generate(
         tokens,
         attention_mask=torch.ones_like(tokens),

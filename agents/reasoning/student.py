@@ -19,6 +19,7 @@ from prunepolicy.agents.reasoning.scoring import Scorer
 from prunepolicy.agents.reasoning.tiny_model import new_model
 from prunepolicy.agents.reasoning.tokens import reasoning_tokenizer
 from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.older_keys import add_older_keys
 
 
 @dataclass(frozen=True)
@@ -86,3 +87,4 @@ class Student:
         disable_progress_bar()
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        add_older_keys(folder)

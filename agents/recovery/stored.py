@@ -20,6 +20,7 @@ from prunepolicy.pruning.atomic import check_target, partial_folder, publish
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.cut import finish, prepare
+from prunepolicy.pruning.older_keys import add_older_keys
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.transformers_loading import without_bars
 
@@ -36,6 +37,7 @@ def save_network(model: nn.Module, target: Path) -> None:
     if hasattr(model, "save_pretrained"):
         with without_bars():
             anyhow.save_pretrained(prepared)
+        add_older_keys(prepared)
     else:
         convnets.save(model, prepared)
     publish(prepared, target)

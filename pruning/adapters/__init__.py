@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any
 
 from prunepolicy.pruning.adapters.base import ModelAdapter, Shapes
-from prunepolicy.pruning.adapters.generic import layer_only_adapter
+from prunepolicy.pruning.adapters.generic import check_known, layer_only_adapter
 from prunepolicy.pruning.adapters.registry import adapters
-from prunepolicy.pruning.errors import UnsupportedModelError, did_you_mean
+from prunepolicy.pruning.errors import UnsupportedModelError
 
 __all__ = ["ModelAdapter", "adapter_for", "adapters"]
 
@@ -20,16 +21,29 @@ def adapter_for(config: dict[str, Any], shapes: Shapes | None = None) -> ModelAd
             equal layers gets an adapter that offers these (its `notice` says so).
 
     Raises:
-        UnsupportedModelError: when no adapter knows it; the sentence names the nearest type.
+        UnsupportedModelError: when it isn't supported; the sentence says why, or which type was meant.
     """
     model_type = str(config.get("model_type", ""))
     for adapter in adapters.values():
         if model_type in adapter.model_types:
             return adapter.for_config(config)
-    fallback = layer_only_adapter(config, shapes) if shapes else None
-    if fallback is not None:
-        return fallback.for_config(config)
-    known = [name for adapter in adapters.values() for name in adapter.model_types]
+    check_spelling(model_type)
+    check_known(config)
+    if shapes:
+        return layer_only_adapter(config, shapes)
     raise UnsupportedModelError(
-        f"No adapter knows model type {model_type!r}.{did_you_mean(model_type, known)}"
+        f"No adapter knows model type {model_type!r}; with the weights in the folder, `prunepolicy doctor` "
+        "says whether its layers can be dropped."
     )
+
+
+def check_spelling(model_type: str) -> None:
+    """Raise `UnsupportedModelError` for what is almost the name of a supported model type."""
+    import transformers
+
+    if model_type in transformers.CONFIG_MAPPING:
+        return
+    known = [name for adapter in adapters.values() for name in adapter.model_types]
+    for name in get_close_matches(model_type, known, n=1, cutoff=0.8):
+        if not model_type.startswith(name):  # A younger generation ("llama5") is no typing error.
+            raise UnsupportedModelError(f"No adapter knows model type {model_type!r}. Did you mean {name!r}?")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +19,21 @@ if TYPE_CHECKING:
 
 Config = dict[str, Any]
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Names of the tensors that have a row per token; None for those that a checkpoint doesn't hold.
+
+    Attributes:
+        embedding: turns tokens into hidden states.
+        head: turns hidden states into tokens.
+        needs_head: the network has a head, so that one must be stored unless the embedding is it.
+    """
+
+    embedding: str | None = None
+    head: str | None = None
+    needs_head: bool = False
 
 
 class ModelAdapter(ABC):
@@ -44,6 +60,14 @@ class ModelAdapter(ABC):
     def for_config(self, config: Config) -> Self:
         """Return this adapter, fit to load what `config` describes (some families have several heads)."""
         return self
+
+    def ties(self, config: Config) -> bool:
+        """Return whether `config` says that token embedding and head are one matrix."""
+        return False
+
+    def vocabulary(self, shapes: Shapes) -> Vocabulary:
+        """Return which tensors have a row per token."""
+        return Vocabulary()
 
     @abstractmethod
     def units(self, config: Config, shapes: Shapes) -> UnitGraph:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from prunepolicy.pruning.adapters.base import Config, Shapes
-from prunepolicy.pruning.adapters.transformer import TransformerAdapter
+from prunepolicy.pruning.adapters.transformer import TransformerAdapter, named_class
+from prunepolicy.pruning.errors import BadCheckpointError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 LAYERS_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
-TABLES = ("embed_tokens.", "embed_in.", "wte.", "wpe.", "embeddings.")
+TIME_FIRST = ("xlnet",)
+"""Model types whose layers pass hidden states as (length, samples, width), which no gate expects."""
+
+TABLES = ("embed_tokens.", "embed_in.", "wte.", "wpe.", "word_embeddings.", "embeddings.")
 
 
 class LayerOnlyAdapter(TransformerAdapter):
@@ -38,10 +45,17 @@ class LayerOnlyAdapter(TransformerAdapter):
         )
 
     def for_config(self, config: Config) -> Self:
-        """Return this adapter, set to load the class that the checkpoint was saved from."""
+        """Return this adapter, set to load the class that the checkpoint was saved from.
+
+        Raises:
+            UnsupportedModelError: when the library has no such class, or it reads what isn't served.
+        """
+        check_known(config)
         adapter = super().for_config(config)
-        if adapter.auto_class == "AutoModelForImageClassification":
-            adapter.task = "vision"
+        network, depth = built(adapter, config), int(config[self.layers_key])
+        adapter.task = task_of(network, config, adapter.task)
+        adapter.running_layers = running_stack(network, self.marker, depth)
+        check_shallower(adapter, config, network)
         return adapter
 
     def layer_cache(self, config: Config) -> int:
@@ -56,18 +70,137 @@ class LayerOnlyAdapter(TransformerAdapter):
         raise NotImplementedError(self.notice)
 
 
-def layer_only_adapter(config: Config, shapes: Shapes) -> LayerOnlyAdapter | None:
-    """Return an adapter that drops layers, where `config` and `shapes` show one stack of equal layers."""
-    import transformers
+def layer_only_adapter(config: Config, shapes: Shapes) -> LayerOnlyAdapter:
+    """Return an adapter that drops layers, where `config` and `shapes` show one stack of equal layers.
 
-    if config.get("model_type") not in transformers.CONFIG_MAPPING:
-        return None
-    stacks = equal_stacks(shapes)
+    Raises:
+        UnsupportedModelError: for every other network; the sentence says why.
+    """
+    model_type, stacks = str(config.get("model_type")), equal_stacks(shapes)
     for key in LAYERS_KEYS:
         fitting = [prefix for prefix, depth in stacks.items() if depth == config.get(key)]
         if len(fitting) == 1:
-            return LayerOnlyAdapter(config, shapes, fitting[0], key)
-    return None
+            return LayerOnlyAdapter(config, shapes, fitting[0], key).for_config(config)
+    raise UnsupportedModelError(
+        f"No adapter knows model type {model_type!r}, and its layers are no single stack of equal ones that "
+        "config.json counts, so that none can be dropped."
+    )
+
+
+def check_known(config: Config) -> None:
+    """Raise `UnsupportedModelError` for types that the library lacks, and for networks of several parts."""
+    import transformers
+
+    model_type, library = str(config.get("model_type")), f"transformers {transformers.__version__}"
+    if model_type not in transformers.CONFIG_MAPPING:
+        raise UnsupportedModelError(
+            f"No adapter knows model type {model_type!r:.80}, nor does {library}; networks that come with "
+            "code of their own aren't supported."
+        )
+    try:
+        settings = transformers.AutoConfig.for_model(**config)
+    # The library trusts the configuration, so that anything may be raised.
+    except Exception as error:
+        raise BadCheckpointError(f"config.json is damaged: {error!r:.120} while reading it.") from error
+    if model_type in TIME_FIRST:
+        raise UnsupportedModelError(
+            f"{model_type!r} orders what its layers read otherwise, which isn't supported."
+        )
+    if settings.is_encoder_decoder:
+        raise UnsupportedModelError(
+            f"{model_type!r} is an encoder with a decoder; networks with one stack of layers are supported."
+        )
+    if any(isinstance(config.get(part), dict) for part in type(settings).sub_configs):
+        text = settings.get_text_config().model_type
+        raise UnsupportedModelError(
+            f"{model_type!r} joins several networks, which isn't supported; a folder with one of them alone "
+            f"may be ({text!r} is the one that handles text)."
+        )
+
+
+def built(adapter: TransformerAdapter, config: Config) -> nn.Module:
+    """Return the network without weights, as the library would load it.
+
+    Raises:
+        UnsupportedModelError: when it builds another class than the checkpoint was saved from, or none.
+    """
+    named = named_class(config)
+    try:
+        network = adapter.build_on_meta(config)
+    # The library trusts the configuration, so that anything may be raised.
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"transformers can't build {named or config.get('model_type')} from config.json: {error!r:.120}."
+        ) from error
+    if named and type(network).__name__ != named:
+        raise UnsupportedModelError(
+            f"The checkpoint is of class {named}, but {adapter.auto_class} loads {type(network).__name__}."
+        )
+    return network
+
+
+def check_shallower(adapter: TransformerAdapter, config: Config, whole: nn.Module) -> None:
+    """Raise `UnsupportedModelError` unless the library builds the same without the first layer."""
+    kept = range(1, int(config[adapter.layers_key]))
+    lists = {key: [value[i] for i in kept] for key, value in adapter.per_layer_lists(config).items()}
+    stack = f"{adapter.running_layers}."
+    try:
+        network = adapter.build_on_meta({**config, adapter.layers_key: len(kept), **lists})
+        same = _around(network, stack) == _around(whole, stack) and _depth(network, stack) == len(kept)
+    # The library trusts the configuration, so that anything may be raised.
+    except Exception:
+        same = False
+    if not same:
+        raise UnsupportedModelError(
+            f"No adapter knows model type {config.get('model_type')!r}, and transformers builds no such "
+            "network without its first layer, so that none can be dropped."
+        )
+
+
+def _around(network: nn.Module, stack: str) -> dict[str, tuple[int, ...]]:
+    """Return the parameters' shapes by name; those of the layers by their names inside a layer."""
+    return {
+        name.removeprefix(stack).partition(".")[2] if name.startswith(stack) else name: tuple(parameter.shape)
+        for name, parameter in network.named_parameters()
+    }
+
+
+def _depth(network: nn.Module, stack: str) -> int:
+    """Return the number of equal layers in a stack; 0 where they differ."""
+    shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
+    return equal_stacks(shapes).get(stack, 0)
+
+
+def task_of(network: Any, config: Config, written: str) -> str:
+    """Return what the network does, by what it reads: `written` for text, `vision` for images.
+
+    Raises:
+        UnsupportedModelError: for other inputs.
+    """
+    reads = network.main_input_name
+    if reads == "input_ids" and isinstance(config.get("vocab_size"), int):
+        return written
+    if reads == "pixel_values" and isinstance(config.get("image_size"), int):
+        return "vision"
+    raise UnsupportedModelError(
+        f"{type(network).__name__} reads {reads!r}; supported are networks that read text (input_ids, with a "
+        "vocab_size) or images of one size (pixel_values, with an image_size)."
+    )
+
+
+def running_stack(network: nn.Module, prefix: str, depth: int) -> str:
+    """Return the name of the list of layers in the running model; checkpoints may call it otherwise."""
+    from torch import nn
+
+    lists = [name for name, module in network.named_modules() if isinstance(module, nn.ModuleList)]
+    lists = [name for name in lists if len(network.get_submodule(name)) == depth]  # type: ignore[arg-type]
+    same = [name for name in lists if f"{name}." == prefix]
+    if len(same or lists) != 1:
+        raise UnsupportedModelError(
+            f"The layers under {prefix!r} have no counterpart in the running {type(network).__name__}; none "
+            "can be dropped."
+        )
+    return str((same or lists)[0])
 
 
 def equal_stacks(shapes: Shapes) -> dict[str, int]:

@@ -21,7 +21,7 @@ class QwenMoe(MixtureAdapter):
         router="mlp.gate",
         prefix="mlp.experts.",
         ffn=Ffn(("gate_proj", "up_proj"), "down_proj", "moe_intermediate_size"),
-        count_keys=("num_experts", "num_local_experts"),
+        count_keys=("num_local_experts", "num_experts"),
         shared=Ffn(
             ("mlp.shared_expert.gate_proj", "mlp.shared_expert.up_proj"),
             "mlp.shared_expert.down_proj",

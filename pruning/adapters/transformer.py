@@ -8,9 +8,16 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Self
 
-from prunepolicy.pruning.adapters.base import Config, ModelAdapter, Shapes, layer_root, require
+from prunepolicy.pruning.adapters.base import (
+    Config,
+    ModelAdapter,
+    Shapes,
+    Vocabulary,
+    layer_root,
+    require,
+)
 from prunepolicy.pruning.adapters.blocks import LAYERS, Attention, Ffn, Layer, attention_groups, ffn_group
-from prunepolicy.pruning.errors import BadCheckpointError
+from prunepolicy.pruning.errors import BadCheckpointError, UnsupportedModelError
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.units import Gate, TensorSpec, UnitGraph, UnitGroup
 
@@ -82,7 +89,6 @@ class TransformerAdapter(ModelAdapter):
         depth = require(config, self.layers_key)
         check_depth(shapes, prefix, depth)
         running = f"{self.running_layers}." if self.running_layers else prefix
-        own_sizes = config.get("per_layer_sizes") or [{}] * depth
         groups: list[UnitGroup] = []
         stages: list[range] = []
         own_sizes = config.get("per_layer_sizes") or [{}] * depth
@@ -127,16 +133,26 @@ class TransformerAdapter(ModelAdapter):
         """Return the KV-cache entries of one layer per token, where its heads can't go."""
         return 2 * require(config, self.hidden_key)
 
+    def ties(self, config: Config) -> bool:
+        """Return whether `config` says that token embedding and head are one matrix."""
+        stated = config.get("tie_word_embeddings")
+        return self.auto_class in WITH_TIED_HEAD and bool(self.ties_head if stated is None else stated)
+
+    def vocabulary(self, shapes: Shapes) -> Vocabulary:
+        """Return which tensors have a row per token."""
+        ending = f".{self.tables[0]}weight"
+        found = [name for name, shape in shapes.items() if f".{name}".endswith(ending) and len(shape) == 2]
+        has_head = self.auto_class in WITH_TIED_HEAD and len(shapes.get(self.head, ())) == 2
+        head = self.head if has_head else None
+        return Vocabulary(found[0] if len(found) == 1 else None, head, self.task == "causal")
+
     def tensor_specs(self, config: Config, shapes: Shapes) -> dict[str, TensorSpec]:
         """Price every tensor: 2 operations per matrix entry and token, none for look-ups."""
         specs = {
             name: TensorSpec(shape, 2.0 * self.multiplies(name, shape), is_parameter=not is_leftover(name))
             for name, shape in shapes.items()
         }
-        tied = config.get("tie_word_embeddings", self.ties_head) and self.auto_class in WITH_TIED_HEAD
-        if tied and self.head in specs:  # stored twice, loaded once
-            specs[self.head] = replace(specs[self.head], is_parameter=False)
-        elif tied:
+        if self.ties(config) and self.head not in specs:
             for name, spec in specs.items():
                 if self.tables[0] in name:
                     specs[name] = replace(spec, flops=2.0)
@@ -171,8 +187,10 @@ class TransformerAdapter(ModelAdapter):
         import transformers
 
         depth = require(config, self.layers_key)
-        resolved = getattr(transformers.AutoConfig.for_model(**config), "layer_types", None)
-        lists = {"layer_types": resolved} if resolved else {}
+        settings = transformers.AutoConfig.for_model(**config)
+        resolved, key = getattr(settings, "layer_types", None), "layer_types"
+        by_class = isinstance(getattr(type(settings), settings.attribute_map.get(key, key), None), property)
+        lists = {"layer_types": resolved} if resolved and not by_class else {}
         lists |= {key: value for key, value in config.items() if isinstance(value, list)}
         return {
             key: value
@@ -206,13 +224,29 @@ class TransformerAdapter(ModelAdapter):
 
 
 def auto_class_of(config: Config, default: str) -> str:
-    """Return the transformers class that loads what `config` describes."""
-    mapped = [name for name in config.get("auto_map") or () if name in AUTO_CLASSES.values()]
+    """Return the transformers class that loads what `config` describes.
+
+    Raises:
+        UnsupportedModelError: when it is none that is supported.
+    """
+    auto_map = config.get("auto_map")
+    mapped = [name for name in AUTO_CLASSES.values() if isinstance(auto_map, dict) and name in auto_map]
     if mapped:
-        return str(mapped[0])
-    named = (config.get("architectures") or [""])[0]
-    fitting = (loader for ending, loader in AUTO_CLASSES.items() if str(named).endswith(ending))
-    return next(fitting, default)
+        return mapped[0]
+    named = named_class(config)
+    fitting = [loader for ending, loader in AUTO_CLASSES.items() if named.endswith(ending)]
+    if named and not fitting:
+        raise UnsupportedModelError(
+            f"The checkpoint is of class {named}; networks for language modelling, classification of texts, "
+            "tokens or images, question answering and embeddings are supported."
+        )
+    return fitting[0] if fitting else default
+
+
+def named_class(config: Config) -> str:
+    """Return the class that the checkpoint was saved from; empty where the configuration names none."""
+    named = config.get("architectures")
+    return str(named[0]) if isinstance(named, list) and named else ""
 
 
 def check_depth(shapes: Iterable[str], prefix: str, depth: int) -> None:

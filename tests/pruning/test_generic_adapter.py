@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,16 @@ import pytest
 import torch
 import transformers
 
+from prunepolicy.agents.prune.doctor import doctor
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.adapters.generic import equal_stacks
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.cut import prepare
-from prunepolicy.pruning.errors import UnsupportedModelError
+from prunepolicy.pruning.errors import PrunePolicyError, UnsupportedModelError
 from prunepolicy.pruning.gates import masked
 from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.probe import Probe, write_text
 
 SIZES = {
     "vocab_size": 64,
@@ -83,7 +86,81 @@ def test_doubtful_architectures_are_refused(
         adapter_for(config, shapes)
 
 
+SMALL_IMAGES = {"image_size": 16, "patch_size": 8, "num_labels": 3}
+MAMBA = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 4, "state_size": 4}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "auto_class", "settings", "says"),
+    [
+        ("dinov2", "AutoModel", SIZES | SMALL_IMAGES, "no such network without its first layer"),
+        ("wav2vec2", "AutoModel", SIZES | {"num_conv_pos_embeddings": 16}, "reads 'input_values'"),
+        (
+            "bart",
+            "AutoModelForSeq2SeqLM",
+            {"vocab_size": 64, "d_model": 32, "encoder_layers": 4},
+            "encoder with",
+        ),
+        ("llama4_text", "AutoModelForCausalLM", SIZES, "No adapter knows model type 'llama4_text'"),
+    ],
+)
+def test_what_could_not_run_is_refused_when_it_is_opened(
+    model_type: str, auto_class: str, settings: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    config = transformers.AutoConfig.for_model(model_type, **settings)
+    getattr(transformers, auto_class).from_config(config).save_pretrained(tmp_path)
+    checkpoint = Checkpoint.open(tmp_path)
+    with pytest.raises(UnsupportedModelError, match=says):
+        assert checkpoint.adapter
+    assert doctor(str(tmp_path)).kinds == ()
+    assert any(says in problem for problem in doctor(str(tmp_path)).problems)
+
+
+def test_layers_without_attention_can_go(tmp_path: Path) -> None:
+    config = transformers.AutoConfig.for_model("mamba", **MAMBA)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    checkpoint = Checkpoint.open(tmp_path / "model")
+    model = checkpoint.adapter.load(checkpoint.folder, torch.float32)
+    written = write_text(model, 1, Probe(samples=2, length=6))
+    assert written.shape == (2, 6)
+    result = prepare(checkpoint, Plan({"layers": (0, 3)}, Budget(0.5, "layers"), "test"), tmp_path / "cut")
+    pruned = transformers.AutoModelForCausalLM.from_pretrained(result).eval()
+    with torch.no_grad(), masked(model, checkpoint.graph, Plan({"layers": (0, 3)}, Budget(0.5), "test")):
+        torch.testing.assert_close(pruned(written).logits, model(written).logits)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "says"),
+    [
+        ("lama", "Did you mean 'llama'?"),
+        ("gemma3_txt", "Did you mean 'gemma3_text'?"),
+        ("llama9", "No adapter knows model type 'llama9', nor does transformers"),
+        ("gemma3", "'gemma3' joins several networks"),
+        ("albert", "No adapter knows model type 'albert'; with the weights"),
+    ],
+)
+def test_only_what_looks_like_a_typing_error_is_corrected(model_type: str, says: str) -> None:
+    with pytest.raises(UnsupportedModelError) as caught:
+        adapter_for({"model_type": model_type, "text_config": {"model_type": "gemma3_text"}})
+    assert says in str(caught.value)
+    assert ("Did you mean" in str(caught.value)) == ("Did you mean" in says)
+
+
+def test_a_class_that_is_not_loaded_is_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="BertForNextSentencePrediction"):
+        adapter_for({"model_type": "bert", "architectures": ["BertForNextSentencePrediction"]})
+
+
 def test_stacks_are_found_by_their_first_number() -> None:
     inside = {"experts.0.w": (4, 4), "experts.1.w": (4, 4), "norm": (4,)}
     shapes = {f"model.layers.{i}.{name}": shape for i in range(3) for name, shape in inside.items()}
     assert equal_stacks({**shapes, "head.weight": (8, 4)}) == {"model.layers.": 3}
+
+
+@pytest.mark.parametrize("damage", [{"hidden_size": "wide"}, {"num_hidden_layers": "4"}])
+def test_damaged_configurations_are_sentences(damage: dict[str, Any], tmp_path: Path) -> None:
+    folder = save(tmp_path, "stablelm").folder
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | damage))
+    with pytest.raises(PrunePolicyError):
+        assert Checkpoint.open(folder).graph

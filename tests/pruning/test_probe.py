@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.cache import cache_folder
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
@@ -91,21 +93,29 @@ def test_own_writing_and_a_file_are_watched_to_equal_parts(written: Any, tmp_pat
     assert torch.equal(both[3:], written(Probe(str(text), samples=3, length=12), ""))
 
 
-def test_text_windows_are_spread_evenly(tmp_path: Path, byte_tokenizer: Any) -> None:
+@pytest.fixture
+def reader() -> nn.Module:
+    """A model that knows every token of the byte tokenizer."""
+    return adapter_for({"model_type": "llama"}).build(
+        {**adapter_for({"model_type": "llama"}).tiny(), "vocab_size": 258}
+    )
+
+
+def test_text_windows_are_spread_evenly(tmp_path: Path, reader: nn.Module, byte_tokenizer: Any) -> None:
     text = tmp_path / "text.txt"
     text.write_text("".join(chr(ord("a") + number) * 10 for number in range(10)))
-    windows = text_windows(text, byte_tokenizer, Probe(samples=2, length=10))
+    windows = text_windows(text, reader, byte_tokenizer, Probe(samples=2, length=10))
     assert [byte_tokenizer.decode(row) for row in windows] == ["a" * 10, "f" * 10]
-    assert len(text_windows(text, byte_tokenizer, Probe(samples=99, length=10))) == 10
+    assert len(text_windows(text, reader, byte_tokenizer, Probe(samples=99, length=10))) == 10
 
 
-def test_bad_probes_are_refused(tmp_path: Path, byte_tokenizer: Any) -> None:
+def test_bad_probes_are_refused(tmp_path: Path, reader: nn.Module, byte_tokenizer: Any) -> None:
     short, binary = tmp_path / "short.txt", tmp_path / "binary.txt"
     short.write_text("hello")
     binary.write_bytes(b"\xff\xfe")
     for file, words in ((short, "has 5 tokens"), (binary, "Can't read"), (tmp_path / "none", "Can't read")):
         with pytest.raises(PrunePolicyError, match=words):
-            text_windows(file, byte_tokenizer, Probe(length=10))
+            text_windows(file, reader, byte_tokenizer, Probe(length=10))
     with pytest.raises(UsageError, match="at least one sample"):
         Probe(samples=0)
 

@@ -17,7 +17,7 @@ from prunepolicy.agents.evaluation.bench import (
     example_inputs,
     limit_sentence,
 )
-from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.prune.opened_model import Hardware, OpenedModel
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import UsageError
 
@@ -66,10 +66,10 @@ def test_models_that_read_images_are_timed_forward(tiny_checkpoint: Make, tmp_pa
 
 
 def test_inputs_depend_on_the_seed_alone(tiny_checkpoint: Make) -> None:
-    checkpoint = tiny_checkpoint()
-    first, again = (example_inputs(checkpoint, 2, SMALL)["input_ids"] for _ in range(2))
+    opened = OpenedModel.named(str(tiny_checkpoint().folder), FLOAT32)
+    first, again = (example_inputs(opened, 2, SMALL)["input_ids"] for _ in range(2))
     assert first.equal(again)
-    assert not first.equal(example_inputs(checkpoint, 2, BenchRequest(prompt=16, seed=1))["input_ids"])
+    assert not first.equal(example_inputs(opened, 2, BenchRequest(prompt=16, seed=1))["input_ids"])
 
 
 @pytest.mark.parametrize(
@@ -100,5 +100,6 @@ def test_models_of_different_kinds_are_refused(tiny_checkpoint: Make) -> None:
 
 
 def test_more_tokens_than_the_model_reads_are_refused(tiny_checkpoint: Make) -> None:
+    folder = str(tiny_checkpoint().folder)
     with pytest.raises(UsageError, match="exceed the 64 tokens"):
-        example_inputs(tiny_checkpoint(), 1, BenchRequest(prompt=60, new=5))
+        example_inputs(OpenedModel.named(folder, FLOAT32), 1, BenchRequest(prompt=60, new=5))

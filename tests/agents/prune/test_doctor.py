@@ -92,7 +92,7 @@ def test_everything_found_is_shown(tiny_checkpoint: Make) -> None:
 
 def test_an_unknown_architecture_is_diagnosed_by_its_stack_of_layers(tiny_checkpoint: Make) -> None:
     checkpoint = tiny_checkpoint()
-    config = checkpoint.config | {"model_type": "stablelm"}
+    config = checkpoint.config | {"model_type": "stablelm", "architectures": ["StableLmForCausalLM"]}
     (checkpoint.folder / "config.json").write_text(json.dumps(config))
     diagnosis = doctor(str(checkpoint.folder))
     assert [facts.kind for facts in diagnosis.kinds] == ["layer"]
@@ -106,7 +106,6 @@ def test_an_unknown_architecture_without_layers_gets_what_can_be_said(tiny_check
     assert (diagnosis.params, diagnosis.kinds, diagnosis.family) == (TOTAL, (), "unknown")
     text = shown(diagnosis)
     assert "Did you mean 'llama'?" in text
-    assert "Nothing that could go was recognised" in text
     (checkpoint.folder / "model.safetensors").unlink()
     with pytest.raises(UnsupportedModelError, match="llama"):
         doctor(str(checkpoint.folder))
