@@ -112,8 +112,16 @@ def prune(
         repair=repair, recover=recover, probe=probe, rounds=rounds, text=text, arch=arch, overwrite=overwrite,
         recovery=recovery_of(data, epochs, shrink), measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
-    targets, results = targets_of(out, budgets), []
-    for decision in decisions(model, targets, policy, settings, dry_run):
+    targets = targets_of(out, budgets)
+    _carry_out(decisions(model, targets, policy, settings, dry_run), dry_run, as_json)
+    if len(targets) > 1 and not (as_json or dry_run):
+        _show_sizes(targets)
+
+
+def _carry_out(decisions: Iterable[Any], dry_run: bool, as_json: bool) -> None:
+    """Show plans and, unless nothing is to be written, what came of them, or print it for programs."""
+    results = []
+    for decision in decisions:
         if not as_json:
             _show_plan(decision.subject, decision.plan)
         results.append(decision.plan if dry_run else decision.carried_out())
@@ -121,8 +129,6 @@ def prune(
             _show_report(results[-1])
     if as_json:
         _print_json(results)
-    elif len(targets) > 1 and not dry_run:
-        _show_sizes(targets)
 
 
 @app.command()
