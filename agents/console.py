@@ -28,7 +28,7 @@ class Console(rich.console.Console):
         super().print(*objects, **options)
 
     def _keep_words(self, table: Table) -> None:
-        """Let columns of several words make room for those of single ones; where that isn't enough, be wide."""
+        """Let columns of several words make room for those of single ones; if in vain, be wide."""
         unlimited = self.options.update(max_width=1 << 16)
         for column in table.columns:
             cells = [Measurement.get(self, unlimited, cell) for cell in (column.header, *column.cells)]
