@@ -31,9 +31,10 @@ class Console(rich.console.Console):
         """Let columns of several words make room for those of single ones; if in vain, be wide."""
         unlimited = self.options.update(max_width=1 << 16)
         for column in table.columns:
-            cells = [Measurement.get(self, unlimited, cell) for cell in (column.header, *column.cells)]
-            column.min_width = max(cell.minimum for cell in cells)
-            column.no_wrap = column.min_width >= max(cell.maximum for cell in cells)
+            header = Measurement.get(self, unlimited, column.header).maximum
+            cells = [Measurement.get(self, unlimited, cell) for cell in column.cells]
+            column.min_width = max(header, *(cell.minimum for cell in cells), 0)
+            column.no_wrap = column.min_width >= max((cell.maximum for cell in cells), default=0)
         least = Measurement.get(self, unlimited, table).minimum
         table.width = least if least > self.width else None
 
