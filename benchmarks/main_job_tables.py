@@ -33,7 +33,7 @@ def main_job(results: dict[str, Any]) -> str:
     machine = results["machine"]
     return "\n".join([
         "## The main job, step by step\n",
-        f"{results['model']}, both sizes from one run that began with an empty cache; "
+        f"{results['model']}, both sizes from one run that began with an empty cache (before: two runs); "
         f"{machine['processor']}, {machine['threads']} thread(s) of a machine that others used, too (load "
         f"{machine['load_average']}), hence time of the processor, children included. Speed is timed for a "
         "fixed time.\n",
