@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import rich.console
+from rich.measure import Measurement
+from rich.table import Table
 from rich.text import Text
 
 
@@ -16,6 +18,25 @@ class Console(rich.console.Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does, but break no word of a table: names and paths are there to be copied."""
+        for found in objects:
+            if isinstance(found, Table):
+                self._keep_words(found)
+                options["crop"] = False
+        super().print(*objects, **options)
+
+    def _keep_words(self, table: Table) -> None:
+        """Let columns of several words make room for those of single ones; if in vain, be wide."""
+        unlimited = self.options.update(max_width=1 << 16)
+        for column in table.columns:
+            header = Measurement.get(self, unlimited, column.header).maximum
+            cells = [Measurement.get(self, unlimited, cell) for cell in column.cells]
+            column.min_width = max(header, *(cell.minimum for cell in cells), 0)
+            column.no_wrap = column.min_width >= max((cell.maximum for cell in cells), default=0)
+        least = Measurement.get(self, unlimited, table).minimum
+        table.width = least if least > self.width else None
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return what a string looks like: itself, without what could move the cursor."""

@@ -8,7 +8,8 @@ import tempfile
 from pathlib import Path
 
 from prunepolicy.agents.evaluation.bench import BenchRequest, bench
-from prunepolicy.agents.prune.job import Settings, prune
+from prunepolicy.agents.prune.job import Settings
+from prunepolicy.agents.prune.prune import prune
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.plan import Budget
 

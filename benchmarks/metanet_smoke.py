@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from prunepolicy.agents.metanet.report import MetanetReport
-from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.training.recipe import load_recipe
 from prunepolicy.agents.training.train import train
 from prunepolicy.pruning.atomic import write_text
@@ -75,7 +74,7 @@ def main() -> None:
     rows = []
     for name, changes in NETWORKS.items():
         recipe = load_recipe(RECIPE, (*SMALL, *changes))
-        report = train(recipe, arguments.work / name, resume=True, steps=Steps(), command=f"smoke {name}")
+        report = train(recipe, arguments.work / name, resume=True, command=f"smoke {name}")
         assert isinstance(report, MetanetReport)
         rows.append(row(name, report))
         found = versions("prunepolicy", "torch", "transformers")

@@ -22,7 +22,8 @@ from rich.console import Console
 from scoring import Results, Row
 
 from prunepolicy.agents.progress import Steps
-from prunepolicy.agents.prune.job import Settings, prune
+from prunepolicy.agents.prune.job import Settings
+from prunepolicy.agents.prune.prune import prune
 from prunepolicy.agents.reasoning.course import START
 from prunepolicy.agents.reasoning.recipe import ThinkRecipe
 from prunepolicy.agents.reasoning.think_report import ThinkReport
@@ -77,7 +78,7 @@ class Workshop:
         folder = self.folder / f"{name}-{recipe.seed}"
         if (folder / REPORT).is_file():
             return ThinkReport.load(folder)
-        report = train(recipe, folder, resume=True, steps=Steps(Console()))
+        report = train(recipe, folder, resume=True, progress=Steps(Console()))
         assert isinstance(report, ThinkReport)
         return report
 

@@ -18,8 +18,9 @@ import torch
 from scoring import OTHER, SELF, VARIED, Results, Row, Scorer
 from torch import nn
 
-from prunepolicy.agents.prune.job import Settings, prune
+from prunepolicy.agents.prune.job import Settings
 from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.prune.prune import prune
 from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.pruning.atomic import write_text
 

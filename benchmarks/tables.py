@@ -10,6 +10,7 @@ from typing import Any
 from calibration_tables import calibration
 from cluster_tables import cluster, faults
 from graph_tables import graph_policies
+from main_job_tables import main_job
 from metanet_step_tables import metanet_step
 from metanet_tables import metanet, metanet_transfer, plot_metanet
 from policy_figure import plot_policies
@@ -34,6 +35,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "recover": recover,
     "latency": latency,
     "startup": startup,
+    "main_job": main_job,
     "episodes": episodes,
     "prunenet_episode": prunenet_episode,
     "prunenet_saturation": prunenet_saturation,

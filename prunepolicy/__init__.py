@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prunepolicy.agents.prune.job import Settings, prune
+    from prunepolicy.agents.prune.job import Settings
+    from prunepolicy.agents.prune.prune import prune, prune_sizes
     from prunepolicy.policy.load import load_policy
     from prunepolicy.pruning.errors import PrunePolicyError
     from prunepolicy.pruning.plan import Budget, Plan
 
 __version__ = "0.1.0"
-__all__ = ["Budget", "Plan", "PrunePolicyError", "Settings", "load_policy", "prune"]
+__all__ = ["Budget", "Plan", "PrunePolicyError", "Settings", "load_policy", "prune", "prune_sizes"]
 
 _HOMES = {
     "Budget": "prunepolicy.pruning.plan",
@@ -23,7 +24,8 @@ _HOMES = {
     "PrunePolicyError": "prunepolicy.pruning.errors",
     "Settings": "prunepolicy.agents.prune.job",
     "load_policy": "prunepolicy.policy.load",
-    "prune": "prunepolicy.agents.prune.job",
+    "prune": "prunepolicy.agents.prune.prune",
+    "prune_sizes": "prunepolicy.agents.prune.prune",
 }
 
 

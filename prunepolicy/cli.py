@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import nullcontext
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +22,7 @@ from prunepolicy.options import (
     Dtype,
     Epochs,
     Keep,
+    Keeps,
     Model,
     MultipleOf,
     NoMeasure,
@@ -63,7 +64,7 @@ out_console = console_for()
 def prune(
     model: Model,
     out: Out,
-    keep: Keep,
+    keep: Keeps,
     policy: PolicyName = "default",
     of: Of = "params",
     units: Units = "",
@@ -96,30 +97,38 @@ def prune(
 
     prune-with-policy smollm2-135m --keep 0.9 --out smaller/
 
+    prune-with-policy smollm2-135m --keep 0.9,0.8,0.7 --out sizes/
+
     prune-with-policy ./my-llama --keep 0.7 --of ffn --policy fisher --text held_out.txt --out smaller/
 
     prune-with-policy a.safetensors --arch resnet20 --keep 0.5 --of flops --data fashion-mnist --out smaller/
     """
-    from prunepolicy.agents.prune.job import carry_out, changed, decide, holding, loaded, open_subject
+    from prunepolicy.agents.prune.prune import decisions, targets_of
 
-    budget = budget_of(keep, of, units, per_layer, multiple_of, context)
+    sizes = list(dict.fromkeys(numbers_of(keep, "--keep")))
+    budgets = [budget_of(size, of, units, per_layer, multiple_of, context) for size in sizes]
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed), revision=revision,
         repair=repair, recover=recover, probe=probe, rounds=rounds, text=text, arch=arch, overwrite=overwrite,
         recovery=recovery_of(data, epochs, shrink), measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
-    with nullcontext() if dry_run else holding(out, overwrite):
-        subject, chosen = open_subject(model, settings, out), loaded(policy)
-        with changed(subject, chosen, out, settings) as patient:
-            decided = decide(patient.subject, chosen, budget, settings)
-            if not as_json:
-                _show_plan(subject, decided)
-            elif dry_run:
-                print(decided.to_json(), end="")
-            if dry_run:
-                return
-            report = carry_out(patient.subject, decided, out, settings, patient)
-    _show_report(report, as_json)
+    targets = targets_of(out, budgets)
+    _carry_out(decisions(model, targets, policy, settings, dry_run), dry_run, as_json)
+    if len(targets) > 1 and not (as_json or dry_run):
+        _show_sizes(targets)
+
+
+def _carry_out(decisions: Iterable[Any], dry_run: bool, as_json: bool) -> None:
+    """Show plans and, unless nothing is to be written, what came of them, or print it for programs."""
+    results = []
+    for decision in decisions:
+        if not as_json:
+            _show_plan(decision.subject, decision.plan)
+        results.append(decision.plan if dry_run else decision.carried_out())
+        if not as_json and not dry_run:
+            _show_report(results[-1])
+    if as_json:
+        _print_json(results)
 
 
 @app.command()
@@ -203,7 +212,11 @@ def cut(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
         revision=revision, text=text, overwrite=overwrite, measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
-    _show_report(carry_out(open_subject(model, settings, out), loaded, out, settings), as_json)
+    report = carry_out(open_subject(model, settings, out), loaded, out, settings)
+    if as_json:
+        print(report.to_json(), end="")
+    else:
+        _show_report(report)
 
 
 @app.command()
@@ -290,10 +303,20 @@ def _show_plan(subject: Any, plan: Any) -> None:
     render_plan(subject.checkpoint, plan, out_console)
 
 
-def _show_report(report: Any, as_json: bool) -> None:
+def _show_report(report: Any) -> None:
     from prunepolicy.agents.prune.report_view import render
 
-    if as_json:
-        print(report.to_json(), end="")
-    else:
-        render(report, out_console)
+    render(report, out_console)
+
+
+def _show_sizes(folders: Iterable[Path]) -> None:
+    from prunepolicy.agents.prune.report import PruneReport
+    from prunepolicy.agents.prune.report_view import render_sizes
+
+    render_sizes([PruneReport.read(folder) for folder in folders], out_console)
+
+
+def _print_json(results: Sequence[Any]) -> None:
+    """Print one result as an object, several as a list."""
+    texts = [result.to_json().rstrip() for result in results]
+    print(texts[0] if len(texts) == 1 else "[" + ",\n".join(texts) + "]")

@@ -24,6 +24,14 @@ PolicyName = Annotated[
     ),
 ]
 Keep = Annotated[float, typer.Option("--keep", help="Fraction that stays, e.g. 0.8.", show_default=False)]
+Keeps = Annotated[
+    str,
+    typer.Option(
+        "--keep",
+        help="Fraction that stays, e.g. 0.8; several, as in 0.9,0.8,0.7, give a folder each: OUT/keep-0.9.",
+        show_default=False,
+    ),
+]
 Of = Annotated[
     str,
     typer.Option(

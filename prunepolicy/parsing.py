@@ -54,7 +54,7 @@ def settings_of(console: Console, hardware: Hardware, seed: int) -> Settings:
     from prunepolicy.agents.prune.job import Settings
 
     command = redacted(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
-    return Settings(hardware=hardware, seed=seed, command=command, steps=Steps(console))
+    return Settings(hardware=hardware, seed=seed, command=command, progress=Steps(console))
 
 
 def words_of(text: str) -> tuple[str, ...]:

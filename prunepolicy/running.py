@@ -40,6 +40,8 @@ def run(command: Callable[..., Any], arguments: list[str] | None) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # It warns of folders that it can't write.
     spare_libraries()
+    if not sys.stderr.isatty():  # Libraries' bars move the cursor, which a log shows as one endless line.
+        os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         with _cleaning_up_at_the_end():
             status = command(args=arguments, standalone_mode=False)

@@ -137,3 +137,14 @@ def spare_libraries() -> None:
         place = os.path.expandvars(os.path.expanduser(os.environ.get(variable) or f"{home}/{name}"))
         if not os.path.isdir(place) and not writable(Path(place)):
             os.environ[variable] = str(temporary_folder() / name)
+
+
+def trim(folder: Path, most: int) -> None:
+    """Remove the files of a folder that were used longest ago, until those left hold at most `most` bytes."""
+    with suppress(OSError):  # Other processes use and trim the same folder.
+        found = sorted(((file.stat(), file) for file in folder.iterdir()), key=lambda pair: -pair[0].st_mtime)
+        total = 0
+        for state, file in found:
+            total += state.st_size
+            if total > most:
+                file.unlink(missing_ok=True)

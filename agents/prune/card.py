@@ -159,6 +159,7 @@ def _reproducing(report: PruneReport) -> str:
         ("versions", versions(origin.versions.items())),
         ("machine", origin.machine),
         ("took", duration(report.seconds) if report.seconds else ""),
+        ("reused from an earlier run", ", ".join(origin.reused)),
     ]
     return "\n\n".join(
         (

@@ -67,7 +67,7 @@ def prove_result(subject: Subject, plan: Plan, edits: Edits, folder: Path) -> Re
         from prunepolicy.pruning.transformers_loading import first_line
 
         return Receipt(False, True, f"The source gives nothing to compare with: {first_line(error)}")
-    with subject.steps.step("prove that it loads in a clean process"):
+    with subject.steps.step("load in a clean process"):
         return prove(folder, subject.checkpoint, inputs, expected)
 
 
@@ -144,6 +144,7 @@ def _origin(subject: Subject, found: Evidence) -> Origin:
         machine=device_name(subject.device),
         base_model=name if "/" in name and not Path(name).exists() else None,
         licence=licence_of(checkpoint.folder, checkpoint.config),
+        reused=tuple(subject.reused),
     )
 
 

@@ -77,7 +77,8 @@ class Frontier:
         console.print(f"Perplexity right after cutting, without repair, on {self.text}.")
         console.print(
             f"Plot: {self.folder}/{FRONTIER_PICTURE}. "
-            f"Cut a point: prunepolicy cut {self.model} {self.folder}/PLAN --out DIR"
+            f"Cut a point: prunepolicy cut {self.model} {self.folder}/PLAN --out DIR",
+            soft_wrap=True,
         )
 
 
@@ -91,11 +92,16 @@ def draw_frontier(
     """
     with holding(target, settings.overwrite):
         policy = load_policy(policy) if isinstance(policy, str) else policy
-        text = choose_text(subject, settings.text)
+        for budget in budgets:
+            policy.check(subject.checkpoint.graph, budget, Instruments(seconds=subject.seconds(budget)))
+        subject.steps.outline(("text", "plan", "measure"))
+        with subject.steps.part("text"):
+            text = choose_text(subject, settings.text)
         if text is None:
             raise UnsupportedModelError("A frontier needs a model that writes text.")
-        plans = nested_plans(subject, policy, budgets, settings)
-        with subject.steps.step(f"measure quality on {text.name}", len(plans) + 1) as tick:
+        with subject.steps.part("plan"):
+            plans = nested_plans(subject, policy, budgets, settings)
+        with subject.steps.part("measure"), subject.steps.step("perplexity", len(plans) + 1) as tick:
             dense = text.score(subject.model).perplexity
             tick(1)
             rows = []
@@ -134,7 +140,7 @@ def nested_plans(
     stats = subject.stats(policy.needs(graph, budgets[0]), probe_for(policy, settings))
     stats = stats.merged(policy.read(subject.checkpoint))
     plans: list[Plan] = []
-    with subject.steps.step("plan every size", len(budgets)) as tick:
+    with subject.steps.step("plans", len(budgets)) as tick:
         for budget in sorted(budgets, key=lambda budget: -budget.keep):
             within = plans[-1] if plans else None
             plan = policy.plan(graph, stats, budget, Instruments(seconds=seconds, within=within))

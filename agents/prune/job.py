@@ -1,4 +1,4 @@
-"""The main job: a model and a budget in, a smaller model folder with its evidence out."""
+"""The main job in its steps: open, decide, and carry out what was decided."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prunepolicy.agents.progress import Steps
+from torch import Tensor
+
+from prunepolicy.agents.progress import Listener, Steps
 from prunepolicy.agents.prune.evidence import Evidence, add_evidence, prove_result, report_on
 from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.prune.quality import Measurements, choose_text, measure
@@ -26,7 +29,7 @@ from prunepolicy.pruning.atomic import check_target, partial_folder, publish
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.claim import release
 from prunepolicy.pruning.cut import check_apart, finish, prepare
-from prunepolicy.pruning.errors import NotEnoughSpaceError
+from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.repair import repairs
@@ -48,6 +51,7 @@ class Settings:
         recovery: trains on the user's images before and after the cut; None trains nothing.
         measure: run both models for quality and speed.
         verify: prove that the result loads before it is published.
+        progress: whether steps are told on standard error, or what is called with every event.
     """
 
     revision: str | None = None
@@ -64,38 +68,12 @@ class Settings:
     measure: bool = True
     verify: bool = True
     command: str = ""
-    steps: Steps = field(default_factory=Steps)
+    progress: bool | Listener | Steps = False
 
-
-def prune(
-    model: str,
-    out: str | Path,
-    keep: float | Budget = 0.8,
-    policy: str | Policy = "default",
-    settings: Settings | None = None,
-) -> PruneReport:
-    """Prune `model`, prove that the result loads, and write it to `out` with its evidence.
-
-    Args:
-        model: a model folder, `.gguf` file, alias or hub id.
-        out: folder for the result; must be empty or absent.
-        keep: share of the parameters that stays, or a whole budget.
-        policy: what decides; a policy folder, a name, or a policy object.
-
-    Raises:
-        PrunePolicyError: with one sentence, for whatever goes wrong; `out` is untouched then.
-
-    Example:
-        >>> from prunepolicy import prune
-        >>> report = prune("smollm2-135m", "smaller/", keep=0.9)  # doctest: +SKIP
-    """
-    settings = settings or Settings()
-    budget = keep if isinstance(keep, Budget) else Budget(keep)
-    with holding(Path(out), settings.overwrite):
-        subject, chosen = open_subject(model, settings, Path(out)), loaded(policy)
-        with changed(subject, chosen, Path(out), settings) as patient:
-            plan = decide(patient.subject, chosen, budget, settings)
-            return carry_out(patient.subject, plan, Path(out), settings, patient)
+    @cached_property
+    def steps(self) -> Steps:
+        """What tells the run's steps."""
+        return Steps.told(self.progress)
 
 
 @dataclass(frozen=True)
@@ -106,21 +84,26 @@ class Changed:
         subject: what is planned for and cut: rewritten, and trained, where policy and user want it.
         original: what the user gave; the result is compared with it.
         recovery: how the pruned network is trained, if it is.
+        began: when work on this result did, on the monotonic clock; None for the whole run.
+        dense: what repairs of several plans for it share, as `Patient` has it.
     """
 
     subject: Subject
     original: Subject
     recovery: Recovery | None = None
+    began: float | None = None
+    dense: dict[str, Tensor] | None = None
 
 
 @contextmanager
 def changed(subject: Subject, policy: Policy, target: Path, settings: Settings) -> Iterator[Changed]:
     """Yield what is cut: the subject, or what a policy and training on the user's data have made of it."""
+    wanted = settings.recovery
+    recovery = None if wanted is None else Recovery.opened(wanted, subject, target, settings.seed)
     with rewritten(subject, policy, target) as whole:
-        if settings.recovery is None:
+        if recovery is None:
             yield Changed(whole, subject)
             return
-        recovery = Recovery.opened(settings.recovery, subject, target, settings.seed)
         with recovery.clearing():
             yield Changed(recovery.adapted(whole), subject, recovery)
 
@@ -162,16 +145,32 @@ def loaded(policy: str | Policy) -> Policy:
     return load_policy(policy) if isinstance(policy, str) else policy
 
 
+def check_request(subject: Subject, policy: Policy, budget: Budget, settings: Settings) -> None:
+    """Raise what follows from the request and the model's configuration alone, before any weight is read.
+
+    Raises:
+        UsageError: for an unknown name, or what policy, model and settings can't do together.
+        BudgetError: when the budget can't be met.
+    """
+    if settings.rounds != 1:
+        policy = policy.in_rounds(settings.rounds)
+    if settings.repair not in (None, "none"):
+        repairs[settings.repair]
+    if settings.recover:
+        check_recoverable(subject)
+    if budget.of != "latency":  # What a width costs in seconds has to be measured.
+        policy.check(subject.checkpoint.graph, budget)
+    if settings.text is not None and settings.measure:
+        choose_text(subject, settings.text)
+
+
 def decide(subject: Subject, policy: str | Policy, budget: Budget, settings: Settings) -> Plan:
     """Let a policy plan, and bind the plan to repair and probe."""
     policy = loaded(policy)
+    check_request(subject, policy, budget, settings)
     if settings.rounds != 1:
         policy = policy.in_rounds(settings.rounds)
     repair = policy.repair if settings.repair is None else settings.repair
-    if repair not in (None, "none"):
-        repairs[repair]  # An unknown name is refused before anything runs.
-    if settings.recover:
-        check_recoverable(subject)
     probe = probe_for(policy, settings)
     plan = subject.plan(policy, budget, probe)
     mends = repair not in (None, "none") and (settings.repair or _mendable(subject, plan, repair))
@@ -201,32 +200,65 @@ def carry_out(
     Args:
         changed: says what the result is compared with, and how it is trained.
     """
-    changed = changed or Changed(subject, subject)
+    part = settings.steps.part
+    if changed is None:
+        settings.steps.outline(parts_of(settings))
+        changed = Changed(subject, subject)
     checkpoint, original, recovery = subject.checkpoint, changed.original, changed.recovery
     plan.check(checkpoint.graph)
+    probe = _probe_of(plan)
     with holding(target, settings.overwrite), _clearing(partial_folder(target)):
-        text = choose_text(original, settings.text) if settings.measure else None
-        edits = (
-            subject.repaired(plan, Probe(**plan.settings.get("probe", {})))
-            if recovery is None
-            else recovery.edits(subject, plan)
-        )
-        edits = recovered(subject, plan, edits, target, original)
-        with settings.steps.step("cut", checkpoint.nbytes) as tick:
+        with part("text"):
+            text = choose_text(original, settings.text) if settings.measure else None
+        with part("repair"):
+            edits = (
+                subject.repaired(plan, probe, changed.dense)
+                if recovery is None
+                else recovery.edits(subject, plan)
+            )
+            edits = recovered(subject, plan, edits, target, original)
+        with part("cut"), settings.steps.step("cut", checkpoint.nbytes) as tick:
             folder = prepare(checkpoint, plan, target, edits, tick)
-        proof = prove_result(subject, plan, edits, folder) if settings.verify else None
+        with part("prove"):
+            proof = prove_result(subject, plan, edits, folder) if settings.verify else None
         if proof is not None and proof.ran and not proof.ok:
             report = report_on(original, Evidence(plan, Measurements(), proof, settings.command))
             raise set_aside(folder, target, report, plan)
-        measured = measure(original, folder, text) if settings.measure else Measurements()
+        with part("measure"):
+            measured = measure(original, folder, text) if settings.measure else Measurements()
         if recovery is not None and settings.measure:
             measured = recovery.measured(measured, original, folder)
         report = report_on(original, Evidence(plan, measured, proof, settings.command))
-        report = replace(report, folder=str(target), seconds=time.monotonic() - subject.opened_at)
+        began = subject.opened_at if changed.began is None else changed.began
+        report = replace(report, folder=str(target), seconds=time.monotonic() - began)
         add_evidence(report, plan, folder)
         finish(folder)
         publish(folder, target)
     return report
+
+
+def parts_of(settings: Settings, first: bool = True) -> tuple[str, ...]:
+    """Return what carrying out one plan consists of; the text to score is written for the first only."""
+    wanted = {"text": settings.measure and first, "prove": settings.verify, "measure": settings.measure}
+    return tuple(part for part in ("text", "repair", "cut", "prove", "measure") if wanted.get(part, True))
+
+
+def _probe_of(plan: Plan) -> Probe:
+    """Return what a plan's repair watches the model on; a plan may have been written by hand.
+
+    Raises:
+        UsageError: when there is no such repair, or no such text.
+        PrunePolicyError: when the probe's settings are none.
+    """
+    if plan.repair is not None:
+        repairs[plan.repair]
+    try:
+        probe = Probe(**plan.settings.get("probe", {}))
+    except TypeError as error:
+        raise PrunePolicyError(f"Not a plan: settings: {vars(Probe())} is what a probe says.") from error
+    if probe.file is not None:
+        read_text(probe.file)
+    return probe
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from prunepolicy.pruning.perplexity import (
     fidelity,
     window_losses,
 )
-from prunepolicy.pruning.probe import Probe, probe_inputs
+from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.speedup import Speedup, speedup, spread
 from prunepolicy.pruning.text_file import read_text
 from prunepolicy.pruning.tokens import check_known, start_of_text, token_ids
@@ -97,11 +97,12 @@ def measure(subject: Subject, folder: Path, text: ScoredText | None) -> Measurem
     models = (subject.model, pruned)
     if text is None:
         return _compare_outputs(subject, models)
-    with subject.steps.step(f"measure quality on {text.name}, before and after"):
-        losses = [text.losses(model) for model in models]
-    with subject.steps.step("measure speed, before and after in turn"):
+    with subject.steps.step("perplexity"):
+        dense = subject.once(("losses", text.name), lambda: text.losses(subject.model))
+        losses = [dense, text.losses(pruned)]
+    with subject.steps.step("speed, before and after in turn"):
         times = _times(subject, models)
-    texts = _samples(subject, models)
+    texts = _samples(subject, pruned)
     medians = [{name: spread(series).median for name, series in of_one.items()} for of_one in times]
     before, after = (
         Behaviour(*seen) for seen in zip((each.score for each in losses), medians, texts, strict=True)
@@ -115,9 +116,9 @@ def _compare_outputs(subject: Subject, models: tuple[nn.Module, ...]) -> Measure
     """Compare models that don't write text: their outputs and their speed, on noise."""
     inputs = subject.probe(NOISE)
     one = {name: tensor[:1] for name, tensor in inputs.items()}
-    with subject.steps.step("compare outputs, before and after"), torch.no_grad():
+    with subject.steps.step("outputs, before and after"), torch.no_grad():
         closeness = fidelity(*(model(**inputs) for model in models))
-    with subject.steps.step("measure speed, before and after in turn"):
+    with subject.steps.step("speed, before and after in turn"):
         runs = [partial(time_model, model, one, 0) for model in models]
         series = [[time.prefill for time in times] for times in _in_turn(runs)]
     workload = "One image" if subject.checkpoint.adapter.task == "vision" else "One text"
@@ -143,10 +144,7 @@ def choose_text(subject: Subject, file: Path | None) -> ScoredText | None:
             raise UsageError(f"The text {file} has {len(tokens)} tokens; there is nothing to predict in it.")
         start = start_of_text(subject.model, subject.tokenizer)
         return ScoredText(file.name, lambda model: window_losses(model, tokens, bos=start))
-    with subject.steps.step("let the model write the text to be scored on, unless it did so before"):
-        ids = probe_inputs(
-            OWN_TEXT, subject.model, checkpoint.adapter, subject.tokenizer_if_any, checkpoint.fingerprint
-        )["input_ids"]
+    ids = subject.once(OWN_TEXT, lambda: subject.written("text to score", OWN_TEXT))["input_ids"]
     tokens, window, first = ids[:, 1:].flatten(), ids.shape[1], int(ids[0, 0])
     return ScoredText(
         "text written by the dense model", lambda model: window_losses(model, tokens, window, bos=first)
@@ -175,13 +173,17 @@ def _in_turn(runs: Sequence[Callable[[], ModelTime]]) -> list[list[ModelTime]]:
     return interleaved(runs, min(MOST, max(FEWEST, int(SECONDS / once))))
 
 
-def _samples(subject: Subject, models: tuple[nn.Module, ...]) -> list[tuple[str, ...]]:
-    """Return what each model makes of a few prompts; nothing where there is no tokenizer to read them."""
+def _samples(subject: Subject, pruned: nn.Module) -> list[tuple[str, ...]]:
+    """Return what either model makes of a few prompts; nothing where there is no tokenizer to read them."""
     tokenizer = subject.tokenizer_if_any
     if tokenizer is None:
-        return [() for _ in models]
-    with subject.steps.step("let both write samples"):
-        return [tuple(_continue(model, tokenizer, prompt) for prompt in PROMPTS) for model in models]
+        return [(), ()]
+
+    def written(model: nn.Module) -> tuple[str, ...]:
+        return tuple(_continue(model, tokenizer, prompt) for prompt in PROMPTS)
+
+    with subject.steps.step("samples"):
+        return [subject.once("samples", lambda: written(subject.model)), written(pruned)]
 
 
 def _continue(model: Any, tokenizer: Any, prompt: str) -> str:

@@ -81,6 +81,7 @@ class Origin:
         machine: name of the processor everything was measured on.
         base_model: hub id of the source, where it has one.
         licence: the source's licence as its card or configuration names it, where it does.
+        reused: what earlier runs had found out and this one took from the cache.
     """
 
     model: str
@@ -95,6 +96,7 @@ class Origin:
     base_model: str | None = None
     licence: str | None = None
     decided_by: str = ""
+    reused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -240,6 +242,11 @@ class PruneReport:
             ) from error
         except ValueError as error:
             raise PrunePolicyError(f"Not a report: {error}.") from error
+
+    @classmethod
+    def read(cls, folder: Path) -> PruneReport:
+        """Read the report in a result's folder; OSError or `PrunePolicyError` where there is none."""
+        return cls.from_json((folder / REPORT).read_text(encoding="utf-8"))
 
     def save(self, folder: Path) -> None:
         """Write `prune_report.json` into `folder`."""

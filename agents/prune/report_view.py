@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
 
 from prunepolicy.agents.console import Console, styled
 from prunepolicy.agents.prune.report import REPORT, PruneReport
+from prunepolicy.pruning.speedup import Speedup
 
 SAMPLES = 3
 SAMPLE_LENGTH = 200
@@ -139,6 +140,28 @@ def render(report: PruneReport, console: Console) -> None:
         console.print(f"Warning: {warning}", style="yellow")
     console.print(styled("\nThe result is in ", (report.folder, "bold"), "; load it with\n"))
     console.print(load_code(report, report.folder), soft_wrap=True)
+
+
+def render_sizes(reports: Sequence[PruneReport], console: Console) -> None:
+    """Print results of one model beside each other, and where each lies."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("keep", "parameters", "perplexity", "speed", "folder"):
+        table.add_column(column, justify="left" if column == "folder" else "right")
+    for report in reports:
+        score = report.after.score
+        table.add_row(
+            f"{report.budget.keep:g}",
+            count(report.after.cost.params),
+            f"{score.perplexity:.4g}" if score else "",
+            "; ".join(_speed(gain) for gain in report.speedups.values()),
+            report.folder,
+        )
+    console.print(table)
+
+
+def _speed(gain: Speedup) -> str:
+    """Return how many times as fast a workload is, where that is more than chance."""
+    return gain.verdict if gain.low <= 1 <= gain.high else f"{gain.ratio:.2f} times"
 
 
 def _table(report: PruneReport) -> Table:

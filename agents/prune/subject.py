@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.progress import Step, Steps
 from prunepolicy.agents.prune.opened_model import OpenedModel
 from prunepolicy.policy.base import Instruments, Policy
 from prunepolicy.pruning.activations import ActivationWatch, activation_stats
@@ -21,16 +22,15 @@ from prunepolicy.pruning.gate_gradients import gate_gradients
 from prunepolicy.pruning.latency_table import LatencyTable, Setting
 from prunepolicy.pruning.layer_drops import layer_drops
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.probe import MIXED, Inputs, Probe, probe_inputs
+from prunepolicy.pruning.probe import MIXED, WRITTEN, Inputs, Probe, probe_inputs
 from prunepolicy.pruning.repair import Patient, repairs
 from prunepolicy.pruning.row_features import row_stats, scored_stats
 from prunepolicy.pruning.stats import Stats, weight_stats
+from prunepolicy.pruning.stats_cache import Watched
 from prunepolicy.pruning.units import UnitGroup
 
-WATCHED: dict[Need, str] = {
-    "activations": "what every unit adds (activations)",
-    "gradients": "what every unit matters to the loss (gate gradients)",
-}
+Found = TypeVar("Found")
+WATCHED: dict[Need, str] = {"activations": "activations", "gradients": "gate gradients"}
 MEASURED: set[Need] = {*WATCHED, "drops"}
 """Statistics that change when units go, so that working in rounds means measuring them again."""
 
@@ -43,24 +43,48 @@ class Subject(OpenedModel):
         steps: is told what happens.
         opened_at: when the run began, on the monotonic clock.
         rewritten_by: name of the policy that has changed the checkpoint's weights, if one has.
+        reused: what earlier runs had found out already, for the report.
+        found: what this run has found out, by what it depends on.
     """
 
     steps: Steps = field(default_factory=Steps)
     opened_at: float = field(default_factory=time.monotonic)
     rewritten_by: str = ""
+    reused: list[str] = field(default_factory=list)
+    found: dict[Hashable, Any] = field(default_factory=dict)
 
     def load(self, dtype: torch.dtype) -> nn.Module:
         """Load the model, and say so."""
-        with self.steps.step(f"load {self.name} in {str(dtype).removeprefix('torch.')}"):
+        with self.steps.step(f"load in {str(dtype).removeprefix('torch.')}"):
             return super().load(dtype)
 
     def probe(self, probe: Probe) -> Mapping[str, Tensor]:
         """Return the inputs of `probe` for this model, on its device."""
-        model, adapter, fingerprint = self.model, self.checkpoint.adapter, self.checkpoint.fingerprint
-        written = probe.samples * (probe.length - 1)
-        with self.steps.step(f"probe: {self._described(probe)}", written) as tick:
-            inputs = probe_inputs(probe, model, adapter, self.tokenizer_if_any, fingerprint, tick)
+        inputs = self.once(probe, lambda: self.written("probe", probe))
         return self.placed(inputs, self.dtype)
+
+    def once(self, key: Hashable, find: Callable[[], Found]) -> Found:
+        """Return what `find` returned when it was first asked for this of this network."""
+        place = (self.checkpoint.fingerprint, key)
+        if place not in self.found:
+            self.found[place] = find()
+        return cast("Found", self.found[place])
+
+    def written(self, name: str, probe: Probe) -> Mapping[str, Tensor]:
+        """Return the inputs of `probe`, and say under `name` how the model writes them, where it does."""
+        model, adapter, fingerprint = self.model, self.checkpoint.adapter, self.checkpoint.fingerprint
+        writes = adapter.task == "causal" and (probe.source in WRITTEN or probe.source.startswith(MIXED))
+        with self.steps.step(name, probe.samples * (probe.length - 1) if writes else 0) as tick:
+            inputs = probe_inputs(probe, model, adapter, self.tokenizer_if_any, fingerprint, tick)
+            if writes and not tick.done:
+                self._reuses(name, tick)
+        return inputs
+
+    def _reuses(self, name: str, step: Step) -> None:
+        """Say that an earlier run has done the work of a step."""
+        step.remark = "reused"
+        if name not in self.reused:
+            self.reused.append(name)
 
     def placed(self, inputs: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
         """Return `inputs` on the model's device, images in `dtype`."""
@@ -71,17 +95,41 @@ class Subject(OpenedModel):
 
     def stats(self, needs: set[Need], probe: Probe, plan: Plan | None = None) -> Stats:
         """Collect the statistics a policy asks for, on the network as `plan` would leave it."""
-        graph = self.checkpoint.graph
         stats = Stats(seed=probe.seed, fingerprint=self.checkpoint.fingerprint)
-        if "weights" in needs and plan is None:
-            with self.steps.step("read the weights' norms"):
+        if plan is not None:
+            return stats.merged(self._measured(needs, probe, plan)) if needs & MEASURED else stats
+        kept = needs - {"scored"}
+        if kept:
+            found = self.once((probe, frozenset(kept)), lambda: self._remembered(kept, probe))
+            stats = stats.merged(found)
+        if "scored" in needs:
+            with self.steps.step("read feed-forward weights"):
+                stats = stats.merged(scored_stats(self.checkpoint, self.checkpoint.graph.of_kind("ffn")))
+        return stats
+
+    def _remembered(self, needs: set[Need], probe: Probe) -> Stats:
+        """Return the statistics of the whole network, from the cache where an earlier run left them."""
+        if self.rewritten_by:  # The next run writes its weights anew.
+            return self._collected(needs, probe)
+        watched = Watched(self.checkpoint, probe, frozenset(needs), self.dtype, self.device.type)
+        found = watched.recalled()
+        if found is None:
+            found = self._collected(needs, probe)
+            watched.remember(found)
+        else:
+            with self.steps.step("statistics") as step:
+                self._reuses("statistics", step)
+        return found
+
+    def _collected(self, needs: set[Need], probe: Probe) -> Stats:
+        graph, stats = self.checkpoint.graph, Stats()
+        if "weights" in needs:
+            with self.steps.step("read weight norms"):
                 stats = stats.merged(weight_stats(self.checkpoint, graph.groups))
-        if needs & {"rows", "scored"} and plan is None:
-            with self.steps.step("read the rows of feed-forward blocks"):
-                stats = stats.merged(self._rows(needs))
-        if not needs & MEASURED:
-            return stats
-        return stats.merged(self._measured(needs, probe, plan))
+        if "rows" in needs:
+            with self.steps.step("read feed-forward rows"):
+                stats = stats.merged(row_stats(self.checkpoint, graph.of_kind("ffn")))
+        return stats.merged(self._measured(needs, probe, None)) if needs & MEASURED else stats
 
     def _measured(self, needs: set[Need], probe: Probe, plan: Plan | None) -> Stats:
         """Run the model on the probe, as `plan` would leave it."""
@@ -90,7 +138,7 @@ class Subject(OpenedModel):
         if needs & WATCHED.keys():
             stats = self._watched(needs, groups, inputs, plan, probe.seed)
         if "drops" in needs:
-            with self.steps.step("watch what happens without each layer (drops)") as tick:
+            with self.steps.step("drops of single layers") as tick:
                 stats = stats.merged(layer_drops(self.model, graph, groups, inputs, plan, tick))
         return stats
 
@@ -99,8 +147,8 @@ class Subject(OpenedModel):
     ) -> Stats:
         """Watch the running model; one pass serves activations and gradients alike."""
         graph = self.checkpoint.graph
-        what = " and ".join(name for need, name in WATCHED.items() if need in needs)
-        with self.steps.step(f"watch {what}", len(next(iter(inputs.values())))) as tick:
+        what = ", ".join(name for need, name in WATCHED.items() if need in needs)
+        with self.steps.step(what, len(next(iter(inputs.values())))) as tick:
             if "gradients" not in needs:
                 return activation_stats(self.model, graph, groups, inputs, plan, tick)
             watch = ActivationWatch(self.model, groups if "activations" in needs else ())
@@ -108,17 +156,14 @@ class Subject(OpenedModel):
                 found = gate_gradients(self.model, graph, groups, inputs, plan, seed, tick)
         return watch.stats().merged(found) if watch.groups else found
 
-    def _rows(self, needs: set[Need]) -> Stats:
-        blocks, stats = self.checkpoint.graph.of_kind("ffn"), Stats()
-        if "rows" in needs:
-            stats = stats.merged(row_stats(self.checkpoint, blocks))
-        return stats.merged(scored_stats(self.checkpoint, blocks)) if "scored" in needs else stats
-
     def plan(self, policy: Policy, budget: Budget, probe: Probe) -> Plan:
         """Let `policy` decide, with statistics refreshed between rounds where it works in rounds.
 
         Raises:
-            UsageError: when it plans for a network of other weights, which it has not written yet.
+            UsageError: when it plans for a network of other weights, which it has not written yet, or
+                can't plan for such a budget.
+            BudgetError: when the budget can't be met; what statistics can't change is said before they are
+                collected.
         """
         if policy.rewrites and self.rewritten_by != policy.name:
             raise UsageError(
@@ -126,9 +171,10 @@ class Subject(OpenedModel):
                 "once: prune-with-policy MODEL --policy POLICY --keep 0.5 --out DIR."
             )
         needs = policy.needs(self.checkpoint.graph, budget)
-        stats = self.stats(needs, probe).merged(policy.read(self.checkpoint))
         instruments = self.instruments(needs, budget, probe)
-        with self.steps.step(f"plan: {budget}, by {policy.name}"):
+        policy.check(self.checkpoint.graph, budget, instruments)
+        stats = self.stats(needs, probe).merged(policy.read(self.checkpoint))
+        with self.steps.step(f"plan: {budget}"):
             plan = policy.plan(self.checkpoint.graph, stats, budget, instruments)
         return plan.with_fingerprint(self.checkpoint.fingerprint)
 
@@ -137,33 +183,24 @@ class Subject(OpenedModel):
         again = lambda plan: self.stats(needs, probe, plan)  # noqa: E731
         return Instruments(again if needs & MEASURED else None, self.seconds(budget))
 
-    def repaired(self, plan: Plan, probe: Probe) -> Edits:
-        """Compute what the plan's repair changes; nothing for a plan without repair."""
+    def repaired(self, plan: Plan, probe: Probe, dense: dict[str, Tensor] | None = None) -> Edits:
+        """Compute what the plan's repair changes; nothing for a plan without repair.
+
+        Args:
+            dense: keeps what later plans for this network can use again, where there are any.
+        """
         if plan.repair is None:
             return Edits()
         repair, inputs = repairs[plan.repair], self.probe(probe)
-        with self.steps.step(f"repair: {plan.repair}"):
-            return repair(Patient(self.checkpoint, self.model, plan, inputs))
+        blocks, known = len(self.checkpoint.graph.of_kind("ffn")), {} if dense is None else dense
+        with self.steps.step(f"repair: {plan.repair}", blocks) as tick:
+            return repair(Patient(self.checkpoint, self.model, plan, inputs, dense=known, tick=tick))
 
     def seconds(self, budget: Budget) -> Meter | None:
         """Return what predicts seconds per token here; None for budgets of anything but latency."""
         if budget.of != "latency":
             return None
         graph = self.checkpoint.graph
-        with self.steps.step("time products with weights that no earlier run has timed"):
+        with self.steps.step("time products with weights"):
             table = LatencyTable.measure(graph, Setting(self.device, self.dtype))
         return lambda keep: table.latency(graph, keep)
-
-    def _described(self, probe: Probe) -> str:
-        task = self.checkpoint.adapter.task
-        if task == "vision":
-            return f"{probe.samples} images of seeded noise"
-        if probe.source == "start" and task == "causal":
-            return "the start token alone"
-        if probe.file is not None:
-            own = f"{probe.samples} texts of its own and " if probe.source.startswith(MIXED) else ""
-            return f"{own}up to {probe.samples} windows of {probe.file}"
-        if task == "encoder":
-            return f"{probe.samples} sequences of seeded random tokens"
-        kind = "varied texts" if probe.source == "varied" else "texts"
-        return f"{probe.samples} {kind} that the model writes, or wrote in an earlier run"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from prunepolicy.agents.algorithms import algorithms
 from prunepolicy.agents.cluster import LocalRunner, Runner
-from prunepolicy.agents.progress import Steps
+from prunepolicy.agents.progress import Listener, Steps
 from prunepolicy.agents.training.course import Course
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_folder import BEST, LAST, Progress, RunFolder
@@ -23,7 +23,7 @@ def train(
     recipe: RunRecipe,
     folder: Path,
     resume: bool = False,
-    steps: Steps | None = None,
+    progress: bool | Listener | Steps = False,
     command: str = "",
     runner: Runner | None = None,
 ) -> RunReport:
@@ -33,20 +33,21 @@ def train(
         folder: for the run; must be empty or absent unless `resume`.
         resume: continue from the last checkpoint; on a CPU the result is the same bit by bit as
             without the interruption.
+        progress: whether steps are told on standard error, or what is called with every `Event`.
         runner: plays episodes and measures plans; in this process when None, with the same result.
 
     Raises:
         PrunePolicyError: when something learned is no number any more, or the recipe is wrong.
     """
-    steps, runner = steps or Steps(), runner or LocalRunner()
+    steps, runner = Steps.told(progress), runner or LocalRunner()
     recipe.check_name(folder.name)
     algorithm = algorithms[recipe.algorithm]
     run = (RunFolder.reopen if resume else RunFolder.start)(folder, recipe, command)
     course = algorithm.course_type().prepare(algorithm, run, steps, runner)
-    progress, state = run.latest()
-    if progress.step:
+    reached, state = run.latest()
+    if reached.step:
         course.learner.restore(state)
-    report = course.conclude(_Training(run, course, steps).run(progress))
+    report = course.conclude(_Training(run, course, steps).run(reached))
     run.count_cpu()
     return report
 

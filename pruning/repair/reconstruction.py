@@ -6,7 +6,7 @@ hidden states lacks by then: channels that went, layers that went, and what earl
 The idea is that of asymmetric reconstruction, there for convolutions and their own outputs (Zhang et al.,
 "Accelerating Very Deep Convolutional Networks for Classification and Detection").
 
-The network runs once, with every sample twice: as the dense network reads it, and as the cut one does.
+The network runs twice: dense, which no later plan for it has to repeat, and cut, mended as the pass comes by.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from prunepolicy.pruning.cut import Edits
-from prunepolicy.pruning.gates import find_module, gates, keep_values
+from prunepolicy.pruning.gates import find_module, masked
 from prunepolicy.pruning.keep_masks import removed_units
 from prunepolicy.pruning.probe import Inputs, read_whole
 from prunepolicy.pruning.refit import Moments, refit
@@ -49,11 +49,12 @@ def reconstruction(patient: Patient) -> Edits:
         return ridge(patient)
     gone = patient.plan.dropped_layers(graph)
     rebuilt = [_Rebuilt(patient, group, layer) for group, layer in blocks if group.layer not in gone]
+    _remember_dense(patient, blocks)
     with ExitStack() as stack:
-        stack.enter_context(gates(patient.model, graph, _values_for_half(patient)))
+        stack.enter_context(masked(patient.model, graph, patient.plan))
         for block in rebuilt:
             block.attach(stack)
-        read_whole(patient.model, _twice(patient.inputs))
+        read_whole(patient.model, patient.inputs)
     found = {consumer_of(block.group).tensor: block.found for block in rebuilt}
     return Edits({name: weight for name, weight in found.items() if weight is not None})
 
@@ -81,17 +82,16 @@ class _Rebuilt:
         stack.callback(self.layer.register_forward_hook(self._hands_on).remove)
 
     def _reads(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self.read = [inputs[0].chunk(2)[1]]
+        self.read = [inputs[0]]
 
     def _hands_on(self, module: nn.Module, inputs: Any, output: Any) -> Any:
-        """Re-fit the block, and replace what it wrote in the half that is cut."""
-        hidden = output[0] if isinstance(output, tuple) else output
-        dense, cut = hidden.chunk(2)
-        missing = dense.float() - cut.float()
+        """Re-fit the block, and replace what it wrote."""
+        self.patient.tick(1)
+        hidden = _hidden(output)
+        missing = self.patient.dense[self.group.name].to(hidden.device).float() - hidden.float()
         if not missing.any():
             return output
-        change = self._change(self.read.pop(), missing)
-        mended = torch.cat([dense, (cut.float() + change).to(cut.dtype)])
+        mended = (hidden.float() + self._change(self.read.pop(), missing)).to(hidden.dtype)
         return (mended, *output[1:]) if isinstance(output, tuple) else mended
 
     def _change(self, read: Tensor, missing: Tensor) -> Tensor:
@@ -127,15 +127,24 @@ def _blocks(patient: Patient) -> list[tuple[UnitGroup, nn.Module]] | None:
     return [(group, running.get_submodule(str(group.layer))) for group in groups]
 
 
-def _values_for_half(patient: Patient) -> dict[str, Tensor]:
-    """Return multipliers that leave the first half of a batch dense and cut the second."""
-    weight = next(patient.model.parameters())
-    count = len(next(iter(patient.inputs.values())))
-    values = keep_values(patient.checkpoint.graph, patient.plan, weight.dtype, weight.device)
-    return {
-        name: torch.cat([torch.ones_like(mask).expand(count, -1), mask.expand(count, -1)])
-        for name, mask in values.items()
-    }
+def _remember_dense(patient: Patient, blocks: list[tuple[UnitGroup, nn.Module]]) -> None:
+    """Keep what the dense model's layers hand on, in main memory."""
+    if all(group.name in patient.dense for group, _ in blocks):
+        return
+    with ExitStack() as stack:
+        for group, layer in blocks:
+
+            def keep(module: nn.Module, inputs: Any, output: Any, name: str = group.name) -> None:
+                patient.dense[name] = _hidden(output).detach().cpu()
+
+            stack.callback(layer.register_forward_hook(keep).remove)
+        read_whole(patient.model, patient.inputs)
+
+
+def _hidden(output: Any) -> Tensor:
+    """Return the hidden states among what a layer hands on."""
+    hidden: Tensor = output[0] if isinstance(output, tuple) else output
+    return hidden
 
 
 def _twice(inputs: Inputs) -> dict[str, Tensor]:
@@ -167,8 +176,7 @@ def _comparison(deviations: list[float]) -> tuple[Callable[..., Tensor], Callabl
         return torch.cat([once, 2 * once])
 
     def compared(module: nn.Module, inputs: Any, output: Any) -> Any:
-        hidden = output[0] if isinstance(output, tuple) else output
-        first, second = hidden.chunk(2)
+        first, second = _hidden(output).chunk(2)
         added = wrote.pop().view_as(first)
         off = (second.float() - first.float() - added).abs().median() / added.abs().median().clamp(min=1e-30)
         deviations.append(float(off))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.cut import Edits
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.probe import Inputs
+from prunepolicy.pruning.probe import Inputs, Tick
 from prunepolicy.pruning.registry import Registry
 
 
@@ -23,6 +23,8 @@ class Patient:
         inputs: the probe on which it may be watched.
         known: second moments of `inputs` by group, for the next plan for the same network; whoever repairs
             again and again keeps it, and has the memory for it.
+        dense: what the layers of the dense model hand on when they read `inputs`, likewise.
+        tick: hears of every feed-forward block that is done.
     """
 
     checkpoint: Checkpoint
@@ -30,6 +32,8 @@ class Patient:
     plan: Plan
     inputs: Inputs
     known: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    dense: dict[str, Tensor] = field(default_factory=dict)
+    tick: Tick = lambda done: None
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ def ridge(patient: Patient) -> Edits:
             cut = torch.from_numpy(removed[group.name])
             fit = taken_over(columns, kept, cut, *moments[group.name])
             tensors[part.tensor] = fit.movedim(1, part.axis).to(weight.dtype).contiguous()
+            patient.tick(1)
     return Edits(tensors)
 
 

@@ -148,7 +148,7 @@ def test_json_is_all_that_standard_output_holds(
     assert prune(name, out, quick, "--of", "ffn", "--json", *FAST) == 0
     printed = capsys.readouterr()
     assert PruneReport.from_json(printed.out).folder == str(out)
-    assert "✓ cut" in printed.err
+    assert ": cut (" in printed.err
     assert prune(name, tmp_path / "other", quick, "--of", "ffn", "--json", "--dry-run") == 0
     assert Plan.from_json(capsys.readouterr().out).budget.of == "ffn"
     for command in (
@@ -172,7 +172,11 @@ def test_a_log_has_no_control_characters_and_one_line_per_step(
     assert not CONTROL.search(printed.out + printed.err)
     assert printed.err == ""
     steps = [line for line in printed.out.splitlines() if line.startswith("✓ ")]
-    assert [step.split()[1] for step in steps][:3] == ["load", "probe:", "watch"]
+    assert [step.split(" (")[0] for step in steps][:2] == [
+        "✓ step 1 of 5: load in float32",
+        "✓ step 1 of 5: probe",
+    ]
+    assert steps[-1].startswith("✓ step 5 of 5: ")
 
 
 def test_overwrite_replaces_whole_and_only_when_asked(

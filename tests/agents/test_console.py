@@ -63,3 +63,16 @@ def test_a_command_shows_the_folder_that_it_was_given(
     assert said.count(str(place)) >= 3
     assert main(["doctor", f"{place}-{name}"]) == 1
     assert f"{place}-{name}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [30, 60, 80])
+def test_tables_break_prose_and_no_name(width: int) -> None:
+    folder = "/a/rather/long/path/that/somebody/copies/keep-0.9"
+    table = Table("keep", "what it is", "folder", box=None)
+    table.add_row("0.9", "prose that may be broken over lines, since nobody copies it", folder)
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table)
+    assert all(word in shown(console) for word in ("0.9", "broken", folder))
+    assert "…" not in shown(console)
+    if width == 80:
+        assert max(map(len, shown(console).splitlines())) <= 80

@@ -168,7 +168,7 @@ def test_damaged_models_are_one_sentence(
         ("--keep 1.2", 2, "got 1.2"),
         ("--keep 40", 2, "Did you mean 0.4?"),
         ("--keep nan", 2, "got nan"),
-        ("--keep some", 2, "'--keep'"),
+        ("--keep some", 2, "--keep takes numbers"),
         ("", 2, "'--keep'"),
         ("--keep 0.8 --of fnn", 2, "Did you mean 'ffn'?"),
         ("--keep 0.8 --units head", 2, "Did you mean 'heads'?"),

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from prunepolicy.agents.prune.job import Settings, prune
+from prunepolicy.agents.prune.job import Settings
 from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.prune.prune import prune
 from prunepolicy.agents.prune.rewrite import rewritten, rewritten_tensors
 from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
