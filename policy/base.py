@@ -29,7 +29,7 @@ from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.registry import Registry
 from prunepolicy.pruning.stats import Stats
-from prunepolicy.pruning.units import UnitGraph
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 POLICY_FILE: Final = "policy.json"
 MOST_BYTES = 1 << 20
@@ -149,6 +149,19 @@ class Policy(HubMethods):
     def read(self, checkpoint: Checkpoint) -> Stats:
         """Return what the policy itself sees in a network's weights; most look at other statistics only."""
         return Stats()
+
+    def groups(self, graph: UnitGraph, budget: Budget) -> tuple[UnitGroup, ...]:
+        """Return the groups that may lose units under `budget`: those it names, or all."""
+        return graph.of_kind(*budget.kinds) if budget.kinds else graph.groups
+
+    def check(self, graph: UnitGraph, budget: Budget, instruments: Instruments | None = None) -> None:
+        """Raise what `plan` would raise whatever the statistics say; nothing has to be collected for it.
+
+        Raises:
+            UsageError: when the network has no unit that may go, or the policy can't plan for such a budget.
+            BudgetError: when the budget can't be met.
+        """
+        self.groups(graph, budget)
 
     @abstractmethod
     def needs(self, graph: UnitGraph, budget: Budget) -> set[Need]:

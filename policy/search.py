@@ -7,13 +7,13 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from prunepolicy.policy.base import Policy, PolicyConfig
-from prunepolicy.policy.spending import searched_groups
+from prunepolicy.policy.base import Instruments, Policy, PolicyConfig
+from prunepolicy.policy.spending import check_spendable, searched_groups, unscored
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.surrogate import USUAL_SHRINKAGE, Surrogate
-from prunepolicy.pruning.units import UnitGraph
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 
 class SearchConfig(PolicyConfig):
@@ -38,9 +38,18 @@ class Search(Policy):
         """Return that gate gradients are all it reads."""
         return {"gradients"}
 
+    def groups(self, graph: UnitGraph, budget: Budget) -> tuple[UnitGroup, ...]:
+        """Return the groups that may lose units under `budget`."""
+        return searched_groups(graph, budget)
+
+    def check(self, graph: UnitGraph, budget: Budget, instruments: Instruments | None = None) -> None:
+        """Raise what `plan` would raise whatever the gate gradients are."""
+        groups = self.groups(graph, budget)
+        check_spendable(unscored(graph, groups, budget, instruments, comparable=not budget.uniform))
+
     def surrogate(self, graph: UnitGraph, stats: Stats, budget: Budget) -> Surrogate:
         """Return what is searched on."""
-        return Surrogate.of(graph, searched_groups(graph, budget), stats, shrinkage=self.config.shrinkage)
+        return Surrogate.of(graph, self.groups(graph, budget), stats, shrinkage=self.config.shrinkage)
 
 
 def outside(surrogate: Surrogate, within: Plan | None) -> Tensor:

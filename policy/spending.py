@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from prunepolicy.pruning.allocators import Task, allocate, allocators
 from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.errors import BudgetError, UsageError
 from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.reach import check_reachable
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 
 FREE_KINDS = ("ffn", "kv_head", "query_head", "expert", "channel")
@@ -68,6 +69,38 @@ def task_for(
         meter_for(graph, budget, instruments.seconds),
         comparable,
     )
+
+
+def unscored(
+    graph: UnitGraph,
+    groups: Sequence[UnitGroup],
+    budget: Budget,
+    instruments: Instruments | None,
+    comparable: bool,
+) -> Task:
+    """Return the task of a policy that doesn't know any unit yet."""
+    nothing = {group.name: torch.zeros(group.size) for group in groups}
+    return task_for(graph, nothing, budget, instruments or Instruments(), comparable)
+
+
+def check_spendable(
+    task: Task, kinds: Sequence[str] = (), allocator: str = "global_rank", exact: bool = True
+) -> None:
+    """Raise where `spend` would, whatever the scores are.
+
+    Scores that can't be compared leave the counts of equal widths to the budget alone; those follow from
+    the sizes of the groups, unless units of one group differ in size.
+
+    Args:
+        kinds: of unit that the policy could take, were it asked to; empty for all.
+
+    Raises:
+        UsageError: when the allocator can't compare the scores.
+        BudgetError: when nothing reachable is within 1 % of the budget, though it has to be.
+    """
+    check_reachable(task.graph, task.groups, task.budget, task.meter, kinds)
+    if not task.comparable and not any(group.prefix for group in task.groups):
+        spend(task, allocator, exact)
 
 
 def spend(task: Task, allocator: str = "global_rank", exact: bool = True) -> dict[str, tuple[int, ...]]:

@@ -99,7 +99,15 @@ def prune(
 
     prune-with-policy a.safetensors --arch resnet20 --keep 0.5 --of flops --data fashion-mnist --out smaller/
     """
-    from prunepolicy.agents.prune.job import carry_out, changed, decide, holding, loaded, open_subject
+    from prunepolicy.agents.prune.job import (
+        carry_out,
+        changed,
+        check_request,
+        decide,
+        holding,
+        loaded,
+        open_subject,
+    )
 
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
@@ -109,6 +117,7 @@ def prune(
     )  # fmt: skip
     with nullcontext() if dry_run else holding(out, overwrite):
         subject, chosen = open_subject(model, settings, out), loaded(policy)
+        check_request(subject, chosen, budget, settings)
         with changed(subject, chosen, out, settings) as patient:
             decided = decide(patient.subject, chosen, budget, settings)
             if not as_json:

@@ -51,7 +51,7 @@ class UnsupportedModelError(PrunePolicyError):
     """No adapter knows this architecture."""
 
 
-class BudgetError(PrunePolicyError):
+class BudgetError(UsageError):
     """No reachable network meets the budget; the sentence names the nearest one."""
 
 

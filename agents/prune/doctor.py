@@ -21,9 +21,10 @@ from prunepolicy.pruning.checkpoint import CONFIG, Checkpoint, read_json
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.errors import NoWeightsError, UnsupportedModelError
 from prunepolicy.pruning.loading import carries_code, has_tokenizer
+from prunepolicy.pruning.reach import least
 from prunepolicy.pruning.safetensors_file import FLOATS
 from prunepolicy.pruning.source import resolve
-from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 ALONE = "This is what the configuration alone says; there are no weights."
 EXTRAS = {"torch_geometric": "train", "lm_eval": "eval", "torch_pruning": "vision", "gguf": "demo"}
@@ -125,7 +126,7 @@ def doctor(model: str, revision: str | None = None) -> Diagnosis:
         task=adapter.task,
         params=whole.params,
         kinds=tuple(_kind_facts(graph, kind, whole.params) for kind in graph.kinds),
-        least_keep=cost_of(graph, _least(graph.groups)).params / whole.params,
+        least_keep=cost_of(graph, least(graph.groups)).params / whole.params,
         runtimes=runtimes_for(adapter, graph.family),
         tensor_parallel=_tensor_parallel(graph, config, adapter),
         needs=needs_of(checkpoint, whole.params, checkpoint.nbytes) if checkpoint else None,
@@ -170,26 +171,16 @@ def _kind_facts(graph: UnitGraph, kind: str, params: int) -> KindFacts:
         len(groups),
         tuple(sorted({group.size for group in groups})),
         sum(_held(graph, tied, params) for tied in graph.ties.values() if tied[0].kind == kind) / params,
-        cost_of(graph, _least(groups)).params / params,
+        cost_of(graph, least(groups)).params / params,
     )
 
 
 def _held(graph: UnitGraph, tied: tuple[UnitGroup, ...], params: int) -> float:
     """Return the parameters in groups of equal size, scaled up from those that may go."""
-    keep = _least(tied)
+    keep = least(tied)
     removable = sum(group.size - len(keep[group.name]) for group in tied)
     units = sum(group.size for group in tied)
     return (params - cost_of(graph, keep).params) * units / removable if removable else 0.0
-
-
-def _least(groups: tuple[UnitGroup, ...]) -> Keep:
-    """Return the smallest keep choice that floors and multiples allow."""
-    return {
-        group.name: tuple(
-            range(min(group.size, math.ceil(group.floor / group.multiple_of) * group.multiple_of))
-        )
-        for group in groups
-    }
 
 
 def _tensor_parallel(graph: UnitGraph, config: Config, adapter: ModelAdapter) -> tuple[int, ...]:

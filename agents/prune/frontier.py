@@ -91,6 +91,8 @@ def draw_frontier(
     """
     with holding(target, settings.overwrite):
         policy = load_policy(policy) if isinstance(policy, str) else policy
+        for budget in budgets:
+            policy.check(subject.checkpoint.graph, budget, Instruments(seconds=subject.seconds(budget)))
         text = choose_text(subject, settings.text)
         if text is None:
             raise UnsupportedModelError("A frontier needs a model that writes text.")

@@ -92,6 +92,7 @@ def prune(
     budget = keep if isinstance(keep, Budget) else Budget(keep)
     with holding(Path(out), settings.overwrite):
         subject, chosen = open_subject(model, settings, Path(out)), loaded(policy)
+        check_request(subject, chosen, budget, settings)
         with changed(subject, chosen, Path(out), settings) as patient:
             plan = decide(patient.subject, chosen, budget, settings)
             return carry_out(patient.subject, plan, Path(out), settings, patient)
@@ -115,11 +116,12 @@ class Changed:
 @contextmanager
 def changed(subject: Subject, policy: Policy, target: Path, settings: Settings) -> Iterator[Changed]:
     """Yield what is cut: the subject, or what a policy and training on the user's data have made of it."""
+    wanted = settings.recovery
+    recovery = None if wanted is None else Recovery.opened(wanted, subject, target, settings.seed)
     with rewritten(subject, policy, target) as whole:
-        if settings.recovery is None:
+        if recovery is None:
             yield Changed(whole, subject)
             return
-        recovery = Recovery.opened(settings.recovery, subject, target, settings.seed)
         with recovery.clearing():
             yield Changed(recovery.adapted(whole), subject, recovery)
 
@@ -160,16 +162,32 @@ def loaded(policy: str | Policy) -> Policy:
     return load_policy(policy) if isinstance(policy, str) else policy
 
 
+def check_request(subject: Subject, policy: Policy, budget: Budget, settings: Settings) -> None:
+    """Raise what follows from the request and the model's configuration alone, before any weight is read.
+
+    Raises:
+        UsageError: for an unknown name, or what policy, model and settings can't do together.
+        BudgetError: when the budget can't be met.
+    """
+    if settings.rounds != 1:
+        policy = policy.in_rounds(settings.rounds)
+    if settings.repair not in (None, "none"):
+        repairs[settings.repair]
+    if settings.recover:
+        check_recoverable(subject)
+    if budget.of != "latency":  # What a width costs in seconds has to be measured.
+        policy.check(subject.checkpoint.graph, budget)
+    if settings.text is not None and settings.measure:
+        choose_text(subject, settings.text)
+
+
 def decide(subject: Subject, policy: str | Policy, budget: Budget, settings: Settings) -> Plan:
     """Let a policy plan, and bind the plan to repair and probe."""
     policy = loaded(policy)
+    check_request(subject, policy, budget, settings)
     if settings.rounds != 1:
         policy = policy.in_rounds(settings.rounds)
     repair = policy.repair if settings.repair is None else settings.repair
-    if repair not in (None, "none"):
-        repairs[repair]  # An unknown name is refused before anything runs.
-    if settings.recover:
-        check_recoverable(subject)
     probe = probe_for(policy, settings)
     plan = subject.plan(policy, budget, probe)
     mends = repair not in (None, "none") and (settings.repair or _mendable(subject, plan, repair))
@@ -201,13 +219,10 @@ def carry_out(
     changed = changed or Changed(subject, subject)
     checkpoint, original, recovery = subject.checkpoint, changed.original, changed.recovery
     plan.check(checkpoint.graph)
+    probe = _probe_of(plan)
     with holding(target, settings.overwrite), _clearing(partial_folder(target)):
         text = choose_text(original, settings.text) if settings.measure else None
-        edits = (
-            subject.repaired(plan, Probe(**plan.settings.get("probe", {})))
-            if recovery is None
-            else recovery.edits(subject, plan)
-        )
+        edits = subject.repaired(plan, probe) if recovery is None else recovery.edits(subject, plan)
         edits = recovered(subject, plan, edits, target, original)
         with settings.steps.step("cut", checkpoint.nbytes) as tick:
             folder = prepare(checkpoint, plan, target, edits, tick)
@@ -223,6 +238,24 @@ def carry_out(
         finish(folder)
         publish(folder, target)
     return report
+
+
+def _probe_of(plan: Plan) -> Probe:
+    """Return what a plan's repair watches the model on; a plan may have been written by hand.
+
+    Raises:
+        UsageError: when there is no such repair, or no such text.
+        PrunePolicyError: when the probe's settings are none.
+    """
+    if plan.repair is not None:
+        repairs[plan.repair]
+    try:
+        probe = Probe(**plan.settings.get("probe", {}))
+    except TypeError as error:
+        raise PrunePolicyError(f"Not a plan: settings: {vars(Probe())} is what a probe says.") from error
+    if probe.file is not None:
+        read_text(probe.file)
+    return probe
 
 
 @contextmanager

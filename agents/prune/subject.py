@@ -118,7 +118,10 @@ class Subject(OpenedModel):
         """Let `policy` decide, with statistics refreshed between rounds where it works in rounds.
 
         Raises:
-            UsageError: when it plans for a network of other weights, which it has not written yet.
+            UsageError: when it plans for a network of other weights, which it has not written yet, or
+                can't plan for such a budget.
+            BudgetError: when the budget can't be met; what statistics can't change is said before they are
+                collected.
         """
         if policy.rewrites and self.rewritten_by != policy.name:
             raise UsageError(
@@ -126,8 +129,9 @@ class Subject(OpenedModel):
                 "once: prune-with-policy MODEL --policy POLICY --keep 0.5 --out DIR."
             )
         needs = policy.needs(self.checkpoint.graph, budget)
-        stats = self.stats(needs, probe).merged(policy.read(self.checkpoint))
         instruments = self.instruments(needs, budget, probe)
+        policy.check(self.checkpoint.graph, budget, instruments)
+        stats = self.stats(needs, probe).merged(policy.read(self.checkpoint))
         with self.steps.step(f"plan: {budget}, by {policy.name}"):
             plan = policy.plan(self.checkpoint.graph, stats, budget, instruments)
         return plan.with_fingerprint(self.checkpoint.fingerprint)

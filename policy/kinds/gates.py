@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, StoredPolicy, policies
-from prunepolicy.policy.spending import searched_groups, spend, task_for
+from prunepolicy.policy.spending import check_spendable, searched_groups, spend, task_for, unscored
 from prunepolicy.pruning.criteria import Need, criteria
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan
@@ -71,6 +71,15 @@ class Gates(Policy):
         """Return what the start is made of; learned scores need nothing."""
         return set() if self.logits else set(self._criterion.needs)
 
+    def groups(self, graph: UnitGraph, budget: Budget) -> tuple[UnitGroup, ...]:
+        """Return the groups that may lose units under `budget`."""
+        return searched_groups(graph, budget)
+
+    def check(self, graph: UnitGraph, budget: Budget, instruments: Instruments | None = None) -> None:
+        """Raise what `plan` would raise whatever the scores are."""
+        groups = self.groups(graph, budget)
+        check_spendable(unscored(graph, groups, budget, instruments, comparable=not budget.uniform))
+
     def plan(
         self, graph: UnitGraph, stats: Stats, budget: Budget, instruments: Instruments | None = None
     ) -> Plan:
@@ -80,7 +89,7 @@ class Gates(Policy):
             BudgetError: when the budget can't be met.
             UsageError: when the scores are those of another network, or of other units.
         """
-        groups = searched_groups(graph, budget)
+        groups = self.groups(graph, budget)
         logits = self._known(groups, stats) if self.logits else self.start(graph, groups, stats)
         prices = {g.name: group_costs(graph, g, budget.of) for g in groups}
         scores = {name: logits[name].detach().double().exp() * price for name, price in prices.items()}

@@ -13,7 +13,14 @@ from torch import Tensor
 from prunepolicy.metanet.graph import network_graph
 from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, StoredPolicy, policies
 from prunepolicy.policy.rounds import MOST_ROUNDS, checked_rounds, plan_in_rounds
-from prunepolicy.policy.spending import FREE_KINDS, searched_groups, spend, task_for
+from prunepolicy.policy.spending import (
+    FREE_KINDS,
+    check_spendable,
+    searched_groups,
+    spend,
+    task_for,
+    unscored,
+)
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.errors import MissingExtraError
 from prunepolicy.pruning.plan import Budget, Plan
@@ -86,6 +93,10 @@ class Graph(Policy):
         if self.config.count_layers and any(group.kind == "layer" for group in self.groups(graph, budget)):
             needs.add("drops")
         return needs
+
+    def check(self, graph: UnitGraph, budget: Budget, instruments: Instruments | None = None) -> None:
+        """Raise what `plan` would raise whatever the network decides."""
+        check_spendable(unscored(graph, self.groups(graph, budget), budget, instruments, comparable=True))
 
     def plan(
         self, graph: UnitGraph, stats: Stats, budget: Budget, instruments: Instruments | None = None

@@ -9,7 +9,15 @@ from pydantic import Field
 
 from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies
 from prunepolicy.policy.rounds import MOST_ROUNDS, checked_rounds, plan_in_rounds
-from prunepolicy.policy.spending import FREE_KINDS, groups_of, main_kind, spend, task_for
+from prunepolicy.policy.spending import (
+    FREE_KINDS,
+    check_spendable,
+    groups_of,
+    main_kind,
+    spend,
+    task_for,
+    unscored,
+)
 from prunepolicy.pruning.allocators import allocators
 from prunepolicy.pruning.criteria import Criterion, Need, Scores, criteria
 from prunepolicy.pruning.errors import UsageError
@@ -63,6 +71,12 @@ class Heuristic(Policy):
     def criterion(self, budget: Budget) -> Criterion:
         """Return the score for a budget: across layers it has to be comparable."""
         return self._criterion if budget.uniform else self._per_layer
+
+    def check(self, graph: UnitGraph, budget: Budget, instruments: Instruments | None = None) -> None:
+        """Raise what `plan` would raise whatever the scores are."""
+        criterion = self.criterion(budget)
+        task = unscored(graph, self.groups(graph, budget), budget, instruments, criterion.comparable)
+        check_spendable(task, criterion.kinds, self.config.allocator, exact=self.config.rounds == 1)
 
     def plan(
         self, graph: UnitGraph, stats: Stats, budget: Budget, instruments: Instruments | None = None

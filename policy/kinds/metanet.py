@@ -118,14 +118,14 @@ class Metanet(Heuristic):
     ) -> Plan:
         """Rank, and let an allocator spend the budget.
 
-        Where a configuration states every width by itself, equal ones would win nothing, so they may differ.
-
         Raises:
             BudgetError: when the budget can't be met.
         """
-        if all(len(groups) == 1 for groups in graph.ties.values()):
-            budget = replace(budget, uniform=False)
-        return super().plan(graph, stats, budget, instruments)
+        return super().plan(graph, stats, _free(graph, budget), instruments)
+
+    def check(self, graph: UnitGraph, budget: Budget, instruments: Instruments | None = None) -> None:
+        """Raise what `plan` would raise whatever the scores are."""
+        super().check(graph, _free(graph, budget), instruments)
 
     def _proposed(self, checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> Proposal:
         """Return what becomes of a network as the metanetwork wants it."""
@@ -139,6 +139,12 @@ class Metanet(Heuristic):
         with torch.no_grad():
             said = said_by(self.network.streamed(), network, weights)
             return proposal(self.config.head, network, weights, said)
+
+
+def _free(graph: UnitGraph, budget: Budget) -> Budget:
+    """Let widths differ where a configuration states every one by itself: equal ones would win nothing."""
+    alone = all(len(groups) == 1 for groups in graph.ties.values())
+    return replace(budget, uniform=False) if alone else budget
 
 
 policies.add("metanet", Metanet)

@@ -17,7 +17,7 @@ from torch import Tensor
 from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, StoredPolicy, policies
 from prunepolicy.policy.row_choices import concrete, draw_by_weight
 from prunepolicy.policy.row_scorers import AffineScorer, RowScorer
-from prunepolicy.policy.spending import spend, task_for, without_removed
+from prunepolicy.policy.spending import check_spendable, spend, unscored, without_removed
 from prunepolicy.policy.weights import MOST_BYTES
 from prunepolicy.pruning.allocators.registry import kept_by_score
 from prunepolicy.pruning.criteria import Need
@@ -87,6 +87,11 @@ class PruneNet(Policy):
             return {"scored"}
         return {NEEDS[name] for name in self.config.features}
 
+    def check(self, graph: UnitGraph, budget: Budget, instruments: Instruments | None = None) -> None:
+        """Raise what `plan` would raise whatever the rows are."""
+        groups = self.groups(graph, budget)
+        check_spendable(unscored(graph, groups, budget, instruments, comparable=False), ("ffn",))
+
     def plan(
         self, graph: UnitGraph, stats: Stats, budget: Budget, instruments: Instruments | None = None
     ) -> Plan:
@@ -96,12 +101,9 @@ class PruneNet(Policy):
             BudgetError: when the budget can't be met.
             UsageError: when other kinds of unit are to go, or widths are to differ by layer.
         """
-        if not budget.uniform:
-            raise UsageError(f"The policy {self.name!r} chooses rows at equal widths; drop --per-layer.")
         instruments = instruments or Instruments()
         groups = self.groups(graph, budget)
-        nothing = {group.name: torch.zeros(group.size) for group in groups}
-        widths = spend(task_for(graph, nothing, budget, instruments, comparable=False))
+        widths = spend(unscored(graph, groups, budget, instruments, comparable=False))
         scores = {}
         for index, group in enumerate(groups):
             count = len(widths.get(group.name, range(group.size)))
@@ -119,8 +121,11 @@ class PruneNet(Policy):
         """Return the feed-forward blocks.
 
         Raises:
-            UsageError: when the budget names other kinds, or the network has no such block.
+            UsageError: when the budget names other kinds, or widths are to differ by layer, or the network
+                has no such block.
         """
+        if not budget.uniform:
+            raise UsageError(f"The policy {self.name!r} chooses rows at equal widths; drop --per-layer.")
         groups = graph.of_kind("ffn")
         if set(budget.kinds) - {"ffn"} or not groups:
             raise UsageError(

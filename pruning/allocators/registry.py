@@ -12,11 +12,11 @@ from torch import Tensor
 from prunepolicy.pruning.budget_meter import Meter
 from prunepolicy.pruning.errors import BudgetError
 from prunepolicy.pruning.plan import KIND_OF, Budget, Plan
+from prunepolicy.pruning.reach import ALIGNED_KINDS, rounded_up
 from prunepolicy.pruning.registry import Registry
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 
 TOLERANCE = 0.01
-ALIGNED_KINDS = ("ffn", "channel")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def allocate(name: str, task: Task) -> dict[str, tuple[int, ...]]:
         if abs(used - task.budget.keep) < abs(nearest - task.budget.keep):
             nearest = used
     raise BudgetError(
-        f"{task.budget} can't be met within 1 %; the nearest reachable point is keep {nearest:.4f}. "
+        f"{task.budget} can't be met within 1 %; the nearest reachable point is keep {rounded_up(nearest)}. "
         f"Ask for that{_or_more_units(task)}."
     )
 
