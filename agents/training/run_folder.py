@@ -6,8 +6,8 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -200,6 +200,22 @@ def check_fresh(path: Path) -> None:
     """Raise `UsageError` when a folder holds something other than a run that never learned anything."""
     if path.exists() and (not path.is_dir() or any(file.name not in NOTHING for file in path.iterdir())):
         raise UsageError(f"{path} is not empty. Add --resume to continue it, or choose another --out.")
+
+
+@contextmanager
+def leaving_nothing(paths: Sequence[Path]) -> Iterator[None]:
+    """Where the work fails before a run has learned anything, remove its folder, and parents made for it."""
+    made = [folder for path in paths for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        yield
+    except Exception:
+        for path in paths:
+            if path.is_dir() and all(file.name in NOTHING for file in path.iterdir()):
+                shutil.rmtree(path)
+        for folder in sorted({*made}, key=lambda folder: -len(folder.parts)):
+            with suppress(OSError):  # It holds something, or was never made.
+                folder.rmdir()
+        raise
 
 
 def seed_generators(seed: int) -> None:
