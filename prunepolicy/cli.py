@@ -43,7 +43,7 @@ from prunepolicy.options import (
     Units,
 )
 from prunepolicy.parsing import budget_of, hardware_of, numbers_of, recovery_of, settings_of
-from prunepolicy.running import console_for, error_console, present, run
+from prunepolicy.running import console_for, continuing, error_console, invoked, present, run
 from prunepolicy.training_cli import data_models, fetch, policies, submit, train
 from prunepolicy.zoo_cli import zoo_app
 
@@ -115,7 +115,8 @@ def prune(
         repair=repair, recover=recover, probe=probe, rounds=rounds, text=text, arch=arch, overwrite=overwrite,
         recovery=recovery_of(data, epochs, shrink), measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
-    with nullcontext() if dry_run else holding(out, overwrite):
+    held = nullcontext() if dry_run else holding(out, overwrite)
+    with continuing(lambda: _how_to_go_on(out)), held:
         subject, chosen = open_subject(model, settings, out), loaded(policy)
         check_request(subject, chosen, budget, settings)
         with changed(subject, chosen, out, settings) as patient:
@@ -212,7 +213,9 @@ def cut(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
         revision=revision, text=text, overwrite=overwrite, measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
-    _show_report(carry_out(open_subject(model, settings, out), loaded, out, settings), as_json)
+    with continuing(lambda: _how_to_go_on(out)):
+        report = carry_out(open_subject(model, settings, out), loaded, out, settings)
+    _show_report(report, as_json)
 
 
 @app.command()
@@ -286,6 +289,14 @@ def main(arguments: list[str] | None = None) -> int:
 def prune_main(arguments: list[str] | None = None) -> int:
     """Run `prune-with-policy`, which is `prunepolicy prune`."""
     return run(prune_app, arguments)
+
+
+def _how_to_go_on(out: Path) -> str:
+    """Return what the next run of this command finds beside its target; nothing where there is nothing."""
+    from prunepolicy.agents.prune.job import left_beside
+
+    left = ", ".join(left_beside(out))
+    return f"{left} is kept: what it holds isn't done again. Continue with: {invoked()}" if left else ""
 
 
 def _log(as_json: bool) -> Console:

@@ -257,7 +257,7 @@ def checked(model: type[Settings], data: Any, where: str) -> Settings:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the whole"
         if first["type"] != "extra_forbidden":
-            raise UsageError(f"{where}: {place}: {first['msg']}.") from error
+            raise UsageError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}.") from error
         known = _keys_at(model, first["loc"][:-1])
         raise UsageError(
             f"{where}: unknown key {place!r}.{did_you_mean(str(first['loc'][-1]), known)}"

@@ -211,7 +211,9 @@ def leaving_nothing(paths: Sequence[Path]) -> Iterator[None]:
     except Exception:
         for path in paths:
             if path.is_dir() and all(file.name in NOTHING for file in path.iterdir()):
-                shutil.rmtree(path)
+                (path / RECIPE).unlink(missing_ok=True)
+                (path / RUN).unlink(missing_ok=True)
+                shutil.rmtree(path / EVENTS, ignore_errors=True)
         for folder in sorted({*made}, key=lambda folder: -len(folder.parts)):
             with suppress(OSError):  # It holds something, or was never made.
                 folder.rmdir()
@@ -246,6 +248,12 @@ def restore_generators(state: LearnerState) -> None:
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def saved_step(folder: Path) -> int:
+    """Return the step from which a run would continue; 0 where it would begin."""
+    file = folder / CHECKPOINT
+    return int(read_json(file)["progress"]["step"]) if file.is_file() else 0
 
 
 def cpu_spent(folder: Path) -> float | None:

@@ -12,10 +12,10 @@ from prunepolicy.agents.cluster import LocalRunner, Runner
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.training.course import Course
 from prunepolicy.agents.training.recipe import RunRecipe
-from prunepolicy.agents.training.run_folder import RECIPE, check_fresh, leaving_nothing
+from prunepolicy.agents.training.run_folder import RECIPE, check_fresh, leaving_nothing, saved_step
 from prunepolicy.agents.training.run_report import REPORT, Report, RunReport
 from prunepolicy.agents.training.runs_apart import Order, RunsApart
-from prunepolicy.agents.training.watched import watched
+from prunepolicy.agents.training.watched import steps_done, watched
 from prunepolicy.pruning.errors import UsageError
 
 
@@ -85,6 +85,22 @@ class Seeds:
             return False
         report: RunReport = self._course.report_type.load(folder)
         return report.recipe == recipe.model_dump(mode="json")
+
+
+def how_to_go_on(sets: Sequence[Seeds], command: str) -> str:
+    """Return how far runs have come that were stopped, and the command that continues them; empty for none."""
+    stopped = [
+        f"{folder}: stopped at step {steps_done(folder)} of {one.recipe.episodes}, {_saved(folder)}."
+        for one in sets
+        for folder in one.folders
+        if folder.is_dir() and not (folder / REPORT).is_file()
+    ]
+    return " ".join([*stopped, f"Continue with: {command}"]) if stopped else ""
+
+
+def _saved(folder: Path) -> str:
+    step = saved_step(folder)
+    return f"step {step} is saved" if step else "none is saved yet"
 
 
 def train_apart(
