@@ -184,9 +184,9 @@ def push(
 
     [bold]Examples[/bold]
 
-    prunepolicy zoo push runs/graph --to ./zoo --as my-graph.v1 --key zoo.pem
+    prunepolicy zoo push runs/graph --to ./zoo --as my-graph.v1 --licence MIT --key zoo.pem
 
-    prunepolicy zoo push runs/graph --to hf://me/zoo --as my-graph.v1 --dry-run
+    prunepolicy zoo push runs/graph --to hf://me/zoo --as my-graph.v1 --licence MIT --dry-run
     """
     from prunepolicy.agents.progress import Steps
     from prunepolicy.agents.zoo.ship import Addition, listing_of, packed

@@ -254,8 +254,10 @@ def checked(model: type[Settings], data: Any, where: str) -> Settings:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
+        # Where a part may be of several types, all have their say: what is wrong beats what is unknown.
+        first = min(error.errors(), key=lambda one: one["type"] == "extra_forbidden")
+        keys = [str(name) for name in first["loc"] if not str(name)[:1].isupper()]
+        place = ".".join(keys) or "the whole"
         if first["type"] != "extra_forbidden":
             raise UsageError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}.") from error
         known = _keys_at(model, first["loc"][:-1])

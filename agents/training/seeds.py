@@ -88,7 +88,7 @@ class Seeds:
 
 
 def how_to_go_on(sets: Sequence[Seeds], command: str) -> str:
-    """Return how far runs have come that were stopped, and the command that continues them; empty for none."""
+    """Return how far stopped runs have come, and the command that continues them; empty for none."""
     stopped = [
         f"{folder}: stopped at step {steps_done(folder)} of {one.recipe.episodes}, {_saved(folder)}."
         for one in sets
