@@ -99,15 +99,7 @@ def prune(
 
     prune-with-policy a.safetensors --arch resnet20 --keep 0.5 --of flops --data fashion-mnist --out smaller/
     """
-    from prunepolicy.agents.prune.job import (
-        carry_out,
-        changed,
-        check_request,
-        decide,
-        holding,
-        loaded,
-        open_subject,
-    )
+    from prunepolicy.agents.prune import job
 
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
@@ -115,19 +107,17 @@ def prune(
         repair=repair, recover=recover, probe=probe, rounds=rounds, text=text, arch=arch, overwrite=overwrite,
         recovery=recovery_of(data, epochs, shrink), measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
-    held = nullcontext() if dry_run else holding(out, overwrite)
+    held = nullcontext() if dry_run else job.holding(out, overwrite)
     with continuing(lambda: _how_to_go_on(out)), held:
-        subject, chosen = open_subject(model, settings, out), loaded(policy)
-        check_request(subject, chosen, budget, settings)
-        with changed(subject, chosen, out, settings) as patient:
-            decided = decide(patient.subject, chosen, budget, settings)
-            if not as_json:
-                _show_plan(subject, decided)
-            elif dry_run:
-                print(decided.to_json(), end="")
+        subject, chosen = job.open_subject(model, settings, out), job.loaded(policy)
+        job.check_request(subject, chosen, budget, settings)
+        with job.changed(subject, chosen, out, settings) as patient:
+            decided = job.decide(patient.subject, chosen, budget, settings)
+            if dry_run or not as_json:
+                _show_plan(subject, decided, as_json)
             if dry_run:
                 return
-            report = carry_out(patient.subject, decided, out, settings, patient)
+            report = job.carry_out(patient.subject, decided, out, settings, patient)
     _show_report(report, as_json)
 
 
@@ -173,14 +163,11 @@ def plan(
     decided = decide(subject, policy, budget, settings)
     if out is not None:
         decided.save(out)
-    if as_json:
-        print(decided.to_json(), end="")
-    else:
-        _show_plan(subject, decided)
-        if out is not None:
-            out_console.print(
-                f"Plan written to {out}; carry it out with: prunepolicy cut {model} {out} --out DIR"
-            )
+    _show_plan(subject, decided, as_json)
+    if out is not None and not as_json:
+        out_console.print(
+            f"Plan written to {out}; carry it out with: prunepolicy cut {model} {out} --out DIR"
+        )
 
 
 @app.command()
@@ -304,10 +291,13 @@ def _log(as_json: bool) -> Console:
     return error_console if as_json else out_console
 
 
-def _show_plan(subject: Any, plan: Any) -> None:
+def _show_plan(subject: Any, plan: Any, as_json: bool) -> None:
     from prunepolicy.agents.prune.plan_view import render_plan
 
-    render_plan(subject.checkpoint, plan, out_console)
+    if as_json:
+        print(plan.to_json(), end="")
+    else:
+        render_plan(subject.checkpoint, plan, out_console)
 
 
 def _show_report(report: Any, as_json: bool) -> None:
