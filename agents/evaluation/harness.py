@@ -62,15 +62,15 @@ def task_manager(tasks: Sequence[str], include_path: Path | None = None) -> Any:
         UsageError: for a task that nobody knows.
     """
     try:
-        from lm_eval.tasks import TaskManager
+        from lm_eval import tasks as known
     except ImportError as error:
         raise MissingExtraError("lm-eval tasks need", "eval") from error
 
     if include_path is not None:
-        own = TaskManager(include_path=str(include_path), include_defaults=False)
+        own = known.TaskManager(include_path=str(include_path), include_defaults=False)
         if set(tasks) <= set(own.all_tasks):
             return own
-    manager = TaskManager(include_path=str(include_path) if include_path else None)
+    manager = known.TaskManager(include_path=str(include_path) if include_path else None)
     for task in tasks:
         if task not in manager.all_tasks:
             raise UsageError(f"lm-eval knows no task {task!r}.{did_you_mean(task, manager.all_tasks)}")
