@@ -283,7 +283,7 @@ def _how_to_go_on(out: Path) -> str:
     from prunepolicy.agents.prune.job import left_beside
 
     left = ", ".join(left_beside(out))
-    return f"{left} is kept: what it holds isn't done again. Continue with: {invoked()}" if left else ""
+    return f"{left} is kept; run the same command again to continue, {invoked()}" if left else ""
 
 
 def _log(as_json: bool) -> Console:

@@ -69,10 +69,7 @@ def run(command: Callable[..., Any], arguments: list[str] | None) -> int:
             _say_how_to_go_on("Terminated")
         return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     except Exception as error:
-        code = _report(error)
-        if _invocation.advice:
-            _say(_invocation.advice)
-        return code
+        return _report(error)
     return status if isinstance(status, int) else 0
 
 
@@ -94,7 +91,7 @@ def continuing(how: Callable[[], str]) -> Iterator[None]:
 
 
 def _say_how_to_go_on(happened: str) -> None:
-    _say(f"{happened}. {_invocation.advice or 'Start again with: ' + invoked()}")
+    _say(f"{happened}: {_invocation.advice or 'run the same command again, ' + invoked()}")
 
 
 def _say(sentence: str) -> None:
@@ -137,7 +134,7 @@ def _report(error: Exception) -> int:
         first = next(iter(sentence.strip().splitlines()), "").rstrip(".:")
         sentence = f"{type(error).__name__}: {first}. (PRUNEPOLICY_DEBUG=1 shows where.)"
     error_console.print("[red]error:[/red]", end=" ")
-    _say(sentence)
+    _say(f"{sentence} {_invocation.advice}".rstrip())
     return code
 
 
