@@ -140,7 +140,8 @@ def _evidence(card: PolicyCard) -> str:
 def options_for(recipe: Mapping[str, Any]) -> str:
     """Return the options with which a policy of a recipe prunes what the recipe is about."""
     if recipe["policy"].get("kind") != "metanet":
-        return _budget_options(next(iter(recipe.get("budgets") or ()), {}))
+        budgets = recipe.get("budgets") or {}  # Earlier versions wrote one kind without a list.
+        return _budget_options(budgets if isinstance(budgets, Mapping) else budgets[0])
     pipeline = recipe["pipeline"]
     options = f"--keep 0.5 --of {pipeline['cut']['of']}"
     if "source" not in recipe["data"]:
