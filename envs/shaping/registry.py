@@ -67,7 +67,8 @@ class Shaping:
         for name in self.reads:
             if name not in measured:
                 raise UsageError(
-                    f"{where} doesn't measure {name!r}, which {self.name!r} reads, only {', '.join(measured)}."
+                    f"{where} doesn't measure {name!r}, which {self.name!r} reads, only "
+                    f"{', '.join(measured)}."
                 )
 
     def __call__(self, outcomes: Outcomes) -> Rewards:
