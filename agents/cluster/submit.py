@@ -126,7 +126,8 @@ class Submission:
         at = ["--address", self.address]
         got = shlex.join(["prunepolicy", "fetch", self.run, *at, "--out", str(target)])
         sets = [word for override in self.overrides for word in ("--set", override)]
-        words = [str(self.recipe), *at, "--follow", "--out", str(target), *sets, *self.options]
+        along = [word for place in self.include for word in ("--include", place)]
+        words = [str(self.recipe), *at, "--follow", "--out", str(target), *sets, *along, *self.options]
         again = shlex.join(["prunepolicy", "submit", *words, "--resume", self.run])
         return f"The run stays there. Get what there is with: {got}\nContinue it when its job ended: {again}"
 

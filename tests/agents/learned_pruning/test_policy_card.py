@@ -45,7 +45,7 @@ def test_a_difference_within_the_error_of_the_text_is_none(invented: MakeReport,
             assert ("No difference shown" in report.verdict) == (word == "ties")
 
 
-@pytest.mark.parametrize(("learned", "policy"), [(0.9, "runs/run"), (1.01, "fisher")])
+@pytest.mark.parametrize(("learned", "policy"), [(0.9, "runs/run"), (1.5, "fisher")])
 def test_the_line_after_the_verdict_is_the_command_that_uses_it(
     invented: MakeReport, learned: float, policy: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
