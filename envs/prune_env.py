@@ -33,6 +33,8 @@ from prunepolicy.pruning.units import UnitGroup
 
 Observation = dict[str, NDArray[Any]]
 Action = NDArray[np.floating[Any]]
+MEASURED = ("loss_rise", "reference_rise", "used", "budget")
+"""Columns of outcomes that there are."""
 
 
 @dataclass(frozen=True)
@@ -132,11 +134,7 @@ class PruneEnv(EpisodeEnv[Observation, Action]):
         self._start(self.cases[0], self.settings.keep[1])
 
     def _check(self) -> None:
-        if unknown := [name for name in self.shaping.reads if name not in self._measures]:
-            raise UsageError(
-                f"Prune doesn't measure {unknown[0]!r}, which {self.shaping.name!r} reads, only "
-                f"{', '.join(self._measures)}."
-            )
+        self.shaping.check(MEASURED, "Prune")
         for case in self.cases:
             if self.settings.rounds > 1 and case.refresh is None:
                 raise UsageError(f"{case.name} can't measure statistics anew, so it knows no rounds.")

@@ -49,7 +49,8 @@ class RowLayer:
         """Measure choices of rows, bool (choices, rows), each with the same number of rows.
 
         Raises:
-            PrunePolicyError: when a column is unknown, or was not prepared for.
+            UsageError: when a column is unknown.
+            PrunePolicyError: when it was not prepared for.
         """
         refuse_unmeasured(reads)
         return Outcomes({name: MEASURES[name](self, kept) for name in reads})

@@ -45,7 +45,7 @@ from prunepolicy.options import (
     Units,
 )
 from prunepolicy.parsing import budget_of, hardware_of, numbers_of, recovery_of, settings_of
-from prunepolicy.running import console_for, error_console, present, run
+from prunepolicy.running import console_for, continuing, error_console, invoked, present, run
 from prunepolicy.training_cli import data_models, fetch, policies, submit, train
 from prunepolicy.zoo_cli import zoo_app
 
@@ -113,7 +113,8 @@ def prune(
         recovery=recovery_of(data, epochs, shrink), measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
     targets = targets_of(out, budgets)
-    _carry_out(decisions(model, targets, policy, settings, dry_run), dry_run, as_json)
+    with continuing(lambda: _how_to_go_on(*targets)):
+        _carry_out(decisions(model, targets, policy, settings, dry_run), dry_run, as_json)
     if len(targets) > 1 and not (as_json or dry_run):
         _show_sizes(targets)
 
@@ -212,7 +213,8 @@ def cut(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
         revision=revision, text=text, overwrite=overwrite, measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
-    report = carry_out(open_subject(model, settings, out), loaded, out, settings)
+    with continuing(lambda: _how_to_go_on(out)):
+        report = carry_out(open_subject(model, settings, out), loaded, out, settings)
     if as_json:
         print(report.to_json(), end="")
     else:
@@ -290,6 +292,14 @@ def main(arguments: list[str] | None = None) -> int:
 def prune_main(arguments: list[str] | None = None) -> int:
     """Run `prune-with-policy`, which is `prunepolicy prune`."""
     return run(prune_app, arguments)
+
+
+def _how_to_go_on(*targets: Path) -> str:
+    """Return what the next run of this command finds beside its targets; nothing where there is nothing."""
+    from prunepolicy.agents.prune.job import left_beside
+
+    left = ", ".join(place for target in targets for place in left_beside(target))
+    return f"{left} is kept; run the same command again to continue, {invoked()}" if left else ""
 
 
 def _log(as_json: bool) -> Console:

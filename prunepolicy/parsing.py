@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunepolicy.agents.console import Console
-from prunepolicy.pruning.errors import redacted
+from prunepolicy.running import invoked
 
 if TYPE_CHECKING:
     from prunepolicy.agents.prune.job import Settings
@@ -53,8 +50,7 @@ def settings_of(console: Console, hardware: Hardware, seed: int) -> Settings:
     from prunepolicy.agents.progress import Steps
     from prunepolicy.agents.prune.job import Settings
 
-    command = redacted(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
-    return Settings(hardware=hardware, seed=seed, command=command, progress=Steps(console))
+    return Settings(hardware=hardware, seed=seed, command=invoked(), progress=Steps(console))
 
 
 def words_of(text: str) -> tuple[str, ...]:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
 from typing import Any
 
 from prunepolicy.agents.console import Console, styled
 from prunepolicy.pruning.cache import spare_libraries
-from prunepolicy.pruning.errors import MissingExtraError, redacted
+from prunepolicy.pruning.errors import MissingExtraError, UsageError, redacted
 
 LOG_WIDTH = 140
 """Columns where the output is a file, which has no width of its own."""
@@ -35,6 +38,21 @@ KNOWN = ("prunepolicy", "click", "typer")
 """Packages whose errors are already written for users."""
 
 
+@dataclass
+class _Invocation:
+    """What this process was asked to do.
+
+    Attributes:
+        advice: how to go on from where that stopped; empty where nobody knows better than to ask again.
+    """
+
+    words: Sequence[str] = ()
+    advice: str = ""
+
+
+_invocation = _Invocation()
+
+
 def run(command: Callable[..., Any], arguments: list[str] | None) -> int:
     """Run a command line application and return its exit code: 0 done, 1 failed, 2 wrong usage."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -42,21 +60,48 @@ def run(command: Callable[..., Any], arguments: list[str] | None) -> int:
     spare_libraries()
     if not sys.stderr.isatty():  # Libraries' bars move the cursor, which a log shows as one endless line.
         os.environ.setdefault("TQDM_DISABLE", "1")
+    _invocation.words, _invocation.advice = sys.argv[1:] if arguments is None else arguments, ""
     try:
         with _cleaning_up_at_the_end():
             status = command(args=arguments, standalone_mode=False)
         if status == INTERRUPTED:  # typer turns an interrupt into a returned code.
             raise KeyboardInterrupt
     except KeyboardInterrupt:
-        error_console.print("Interrupted; run the same command again to continue.")
+        _say_how_to_go_on("Interrupted")
         return INTERRUPTED
     except SystemExit as exit_:
         if exit_.code == TERMINATED:
-            error_console.print("Terminated; run the same command again to continue.")
+            _say_how_to_go_on("Terminated")
         return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
     except Exception as error:
         return _report(error)
     return status if isinstance(status, int) else 0
+
+
+def invoked(*more: str) -> str:
+    """Return the command line of this process, for a shell, with further words."""
+    return redacted(shlex.join([Path(sys.argv[0]).name, *_invocation.words, *more]))
+
+
+@contextmanager
+def continuing(how: Callable[[], str]) -> Iterator[None]:
+    """Where the work stops before its end, let `how` say how it goes on; wrong requests don't."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except BaseException:
+        _invocation.advice = how()
+        raise
+
+
+def _say_how_to_go_on(happened: str) -> None:
+    _say(f"{happened}: {_invocation.advice or 'run the same command again, ' + invoked()}")
+
+
+def _say(sentence: str) -> None:
+    """Print a sentence with a command to be copied: neither wrapped nor coloured."""
+    error_console.print(redacted(sentence), soft_wrap=True)
 
 
 @contextmanager
@@ -93,7 +138,8 @@ def _report(error: Exception) -> int:
     elif type(error).__module__.split(".")[0] not in KNOWN:
         first = next(iter(sentence.strip().splitlines()), "").rstrip(".:")
         sentence = f"{type(error).__name__}: {first}. (PRUNEPOLICY_DEBUG=1 shows where.)"
-    error_console.print(styled(("error: ", "red"), redacted(sentence)), soft_wrap=True)
+    said = f"{sentence} {_invocation.advice}".rstrip()
+    error_console.print(styled(("error: ", "red"), redacted(said)), soft_wrap=True)
     return code
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from prunepolicy.options import AsJson
-from prunepolicy.pruning.errors import redacted
-from prunepolicy.running import console_for, error_console
+from prunepolicy.running import console_for, continuing, error_console, invoked
 
 if TYPE_CHECKING:
     from prunepolicy.agents.training.run_report import Report
@@ -81,22 +78,26 @@ def train(
     from prunepolicy.agents.cluster.open_runner import open_runner
     from prunepolicy.agents.progress import Steps
     from prunepolicy.agents.training.recipe import load_recipe
-    from prunepolicy.agents.training.seeds import Seeds, train_apart
+    from prunepolicy.agents.training.seeds import Seeds, how_to_go_on, train_apart
     from prunepolicy.agents.training.train import train
 
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
     console = error_console if as_json else console_for()
-    command = redacted(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
     settings, steps = [load_recipe(recipe, overrides) for recipe in recipes], Steps(console)
     alone = len(recipes) == 1
     folders = [out or RUNS / recipes[0].stem] if alone else [(out or RUNS) / file.stem for file in recipes]
+    sets = [Seeds(*pair, seeds, resume) for pair in zip(settings, folders, strict=True)]
+    again = [] if resume else ["--resume"]
+    again += [] if out else ["--out", str(folders[0] if alone else RUNS)]
     reports: list[Report]
-    with open_runner(cluster, steps.note) as runner:
+    with (
+        continuing(lambda: how_to_go_on(sets, invoked(*again))),
+        open_runner(cluster, steps.note) as runner,
+    ):
         if alone and seeds == 1:
-            reports = [train(settings[0], folders[0], resume, steps, command, runner)]
+            reports = [train(settings[0], folders[0], resume, steps, invoked(), runner)]
         else:
-            sets = [Seeds(*pair, seeds, resume) for pair in zip(settings, folders, strict=True)]
-            reports = train_apart(sets, steps, command, runner)
+            reports = train_apart(sets, steps, invoked(), runner)
     if as_json:
         texts = [report.to_json().rstrip() for report in reports]
         print(texts[0] if alone else "[" + ",\n".join(texts) + "]")
@@ -178,8 +179,9 @@ def submit(
         return
     job = submission.send(console)
     if follow:
-        submission.follow(job, console)
-        fetch(submission.run, address, target)
+        with continuing(lambda: submission.how_to_go_on(target)):
+            submission.follow(job, console)
+            fetch(submission.run, address, target)
 
 
 def fetch(run: RunOfCluster, address: Address, out: RunName = None) -> None:

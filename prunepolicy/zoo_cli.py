@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prunepolicy.options import AsJson
+from prunepolicy.pruning.errors import UsageError
 from prunepolicy.running import console_for, error_console, present
 
 if TYPE_CHECKING:
@@ -160,7 +162,15 @@ def push(
     version: Annotated[
         str | None, typer.Option("--version", help="Semantic version; N.0.0 at first.", show_default="N.0.0")
     ] = None,
-    licence: Annotated[str, typer.Option("--licence", help="SPDX expression.")] = "Apache-2.0",
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--licence",
+            "--license",
+            help="Of the policy, as SPDX calls it.",
+            show_default="asked on a terminal",
+        ),
+    ] = None,
     caveat: Annotated[str, typer.Option("--caveat", help="What leads the card.")] = "",
     witness: Annotated[
         str, typer.Option("--witness", help="Score this model, too, for others to measure again.")
@@ -174,19 +184,31 @@ def push(
 
     [bold]Examples[/bold]
 
-    prunepolicy zoo push runs/graph --to ./zoo --as my-graph.v1 --key zoo.pem
+    prunepolicy zoo push runs/graph --to ./zoo --as my-graph.v1 --licence MIT --key zoo.pem
 
-    prunepolicy zoo push runs/graph --to hf://me/zoo --as my-graph.v1 --dry-run
+    prunepolicy zoo push runs/graph --to hf://me/zoo --as my-graph.v1 --licence MIT --dry-run
     """
     from prunepolicy.agents.progress import Steps
     from prunepolicy.agents.zoo.ship import Addition, listing_of, packed
     from prunepolicy.agents.zoo.view import Pushed
 
-    full_name, listing = listing_of(run, name, version, licence)
+    full_name, listing = listing_of(run, name, version, licence or _asked_licence())
     steps = Steps(error_console if as_json else console_for())
     addition = Addition(caveat, witness, steps)
     with packed(run, full_name, addition, listing, f"zoo:{full_name}") as parcel:
         present(Pushed(parcel, to, None) if dry_run else _sent(parcel, to, key), as_json)
+
+
+def _asked_licence() -> str:
+    """Ask for the licence on a terminal.
+
+    Raises:
+        UsageError: elsewhere, where nobody would answer.
+    """
+    usual = "Apache-2.0, MIT, BSD-3-Clause, CC-BY-4.0, CC0-1.0"
+    if sys.stdin is not None and sys.stdin.isatty():
+        return str(typer.prompt(f"Licence of the policy, as SPDX calls it ({usual}, ...)"))
+    raise UsageError(f"Say under which licence others get the policy, with --licence: {usual}, ...")
 
 
 def _sent(parcel: Parcel, to: str, key: list[Path] | None) -> Pushed:

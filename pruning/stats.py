@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.errors import PrunePolicyError, did_you_mean
 from prunepolicy.pruning.units import Slice, UnitGraph, UnitGroup, written_by
 
 
@@ -47,10 +47,17 @@ class Stats:
         try:
             return self.values[statistic][group]
         except KeyError:
-            raise PrunePolicyError(
+            raise PrunePolicyError(self._missing(statistic, group)) from None
+
+    def _missing(self, statistic: str, group: str) -> str:
+        """Return why there is no such statistic, and which there are."""
+        there = [name for name, groups in self.values.items() if group in groups]
+        if statistic in self.values or not there:
+            return (
                 f"The statistic {statistic!r} is not available for {group!r} of this model; "
                 "choose another criterion or other units."
-            ) from None
+            )
+        return f"There is no statistic {statistic!r} of {group!r}.{did_you_mean(statistic, there)}"
 
     def merged(self, other: Stats) -> Stats:
         """Return these statistics and `other`'s; the other's win."""

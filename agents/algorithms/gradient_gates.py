@@ -19,10 +19,11 @@ from torch.nn import functional
 from prunepolicy.agents.algorithms.registry import Assignment, Learner, LearnerState, algorithms
 from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.agents.training.optimiser_state import packed, unpack
-from prunepolicy.agents.training.recipe import RecipePart, checked
+from prunepolicy.agents.training.recipe import Recipe, RecipePart, checked
 from prunepolicy.policy.base import Instruments
 from prunepolicy.policy.kinds.gates import Gates, GatesConfig
 from prunepolicy.policy.spending import searched_groups
+from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.gates import gates
 from prunepolicy.pruning.plan import Budget
@@ -61,11 +62,21 @@ class GradientGates(Learner):
 
     config_type: ClassVar[type[RecipePart]] = GradientGatesConfig
 
+    @classmethod
+    def check(cls, recipe: Recipe) -> None:
+        """Raise `UsageError` where a recipe names what isn't there, or its parts contradict each other."""
+        super().check(recipe)
+        criteria[recipe.policy_settings("gates", GatesConfig).criterion]
+        config = checked(GradientGatesConfig, recipe.learner, "learner")
+        if len(recipe.models) != 1 or recipe.held_out:
+            raise UsageError("Gates fit the one network they learned: name one model, none as held_out.")
+        if config.batch > config.texts:
+            raise UsageError(f"learner.batch ({config.batch}) is more than learner.texts ({config.texts}).")
+
     def __init__(self, assignment: Assignment) -> None:
         recipe = assignment.recipe
+        self.check(recipe)
         settings = recipe.policy_settings("gates", GatesConfig)
-        if len(assignment.subjects) != 1 or recipe.held_out:
-            raise UsageError("Gates fit the one network they learned: name one model, none as held_out.")
         self.config = checked(GradientGatesConfig, recipe.learner, "learner")
         self.subject, self.budgets = assignment.subjects[0], recipe.every_budget
         self.tokens = _texts(self.subject, self.config, recipe.seed)

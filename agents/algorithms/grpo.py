@@ -38,6 +38,7 @@ from prunepolicy.agents.reasoning.switches import Observed, Switch, switches
 from prunepolicy.agents.training.course import Course
 from prunepolicy.agents.training.optimiser_state import packed, unpack
 from prunepolicy.agents.training.recipe import RunRecipe
+from prunepolicy.envs.thinking.sampling import samplers
 from prunepolicy.envs.thinking.schedule import Schedule
 from prunepolicy.envs.thinking.settings import built
 from prunepolicy.pruning.errors import PrunePolicyError
@@ -58,6 +59,16 @@ class Grpo(SteppedLearner):
         from prunepolicy.agents.reasoning.course import ThinkCourse  # it imports this learner
 
         return ThinkCourse
+
+    @classmethod
+    def check(cls, recipe: ThinkRecipe) -> None:
+        """Raise `UsageError` where a recipe names what isn't there, or its parts contradict each other."""
+        Schedule(recipe.stages)
+        built(switches, recipe.switch)
+        built(samplers, {**recipe.reinforcement.sampler, "prompts": recipe.problems.learn})
+        engines[recipe.reinforcement.engine]
+        for task in recipe.problems.tasks:
+            task.range()
 
     def __init__(self, recipe: ThinkRecipe, steps: Steps, runner: Runner | None = None) -> None:
         self.recipe, self.steps, self.runner = recipe, steps, runner or LocalRunner()

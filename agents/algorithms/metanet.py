@@ -19,6 +19,8 @@ from prunepolicy.agents.training.course import Course
 from prunepolicy.agents.training.optimiser_state import packed, unpack
 from prunepolicy.agents.training.recipe import RecipePart, RunRecipe, checked
 from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
+from prunepolicy.pruning.allocators import allocators
+from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import UsageError
 
 
@@ -44,6 +46,14 @@ class MetanetLearner(SteppedLearner):
     """Takes one network of the family per step, in turn."""
 
     recipe_type: ClassVar[type[RunRecipe]] = MetanetRecipe
+
+    @classmethod
+    def check(cls, recipe: MetanetRecipe) -> None:
+        """Raise `UsageError` where a recipe names what isn't there, or its parts contradict each other."""
+        policy_config(recipe, checked(MetaTraining, recipe.learner, "learner").objective)
+        criteria[recipe.pipeline.cut.criterion]
+        allocators[recipe.pipeline.cut.allocator]
+        recipe.pipeline.cut.budget(1.0)  # Budgets check themselves.
 
     @classmethod
     def course_type(cls) -> type[Course]:

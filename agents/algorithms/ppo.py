@@ -11,8 +11,10 @@ from pydantic import Field
 from prunepolicy.agents.algorithms.registry import Assignment, Learner, LearnerState, algorithms
 from prunepolicy.agents.cluster import LocalRunner, Runner
 from prunepolicy.agents.learned_pruning.audited_cases import Reward, audited_cases
-from prunepolicy.agents.training.recipe import RecipePart, checked
+from prunepolicy.agents.training.recipe import Recipe, RecipePart, checked
 from prunepolicy.envs.prune_case import PruneCase, budgeted_groups
+from prunepolicy.envs.prune_env import MEASURED
+from prunepolicy.envs.shaping import shapings
 from prunepolicy.policy.kinds.graph import Graph, GraphConfig
 from prunepolicy.pruning.errors import MissingExtraError, UsageError
 from prunepolicy.pruning.plan import Budget
@@ -63,6 +65,15 @@ class Ppo(Learner):
 
     config_type: ClassVar[type[RecipePart]] = PPOConfig
 
+    @classmethod
+    def check(cls, recipe: Recipe) -> None:
+        """Raise `UsageError` where a recipe names what isn't there, or its parts contradict each other."""
+        super().check(recipe)
+        recipe.policy_settings("graph", GraphConfig)
+        config = checked(PPOConfig, recipe.learner, "learner")
+        check_batches(config)
+        shapings[config.shaping].check(MEASURED, "Prune")
+
     def __init__(self, assignment: Assignment) -> None:
         recipe = assignment.recipe
         settings = recipe.policy_settings("graph", GraphConfig)
@@ -93,11 +104,7 @@ class Ppo(Learner):
         seed: int,
         runner: Runner,
     ) -> None:
-        for name, number in (("repeats", config.repeats), ("minibatch", config.minibatch)):
-            if config.episodes % number:
-                raise UsageError(
-                    f"learner.episodes ({config.episodes}) must be a multiple of learner.{name} ({number})."
-                )
+        check_batches(config)
         try:
             from prunepolicy.agents.learned_pruning.prune_agent import PruneAgent
         except ImportError as error:
@@ -124,6 +131,15 @@ class Ppo(Learner):
     def evidence(self) -> dict[str, float]:
         """Return how well the surrogate predicts what was measured, where there is one."""
         return self._evidence
+
+
+def check_batches(config: PPOConfig) -> None:
+    """Raise `UsageError` where a step's episodes can't be divided as the settings want it."""
+    for name, number in (("repeats", config.repeats), ("minibatch", config.minibatch)):
+        if config.episodes % number:
+            raise UsageError(
+                f"learner.episodes ({config.episodes}) must be a multiple of learner.{name} ({number})."
+            )
 
 
 def check_same_units(policy: Graph, graph: UnitGraph, budgets: Sequence[Budget]) -> None:

@@ -14,9 +14,10 @@ from prunepolicy.agents.cluster import LocalRunner, Runner
 from prunepolicy.agents.learned_pruning.collected import Collected
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.prune.subject import Subject
-from prunepolicy.agents.training.recipe import Recipe, RecipePart, RunRecipe
+from prunepolicy.agents.training.recipe import Recipe, RecipePart, RunRecipe, checked
 from prunepolicy.policy.base import Policy
 from prunepolicy.pruning.registry import Registry
+from prunepolicy.pruning.repair import repairs
 
 if TYPE_CHECKING:
     from prunepolicy.agents.training.course import Course
@@ -67,6 +68,14 @@ class SteppedLearner(ABC):
     def course_type(cls) -> type[Course]:
         """Return how runs of this algorithm are prepared, judged and reported."""
 
+    @classmethod  # noqa: B027  # Most recipes say all by their types.
+    def check(cls, recipe: Any) -> None:
+        """Raise `UsageError` where a recipe names what isn't there, or its parts contradict each other.
+
+        Args:
+            recipe: of the `recipe_type`; no model that it names has been opened.
+        """
+
     @property
     def steps_left(self) -> float:
         """Steps until there is nothing left to learn, though the recipe may allow more."""
@@ -101,6 +110,14 @@ class Learner(SteppedLearner):
         from prunepolicy.agents.learned_pruning.course import PruningCourse  # it imports what learners are
 
         return PruningCourse
+
+    @classmethod
+    def check(cls, recipe: Recipe) -> None:
+        """Raise `UsageError` where a recipe names what isn't there, or its parts contradict each other."""
+        checked(cls.config_type, recipe.learner, "learner")
+        recipe.every_budget  # noqa: B018  # Budgets check themselves.
+        if recipe.policy.get("repair") is not None:
+            repairs[str(recipe.policy["repair"])]
 
     @abstractmethod
     def __init__(self, assignment: Assignment) -> None:

@@ -18,8 +18,8 @@ from prunepolicy.agents.algorithms.registry import Assignment, Learner, LearnerS
 from prunepolicy.agents.learned_pruning.audited_cases import audited_layers
 from prunepolicy.agents.learned_pruning.row_blocks import row_blocks
 from prunepolicy.agents.training.optimiser_state import packed, unpack
-from prunepolicy.agents.training.recipe import RecipePart, checked
-from prunepolicy.envs.row_layer import RowLayer
+from prunepolicy.agents.training.recipe import Recipe, RecipePart, checked
+from prunepolicy.envs.row_layer import RowLayer, refuse_unmeasured
 from prunepolicy.envs.shaping import shapings
 from prunepolicy.policy.kinds.prunenet import PruneNet, PruneNetConfig, context_of
 from prunepolicy.policy.row_choices import concrete, draw_by_weight, plackett_luce, plackett_luce_log_prob
@@ -63,6 +63,15 @@ class Reinforce(Learner):
     config_type: ClassVar[type[RecipePart]] = ReinforceConfig
     assignment: Assignment | None = None
 
+    @classmethod
+    def check(cls, recipe: Recipe) -> None:
+        """Raise `UsageError` where a recipe names what isn't there, or its parts contradict each other."""
+        super().check(recipe)
+        recipe.policy_settings("prunenet", PruneNetConfig)
+        config = checked(ReinforceConfig, recipe.learner, "learner")
+        check_settings(config)
+        refuse_unmeasured(shapings[config.shaping].reads)
+
     def __init__(self, assignment: Assignment) -> None:
         recipe = assignment.recipe
         settings = recipe.policy_settings("prunenet", PruneNetConfig)
@@ -85,10 +94,7 @@ class Reinforce(Learner):
     def _prepare(
         self, policy: PruneNet, config: ReinforceConfig, networks: Sequence[Network], seed: int
     ) -> None:
-        if config.baseline == "leave_one_out" and config.samples < 2:
-            raise UsageError("A leave-one-out baseline needs at least 2 samples.")
-        if not 0 < config.keep[0] <= config.keep[1] < 1:
-            raise UsageError(f"learner.keep is a range of fractions between 0 and 1; got {config.keep}.")
+        check_settings(config)
         self._policy, self.config, self.networks = policy, config, networks
         self.shaping = shapings[config.shaping]
         self.generator = torch.Generator().manual_seed(seed)
@@ -185,6 +191,14 @@ class Reinforce(Learner):
         if self.config.clip:
             torch.nn.utils.clip_grad_norm_(self._policy.scorer.parameters(), self.config.clip)
         self.optimiser.step()
+
+
+def check_settings(config: ReinforceConfig) -> None:
+    """Raise `UsageError` where settings contradict each other."""
+    if config.baseline == "leave_one_out" and config.samples < 2:
+        raise UsageError("A leave-one-out baseline needs at least 2 samples.")
+    if not 0 < config.keep[0] <= config.keep[1] < 1:
+        raise UsageError(f"learner.keep is a range of fractions between 0 and 1; got {config.keep}.")
 
 
 def above_others(rewards: Tensor) -> Tensor:

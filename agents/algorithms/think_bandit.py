@@ -18,10 +18,14 @@ from prunepolicy.agents.training.recipe import RecipePart, RunEvaluation, RunRec
 from prunepolicy.envs.think_vector_env import ThinkVectorEnv
 from prunepolicy.envs.thinking.cached import CachedSource
 from prunepolicy.envs.thinking.groups import Scale, group_advantages
-from prunepolicy.envs.thinking.schedule import NAIVE, Stage
+from prunepolicy.envs.thinking.sampling import samplers
+from prunepolicy.envs.thinking.schedule import NAIVE, Schedule, Stage
+from prunepolicy.envs.thinking.settings import built
 from prunepolicy.envs.thinking.simulated import SimulatedSource
 from prunepolicy.envs.thinking.source import Source
 from prunepolicy.envs.thinking.task import ThinkTask
+from prunepolicy.envs.thinking.terms.registry import OutcomeTerm, terms
+from prunepolicy.pruning.errors import UsageError
 
 if TYPE_CHECKING:
     from prunepolicy.agents.training.course import Course
@@ -92,6 +96,18 @@ class BanditEvaluation(RunEvaluation):
 
     reward: dict[str, Any] = Field(default_factory=lambda: {"name": "naive"})
 
+    @property
+    def term(self) -> OutcomeTerm:
+        """The term that pays.
+
+        Raises:
+            UsageError: for one that doesn't pay outcomes alone.
+        """
+        term = built(terms, self.reward)
+        if not isinstance(term, OutcomeTerm):
+            raise UsageError(f"The term {self.reward['name']} pays no outcome by itself.")
+        return term
+
 
 class BanditRecipe(RunRecipe):
     """Everything that decides what is learned; `episodes` are batches."""
@@ -121,6 +137,15 @@ class ThinkBandit(SteppedLearner):
         from prunepolicy.agents.bandit.course import BanditCourse  # it imports what learners are
 
         return BanditCourse
+
+    @classmethod
+    def check(cls, recipe: BanditRecipe) -> None:
+        """Raise `UsageError` where a recipe names what isn't there, or its parts contradict each other."""
+        recipe.evaluation.term  # noqa: B018  # It checks itself.
+        Schedule(recipe.learner.stages)
+        built(samplers, {**recipe.learner.sampler, "prompts": recipe.learner.prompts})
+        if recipe.prompts.rollouts is not None and not recipe.prompts.rollouts.is_file():
+            raise UsageError(f"There is no file of rollouts at {recipe.prompts.rollouts}.")
 
     def __init__(self, config: BanditConfig, source: Source | None = None, seed: int = 0) -> None:
         self.config, self.seed = config, seed

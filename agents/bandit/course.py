@@ -18,12 +18,10 @@ from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, se
 from prunepolicy.envs.thinking.metrics import by_difficulty
 from prunepolicy.envs.thinking.oracle import Value, oracle, value_of, values
 from prunepolicy.envs.thinking.rollouts import Mode
-from prunepolicy.envs.thinking.settings import built
 from prunepolicy.envs.thinking.source import Array, Source
-from prunepolicy.envs.thinking.terms.registry import OutcomeTerm, terms
+from prunepolicy.envs.thinking.terms.registry import OutcomeTerm
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.checkpoint import read_json
-from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.intervals import Interval, mean_interval
 
 DECISION, PICTURE = "decision.json", "think.png"
@@ -44,15 +42,9 @@ class BanditCourse(Course):
 
     @classmethod
     def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps, runner: Runner) -> Self:
-        """Draw or load the prompts.
-
-        Raises:
-            UsageError: for an evaluation by a term that doesn't pay outcomes alone.
-        """
+        """Draw or load the prompts."""
         recipe = cast(BanditRecipe, run.recipe)
-        term = built(terms, recipe.evaluation.reward)
-        if not isinstance(term, OutcomeTerm):
-            raise UsageError(f"The term {recipe.evaluation.reward['name']} pays no outcome by itself.")
+        term = recipe.evaluation.term
         seed_generators(recipe.seed)
         source, held_out = recipe.prompts.sources(recipe.seed)
         learner = cast(type[ThinkBandit], algorithm)(recipe.learner, source, recipe.seed)

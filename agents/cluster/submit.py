@@ -118,10 +118,17 @@ class Submission:
         log = _Log(console)
         ended = jobs_at(self.address).follow(job, log.write)
         if ended != "SUCCEEDED":
-            raise PrunePolicyError(
-                f"The job {job} ended as {ended.lower()}; its log ends with {log.last!r}. "
-                f"Continue it with --resume {self.run}."
-            )
+            raise PrunePolicyError(f"The job {job} ended as {ended.lower()}; its log ends with {log.last!r}.")
+
+    def how_to_go_on(self, target: Path) -> str:
+        """Return commands: what gets the run into `target`, and what continues a job that has ended."""
+        at = ["--address", self.address]
+        got = shlex.join(["prunepolicy", "fetch", self.run, *at, "--out", str(target)])
+        sets = [word for override in self.overrides for word in ("--set", override)]
+        along = [word for place in self.include for word in ("--include", place)]
+        words = [str(self.recipe), *at, "--follow", "--out", str(target), *sets, *along, *self.options]
+        again = shlex.join(["prunepolicy", "submit", *words, "--resume", self.run])
+        return f"The run stays there. Get what there is with: {got}\nContinue it when its job ended: {again}"
 
 
 @dataclass

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
 from prunepolicy.agents.console import Console
-from prunepolicy.agents.evaluation.harness import harness_scores
+from prunepolicy.agents.evaluation.harness import harness_scores, task_manager
 from prunepolicy.agents.evaluation.score import Measured, Score
 from prunepolicy.agents.prune.opened_model import Hardware, OpenedModel
 from prunepolicy.pruning.errors import UnsupportedModelError, UsageError
@@ -46,7 +47,7 @@ class EvalRequest:
     batch: int = 4
 
     def check(self) -> None:
-        """Raise `UsageError` when there is nothing to measure or a file is missing."""
+        """Raise `UsageError` when there is nothing to measure, or a file can't be read."""
         if not (self.text or self.choices or self.tasks):
             raise UsageError(
                 "Say what to measure: --text FILE for perplexity, --choices FILE for PIQA or BLiMP lines, "
@@ -55,8 +56,14 @@ class EvalRequest:
         for file in (*self.text, *self.choices):
             if not file.is_file():
                 raise UsageError(f"There is no file {file} to measure on.")
+        for file in self.text:
+            read_text(file)
+        if self.include_path is not None and not self.include_path.is_dir():
+            raise UsageError(f"There is no folder of tasks at {self.include_path}.")
         if self.batch < 1 or (self.limit is not None and self.limit < 1):
             raise UsageError(f"batch and limit must be at least 1; got {self.batch} and {self.limit}.")
+        for file in self.choices:
+            read_choices(file, self.limit)
 
 
 @dataclass(frozen=True)
@@ -115,8 +122,11 @@ def evaluate(
     hardware = hardware or Hardware()
     names = [model] if against is None else [against, model]
     settings = hardware.described() | _settings(request)
+    for name in names:
+        _check_writes(OpenedModel.named(name, hardware))
+    manager = task_manager(request.tasks, request.include_path) if request.tasks else None
     # One model at a time: together they might not fit into memory.
-    found = [list(_measured(OpenedModel.named(name, hardware), request)) for name in names]
+    found = [list(_measured(OpenedModel.named(name, hardware), request, manager)) for name in names]
     scores = {name: tuple(each.score for each in of) for name, of in zip(names, found, strict=True)}
     pairs = zip(*found, strict=True) if against else ()
     changes = tuple(last.change_from(first) for first, last in pairs)
@@ -133,11 +143,14 @@ def _said(score: Score, change: Interval | None) -> str:
     return f"{score.task}, {score.metric}: {shown}, change {change.written(3, null)} (95 %)."
 
 
-def _measured(opened: OpenedModel, request: EvalRequest) -> Iterator[Measured]:
+def _check_writes(opened: OpenedModel) -> None:
     if opened.checkpoint.adapter.task != "causal":
         raise UnsupportedModelError(
             f"{opened.name} doesn't write text; perplexity and these tasks need a model that does."
         )
+
+
+def _measured(opened: OpenedModel, request: EvalRequest, manager: Any) -> Iterator[Measured]:
     for file in request.text:
         losses = text_losses(opened.model, opened.tokenizer, read_text(file), request.window, request.batch)
         whole = losses.score
@@ -152,7 +165,7 @@ def _measured(opened: OpenedModel, request: EvalRequest) -> Iterator[Measured]:
             yield Measured(score, answers.right_norm)
     if request.tasks:
         scores = harness_scores(
-            opened.model, opened.tokenizer, request.tasks, request.include_path, request.limit, request.batch
+            opened.model, opened.tokenizer, request.tasks, manager, request.limit, request.batch
         )
         yield from map(Measured, scores)
 

@@ -20,26 +20,22 @@ def harness_scores(
     model: nn.Module,
     tokenizer: Any,
     tasks: Sequence[str],
-    include_path: Path | None = None,
+    manager: Any,
     limit: int | None = None,
     batch: int = 4,
 ) -> list[Score]:
     """Score a model on lm-eval tasks with the tasks' own prompts and number of examples.
 
     Args:
-        include_path: folder with task descriptions (YAML) that lm-eval itself lacks.
+        manager: of `task_manager`, which has checked the tasks.
         limit: questions per task at most.
 
     Raises:
-        PrunePolicyError: when lm-eval isn't installed, or the data of a task can't be had.
-        UsageError: for a task that nobody knows.
+        PrunePolicyError: when the data of a task can't be had.
     """
-    try:
-        from lm_eval import simple_evaluate
-        from lm_eval.models.huggingface import HFLM
-    except ImportError as error:
-        raise MissingExtraError("lm-eval tasks need", "eval") from error
-    manager = _manager(tasks, include_path)
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
     try:
         results = simple_evaluate(
             HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch),
@@ -55,17 +51,26 @@ def harness_scores(
     return [score for task in results["results"] for score in _scores(task, results)]
 
 
-def _manager(tasks: Sequence[str], include_path: Path | None) -> Any:
-    """Return lm-eval's task manager; one's own folder alone, where it suffices, takes no seconds to read."""
-    from lm_eval.tasks import TaskManager
+def task_manager(tasks: Sequence[str], include_path: Path | None = None) -> Any:
+    """Return lm-eval's task manager; one's own folder alone, where it suffices, takes no seconds to read.
+
+    Args:
+        include_path: folder with task descriptions (YAML) that lm-eval itself lacks.
+
+    Raises:
+        MissingExtraError: when lm-eval isn't installed.
+        UsageError: for a task that nobody knows.
+    """
+    try:
+        from lm_eval import tasks as known
+    except ImportError as error:
+        raise MissingExtraError("lm-eval tasks need", "eval") from error
 
     if include_path is not None:
-        if not include_path.is_dir():
-            raise UsageError(f"There is no folder of tasks at {include_path}.")
-        own = TaskManager(include_path=str(include_path), include_defaults=False)
+        own = known.TaskManager(include_path=str(include_path), include_defaults=False)
         if set(tasks) <= set(own.all_tasks):
             return own
-    manager = TaskManager(include_path=str(include_path) if include_path else None)
+    manager = known.TaskManager(include_path=str(include_path) if include_path else None)
     for task in tasks:
         if task not in manager.all_tasks:
             raise UsageError(f"lm-eval knows no task {task!r}.{did_you_mean(task, manager.all_tasks)}")

@@ -65,6 +65,11 @@ class ComparedRun(RunReport):
         """What judged, where that is something else."""
 
     @property
+    def judged_model(self) -> str:
+        """A model that this was measured on, as commands name it."""
+        return "MODEL"
+
+    @property
     def means(self) -> dict[str, float]:
         """Mean score by policy, the best first."""
         return dict(sorted(((n, mean(s)) for n, s in self.scores.items()), key=lambda item: item[1]))

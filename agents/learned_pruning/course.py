@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import ClassVar, Self, cast
 
@@ -12,6 +14,7 @@ from prunepolicy.agents.learned_pruning.carded_course import CardedCourse
 from prunepolicy.agents.learned_pruning.judge import (
     Judge,
     Windows,
+    check_judging,
     difference,
     mean,
     place_of,
@@ -29,9 +32,13 @@ from prunepolicy.agents.training.course import Judgement
 from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
 from prunepolicy.agents.training.train import SCORE
+from prunepolicy.policy.base import Policy
 from prunepolicy.policy.load import load_policy, load_policy_folder
 from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.source import resolve
+from prunepolicy.pruning.text_file import read_text
 
 CURVE = "learning.png"
 KEPT_PICTURE = "kept.png"
@@ -59,6 +66,7 @@ class PruningCourse(CardedCourse):
             name: Subject(name, Checkpoint.open(resolve(name)), hardware, steps)
             for name in (*recipe.models, *recipe.held_out)
         }
+        check_plannable(recipe, subjects)
         judging = tuple(subjects[name] for name in recipe.held_out or recipe.models)
         assignment = Assignment(recipe, tuple(subjects[name] for name in recipe.models), steps, runner=runner)
         judge = Judge(
@@ -112,6 +120,32 @@ class PruningCourse(CardedCourse):
         report.save(self.run_folder.path)
         write_policy_card(report.card, self.run_folder.path / BEST)
         return report
+
+
+def check_plannable(recipe: Recipe, subjects: Mapping[str, Subject]) -> None:
+    """Raise what would end a run later, as far as its recipe and the models' configurations say it.
+
+    Raises:
+        UsageError: when a policy can't plan for one of the budgets, a model can't judge, or there is no text.
+        BudgetError: when a model can't reach one of the budgets.
+    """
+    if recipe.evaluation.text is not None:
+        read_text(recipe.evaluation.text)
+    for name in recipe.held_out or recipe.models:
+        check_judging(subjects[name])
+    rivals = [load_policy(name) for name in recipe.evaluation.baselines]
+    for subject, budget in product(subjects.values(), recipe.every_budget):
+        for policy in (recipe.beginner(), *rivals):
+            _check_plan(policy, subject, budget)
+
+
+def _check_plan(policy: Policy, subject: Subject, budget: Budget) -> None:
+    if budget.of == "latency":
+        return  # What a width costs in seconds has to be measured.
+    try:
+        policy.check(subject.checkpoint.graph, budget)
+    except UsageError as error:
+        raise type(error)(f"{subject.name}, by {policy.name}: {error}") from error
 
 
 def _draw(run: RunFolder, watch: KeptWatch, progress: Progress) -> None:

@@ -116,8 +116,7 @@ class Judge:
 
     def _read_text(self, subject: Subject) -> _Text:
         adapter = subject.checkpoint.adapter
-        if adapter.task != "causal":
-            raise UsageError(f"{subject.name} doesn't write text, so it can't judge a policy.")
+        check_judging(subject)
         source = "self" if self.text is None else str(self.text)
         probe = Probe(source, self.how.samples, self.how.length, self.text_seed)
         ids = probe_inputs(
@@ -139,6 +138,12 @@ def difference(own: Windows, rival: Windows) -> Interval:
     count = min(len(excess) for excess in own.values())
     changes = [np.subtract(own[place], rival[place])[:count] for place in own]
     return mean_interval(np.mean(changes, axis=0))
+
+
+def check_judging(subject: Subject) -> None:
+    """Raise `UsageError` for a model that can't judge a policy."""
+    if subject.checkpoint.adapter.task != "causal":
+        raise UsageError(f"{subject.name} doesn't write text, so it can't judge a policy.")
 
 
 def place_of(subject: Subject, budget: Budget) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ def write_policy_card(card: PolicyCard, folder: Path, source: str = HERE, head: 
 def policy_card(card: PolicyCard, source: str = HERE) -> str:
     """Return the card as Markdown; its first line says whether the policy is worth using."""
     sections = (
-        f"**{card.verdict}**\n\n# {card.name}",
+        f"**{card.verdict}**",
+        f"```sh\n{command_of(card, source)}\n```" if card.word == "loses" else "",
+        f"# {card.name}",
         _origin(card),
         _scores(card),
         _failures(card),
@@ -137,7 +140,8 @@ def _evidence(card: PolicyCard) -> str:
 def options_for(recipe: Mapping[str, Any]) -> str:
     """Return the options with which a policy of a recipe prunes what the recipe is about."""
     if recipe["policy"].get("kind") != "metanet":
-        return "--keep 0.8"
+        budgets = recipe.get("budgets") or {}  # Earlier versions wrote one kind without a list.
+        return _budget_options(budgets if isinstance(budgets, Mapping) else budgets[0])
     pipeline = recipe["pipeline"]
     options = f"--keep 0.5 --of {pipeline['cut']['of']}"
     if "source" not in recipe["data"]:
@@ -149,12 +153,35 @@ def options_for(recipe: Mapping[str, Any]) -> str:
     return f"{options} --data IMAGES --epochs {before},{pipeline['recover']['epochs']}{shrinking}"
 
 
+def _budget_options(budget: Mapping[str, Any]) -> str:
+    """Return the options that ask for the first budget of a recipe, at a middling size."""
+    keeps, of, units = budget.get("keep", (0.8,)), budget.get("of", "params"), budget.get("units", ())
+    options = f"--keep {0.8 if 0.8 in keeps else max(keeps):g}"
+    options += "" if of == "params" else f" --of {of}"
+    options += f" --units {','.join(units)}" if units else ""
+    return options if budget.get("uniform", True) else f"{options} --per-layer"
+
+
+def command_of(card: PolicyCard, source: str, model: str = "MODEL") -> str:
+    """Return the command that prunes with a policy, or with the heuristic that it loses to.
+
+    Args:
+        source: what `--policy` takes to find the policy.
+    """
+    chosen = card.best_heuristic if card.word == "loses" else source
+    return _pruning(model, str(chosen), card.recipe)
+
+
+def _pruning(model: str, policy: str, recipe: Mapping[str, Any]) -> str:
+    names = f"{shlex.quote(model)} --policy {shlex.quote(policy)}"
+    return f"prune-with-policy {names} {options_for(recipe)} --out smaller/"
+
+
 def _use(card: PolicyCard, source: str) -> str:
-    budget = options_for(card.recipe)
     recipe = yaml.safe_dump(card.recipe, sort_keys=False)
     return (
-        f"## Use and repeat\n\n```sh\nprune-with-policy MODEL --policy {source} {budget} "
-        f"--out smaller/\n```\n\nLearned by `prunepolicy train` from this recipe:\n\n```yaml\n{recipe}```"
+        f"## Use and repeat\n\n```sh\n{_pruning('MODEL', source, card.recipe)}\n```\n\n"
+        f"Learned by `prunepolicy train` from this recipe:\n\n```yaml\n{recipe}```"
     )
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from prunepolicy.agents.console import Console
 from prunepolicy.agents.learned_pruning.compared_run import ComparedRun
+from prunepolicy.agents.learned_pruning.policy_card_text import command_of
 
 UNIT = "nats per token over the dense model"
 
@@ -36,6 +37,11 @@ class TrainReport(ComparedRun):
         """The models that judged."""
         return tuple(self.recipe["held_out"])
 
+    @property
+    def judged_model(self) -> str:
+        """The first that was held out, or learned from where none was."""
+        return (*self.held_out, *self.models)[0]
+
     def rows(self) -> list[tuple[str, ...]]:
         """Return one row per model and budget, and one of means: its name, and every policy's score."""
         places = [
@@ -61,6 +67,6 @@ class TrainReport(ComparedRun):
         console.print(grid)
         console.print(self.verdict, soft_wrap=True)
         console.print(
-            f"Try it: prune-with-policy MODEL --policy {self.folder} --keep 0.8 --out smaller/",
+            f"Use it: {command_of(self.card, self.folder, self.judged_model)}",
             soft_wrap=True,
         )

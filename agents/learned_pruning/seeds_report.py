@@ -11,7 +11,7 @@ from rich.table import Table
 from prunepolicy.agents.console import Console
 from prunepolicy.agents.learned_pruning.compared_run import ComparedRun
 from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Scored, Word, card_of
-from prunepolicy.agents.learned_pruning.policy_card_text import agreement
+from prunepolicy.agents.learned_pruning.policy_card_text import agreement, command_of
 from prunepolicy.agents.training.run_report import RunsReport
 
 Compared = TypeVar("Compared", bound=ComparedRun)
@@ -93,9 +93,7 @@ class SeedsReport(RunsReport[Compared]):
             grid.add_row(name, *cells, style="bold" if name == card.name else None)
         console.print(grid)
         console.print(self.verdict, soft_wrap=True)
+        use = command_of(card, self.folder, self.chosen.judged_model)
+        console.print(f"Use it: {use}", soft_wrap=True)
         console.print(agreement(card))
         console.print(f"The policy of seed {card.chosen_seed} is kept as the best.")
-        console.print(
-            f"Try it: prune-with-policy MODEL --policy {self.folder} --keep 0.8 --out smaller/",
-            soft_wrap=True,
-        )

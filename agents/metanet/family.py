@@ -69,8 +69,6 @@ class Family:
 
     def train(self, runner: Runner, steps: Steps) -> None:
         """Train the networks that are missing, each whole or not at all."""
-        if self.recipe.family.held_out >= self.recipe.family.count:
-            raise UsageError("family.held_out leaves no network to learn from.")
         missing = [folder for folder in self.members if not (folder / CONFIG).is_file()]
         if missing and self.recipe.family.folder is not None:
             raise UsageError(f"There is no network at {missing[0]}; leave out family.folder to train them.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from prunepolicy.agents.training.recipe import RecipePart
+
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class ObjectiveRecipe(RecipePart):
@@ -32,7 +34,7 @@ class ObjectiveRecipe(RecipePart):
 
     sparsity: Literal["group_norm", "cut", "reward"] = "group_norm"
     strength: float = Field(default=0.1, ge=0)
-    keep: tuple[float, ...] = (0.7, 0.5, 0.35)
+    keep: tuple[Share, ...] = Field(default=(0.7, 0.5, 0.35), min_length=1)
     draws: int = Field(default=4, ge=1)
     std: float = Field(default=0.3, gt=0)
     distil: float = Field(default=0.5, ge=0, le=1)

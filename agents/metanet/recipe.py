@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,8 @@ from prunepolicy.agents.metanet.texts import LanguageNetworkRecipe, TextRecipe
 from prunepolicy.agents.recovery.fit import FitRecipe
 from prunepolicy.agents.training.recipe import PolicyRecipe, RecipePart, RunEvaluation
 from prunepolicy.pruning.plan import Budget, Of
+
+Speedup = Annotated[float, Field(ge=1)]
 
 
 class CutRecipe(RecipePart):
@@ -73,6 +75,12 @@ class FamilyRecipe(RecipePart):
     held_out: int = Field(default=1, ge=1)
     training: FitRecipe = FitRecipe()
 
+    @model_validator(mode="after")
+    def _some_to_learn_from(self) -> Self:
+        if self.held_out >= self.count:
+            raise ValueError(f"held_out ({self.held_out}) leaves none of {self.count} networks to learn from")
+        return self
+
 
 class MetanetEvaluation(RunEvaluation):
     """How the metanetwork is judged.
@@ -84,9 +92,9 @@ class MetanetEvaluation(RunEvaluation):
         reached: by how many times their operations are reduced.
     """
 
-    speedups: tuple[float, ...] = Field(default=(1.5, 2.0, 2.5, 3.0), min_length=1)
+    speedups: tuple[Speedup, ...] = Field(default=(1.5, 2.0, 2.5, 3.0), min_length=1)
     targets: int = Field(default=1, ge=0)
-    reached: tuple[float, ...] = Field(default=(2.0, 3.0), min_length=1)
+    reached: tuple[Speedup, ...] = Field(default=(2.0, 3.0), min_length=1)
 
 
 class MetanetRecipe(PolicyRecipe):
@@ -102,6 +110,14 @@ class MetanetRecipe(PolicyRecipe):
     family: FamilyRecipe = FamilyRecipe()
     pipeline: PipelineRecipe = PipelineRecipe()
     evaluation: MetanetEvaluation = MetanetEvaluation()
+
+    @model_validator(mode="after")
+    def _reads_the_data(self) -> Self:
+        if isinstance(self.data, TextRecipe) != isinstance(self.network, LanguageNetworkRecipe):
+            raise ValueError(
+                "data.text goes with a network of hidden, layers, heads; images with network.arch"
+            )
+        return self
 
     @model_validator(mode="after")
     def _widths(self) -> Self:

@@ -12,7 +12,7 @@ from rich.table import Table
 from prunepolicy.agents.console import Console
 from prunepolicy.agents.learned_pruning.compared_run import ComparedRun
 from prunepolicy.agents.learned_pruning.judge import Scores
-from prunepolicy.agents.learned_pruning.policy_card_text import options_for
+from prunepolicy.agents.learned_pruning.policy_card_text import command_of
 from prunepolicy.agents.metanet.curve import Curve
 from prunepolicy.agents.prune.plots import LINES, picture
 
@@ -141,8 +141,7 @@ class MetanetReport(ComparedRun):
             grid.add_row(*row)
         console.print(grid)
         console.print(self.verdict, soft_wrap=True)
-        use = f"prune-with-policy MODEL --policy {self.folder} {options_for(self.recipe)} --out smaller/"
-        console.print(f"Use it: {use}", soft_wrap=True)
+        console.print(f"Use it: {command_of(self.card, self.folder)}", soft_wrap=True)
 
     def _mean(self, speedup: float, helped: bool) -> float:
         return mean(o.recovered for o in self.outcomes if o.speedup == speedup and (o.way == WITH) == helped)

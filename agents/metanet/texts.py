@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from prunepolicy.agents.recovery.next_token import NextToken
 from prunepolicy.agents.recovery.task import Batch, LearningTask, Part
-from prunepolicy.agents.training.recipe import RecipePart
+from prunepolicy.agents.training.recipe import RecipePart, check_heads
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.errors import UsageError
 
@@ -99,6 +99,11 @@ class LanguageNetworkRecipe(RecipePart):
     heads: int = Field(default=4, ge=1)
     kv_heads: int = Field(default=2, ge=1)
     ffn: int = Field(default=96, ge=4)
+
+    @model_validator(mode="after")
+    def _heads(self) -> Self:
+        check_heads(self.hidden, self.heads, self.kv_heads)
+        return self
 
     def build(self, task: LearningTask, seed: int) -> nn.Module:
         """Return the model with random weights."""

@@ -17,12 +17,12 @@ from prunepolicy.agents.progress import Listener, Steps
 from prunepolicy.agents.prune.evidence import Evidence, add_evidence, prove_result, report_on
 from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.prune.quality import Measurements, choose_text, measure
-from prunepolicy.agents.prune.recovery import Recovery, RecoverySettings
+from prunepolicy.agents.prune.recovery import Recovery, RecoverySettings, stages_of
 from prunepolicy.agents.prune.report import PruneReport
 from prunepolicy.agents.prune.rewrite import rewritten
 from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.agents.prune.unproven import set_aside
-from prunepolicy.agents.recovery.language import check_recoverable, recovered
+from prunepolicy.agents.recovery.language import check_recoverable, recovered, recovery_of
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.atomic import check_target, partial_folder, publish
@@ -259,6 +259,12 @@ def _probe_of(plan: Plan) -> Probe:
     if probe.file is not None:
         read_text(probe.file)
     return probe
+
+
+def left_beside(target: Path) -> tuple[str, ...]:
+    """Return the folders beside `target` in which the next run with the same settings goes on."""
+    places = (partial_folder(target), stages_of(target), recovery_of(target))
+    return tuple(str(place) for place in places if place.is_dir())
 
 
 @contextmanager

@@ -77,7 +77,7 @@ class Recovery:
         if side < task.images.side:
             task = ImageRecipe(source=settings.data, side=side).open(subject.device)
         _check(checkpoint.config, task)
-        return cls(settings, task, target.with_name(target.name + STAGES), seed)
+        return cls(settings, task, stages_of(target), seed)
 
     def adapted(self, subject: Subject) -> Subject:
         """Return the network trained before its cut."""
@@ -131,6 +131,11 @@ class Recovery:
         return hashlib.sha256(settings.encode()).hexdigest()[:12]
 
 
+def stages_of(target: Path) -> Path:
+    """Return the folder beside `target` that holds the trainings around its cut."""
+    return target.with_name(target.name + STAGES)
+
+
 def _check(config: dict[str, Any], task: ImageTask) -> None:
     sees, labels = int(config.get("num_channels", 3)), config.get("num_labels")
     if sees != task.images.channels or (labels is not None and int(labels) < task.images.classes):
@@ -138,4 +143,9 @@ def _check(config: dict[str, Any], task: ImageTask) -> None:
             f"The network sees images of {sees} channels in {labels} classes; {task.images.name} has "
             f"{task.images.channels} channels and {task.images.classes} classes. Give --data images "
             'that fit it (docs/metanet.md, "Images", says what each source has), or a network for these.'
+        )
+    side = config.get("image_size")
+    if "patch_size" in config and side != task.images.side:
+        raise UsageError(
+            f"The network sees images {side} pixels wide, those of {task.images.name} are {task.images.side}."
         )

@@ -174,7 +174,7 @@ class Subject(OpenedModel):
         instruments = self.instruments(needs, budget, probe)
         policy.check(self.checkpoint.graph, budget, instruments)
         stats = self.stats(needs, probe).merged(policy.read(self.checkpoint))
-        with self.steps.step(f"plan: {budget}"):
+        with self.steps.step(f"plan: {budget}, by {policy.name}"):
             plan = policy.plan(self.checkpoint.graph, stats, budget, instruments)
         return plan.with_fingerprint(self.checkpoint.fingerprint)
 

@@ -35,6 +35,7 @@ class ExamRequest:
     Attributes:
         think: who decides whether to think: the model, or the request.
         tasks: names of tasks, each with `:LOW-HIGH` for its difficulties; none asks for the run's own.
+        limit: problems at most; None asks all that are held out.
         samples: answers per problem.
         max_tokens: of a completion; None takes the run's.
     """
@@ -44,6 +45,14 @@ class ExamRequest:
     limit: int | None = None
     samples: int = 1
     max_tokens: int | None = None
+
+    def check(self) -> None:
+        """Raise `UsageError` for an unknown mode, a task that there isn't, or a senseless limit."""
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"--limit must be at least 1; got {self.limit}.")
+        for task in self.tasks:
+            _task(task).range()
+        self.mode  # noqa: B018  # It checks itself.
 
     @property
     def mode(self) -> Think:
@@ -108,15 +117,16 @@ def examine(model: str, request: ExamRequest, hardware: Hardware) -> ExamReport:
     Raises:
         UsageError: when a model that is no run comes without tasks.
     """
+    request.check()
     mode, recipe = request.mode, recipe_of(model)
     folder = str(Path(model) / BEST) if recipe else model
     if recipe is None:
         if not request.tasks:
             raise UsageError("Say what to ask: --tasks modular_chain, or --tasks addition:1-4,parity.")
         recipe = ThinkRecipe(algorithm="grpo", problems=asked(request), stages=_NO_STAGES)
-    asked_for = asked(request) if request.tasks else recipe.problems
-    how = recipe.reinforcement
-    problems = ProblemSet.drawn(asked_for.model_copy(update={"learn": 1}), 0).judge
+    asked_for, how = asked(request) if request.tasks else recipe.problems, recipe.reinforcement
+    least = {"learn": 1, "held_out": request.limit or asked_for.held_out}
+    problems = ProblemSet.drawn(asked_for.model_copy(update=least), 0).judge
     student = Student.named(folder, recipe.prompt, hardware)
     roller = Roller(engines[how.engine].open(student.model), student.prompting, how.chunk)
     longest = request.max_tokens or max(how.max_tokens)
@@ -148,7 +158,7 @@ def recipe_of(model: str) -> ThinkRecipe | None:
 def asked(request: ExamRequest) -> ProblemsRecipe:
     """Return the problems that a request names."""
     tasks = tuple(_task(word) for word in request.tasks)
-    return ProblemsRecipe(tasks=tasks, learn=1, held_out=request.limit or PROBLEMS)
+    return ProblemsRecipe(tasks=tasks, learn=1, held_out=PROBLEMS)
 
 
 def _task(word: str) -> TaskRecipe:

@@ -148,6 +148,27 @@ class ThinkRecipe(RunRecipe):
         return (self.model,) if self.model else ()
 
     @model_validator(mode="after")
+    def _sizes(self) -> Self:
+        how = self.reinforcement
+        if self.warm_up.steps > self.episodes:
+            raise ValueError(
+                f"warm_up.steps ({self.warm_up.steps}) is more than episodes ({self.episodes}): none "
+                "would be left to learn from rewards"
+            )
+        if how.minibatches > how.prompts * how.group:
+            raise ValueError(
+                f"reinforcement.minibatches ({how.minibatches}) is more than the {how.prompts * how.group} "
+                "completions of a step (prompts times group)"
+            )
+        begins = self.model is None and "new" in self.model_fields_set
+        if begins and max(how.max_tokens) >= self.new.context:
+            raise ValueError(
+                f"reinforcement.max_tokens ({max(how.max_tokens)}) leaves no room for a problem in "
+                f"new.context ({self.new.context})"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _lengths(self) -> Self:
         for name in ("max_tokens", "temperature", "learning_rate"):
             if len(getattr(self.reinforcement, name)) not in (1, len(self.stages)):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from prunepolicy.agents.training.recipe import RecipePart
+from prunepolicy.agents.training.recipe import RecipePart, check_heads
 
 
 class NewModel(RecipePart):
@@ -24,6 +24,11 @@ class NewModel(RecipePart):
     heads: int = Field(default=6, ge=1)
     merges: int = Field(default=0, ge=0)
     context: int = Field(default=256, ge=16)
+
+    @model_validator(mode="after")
+    def _heads(self) -> Self:
+        check_heads(self.hidden, self.heads, self.heads)
+        return self
 
 
 def new_model(sizes: NewModel, tokenizer: Any, seed: int) -> Any:

@@ -60,9 +60,14 @@ def recovered(subject: Subject, plan: Plan, edits: Edits, target: Path, original
     for name, parameter in student.named_parameters():
         # What the running model stacks, as some do with experts, has no name to be written under.
         parameter.requires_grad_(name in stored)
-    place = target.with_name(f".{target.name}.recovery")
+    place = recovery_of(target)
     _train(student, original, plan, Savepoint(place, _key(subject, plan)))
     return Edits(learned(student, jobs), edits.config)
+
+
+def recovery_of(target: Path) -> Path:
+    """Return the folder beside `target` that holds the training after its cut."""
+    return target.with_name(f".{target.name}.recovery")
 
 
 def _train(student: nn.Module, teacher: Subject, plan: Plan, savepoint: Savepoint) -> None:

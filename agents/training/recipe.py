@@ -5,14 +5,18 @@ from __future__ import annotations
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from prunepolicy.policy.base import Policy, policies
 from prunepolicy.policy.load import is_place
 from prunepolicy.pruning.errors import UsageError, did_you_mean
 from prunepolicy.pruning.plan import Budget, Of
+
+if TYPE_CHECKING:
+    from prunepolicy.agents.algorithms import SteppedLearner
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -26,7 +30,7 @@ class RecipePart(BaseModel):
 class BudgetRecipe(RecipePart):
     """Budgets that differ in size only: one for every number in `keep`."""
 
-    keep: tuple[float, ...] = (0.9, 0.8, 0.7)
+    keep: tuple[float, ...] = Field(default=(0.9, 0.8, 0.7), min_length=1)
     of: Of = "ffn"
     units: tuple[str, ...] = ()
     uniform: bool = True
@@ -94,6 +98,16 @@ class RunRecipe(RecipePart):
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
+    @model_validator(mode="after")
+    def _patience(self) -> Self:
+        how = self.evaluation
+        if how.patience is not None and how.every > self.episodes:
+            raise ValueError(
+                f"evaluation.patience waits for judgements, but the first comes after step {how.every} "
+                f"(evaluation.every) of {self.episodes} (episodes)"
+            )
+        return self
+
     @property
     def inputs(self) -> tuple[str, ...]:
         """Models and files that a run reads, as the recipe names them."""
@@ -125,6 +139,11 @@ class PolicyRecipe(RunRecipe):
         given = {key: value for key, value in self.policy.items() if key != "kind"}
         return checked(settings, given, "policy")
 
+    def beginner(self) -> Policy:
+        """Return the policy to learn, as it is before it has learned anything."""
+        kind = str(self.policy.get("kind"))
+        return policies[kind](self.policy_settings(kind, policies[kind].config_type))
+
 
 class Recipe(PolicyRecipe):
     """Everything that decides what a pruning policy learns.
@@ -137,8 +156,17 @@ class Recipe(PolicyRecipe):
 
     models: tuple[str, ...] = Field(min_length=1)
     held_out: tuple[str, ...] = ()
-    budgets: Annotated[tuple[BudgetRecipe, ...], BeforeValidator(_listed)] = (BudgetRecipe(),)
+    budgets: Annotated[tuple[BudgetRecipe, ...], BeforeValidator(_listed), Field(min_length=1)] = (
+        BudgetRecipe(),
+    )
     evaluation: EvaluationRecipe = EvaluationRecipe()
+
+    @model_validator(mode="after")
+    def _judges(self) -> Self:
+        both = [name for name in self.models if name in self.held_out]
+        if both:
+            raise ValueError(f"{both[0]} is held out, and learned on: name it once")
+        return self
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -163,6 +191,14 @@ class Recipe(PolicyRecipe):
         return tuple(sorted({budget.keep for budget in self.every_budget}, reverse=True))
 
 
+def check_heads(hidden: int, heads: int, kv_heads: int) -> None:
+    """Raise `ValueError` where a LLaMA-type model of such sizes can't be built."""
+    if hidden % (2 * heads):
+        raise ValueError(f"hidden ({hidden}) must be a multiple of twice the heads ({heads})")
+    if heads % kv_heads:
+        raise ValueError(f"heads ({heads}) must be a multiple of kv_heads ({kv_heads})")
+
+
 def load_recipe(source: Path, overrides: Sequence[str] = ()) -> RunRecipe:
     """Read a recipe and apply `--set key=value` overrides to it; its algorithm says which keys it has.
 
@@ -177,15 +213,18 @@ def load_recipe(source: Path, overrides: Sequence[str] = ()) -> RunRecipe:
         raise UsageError(f"The recipe {source} must be a mapping of keys to values.")
     for override in overrides:
         override_key(data, override)
-    return checked(_recipe_type(data, source), data, str(source))
+    learner = _learner_of(data, source)
+    recipe = checked(learner.recipe_type, data, str(source))
+    learner.check(recipe)
+    return recipe
 
 
-def _recipe_type(data: Mapping[str, Any], source: Path) -> type[RunRecipe]:
+def _learner_of(data: Mapping[str, Any], source: Path) -> type[SteppedLearner]:
     from prunepolicy.agents.algorithms import algorithms  # algorithms read recipes, so they import this
 
     if not isinstance(data.get("algorithm"), str):
         raise UsageError(f"{source}: algorithm: Field required. Known: {', '.join(algorithms)}.")
-    return algorithms[data["algorithm"]].recipe_type
+    return algorithms[data["algorithm"]]
 
 
 def override_key(data: dict[str, Any], override: str) -> None:
@@ -215,10 +254,12 @@ def checked(model: type[Settings], data: Any, where: str) -> Settings:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
+        # Where a part may be of several types, all have their say: what is wrong beats what is unknown.
+        first = min(error.errors(), key=lambda one: one["type"] == "extra_forbidden")
+        keys = [str(name) for name in first["loc"] if not str(name)[:1].isupper()]
+        place = ".".join(keys) or "the whole"
         if first["type"] != "extra_forbidden":
-            raise UsageError(f"{where}: {place}: {first['msg']}.") from error
+            raise UsageError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}.") from error
         known = _keys_at(model, first["loc"][:-1])
         raise UsageError(
             f"{where}: unknown key {place!r}.{did_you_mean(str(first['loc'][-1]), known)}"

@@ -6,8 +6,8 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -202,6 +202,24 @@ def check_fresh(path: Path) -> None:
         raise UsageError(f"{path} is not empty. Add --resume to continue it, or choose another --out.")
 
 
+@contextmanager
+def leaving_nothing(paths: Sequence[Path]) -> Iterator[None]:
+    """Where the work fails before a run has learned anything, remove its folder, and parents made for it."""
+    made = [folder for path in paths for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        yield
+    except Exception:
+        for path in paths:
+            if path.is_dir() and all(file.name in NOTHING for file in path.iterdir()):
+                (path / RECIPE).unlink(missing_ok=True)
+                (path / RUN).unlink(missing_ok=True)
+                shutil.rmtree(path / EVENTS, ignore_errors=True)
+        for folder in sorted({*made}, key=lambda folder: -len(folder.parts)):
+            with suppress(OSError):  # It holds something, or was never made.
+                folder.rmdir()
+        raise
+
+
 def seed_generators(seed: int) -> None:
     """Seed every generator of the process."""
     torch.manual_seed(seed)
@@ -230,6 +248,12 @@ def restore_generators(state: LearnerState) -> None:
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def saved_step(folder: Path) -> int:
+    """Return the step from which a run would continue; 0 where it would begin."""
+    file = folder / CHECKPOINT
+    return int(read_json(file)["progress"]["step"]) if file.is_file() else 0
 
 
 def cpu_spent(folder: Path) -> float | None:

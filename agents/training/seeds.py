@@ -12,10 +12,10 @@ from prunepolicy.agents.cluster import LocalRunner, Runner
 from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.training.course import Course
 from prunepolicy.agents.training.recipe import RunRecipe
-from prunepolicy.agents.training.run_folder import RECIPE, check_fresh
+from prunepolicy.agents.training.run_folder import RECIPE, check_fresh, leaving_nothing, saved_step
 from prunepolicy.agents.training.run_report import REPORT, Report, RunReport
 from prunepolicy.agents.training.runs_apart import Order, RunsApart
-from prunepolicy.agents.training.watched import watched
+from prunepolicy.agents.training.watched import steps_done, watched
 from prunepolicy.pruning.errors import UsageError
 
 
@@ -71,6 +71,11 @@ class Seeds:
         seeds = range(self.recipe.seed, self.recipe.seed + self.count)
         return [self.recipe.model_copy(update={"seed": seed}) for seed in seeds]
 
+    @property
+    def folders(self) -> list[Path]:
+        """Of every run."""
+        return [self._folder_of(recipe) for recipe in self._recipes]
+
     def _folder_of(self, recipe: RunRecipe) -> Path:
         return self.folder if self.count == 1 else self.folder / f"seed-{recipe.seed}"
 
@@ -80,6 +85,22 @@ class Seeds:
             return False
         report: RunReport = self._course.report_type.load(folder)
         return report.recipe == recipe.model_dump(mode="json")
+
+
+def how_to_go_on(sets: Sequence[Seeds], command: str) -> str:
+    """Return how far stopped runs have come, and the command that continues them; empty for none."""
+    stopped = [
+        f"{folder}: stopped at step {steps_done(folder)} of {one.recipe.episodes}, {_saved(folder)}."
+        for one in sets
+        for folder in one.folders
+        if folder.is_dir() and not (folder / REPORT).is_file()
+    ]
+    return " ".join([*stopped, f"Continue with: {command}"]) if stopped else ""
+
+
+def _saved(folder: Path) -> str:
+    step = saved_step(folder)
+    return f"step {step} is saved" if step else "none is saved yet"
 
 
 def train_apart(
@@ -98,10 +119,11 @@ def train_apart(
         if folders.count(one.folder.resolve()) > 1:
             raise UsageError(f"Two recipes would train in {one.folder}; give one of them another file name.")
         one.check_folder()
-    orders = [order for one in sets for order in one.orders(steps)]
-    runner = runner or LocalRunner()
-    # In this process the runs say themselves how far they are.
-    with nullcontext() if isinstance(runner, LocalRunner) else watched(orders, steps):
-        for order, _ in zip(orders, RunsApart(command, steps).reports(runner, orders), strict=True):
-            steps.note(f"{order.folder}: finished")
+    with leaving_nothing([folder for one in sets for folder in one.folders]):
+        orders = [order for one in sets for order in one.orders(steps)]
+        runner = runner or LocalRunner()
+        # In this process the runs say themselves how far they are.
+        with nullcontext() if isinstance(runner, LocalRunner) else watched(orders, steps):
+            for order, _ in zip(orders, RunsApart(command, steps).reports(runner, orders), strict=True):
+                steps.note(f"{order.folder}: finished")
     return [one.conclude() for one in sets]

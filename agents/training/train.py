@@ -12,7 +12,7 @@ from prunepolicy.agents.cluster import LocalRunner, Runner
 from prunepolicy.agents.progress import Listener, Steps
 from prunepolicy.agents.training.course import Course
 from prunepolicy.agents.training.recipe import RunRecipe
-from prunepolicy.agents.training.run_folder import BEST, LAST, Progress, RunFolder
+from prunepolicy.agents.training.run_folder import BEST, LAST, Progress, RunFolder, leaving_nothing
 from prunepolicy.agents.training.run_report import RunReport
 from prunepolicy.pruning.errors import PrunePolicyError
 
@@ -42,13 +42,15 @@ def train(
     steps, runner = Steps.told(progress), runner or LocalRunner()
     recipe.check_name(folder.name)
     algorithm = algorithms[recipe.algorithm]
-    run = (RunFolder.reopen if resume else RunFolder.start)(folder, recipe, command)
-    course = algorithm.course_type().prepare(algorithm, run, steps, runner)
-    reached, state = run.latest()
-    if reached.step:
-        course.learner.restore(state)
-    report = course.conclude(_Training(run, course, steps).run(reached))
-    run.count_cpu()
+    algorithm.check(recipe)
+    with leaving_nothing([folder]):
+        run = (RunFolder.reopen if resume else RunFolder.start)(folder, recipe, command)
+        course = algorithm.course_type().prepare(algorithm, run, steps, runner)
+        reached, state = run.latest()
+        if reached.step:
+            course.learner.restore(state)
+        report = course.conclude(_Training(run, course, steps).run(reached))
+        run.count_cpu()
     return report
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator
 
-from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.registry import Registry
 
 Rewards = NDArray[np.float64]
@@ -61,6 +61,15 @@ class Shaping:
     name: str
     reward: Callable[[Outcomes], Rewards]
     reads: tuple[str, ...]
+
+    def check(self, measured: Sequence[str], where: str) -> None:
+        """Raise `UsageError` when it reads a column that isn't among those that `where` measures."""
+        for name in self.reads:
+            if name not in measured:
+                raise UsageError(
+                    f"{where} doesn't measure {name!r}, which {self.name!r} reads, only "
+                    f"{', '.join(measured)}."
+                )
 
     def __call__(self, outcomes: Outcomes) -> Rewards:
         """Return the rewards.

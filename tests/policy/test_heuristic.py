@@ -12,7 +12,7 @@ from prunepolicy.policy.base import Instruments
 from prunepolicy.policy.kinds.heuristic import Heuristic
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.adapters import adapter_for
-from prunepolicy.pruning.errors import BudgetError, UsageError
+from prunepolicy.pruning.errors import BudgetError, PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.stats import Stats
 from prunepolicy.pruning.units import UnitGraph
@@ -91,3 +91,35 @@ def test_uniform_and_per_layer_budgets_may_use_different_scores(graph: UnitGraph
     assert policy.probe.source == "varied"
     assert policy.needs(graph, Budget(0.8)) == {"activations", "gradients"}
     assert policy.needs(graph, replace(Budget(0.8), uniform=False)) == {"gradients"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "budget", "sentence"),
+    [
+        ("default", Budget(0.01), "ffn alone leaves"),
+        ("fisher", Budget(0.01), "ffn and heads together leave"),
+        ("greedy", Budget(0.01, "layers"), "layers alone leave"),
+        ("qubo", Budget(0.01), "can't be reached"),
+        ("angular", Budget(0.01), "layers alone leave"),
+        ("magnitude", Budget(0.9, uniform=False), "can't be compared across layers"),
+        ("default", Budget(0.9, "heads", multiple_of=1), "can't be met within 1 %"),
+        ("activation", Budget(0.9, "experts"), "no experts"),
+    ],
+)
+def test_what_no_statistics_change_is_refused_before_there_are_any(
+    graph: UnitGraph, policy: str, budget: Budget, sentence: str
+) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        load_policy(policy).check(graph, budget)
+
+
+@pytest.mark.parametrize("policy", ["default", "fisher", "greedy", "magnitude"])
+def test_what_can_be_planned_passes_its_check(graph: UnitGraph, policy: str) -> None:
+    load_policy(policy).check(graph, Budget(0.8))
+    load_policy(policy).check(graph, Budget(0.5, "ffn"))
+
+
+def test_a_misspelt_statistic_gets_those_there_are(graph: UnitGraph) -> None:
+    name = graph.of_kind("ffn")[0].name
+    with pytest.raises(PrunePolicyError, match=r"Did you mean '(\w+)'\? Known: .*\1"):
+        norms(graph, 0).get("weight_l22", name)

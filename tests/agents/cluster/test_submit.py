@@ -257,3 +257,14 @@ def test_files_that_would_leave_their_folder_are_refused(tmp_path: Path, name: s
     with pytest.raises(PrunePolicyError, match="would leave its folder"):
         write_folder(tmp_path / "target", {"good": b"", **files})
     assert not any(tmp_path.iterdir())
+
+
+def test_whoever_stops_following_is_told_how_to_go_on(tmp_path: Path) -> None:
+    sent = Submission(
+        Path("a b.yaml"), "http://head:8265", ["seed=3"], ["--cluster", "ray"], resume="a-b-1a2b3c4d"
+    )
+    said = sent.how_to_go_on(Path("runs/a b"))
+    at = "--address http://head:8265"
+    assert f"prunepolicy fetch a-b-1a2b3c4d {at} --out 'runs/a b'\n" in said
+    again = f"prunepolicy submit 'a b.yaml' {at} --follow --out 'runs/a b' --set seed=3 --cluster ray"
+    assert said.endswith(f"{again} --resume a-b-1a2b3c4d")

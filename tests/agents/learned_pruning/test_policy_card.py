@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, read_card
 from prunepolicy.agents.learned_pruning.policy_card_text import policy_card, write_policy_card
@@ -42,6 +43,19 @@ def test_a_difference_within_the_error_of_the_text_is_none(invented: MakeReport,
             assert report.word == word
             assert f"difference {low:.4f} to {high:.4f}" in report.verdict
             assert ("No difference shown" in report.verdict) == (word == "ties")
+
+
+@pytest.mark.parametrize(("learned", "policy"), [(0.9, "runs/run"), (1.5, "fisher")])
+def test_the_line_after_the_verdict_is_the_command_that_uses_it(
+    invented: MakeReport, learned: float, policy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = invented(learned)
+    report.render(Console(width=40))
+    lines = capsys.readouterr().out.splitlines()
+    after = lines[lines.index(report.verdict) + 1]
+    assert after == f"Use it: prune-with-policy m --policy {policy} --keep 0.8 --of ffn --out smaller/"
+    second = policy_card(report.card).split("\n\n")[1]
+    assert ("prune-with-policy MODEL --policy fisher --keep 0.8 --of ffn" in second) == (policy == "fisher")
 
 
 def test_a_policy_compared_with_nothing_says_so(invented: MakeReport) -> None:

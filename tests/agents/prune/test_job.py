@@ -15,7 +15,7 @@ import transformers
 
 from prunepolicy import Budget, PrunePolicyError, Settings, prune
 from prunepolicy.agents.prune.evidence import licence_of
-from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.prune.opened_model import Hardware, OpenedModel
 from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.cli import main
 from prunepolicy.pruning.errors import UsageError
@@ -189,3 +189,38 @@ def test_wrong_usage_is_one_sentence(
     assert words in said
     assert said.count("\n") == 1
     assert not list(tmp_path.glob("out*")) + list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (["plan", "--keep", "0.01"], "ffn alone leaves"),
+        (["prune", "--out", "OUT", "--keep", "0.9", "--of", "heads"], "can't be met within 1 %"),
+        (
+            ["plan", "--keep", "0.8", "--policy", "magnitude", "--per-layer"],
+            "can't be compared across layers",
+        ),
+        (["plan", "--keep", "0.8", "--of", "ffn+heads"], "Did you mean 'heads'"),
+        (["plan", "--keep", "0.8", "--repair", "reconstrution"], "Did you mean 'reconstruction'"),
+        (["plan", "--keep", "0.8", "--policy", "activaton"], "Did you mean 'activation'"),
+        (["plan", "--keep", "0.8", "--rounds", "0"], "between 1 and 64"),
+        (["plan", "--keep", "0.8", "--device", "cude"], "Did you mean 'cuda'"),
+        (["plan", "--keep", "0.8", "--dtype", "float33"], "float32"),
+        (["frontier", "--keeps", "0.9,0.01", "--out", "OUT"], "keep 0.01 of params can't be reached"),
+        (["prune", "--out", "OUT", "--keep", "0.8", "--data", "shapes"], "sees no images"),
+        (["eval", "--text", __file__, "--choices", __file__], "line 1: expected goal"),
+    ],
+)
+def test_what_the_request_alone_shows_is_refused_before_weights_are_read(
+    model: Model,
+    tmp_path: Path,
+    command: list[str],
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(OpenedModel, "load", lambda *_: pytest.fail("The model was loaded."))
+    words = [str(tmp_path / "out") if word == "OUT" else word for word in command[1:]]
+    assert main([command[0], model(num_hidden_layers=2), *words]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

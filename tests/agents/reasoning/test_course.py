@@ -55,6 +55,8 @@ def test_commands_train_examine_and_sum_up_seeds(
     examined = json.loads(capsys.readouterr().out)
     assert examined["result"]["think"] == 0
     assert (seed / "eval-never" / "examination.png").stat().st_size > 1000
+    assert main(["eval", str(seed), "--think", "auto", "--limit", "3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["problems"] == 3
     assert main(["eval", str(seed), "--think", "always", "--tasks", "parity:3-4", "--limit", "6"]) == 0
     shown = capsys.readouterr().out
     assert "100%" in shown
@@ -65,6 +67,7 @@ def test_commands_train_examine_and_sum_up_seeds(
     ("arguments", "sentence"),
     [
         (["--think", "sometimes", "--tasks", "parity"], "--think takes auto, always, never"),
+        (["--think", "auto", "--tasks", "parity", "--limit", "0"], "--limit must be at least 1"),
         (["--think", "auto"], "Say what to ask: --tasks modular_chain"),
         (["--think", "auto", "--tasks", "parity:x"], "NAME or NAME:LOW-HIGH"),
         (["--think", "auto", "--tasks", "parity:1-3"], "difficulties 2 to 24"),

@@ -50,6 +50,62 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, overrides: list[str],
         load_recipe(written(tmp_path, text), overrides)
 
 
+PPO = "algorithm: ppo\npolicy: {kind: graph}\nmodels: [a]\n"
+GATES = "algorithm: gradient_gates\npolicy: {kind: gates}\nmodels: [a]\n"
+BANDIT = "algorithm: think_bandit\n"
+METANET = (
+    "algorithm: metanet\npolicy: {kind: metanet}\ndata: {text: a}\nnetwork: {hidden: 32}\n"
+    "pipeline: {cut: {uniform: true}}\n"
+)
+THINK = (
+    "algorithm: grpo\nnew: {hidden: 16, heads: 2}\nproblems: {tasks: [{task: parity}]}\n"
+    "stages: [{name: a, terms: [{name: naive}]}]\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "sentence"),
+    [
+        (TEXT, ["held_out=[a]"], "a is held out, and learned on"),
+        (TEXT, ["budgets=[]"], "budgets"),
+        (TEXT, ["evaluation.patience=1", "episodes=5"], "first comes after step 20"),
+        (TEXT, ["policy.repair=ridg"], "Did you mean 'ridge'"),
+        (TEXT, ["learner.shaping=function_awar"], "Did you mean 'function_aware'"),
+        (TEXT, ["learner.shaping=ternary"], "doesn't measure 'reference_rise'"),
+        (TEXT, ["learner.samples=1"], "at least 2 samples"),
+        (TEXT, ["learner.keep=[0.9, 0.5]"], r"learner\.keep"),
+        (TEXT, ["policy.hiden=3"], "hidden"),
+        (PPO, ["learner.episodes=32", "learner.minibatch=24"], r"multiple of learner\.minibatch"),
+        (PPO, ["learner.shaping=ks"], "doesn't measure 'dense_spectrum'"),
+        (GATES, ["held_out=[b]"], "one model, none as held_out"),
+        (GATES, ["learner.texts=2"], r"learner\.batch \(4\) is more than learner\.texts \(2\)"),
+        (GATES, ["policy.criterion=fishr"], "Did you mean 'fisher'"),
+        (METANET, ["family={count: 2, held_out: 2}"], r"held_out \(2\) leaves none of 2"),
+        (METANET, ["network={arch: resnet20}"], r"images with network\.arch"),
+        (METANET, ["network.heads=5"], "multiple of twice the heads"),
+        (METANET, ["policy.head=gates"], "learns from cuts alone"),
+        (METANET, ["pipeline.cut.criterion=group_nrm"], "Did you mean 'group_norm'"),
+        (METANET, ["evaluation.reached=[0.5]"], r"evaluation\.reached"),
+        (THINK, ["warm_up.steps=300"], r"warm_up\.steps \(300\) is more than episodes \(200\)"),
+        (THINK, ["reinforcement.minibatches=999"], "more than the 128 completions"),
+        (THINK, ["reinforcement.max_tokens=[256]"], r"no room for a problem in new\.context"),
+        (THINK, ["switch={name: sas}"], "Did you mean 'sasr'"),
+        (THINK, ["problems.tasks=[{task: parity, levels: [1, 3]}]"], "difficulties 2 to 24"),
+        (THINK, ["stages=[{name: a, terms: [{name: naiv}]}]"], "Did you mean 'naive'"),
+        (BANDIT, ["evaluation.reward={name: balance}"], "pays no outcome by itself"),
+        (BANDIT, ["learner.sampler={name: rando}"], "Did you mean 'random'"),
+        (BANDIT, ["prompts.rollouts=nowhere"], "no file of rollouts at nowhere"),
+    ],
+)
+def test_contradictions_are_found_before_anything_is_opened(
+    tmp_path: Path, text: str, overrides: list[str], sentence: str
+) -> None:
+    load_recipe(written(tmp_path, text))
+    with pytest.raises(UsageError, match=sentence) as refused:
+        load_recipe(written(tmp_path, text), overrides)
+    assert "Value error" not in str(refused.value)
+
+
 def test_a_budget_that_keeps_too_much_is_refused() -> None:
     with pytest.raises(UsageError, match=r"0\.4"):
         BudgetRecipe(keep=(40,)).listed()

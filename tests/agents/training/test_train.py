@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from prunepolicy.agents.algorithms.reinforce import Reinforce
 from prunepolicy.agents.learned_pruning.policy_card import read_card
 from prunepolicy.agents.learned_pruning.policy_card_text import policy_card
 from prunepolicy.agents.learned_pruning.report import TrainReport
+from prunepolicy.agents.prune.opened_model import OpenedModel
 from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.agents.training.run_folder import CHECKPOINT, METRICS, RunFolder
 from prunepolicy.agents.training.train import train
@@ -53,6 +55,54 @@ def recipe(model: str, **changes: Any) -> Recipe:
 
 def content(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in COMPARED}
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ("budgets={keep: [0.001]}", "can't be reached"),
+        ("evaluation.baselines=[activaton]", "Did you mean 'activation'"),
+        ("evaluation.baselines=[angular]", "by angular: "),
+        ("evaluation.text=nowhere.txt", "Can't read the text nowhere.txt"),
+    ],
+)
+def test_a_refused_recipe_leaves_nothing_and_reads_no_weights(
+    model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wrong: str,
+    sentence: str,
+    seeds: int,
+) -> None:
+    monkeypatch.setattr(OpenedModel, "load", lambda *_: pytest.fail("The model was loaded."))
+    file, folder = tmp_path / "recipe.yaml", tmp_path / "runs" / "deep" / "run"
+    file.write_text(json.dumps(recipe(model).model_dump(mode="json")))
+    arguments = ["--out", str(folder), "--seeds", str(seeds), "--set", wrong]
+    assert main(["train", str(file), *arguments]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert "Continue" not in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_interrupted_run_names_its_step_and_the_command_that_continues_it(
+    model: str,
+    tmp_path: Path,
+    interrupt_at: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    interrupt_at(Reinforce, "step", 4)
+    monkeypatch.setattr(sys, "argv", ["prunepolicy"])
+    file, folder = tmp_path / "a recipe.yaml", tmp_path / "a run"
+    file.write_text(json.dumps(recipe(model).model_dump(mode="json")))
+    assert main(["train", str(file), "--out", str(folder)]) == 130
+    said = capsys.readouterr().err
+    assert f"{folder}: stopped at step 3 of 6, step 2 is saved." in said
+    command = shlex.split(said.partition("Continue with: ")[2])
+    assert command == ["prunepolicy", "train", str(file), "--out", str(folder), "--resume"]
 
 
 def test_a_run_leaves_a_policy_with_its_evidence(model: str, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from prunepolicy.pruning.errors import PrunePolicyError
 
 Captured = pytest.CaptureFixture[str]
 NAME = "tiny-rows.v1"
+LICENCE = ("--licence", "Apache-2.0")
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +47,7 @@ def run(invented: Callable[..., TrainReport]) -> str:
 @pytest.fixture
 def zoo(run: str) -> str:
     """A folder with a zoo, into which the run was pushed."""
-    assert main(["zoo", "push", run, "--to", "zoo", "--as", NAME, "--key", "key.pem"]) == 0
+    assert main(["zoo", "push", run, "--to", "zoo", "--as", NAME, "--key", "key.pem", *LICENCE]) == 0
     return "zoo"
 
 
@@ -90,11 +91,11 @@ def test_what_ships_is_listed_shown_and_verified(capsys: Captured) -> None:
 
 def test_a_dry_run_shows_what_would_be_sent_and_sends_nothing(run: str, capsys: Captured) -> None:
     for place in ("zoo", "hf://me/zoo"):
-        said = shown(capsys, "push", run, "--to", place, "--as", NAME, "--dry-run")
+        said = shown(capsys, "push", run, "--to", place, "--as", NAME, "--dry-run", *LICENCE)
         assert said.startswith(f"Would send {NAME} 1.0.0 (Apache-2.0; learned by reinforce, seeds 0;")
         assert f"{NAME}/weights.safetensors" in said
     data = json.loads(
-        shown(capsys, "push", run, "--to", "zoo", "--as", "tiny.llama-v2", "--dry-run", "--json")
+        shown(capsys, "push", run, "--to", "zoo", "--as", "tiny.llama-v2", "--dry-run", "--json", *LICENCE)
     )
     assert (data["sent"], data["entry"]["version"]) == (False, "2.0.0")
     assert not Path("zoo").exists()
@@ -139,17 +140,22 @@ def test_verify_fails_where_something_is_wrong(zoo: str, capsys: Captured) -> No
         (["pull", "x", "--source", "hf://a/b"], 2, "can change at any time"),
         (["list", "--source", "nowhere"], 1, "Can't read nowhere/index.signed"),
         (["verify", "--rescore"], 2, "--rescore measures one policy; name it"),
-        (["push", "runs/rows", "--to", "zoo", "--as", NAME], 2, "give --key FILE"),
-        (["push", "runs/rows", "--to", "zoo", "--as", "Rows"], 2, "NAME.vN or NAME.TAG-vN"),
-        (["push", "runs/rows", "--to", "zoo"], 2, "NAME.vN or NAME.TAG-vN"),
+        (["push", "runs/rows", "--to", "zoo", "--as", NAME], 2, "--licence: Apache-2.0, MIT,"),
+        (["push", "runs/rows", "--to", "zoo", "--as", NAME, *LICENCE], 2, "give --key FILE"),
+        (["push", "runs/rows", "--to", "zoo", "--as", "Rows", *LICENCE], 2, "NAME.vN or NAME.TAG-vN"),
+        (["push", "runs/rows", "--to", "zoo", *LICENCE], 2, "NAME.vN or NAME.TAG-vN"),
         (
-            ["push", "runs/rows", "--to", "x://y", "--as", NAME, "--key", "key.pem"],
+            ["push", "runs/rows", "--to", "x://y", "--as", NAME, "--key", "key.pem", *LICENCE],
             2,
             "is no place to push to",
         ),
         (["push", "runs/rows", "--to", "zoo", "--as", NAME, "--licence", "my\nown"], 2, "licence"),
-        (["push", "runs/rows", "--to", "zoo", "--as", NAME, "--version", "x"], 2, "version"),
-        (["push", "runs/none", "--to", "zoo", "--as", NAME, "--key", "key.pem"], 2, "holds no policy"),
+        (["push", "runs/rows", "--to", "zoo", "--as", NAME, "--version", "x", *LICENCE], 2, "version"),
+        (
+            ["push", "runs/none", "--to", "zoo", "--as", NAME, "--key", "key.pem", *LICENCE],
+            2,
+            "holds no policy",
+        ),
         (["sign", "runs", "--key", "key.pem"], 1, "is no zoo"),
         (["sign", "runs"], 2, "give --key FILE"),
         (["key", "key.pem"], 2, "never overwritten"),
@@ -190,7 +196,7 @@ def test_a_card_is_measured_again(model: Callable[..., str], capsys: Captured, t
         "dtype": "float32",
     }
     train(Recipe.model_validate(settings), Path("runs/judged"))
-    push = ["push", "runs/judged", "--to", "zoo", "--as", "judged-rows.v1", "--key", "key.pem"]
+    push = ["push", "runs/judged", "--to", "zoo", "--as", "judged-rows.v1", "--key", "key.pem", *LICENCE]
     shown(capsys, *push)
     card = json.loads(Path("zoo/judged-rows.v1/card.json").read_text())
     assert card["cpu_seconds"] > 0
@@ -230,7 +236,7 @@ def test_a_witness_is_measured_by_whoever_has_that_model(
     data = json.loads(card.read_text())
     recipe = {**data["recipe"], "evaluation": evaluation, "budgets": {"of": "ffn", "keep": [0.75, 0.5]}}
     card.write_text(json.dumps({**data, "recipe": {**recipe, "dtype": "float32"}}))
-    push = ["push", run, "--to", "zoo", "--as", NAME, "--key", "key.pem"]
+    push = ["push", run, "--to", "zoo", "--as", NAME, "--key", "key.pem", *LICENCE]
     assert "is a folder here" in refused(capsys, *push, "--witness", str(folder), code=2)
     shown(capsys, *push, "--witness", "smollm2-135m")
     witness = json.loads(Path("zoo", NAME, "card.json").read_text())["witness"]
