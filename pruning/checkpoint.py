@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.adapters import ModelAdapter, adapter_for
 from prunepolicy.pruning.agreement import check_agreement
 from prunepolicy.pruning.errors import BadCheckpointError, NoWeightsError
@@ -168,14 +169,12 @@ def has_weights(folder: Path) -> bool:
 
 def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object, or raise `BadCheckpointError` that names the file."""
-    if file.exists() and not file.is_file():
-        raise BadCheckpointError(f"Can't read {file}: it is no regular file.")
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = bounded.read_json(file)
     except FileNotFoundError as error:
         raise BadCheckpointError(f"{file.parent} has no {file.name}.") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadCheckpointError(f"Can't read {file}: {error}.") from error
+    except (OSError, ValueError) as error:
+        raise BadCheckpointError(f"Can't read {file}: {bounded.why(error)}.") from error
     if not isinstance(data, dict):
         raise BadCheckpointError(f"{file} must hold a JSON object.")
     return data

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prunepolicy.pruning.atomic import PARTIAL, as_sentence, sync_folder
+from prunepolicy.pruning.bounded import open_regular
 from prunepolicy.pruning.checkpoint import CONFIG, read_json
 from prunepolicy.pruning.errors import BadCheckpointError, MissingExtraError, PrunePolicyError
 from prunepolicy.pruning.machine import cache_folder
@@ -54,7 +55,7 @@ def converted(file: Path, cache: Path | None = None) -> Path:
 
 def _content_hash(file: Path) -> str:
     try:
-        with open(file, "rb") as stream:
+        with open_regular(file) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
     except OSError as error:
         raise PrunePolicyError(f"Can't read {file}: {error.strerror or error}.") from error

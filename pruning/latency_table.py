@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.keep_masks import is_dropped, kept_shape, removed_units
 from prunepolicy.pruning.latency import now
@@ -212,7 +213,7 @@ def _interpolate(points: Points, width: int) -> float:
 def _read_cache(file: Path) -> dict[str, Points]:
     """Return the cached curves; a damaged file counts as none."""
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = bounded.read_json(file)
         return {str(key): tuple((int(w), float(s)) for w, s in points) for key, points in data.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

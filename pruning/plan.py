@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
@@ -180,7 +181,7 @@ class Plan:
     def from_json(cls, text: str) -> Plan:
         """Read a plan; unknown keys and malformed values raise `PrunePolicyError`."""
         try:
-            file = _PlanFile.model_validate_json(text)
+            file = _PlanFile.model_validate(bounded.parsed_json(text))
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the file"
@@ -189,6 +190,8 @@ class Plan:
                 hint = did_you_mean(str(first["loc"][-1]), file_type.model_fields)
                 raise PrunePolicyError(f"Not a plan: unknown key {place!r}.{hint}") from error
             raise PrunePolicyError(f"Not a plan: {place}: {first['msg']}.") from error
+        except ValueError as error:
+            raise PrunePolicyError(f"Not a plan: {bounded.why(error)}.") from error
         keep = {name: from_ranges(ranges) for name, ranges in file.keep.items()}
         return cls(
             keep,
@@ -207,9 +210,9 @@ class Plan:
     def load(cls, path: Path) -> Plan:
         """Read the plan at `path`."""
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise PrunePolicyError(f"Can't read the plan {path}: {error}.") from error
+            return cls.from_json(bounded.read_text(path))
+        except (OSError, ValueError) as error:
+            raise PrunePolicyError(f"Can't read the plan {path}: {bounded.why(error)}.") from error
 
 
 def to_ranges(units: Iterable[int]) -> str:
