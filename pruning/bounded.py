@@ -166,7 +166,7 @@ class _CountingLoader(yaml.SafeLoader):
 def _shallow(data: Any) -> Any:
     """Return a value that is neither nested too deeply nor holds text that no file can hold."""
     level = [data]
-    for _ in range(MOST_LEVELS + 1):
+    for _ in range(MOST_LEVELS):
         if any(HALF_LETTERS.search(item) for item in level if isinstance(item, str)):
             raise ValueError("it holds halves of letters (lone surrogates)")
         level = [inner for item in level for inner in _inside(item)]
