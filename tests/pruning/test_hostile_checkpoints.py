@@ -314,6 +314,12 @@ def test_config_disagrees_with_the_shapes(changes: dict[str, int], model: Path) 
     refuse(model, r"config\.json (says|disagrees)")
 
 
+@pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "image_size", "num_channels"])
+def test_config_states_sizes_that_would_fill_the_memory(key: str, model: Path) -> None:
+    edit_json(model / CONFIG, **{key: 10**12})
+    refuse(model, rf"config\.json says {key} = 1000000000000, but")
+
+
 def test_tensor_is_missing(model: Path) -> None:
     tensors = load_file(model / WEIGHTS)
     del tensors[DOWN]
