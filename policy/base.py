@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic_core import from_json
 from torch import Tensor
 
 from prunepolicy.policy.hub_methods import HubMethods
 from prunepolicy.policy.migrations import POLICY_SCHEMA, RELEASE, migrated
 from prunepolicy.policy.weights import WEIGHTS_FILE, checked_weights, read_regular, write_tensors
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.budget_meter import Meter
 from prunepolicy.pruning.checkpoint import Checkpoint
@@ -248,9 +248,9 @@ def parsed_policy(text: bytes, where: str) -> PolicyFile:
         PrunePolicyError: when it is damaged or of a later schema.
     """
     try:
-        data = from_json(text)
+        data = bounded.parsed_json(text)
     except ValueError as error:
-        raise PrunePolicyError(f"{where} is not a policy: {error}.") from error
+        raise PrunePolicyError(f"{where} is not a policy: {bounded.why(error)}.") from error
     if not isinstance(data, dict):
         raise PrunePolicyError(f"{where} is not a policy: it holds no object.")
     try:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -15,6 +13,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from prunepolicy.pruning.atomic import write_bytes
+from prunepolicy.pruning.bounded import open_regular
 from prunepolicy.pruning.errors import BadCheckpointError, PrunePolicyError
 from prunepolicy.pruning.safetensors_file import NAMES, TensorHeader, header_bytes, tensor_bytes
 
@@ -70,10 +69,7 @@ def read_regular(file: Path, most: int = MOST_BYTES) -> bytes:
         PrunePolicyError: when there is none, or it has more than `most` bytes.
     """
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(descriptor, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise OSError
+        with open_regular(file, follow=False) as stream:
             data = stream.read(most + 1)
     except (OSError, ValueError) as error:
         raise PrunePolicyError(f"{file} is missing, or a link that leads elsewhere.") from error

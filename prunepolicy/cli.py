@@ -189,6 +189,7 @@ def cut(
     plan_file: PlanFile,
     out: Out,
     text: Text = None,
+    probe: Probe = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     trust_remote_code: Trust = False,
@@ -205,13 +206,14 @@ def cut(
     prunepolicy cut smollm2-135m plan.json --out smaller/
     """
     from prunepolicy.agents.prune.job import carry_out, open_subject
-    from prunepolicy.pruning.plan import Plan
+    from prunepolicy.agents.prune.stored_plan import stored_plan
 
-    loaded = Plan.load(plan_file)
+    loaded = stored_plan(plan_file, probe)
     seed = int(loaded.settings.get("probe", {}).get("seed", 0))
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
-        revision=revision, text=text, overwrite=overwrite, measure=not no_measure, verify=not no_verify,
+        revision=revision, text=text, probe=probe, overwrite=overwrite, measure=not no_measure,
+        verify=not no_verify,
     )  # fmt: skip
     with continuing(lambda: _how_to_go_on(out)):
         report = carry_out(open_subject(model, settings, out), loaded, out, settings)

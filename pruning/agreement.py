@@ -11,6 +11,19 @@ from prunepolicy.pruning.units import UnitGraph, UnitGroup
 WHOLE = ("ffn", "kv_head")
 """Kinds whose units own every entry along the axes they touch; others share axes."""
 
+STORED = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_channels",
+    "n_positions",
+    "n_embd",
+    "n_inner",
+)
+"""Numbers in a configuration that are the length of some tensor's axis."""
+MOST_PIXELS = 4096
+"""Of an image's side, which no tensor of a convolutional network tells."""
+
 
 def check_not_empty(shapes: Shapes) -> None:
     """Raise `BadCheckpointError` when a weight was saved without its values."""
@@ -42,6 +55,7 @@ def check_vocabulary(config: Config, words: Vocabulary, shapes: Shapes, tied: bo
 
 def check_agreement(config: Config, graph: UnitGraph, shapes: Shapes) -> None:
     """Raise `BadCheckpointError` when `config` states other sizes than the tensors have."""
+    _check_sizes(config, shapes)
     for tie, groups in graph.ties.items():
         stated, found = config.get(tie), max(group.size for group in groups)
         if stated is not None and found not in (stated if isinstance(stated, list) else [stated]):
@@ -54,6 +68,16 @@ def check_agreement(config: Config, graph: UnitGraph, shapes: Shapes) -> None:
                 )
     for group in graph.groups:
         _check_owned(group, shapes)
+
+
+def _check_sizes(config: Config, shapes: Shapes) -> None:
+    """Refuse numbers that would size more than what is stored, before anything is made that large."""
+    longest = max((length for shape in shapes.values() for length in shape), default=0)
+    for key, most in (*((key, longest) for key in STORED), ("image_size", MOST_PIXELS)):
+        stated = config.get(key)
+        if isinstance(stated, int | float) and not stated <= most:
+            reason = "no tensor is that long" if key in STORED else f"at most {most:,} pixels are taken"
+            raise BadCheckpointError(f"config.json says {key} = {stated}, but {reason}.")
 
 
 def _check_owned(group: UnitGroup, shapes: Shapes) -> None:

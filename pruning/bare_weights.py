@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+from prunepolicy.pruning.bounded import open_regular
 from prunepolicy.pruning.cache import made_once
 from prunepolicy.pruning.checkpoint import CONFIG, WEIGHTS
 from prunepolicy.pruning.convnet_shapes import config_for
@@ -39,9 +40,9 @@ def described(file: Path, arch: str, cache: Path | None = None) -> Path:
 
 
 def _content_hash(file: Path, arch: str) -> str:
-    digest = hashlib.sha256(arch.encode())
     try:
-        digest.update(file.read_bytes())
+        with open_regular(file) as stream:
+            digest = hashlib.file_digest(stream, lambda: hashlib.sha256(arch.encode()))
     except OSError as error:
         raise PrunePolicyError(f"Can't read {file}: {error.strerror or error}.") from error
     return digest.hexdigest()[:16]

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.adapters import ModelAdapter, adapter_for
 from prunepolicy.pruning.agreement import check_agreement, check_not_empty, check_vocabulary
 from prunepolicy.pruning.errors import BadCheckpointError, NoWeightsError, UnsupportedModelError
@@ -204,21 +205,20 @@ def has_weights(folder: Path) -> bool:
 
 def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object, or raise `BadCheckpointError` that names the file."""
-    if file.exists() and not file.is_file():
-        raise BadCheckpointError(f"Can't read {file}: it is no regular file.")
     try:
-        data = json.loads(file.read_text(encoding="utf-8"), object_hook=_untagged)
+        data = bounded.parsed_json(bounded.read_bytes(file), _untagged)
     except FileNotFoundError as error:
         raise BadCheckpointError(f"{file.parent} has no {file.name}.") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise BadCheckpointError(f"Can't read {file}: {error}.") from error
+    except (OSError, ValueError) as error:
+        raise BadCheckpointError(f"Can't read {file}: {bounded.why(error)}.") from error
     if not isinstance(data, dict):
         raise BadCheckpointError(f"{file} must hold a JSON object.")
     return data
 
 
-def _untagged(value: dict[str, Any]) -> Any:
-    """Return the number that transformers 5 writes as {"__float__": "Infinity"}; JSON has no such."""
+def _untagged(pairs: list[tuple[str, Any]]) -> Any:
+    """Return an object, or the number that transformers 5 writes as {"__float__": "Infinity"}."""
+    value = dict(pairs)
     if value.keys() == {"__float__"} and value["__float__"] in ("Infinity", "-Infinity", "NaN"):
         return float(value["__float__"])
     return value

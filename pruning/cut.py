@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.atomic import (
     FULL,
     as_sentence,
@@ -165,7 +166,7 @@ def _resume(folder: Path, shards: list[Shard], key: str) -> None:
 
 def _journal_key(journal: Path) -> str | None:
     try:
-        return str(json.loads(journal.read_text(encoding="utf-8"))["key"])
+        return str(bounded.read_json(journal)["key"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -14,6 +14,9 @@ PASSWORDS = (
 )
 """Where addresses carry secrets: before the host, with or without a scheme, and in a query."""
 
+LONGEST = 1800
+"""Characters of a sentence; the longest of this package's own is half as long."""
+
 
 class PrunePolicyError(Exception):
     """A failure with one clear sentence; commands print it and exit with `exit_code`."""
@@ -21,7 +24,7 @@ class PrunePolicyError(Exception):
     exit_code = 1
 
     def __init__(self, sentence: str = "") -> None:
-        super().__init__(redacted(sentence))
+        super().__init__(shortened(redacted(sentence)))
 
 
 class UsageError(PrunePolicyError):
@@ -76,6 +79,11 @@ def redacted(text: str) -> str:
     for secret, instead in PASSWORDS:
         text = secret.sub(instead, text)
     return text
+
+
+def shortened(text: str) -> str:
+    """Return text without the middle of what would fill a screen, as names from damaged files may."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from prunepolicy.pruning.bounded import open_regular
 from prunepolicy.pruning.cache import made_once
 from prunepolicy.pruning.checkpoint import CONFIG, read_json
 from prunepolicy.pruning.errors import BadCheckpointError, MissingExtraError, PrunePolicyError
@@ -40,7 +41,7 @@ def converted(file: Path, cache: Path | None = None) -> Path:
 
 def _content_hash(file: Path) -> str:
     try:
-        with open(file, "rb") as stream:
+        with open_regular(file) as stream:
             return hashlib.file_digest(stream, lambda: hashlib.sha256(FORM)).hexdigest()[:16]
     except OSError as error:
         raise PrunePolicyError(f"Can't read {file}: {error.strerror or error}.") from error

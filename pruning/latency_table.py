@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.cache import cache_folder, recalled, remember
 from prunepolicy.pruning.keep_masks import is_dropped, kept_shape, removed_units
 from prunepolicy.pruning.latency import now
@@ -210,5 +211,5 @@ def _interpolate(points: Points, width: int) -> float:
 
 
 def _read_points(file: Path) -> dict[str, Points]:
-    data = json.loads(file.read_text(encoding="utf-8"))
+    data = bounded.read_json(file)
     return {str(key): tuple((int(w), float(s)) for w, s in points) for key, points in data.items()}

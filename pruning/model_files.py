@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -12,6 +11,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
+from prunepolicy.pruning import bounded
+
 CARD = "README.md"
 SOURCE_CARD = "README.source.md"
 """What the source's card is called in a folder that has a card of its own."""
@@ -19,7 +20,6 @@ WRITTEN_ABOUT = ("plan.json", "prune_report.json", "layers.png", "before_after.p
 """What is written about a pruning beside its result's card."""
 MODULES = "modules.json"
 ADAPTER = "adapter_config.json"
-MODULES_LIMIT = 1 << 20
 MODULE_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 OTHER_WEIGHTS = "weights of another format, or a second copy"
@@ -157,9 +157,8 @@ def module_folders(folder: Path) -> tuple[str, ...]:
     """Return the folders that `modules.json` names, as sentence embeddings have them."""
     file = folder / MODULES
     try:
-        small = file.is_file() and file.stat().st_size <= MODULES_LIMIT
-        modules = json.loads(file.read_text(encoding="utf-8")) if small else []
-    except (OSError, ValueError, RecursionError):
+        modules = bounded.read_json(file)
+    except (OSError, ValueError):
         return ()
     listed = modules if isinstance(modules, list) else []
     named = [module.get("path") for module in listed if isinstance(module, dict)]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.context import UNLIMITED, context_of
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.text_file import read_text
@@ -91,7 +92,7 @@ def read_choices(file: Path, limit: int | None = None) -> list[ChoiceItem]:
     items = []
     for number, line in enumerate(lines[:limit], start=1):
         try:
-            items.append(_item(json.loads(line)))
+            items.append(_item(bounded.parsed_json(line)))
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f"{file.name}, line {number}: expected goal, sol1, sol2 and label, or good and bad."

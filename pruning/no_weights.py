@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from fnmatch import filter as matching
 from itertools import chain, islice
 from pathlib import Path
 
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.model_files import ADAPTER, OTHER_WEIGHTS, reason_to_stay
 
 MOST_NAMES = 10_000
-MOST_BYTES = 1 << 20
 
 PICKLES = ("*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 INSTEAD = (
@@ -105,9 +104,8 @@ def _adapter(called: str, base: str) -> str:
 def _base(file: Path) -> str:
     """Return the model that an adapter's configuration names."""
     try:
-        small = file.is_file() and file.stat().st_size <= MOST_BYTES
-        config = json.loads(file.read_text(encoding="utf-8")) if small else {}
-    except (OSError, ValueError, RecursionError):
+        config = bounded.read_json(file)
+    except (OSError, ValueError):
         config = {}
     base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
     return repr(base) if isinstance(base, str) and re.fullmatch(r"[\w./~-]{1,120}", base) else "another model"

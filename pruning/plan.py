@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
@@ -25,6 +26,8 @@ KIND_OF = {
 PLAN_SCHEMA = 1
 MOST_UNITS = 10_000_000
 """No layer is wider; a plan file that says so would only fill the memory."""
+MOST_IN_ALL = 1 << 25
+MOST_SAMPLES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -180,23 +183,25 @@ class Plan:
     def from_json(cls, text: str) -> Plan:
         """Read a plan; unknown keys and malformed values raise `PrunePolicyError`."""
         try:
-            file = _PlanFile.model_validate_json(text)
+            file = _PlanFile.model_validate(bounded.parsed_json(text))
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the file"
             if first["type"] == "extra_forbidden":
-                file_type = _BudgetFile if first["loc"][0] == "budget" else _PlanFile
+                file_types: dict[str, type[BaseModel]] = {"budget": _BudgetFile, "settings": _ProbeFile}
+                file_type = file_types.get(str(first["loc"][0]), _PlanFile)
                 hint = did_you_mean(str(first["loc"][-1]), file_type.model_fields)
                 raise PrunePolicyError(f"Not a plan: unknown key {place!r}.{hint}") from error
             raise PrunePolicyError(f"Not a plan: {place}: {first['msg']}.") from error
-        keep = {name: from_ranges(ranges) for name, ranges in file.keep.items()}
+        except ValueError as error:
+            raise PrunePolicyError(f"Not a plan: {bounded.why(error)}.") from error
         return cls(
-            keep,
+            _expanded(file.keep),
             Budget(**file.budget.model_dump()),
             file.made_by,
             file.fingerprint,
             file.repair,
-            file.settings,
+            file.settings.model_dump(exclude_unset=True),
         )
 
     def save(self, path: Path) -> None:
@@ -207,9 +212,9 @@ class Plan:
     def load(cls, path: Path) -> Plan:
         """Read the plan at `path`."""
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise PrunePolicyError(f"Can't read the plan {path}: {error}.") from error
+            return cls.from_json(bounded.read_text(path))
+        except (OSError, ValueError) as error:
+            raise PrunePolicyError(f"Can't read the plan {path}: {bounded.why(error)}.") from error
 
 
 def to_ranges(units: Iterable[int]) -> str:
@@ -238,6 +243,17 @@ def from_ranges(text: str) -> tuple[int, ...]:
     return tuple(units)
 
 
+def _expanded(written: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+    keep: dict[str, tuple[int, ...]] = {}
+    left = MOST_IN_ALL
+    for name, ranges in written.items():
+        keep[name] = from_ranges(ranges)
+        left -= len(keep[name])
+        if left < 0:
+            raise PrunePolicyError(f"Not a plan: it keeps more than {MOST_IN_ALL:,} units.")
+    return keep
+
+
 class _BudgetFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
     keep: float
@@ -248,6 +264,20 @@ class _BudgetFile(BaseModel):
     multiple_of: int | None
 
 
+class _ProbeFile(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    source: str = "self"
+    samples: int = Field(default=1, ge=1, le=MOST_SAMPLES)
+    length: int = Field(default=2, ge=2, le=MOST_SAMPLES)
+    seed: int = Field(default=0, ge=-(1 << 63), lt=1 << 63)
+
+
+class _SettingsFile(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    probe: _ProbeFile = _ProbeFile()
+    recover: int = Field(default=0, ge=0, le=MOST_SAMPLES)
+
+
 class _PlanFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
     schema_version: Literal[1]
@@ -255,5 +285,5 @@ class _PlanFile(BaseModel):
     fingerprint: str
     budget: _BudgetFile
     repair: str | None
-    settings: dict[str, Any]
+    settings: _SettingsFile
     keep: dict[str, str]

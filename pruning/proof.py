@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import BadCheckpointError
 from prunepolicy.pruning.loading import carries_code
@@ -157,7 +158,7 @@ def _ask(request: dict[str, Any], tensors: Mapping[str, Tensor], timeout: float)
             check=False,
         )
         if reply.is_file():
-            answer: dict[str, Any] = json.loads(reply.read_text(encoding="utf-8"))
+            answer: dict[str, Any] = bounded.read_json(reply)
             return answer
         last = process.stderr.strip().splitlines()[-1:] or ["no message"]
         return {"error": f"the process ended with code {process.returncode}: {last[0]}"}

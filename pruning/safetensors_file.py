@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.errors import BadCheckpointError
 
 MAX_HEADER = 100_000_000
@@ -126,15 +127,15 @@ def read_header(file: Path) -> list[TensorEntry]:
     """
     try:
         size = file.stat().st_size
-        with open(file, "rb") as stream:
+        with bounded.open_regular(file) as stream:
             length = int.from_bytes(stream.read(8), "little")
             if size < 8 or length > min(MAX_HEADER, size - 8):
                 raise BadCheckpointError(f"{file.name} is truncated or no safetensors file.")
-            header = json.loads(stream.read(length), object_pairs_hook=_no_duplicates)
+            header = bounded.parsed_json(stream.read(length), _no_duplicates)
     except OSError as error:
         raise BadCheckpointError(f"Can't read {file}: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise BadCheckpointError(f"{file.name} has a damaged header: {error}.") from error
+    except ValueError as error:
+        raise BadCheckpointError(f"{file.name} has a damaged header: {bounded.why(error)}.") from error
     entries = list(_entries(file, header, 8 + length))
     entries.sort(key=lambda entry: (entry.start, entry.nbytes))
     _check_coverage(file, entries, 8 + length, size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.errors import UsageError
 
 
@@ -14,11 +15,9 @@ def read_text(file: Path, what: str = "text") -> str:
         what: the file is, for the error's sentence.
 
     Raises:
-        UsageError: when there is no such file, or it isn't text.
+        UsageError: when there is no such file, it is no regular one, or isn't text.
     """
     try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"Can't read the {what} {file}: it isn't UTF-8, byte {error.start}.") from error
-    except OSError as error:
-        raise UsageError(f"Can't read the {what} {file}: {error.strerror or error}.") from error
+        return bounded.read_text(file, bounded.MOST_TEXT)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"Can't read the {what} {file}: {bounded.why(error)}.") from error

@@ -28,6 +28,25 @@ MAY_TRUST = {
     "agents/prune/quality.py": "runs the file that the cut has just written",
 }
 
+PARSES = {"json.load", "json.loads", "yaml.load", "yaml.safe_load", "from_json"}
+READS = {"read_text", "read_bytes", "model_validate_json", "validate_json"}
+MAY_READ = {
+    "pruning/bounded.py": "holds the bounds",
+    "pruning/text_file.py": "passes on to them",
+    "pruning/convnets.py": "travels with models, without this package",
+    "pruning/proof_script.py": "runs without this package",
+    "pruning/proof.py": "reads the script that ships",
+    "pruning/machine.py": "reads what the system says of itself",
+    "agents/cluster/hand_over_script.py": "runs without this package",
+    "agents/cluster/ray_jobs.py": "reads the script that ships",
+    "agents/cluster/files.py": "reads folders that a run has written",
+    "agents/reasoning/think_report.py": "reads what it has just written",
+    "agents/bandit/report.py": "reads what it has just written",
+    "agents/reasoning/trl_trainer.py": "reads what it has just written",
+    "envs/thinking/isolated.py": "talks to a process of its own",
+    "metanet/weight_graph/architectures.py": "reads a key that it has just written",
+}
+
 
 def parsed(module: str) -> ast.Module:
     return ast.parse((ROOT / module).read_text(encoding="utf-8"))
@@ -86,6 +105,16 @@ def test_one_console_shows_values_as_they_are(module: str) -> None:
             assert node.attr not in ("from_markup", "from_ansi")
         if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "TextColumn":
             assert "markup" in {keyword.arg for keyword in node.keywords}
+
+
+@pytest.mark.parametrize("module", sorted({*MODULES} - {*MAY_READ}))
+def test_what_comes_from_outside_is_read_with_bounds(module: str) -> None:
+    for node in ast.walk(parsed(module)):
+        if not isinstance(node, ast.Call):
+            continue
+        assert ast.unparse(node.func) not in PARSES
+        if isinstance(node.func, ast.Attribute) and node.func.attr in READS:
+            assert ast.unparse(node.func.value) == "bounded"
 
 
 def modules_after(statements: str) -> set[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import json
 import secrets
 import shlex
 import tempfile
@@ -24,6 +23,7 @@ from prunepolicy.agents.cluster.files import write_folder
 from prunepolicy.agents.cluster.hand_over_script import MARK
 from prunepolicy.agents.cluster.package import Package
 from prunepolicy.agents.cluster.ray_connection import check_reachable
+from prunepolicy.pruning.bounded import parsed_json
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 SCRIPT = Path(__file__).with_name("hand_over_script.py")
@@ -132,10 +132,13 @@ def received(log: str) -> dict[str, bytes]:
     Raises:
         PrunePolicyError: when one is damaged or missing.
     """
-    lines = [json.loads(line[len(MARK) :]) for line in log.splitlines() if line.startswith(MARK)]
-    files = {line["name"]: base64.b64decode(line["data"]) for line in lines[:-1]}
-    hashes = {line["name"]: line["sha256"] for line in lines[:-1]}
-    whole = bool(lines) and lines[-1].get("files") == len(files)
+    try:
+        lines = [parsed_json(line[len(MARK) :]) for line in log.splitlines() if line.startswith(MARK)]
+        files = {line["name"]: base64.b64decode(line["data"]) for line in lines[:-1]}
+        hashes = {line["name"]: line["sha256"] for line in lines[:-1]}
+        whole = lines[-1]["files"] == len(files)
+    except (LookupError, TypeError, ValueError):
+        whole, files, hashes = False, {}, {}
     if not whole or any(hashlib.sha256(files[name]).hexdigest() != hashes[name] for name in files):
         raise PrunePolicyError("The folder arrived damaged; fetch it again.")
     return files

@@ -6,10 +6,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import Field
 
 from prunepolicy.agents.training.recipe import RecipePart, checked
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.errors import UsageError, did_you_mean
 
 SHIPPED = Path(str(files("prunepolicy.configs"))) / "cluster"
@@ -61,9 +61,9 @@ def load_settings(name: str) -> ClusterSettings:
         known = [file.stem for file in SHIPPED.glob("*.yaml")]
         raise UsageError(f"There is no cluster {name!r}: name a YAML file.{did_you_mean(name, known)}")
     try:
-        data = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"Can't read the cluster {source}: {' '.join(str(error).split())}.") from error
+        data = bounded.read_yaml(source)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"Can't read the cluster {source}: {bounded.why(error)}.") from error
     if not isinstance(data, dict):
         raise UsageError(f"The cluster {source} must be a mapping of keys to values.")
     return checked(ClusterSettings, data, str(source))

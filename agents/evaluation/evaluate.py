@@ -15,6 +15,7 @@ from prunepolicy.agents.console import Console
 from prunepolicy.agents.evaluation.harness import harness_scores, task_manager
 from prunepolicy.agents.evaluation.score import Measured, Score
 from prunepolicy.agents.prune.opened_model import Hardware, OpenedModel
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.errors import UnsupportedModelError, UsageError
 from prunepolicy.pruning.intervals import Interval
 from prunepolicy.pruning.machine import versions
@@ -172,8 +173,10 @@ def _measured(opened: OpenedModel, request: EvalRequest, manager: Any) -> Iterat
 
 def _settings(request: EvalRequest) -> dict[str, object]:
     """Return what the numbers depend on: the request, with a hash for every file."""
-    files = (*request.text, *request.choices)
-    hashes = {file.name: sha256(file.read_bytes()).hexdigest()[:12] for file in files}
+    contents = {
+        file.name: bounded.read_bytes(file, bounded.MOST_TEXT) for file in (*request.text, *request.choices)
+    }
+    hashes = {name: sha256(content).hexdigest()[:12] for name, content in contents.items()}
     return {
         "window": (request.window or f"at most {WINDOW}") if request.text else None,
         "batch": request.batch,

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from prunepolicy.agents.learned_pruning.judge import Scores, mean
 from prunepolicy.policy.base import sentence_of
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
@@ -203,9 +204,9 @@ def read_card(folder: Path) -> PolicyCard:
     """
     file = folder / CARD_DATA
     try:
-        text = file.read_bytes()
-    except OSError as error:
-        raise PrunePolicyError(f"Can't read the card {file}: {error.strerror}.") from error
+        text = bounded.read_bytes(file)
+    except (OSError, ValueError) as error:
+        raise PrunePolicyError(f"Can't read the card {file}: {bounded.why(error)}.") from error
     return parsed_card(text, str(file))
 
 
@@ -216,9 +217,11 @@ def parsed_card(text: bytes, where: str) -> PolicyCard:
         PrunePolicyError: when it is damaged, or of another schema.
     """
     try:
-        return PolicyCard.model_validate_json(text)
+        return PolicyCard.model_validate(bounded.parsed_json(text))
     except ValidationError as error:
         raise PrunePolicyError(f"{where} is no card: {sentence_of(error, PolicyCard)}.") from error
+    except ValueError as error:
+        raise PrunePolicyError(f"{where} is no card: {bounded.why(error)}.") from error
 
 
 def check_portable(card: PolicyCard) -> None:

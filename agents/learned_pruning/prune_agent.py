@@ -33,6 +33,7 @@ from prunepolicy.policy.kinds.graph import Graph
 from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.policy.sb3 import GraphActorCritic, graph_policy
 from prunepolicy.policy.weights import read_tensors, write_tensors
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.errors import PrunePolicyError
 
@@ -177,12 +178,14 @@ class PruneAgent:
         """
         folder = Path(folder)
         try:
-            about = AgentFile.model_validate_json((folder / AGENT_FILE).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise PrunePolicyError(f"Can't read the agent {folder / AGENT_FILE}: {error}.") from error
+            about = AgentFile.model_validate(bounded.read_json(folder / AGENT_FILE))
         except ValidationError as error:
             sentence = sentence_of(error, AgentFile)
             raise PrunePolicyError(f"{folder / AGENT_FILE} is no agent: {sentence}.") from error
+        except (OSError, ValueError) as error:
+            raise PrunePolicyError(
+                f"Can't read the agent {folder / AGENT_FILE}: {bounded.why(error)}."
+            ) from error
         policy = load_policy_folder(folder)
         if not isinstance(policy, Graph):
             raise PrunePolicyError(f"{folder} holds a policy of the kind {policy.kind}, not graph.")

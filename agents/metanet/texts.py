@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from prunepolicy.agents.recovery.next_token import NextToken
 from prunepolicy.agents.recovery.task import Batch, LearningTask, Part
 from prunepolicy.agents.training.recipe import RecipePart, check_heads
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.errors import UsageError
 
@@ -40,9 +41,9 @@ class TextRecipe(RecipePart):
             UsageError: when it can't be read, or is too short.
         """
         try:
-            data = self.text.read_bytes()
-        except OSError as error:
-            raise UsageError(f"Can't read the text {self.text}: {error.strerror or error}.") from error
+            data = bounded.read_bytes(self.text, bounded.MOST_TEXT)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"Can't read the text {self.text}: {bounded.why(error)}.") from error
         if len(data) < 20 * self.length:
             raise UsageError(f"The text {self.text} has {len(data)} bytes; 20 windows are needed at least.")
         tokens = torch.tensor(list(data))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from prunepolicy.agents.prune.card import write_card
@@ -21,6 +22,7 @@ from prunepolicy.agents.prune.quality import Measurements
 from prunepolicy.agents.prune.report import Origin, PruneReport, kept_units, loading_lines
 from prunepolicy.agents.prune.report_view import printable
 from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.answers import answer_of
 from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.checkpoint import Checkpoint
@@ -39,6 +41,10 @@ from prunepolicy.pruning.proof import Receipt, prove
 PROOF_TOKENS = 24
 PLAN = "plan.json"
 PROCESSOR = "preprocessor_config.json"
+HEAD = "---\n"
+"""Before and after the YAML at the top of a model card."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -150,15 +156,21 @@ def _origin(subject: Subject, found: Evidence) -> Origin:
 
 def licence_of(folder: Path, config: Mapping[str, object]) -> str | None:
     """Return the licence that a model's card or configuration names; None where neither does."""
-    card = folder / CARD
-    try:
-        _, head, _ = (card.read_text(encoding="utf-8") if card.is_file() else "").split("---\n", 2)
-        fields = yaml.safe_load(head)
-    except (OSError, ValueError, yaml.YAMLError):
-        fields = None
-    named = fields.get("license") if isinstance(fields, dict) else None
-    named = named or config.get("license")
+    fields = _head_of(folder / CARD)
+    named = (fields.get("license") if isinstance(fields, dict) else None) or config.get("license")
     return named if isinstance(named, str) else None
+
+
+def _head_of(card: Path) -> Any:
+    """Return the fields at the top of a model card; one that can't be read costs a warning."""
+    try:
+        text = bounded.read_text(card) if card.exists() else ""
+        return bounded.parsed_yaml(text.split(HEAD, 2)[1]) if text.startswith(HEAD) else None
+    except (OSError, ValueError) as error:
+        logger.warning(
+            "The head of %s can't be read, so its licence isn't known: %s.", card, bounded.why(error)
+        )
+        return None
 
 
 def add_evidence(report: PruneReport, plan: Plan, folder: Path) -> None:

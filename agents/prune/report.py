@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.adapters import ModelAdapter
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.cost import Cost
@@ -231,7 +232,7 @@ class PruneReport:
     def from_json(cls, text: str) -> PruneReport:
         """Read what `to_json` wrote; anything else raises `PrunePolicyError`."""
         try:
-            data = json.loads(text)
+            data = bounded.parsed_json(text)
             if not isinstance(data, dict) or data.pop("schema_version", None) != REPORT_SCHEMA:
                 raise PrunePolicyError(f"Not a report of schema {REPORT_SCHEMA}.")
             return TypeAdapter(cls).validate_python(data)
@@ -241,7 +242,7 @@ class PruneReport:
                 f"Not a report: {'.'.join(map(str, first['loc']))}: {first['msg']}."
             ) from error
         except ValueError as error:
-            raise PrunePolicyError(f"Not a report: {error}.") from error
+            raise PrunePolicyError(f"Not a report: {bounded.why(error)}.") from error
 
     @classmethod
     def read(cls, folder: Path) -> PruneReport:

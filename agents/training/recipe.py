@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from prunepolicy.policy.base import Policy, policies
 from prunepolicy.policy.load import is_place
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.errors import UsageError, did_you_mean
 from prunepolicy.pruning.plan import Budget, Of
 
@@ -206,9 +206,9 @@ def load_recipe(source: Path, overrides: Sequence[str] = ()) -> RunRecipe:
         UsageError: when the file is no YAML, or a key or value is wrong; the sentence names it.
     """
     try:
-        data = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"Can't read the recipe {source}: {' '.join(str(error).split())}.") from error
+        data = bounded.read_yaml(source)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"Can't read the recipe {source}: {bounded.why(error)}.") from error
     if not isinstance(data, dict):
         raise UsageError(f"The recipe {source} must be a mapping of keys to values.")
     for override in overrides:
@@ -237,8 +237,8 @@ def override_key(data: dict[str, Any], override: str) -> None:
     if not sign or not all(key.split(".")):
         raise UsageError(f"--set takes key=value, for example learner.samples=8; got {override!r}.")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = bounded.parsed_yaml(text)
+    except ValueError as error:
         raise UsageError(f"--set {key}: {text!r} is no YAML value.") from error
     *path, last = key.split(".")
     place: Any = data

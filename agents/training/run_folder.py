@@ -21,9 +21,10 @@ from prunepolicy.agents.algorithms import LearnerState
 from prunepolicy.agents.training.recipe import RunRecipe, load_recipe
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.weights import read_tensors, write_tensors
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.atomic import check_target, partial_folder, publish, write_text
 from prunepolicy.pruning.checkpoint import read_json
-from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.machine import versions
 
 RECIPE, RUN, METRICS, CHECKPOINT = "recipe.yaml", "run.json", "metrics.jsonl", "checkpoint.json"
@@ -112,8 +113,14 @@ class RunFolder:
 
     def rows(self) -> list[dict[str, float]]:
         """Return the metrics logged so far."""
-        text = (self.path / METRICS).read_text(encoding="utf-8") if (self.path / METRICS).is_file() else ""
-        return [json.loads(line) for line in text.splitlines()]
+        metrics = self.path / METRICS
+        if not metrics.is_file():
+            return []
+        try:
+            lines = bounded.read_text(metrics, bounded.MOST_TEXT).splitlines()
+            return [bounded.parsed_json(line) for line in lines]
+        except (OSError, ValueError) as error:
+            raise PrunePolicyError(f"Can't read the metrics {metrics}: {bounded.why(error)}.") from error
 
     def keep_policy(self, policy: Policy, name: str) -> None:
         """Save a policy as `best` or `last`, under the run's name."""

@@ -11,6 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 from pydantic import TypeAdapter
 
 from prunepolicy.agents.console import Console
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.errors import PrunePolicyError
 
@@ -73,7 +74,7 @@ class RunReport(Report):
             PrunePolicyError: when it is missing or damaged.
         """
         try:
-            return TypeAdapter(cls).validate_json((folder / REPORT).read_bytes())
+            return TypeAdapter(cls).validate_python(bounded.read_json(folder / REPORT))
         except (OSError, ValueError) as error:
             raise PrunePolicyError(
                 f"Can't read {folder / REPORT}: it is missing or damaged. Delete it and add --resume."

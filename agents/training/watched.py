@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from prunepolicy.agents.progress import Advance, Steps
 from prunepolicy.agents.training.run_folder import METRICS
 from prunepolicy.agents.training.runs_apart import Order
+from prunepolicy.pruning import bounded
 
 SECONDS = 2.0
 """Between looks."""
@@ -50,9 +50,9 @@ def _watch(orders: Sequence[Order], advance: Advance, over: threading.Event) -> 
 def steps_done(folder: Path) -> int:
     """Return the step of a run's last whole row of metrics."""
     try:
-        with open(folder / METRICS, "rb") as file:
+        with bounded.open_regular(folder / METRICS) as file:
             file.seek(max(0, file.seek(0, 2) - TAIL))
             rows = file.read().split(b"\n")[:-1]
-        return int(json.loads(rows[-1])["step"]) if rows else 0
-    except (OSError, ValueError):
+        return int(bounded.parsed_json(rows[-1])["step"]) if rows else 0
+    except (OSError, ValueError, LookupError, TypeError):
         return 0

@@ -9,10 +9,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
 from prunepolicy.envs.thinking.rollouts import Mode, Rollouts
 from prunepolicy.envs.thinking.source import ABSTAINING, Array, Choice, Prompts, Source
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.atomic import write_bytes
 from prunepolicy.pruning.errors import PrunePolicyError
 
@@ -82,9 +83,9 @@ class CachedSource(Source):
         """
         names = {column.name for column in fields(cls)}
         try:
-            tensors = load_file(file)
-        except (OSError, SafetensorError) as error:
-            raise PrunePolicyError(f"Can't read the rollouts in {file}: {error}.") from error
+            tensors = load(bounded.read_bytes(file, bounded.MOST_TEXT))
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise PrunePolicyError(f"Can't read the rollouts in {file}: {bounded.why(error)}.") from error
         if set(tensors) != names:
             raise PrunePolicyError(f"{file} holds no cached rollouts; these have {', '.join(sorted(names))}.")
         return cls(**tensors)

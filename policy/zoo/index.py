@@ -9,10 +9,10 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic import model_validator as checks_model
-from pydantic_core import from_json
 
 from prunepolicy.policy.base import sentence_of
 from prunepolicy.policy.zoo.identifiers import PolicyId
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 INDEX_SCHEMA: Final = 1
@@ -186,9 +186,9 @@ def parsed_index(text: bytes, where: str) -> Index:
     if len(text) > MOST_INDEX_BYTES:
         raise PrunePolicyError(f"The index of {where} is larger than {MOST_INDEX_BYTES:,} bytes.")
     try:
-        data = from_json(text)
+        data = bounded.parsed_json(text)
     except ValueError as error:
-        raise PrunePolicyError(f"The index of {where} is no index: {error}.") from error
+        raise PrunePolicyError(f"The index of {where} is no index: {bounded.why(error)}.") from error
     version = data.get("schema_version") if isinstance(data, dict) else None
     if type(version) is int and version > INDEX_SCHEMA:
         raise PrunePolicyError(f"The index of {where} has the schema {version}: install a newer prunepolicy.")

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from prunepolicy.policy.weights import read_regular
 from prunepolicy.policy.zoo.cache import only_one, zoo_cache
 from prunepolicy.policy.zoo.index import Index
 from prunepolicy.policy.zoo.sources import Source
 from prunepolicy.pruning.atomic import write_bytes
+from prunepolicy.pruning.bounded import parsed_json
 from prunepolicy.pruning.errors import PrunePolicyError
 
 COPIES = ("first", "second")
@@ -105,6 +106,7 @@ class Memory:
 def _read(file: Path) -> Seen | None:
     try:
         digest, _, text = read_regular(file, MOST_BYTES).partition(b"\n")
-        return Seen.model_validate_json(text) if hashlib.sha256(text).hexdigest().encode() == digest else None
-    except (PrunePolicyError, ValidationError):
+        whole = hashlib.sha256(text).hexdigest().encode() == digest
+        return Seen.model_validate(parsed_json(text)) if whole else None
+    except (PrunePolicyError, ValueError):
         return None

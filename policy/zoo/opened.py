@@ -17,6 +17,7 @@ from prunepolicy.policy.zoo.sources import Source, source_of
 from prunepolicy.policy.zoo.sources.registry import InterruptedTransferError
 from prunepolicy.policy.zoo.transfer import read_whole
 from prunepolicy.pruning.atomic import write_bytes
+from prunepolicy.pruning.bounded import read_bytes
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class Zoo:
             PrunePolicyError: when it never was read.
         """
         try:
-            signed = index_place(source.identity).read_bytes()
+            signed = read_bytes(index_place(source.identity))
         except OSError as error:
             raise PrunePolicyError(
                 f"{source.spelling} was never read and the network is forbidden (PRUNEPOLICY_OFFLINE or "

@@ -19,6 +19,7 @@ from prunepolicy.policy.zoo.pull import check_is, checked_files, difference
 from prunepolicy.policy.zoo.settings import trusted
 from prunepolicy.policy.zoo.signing import public_text, signed, verified
 from prunepolicy.pruning.atomic import as_sentence, check_target, partial_folder, publish, write_bytes
+from prunepolicy.pruning.bounded import open_regular, read_bytes
 from prunepolicy.pruning.claim import claiming, release
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
@@ -67,7 +68,7 @@ class Parcel:
 
 def record_of(file: Path) -> FileRecord:
     """Return size and hash of a file."""
-    with open(file, "rb") as stream:
+    with open_regular(file) as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     return FileRecord(sha256=sha256, size=file.stat().st_size)
 
@@ -125,7 +126,7 @@ def own_index(folder: Path, keys: Keys) -> Index:
     """
     if not (folder / INDEX).exists():
         return Index.empty()
-    return believed_by(keys, (folder / INDEX).read_bytes(), str(folder))
+    return believed_by(keys, read_bytes(folder / INDEX), str(folder))
 
 
 def believed_by(keys: Keys, data: bytes, where: str) -> Index:

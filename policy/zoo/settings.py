@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from prunepolicy.policy.base import sentence_of
 from prunepolicy.policy.zoo import pinned_keys
 from prunepolicy.policy.zoo.signing import TrustedKey
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.errors import UsageError
 
 PACKAGE = "package"
@@ -56,7 +57,7 @@ def zoo_settings() -> ZooSettings:
     """
     file = settings_file()
     try:
-        text = file.read_text(encoding="utf-8")
+        text = bounded.read_text(file)
     except OSError:
         return ZooSettings()
     except UnicodeDecodeError as error:

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from prunepolicy.policy.zoo import pinned_keys
 from prunepolicy.pruning.atomic import as_sentence
+from prunepolicy.pruning.bounded import open_regular, parsed_json
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ def verified(data: bytes, trusted: Iterable[str], where: str) -> Verified:
     if not line_end or len(header) > MOST_HEADER_BYTES:
         raise PrunePolicyError(f"The index of {where} carries no signature.")
     try:
-        signatures = Signatures.model_validate_json(header).signatures
-    except ValidationError as error:
+        signatures = Signatures.model_validate(parsed_json(header)).signatures
+    except ValueError as error:
         raise PrunePolicyError(f"The index of {where} carries no readable signature.") from error
     believed = [key for key in map(TrustedKey.parse, trusted) if key.public not in pinned_keys.RETIRED]
     signers = [key for key in believed if key_name(key.public) in signatures]
@@ -163,7 +164,7 @@ def load_key(file: Path) -> Ed25519PrivateKey:
     """
     crypto = _cryptography()
     try:
-        with open(file, "rb") as stream:
+        with open_regular(file) as stream:
             key = crypto.load_pem_private_key(stream.read(MOST_KEY_BYTES), None)
     except OSError as error:
         raise UsageError(f"Can't read the key {file}: {error.strerror or error}.") from error

@@ -122,6 +122,18 @@ def test_plan_then_cut_gives_the_bytes_of_prune_twice(model: Model, quick: str, 
         assert weights(tmp_path / f"cut{number}") == weights(tmp_path / "whole")
 
 
+def test_a_text_that_a_plan_names_is_read_only_when_the_user_names_it(
+    model: Model, tmp_path: Path, capsys: Any
+) -> None:
+    name, plan, text = model(), tmp_path / "plan.json", tmp_path / "text.txt"
+    text.write_text("What the model is watched on. " * 40)
+    planned = ("--keep", 0.8, "--of", "ffn", "--policy", "magnitude", "--repair", "bias", "--probe", text)
+    assert run("plan", name, *planned, "--out", plan) == 0
+    assert run("cut", name, plan, "--out", tmp_path / "cut", *FAST) == 2
+    assert "Paths in plans aren't opened" in capsys.readouterr().err
+    assert run("cut", name, plan, "--probe", text, "--out", tmp_path / "cut", *FAST) == 0
+
+
 def test_layers_of_different_width_load_with_the_file_they_carry(model: Model, tmp_path: Path) -> None:
     name, out = model(), tmp_path / "out"
     assert prune(name, out, "fisher", "--of", "ffn", "--per-layer", "--multiple-of", 1, *FAST) == 0

@@ -144,7 +144,7 @@ def test_plans_survive_the_disk(tmp_path: Path) -> None:
         (edited(budget={"keep": 0.5}), r"budget\.of"),
         (edited(budget=vars(Budget(0.5)) | {"keep": 3}), "at most 1; got 3"),
         (edited(budget=vars(Budget(0.5)) | {"kept": 3}), r"budget\.kept"),
-        ("{", "the file"),
+        ("{", "Not a plan: Expecting"),
         ("[]", "the file"),
     ],
 )

@@ -12,6 +12,7 @@ import torch
 
 from prunepolicy.agents.images.image_set import Images
 from prunepolicy.agents.images.sources.registry import Found, ImageSource, image_sources
+from prunepolicy.pruning.bounded import read_bytes, why
 from prunepolicy.pruning.errors import PrunePolicyError
 
 SHAPE = (3, 32, 32)
@@ -53,12 +54,11 @@ def _read(files: list[Path]) -> Images:
 
 def _records(file: Path) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
     try:
-        size = file.stat().st_size
-        data = file.read_bytes() if size <= MOST_BYTES else b""
-    except OSError as error:
-        raise PrunePolicyError(f"Can't read {file}: {error}.") from error
+        data = read_bytes(file, MOST_BYTES)
+    except (OSError, ValueError) as error:
+        raise PrunePolicyError(f"Can't read {file}: {why(error)}.") from error
     if not data or len(data) % RECORD:
-        raise PrunePolicyError(f"{file} has {size:,} bytes, which is no number of CIFAR-10 records.")
+        raise PrunePolicyError(f"{file} has {len(data):,} bytes, which is no number of CIFAR-10 records.")
     records = np.frombuffer(data, dtype=np.uint8).reshape(-1, RECORD)
     if records[:, 0].max() >= CLASSES:
         raise PrunePolicyError(f"{file} has labels above {CLASSES - 1}; it is not CIFAR-10's binary version.")

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from prunepolicy.agents.images.image_set import Images
 from prunepolicy.agents.images.sources.registry import Found, ImageSource, file_in, image_sources
+from prunepolicy.pruning.bounded import open_regular
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 FASHION_MNIST = "fashion-mnist"
@@ -55,7 +56,8 @@ def read_idx(file: Path, dimensions: int) -> Tensor:
         PrunePolicyError: when the header is another one, or sizes don't agree with it.
     """
     try:
-        with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as stream:
+        with open_regular(file) as packed:
+            stream = gzip.open(packed) if file.suffix == ".gz" else packed
             header = stream.read(4 + 4 * dimensions)
             shape = _shape(header, dimensions)
             data = stream.read(math.prod(shape) + 1)

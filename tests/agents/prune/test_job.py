@@ -118,6 +118,20 @@ def test_the_licence_comes_from_card_or_configuration(tmp_path: Path) -> None:
     assert licence_of(tmp_path, {}) is None
 
 
+@pytest.mark.parametrize("line", ["license: !!bool x", "license: " + "[" * 500, "license: \0", "a: &a [*a]"])
+def test_a_damaged_licence_costs_one_warning(line: str, tmp_path: Path, caplog: Any) -> None:
+    (tmp_path / "README.md").write_text(f"---\n{line}\n---\n# Model\n")
+    assert licence_of(tmp_path, {"license": "mit"}) == "mit"
+    (warning,) = caplog.records
+    assert "so its licence isn't known: " in warning.getMessage()
+
+
+def test_a_card_without_a_head_costs_none(tmp_path: Path, caplog: Any) -> None:
+    (tmp_path / "README.md").write_text("# Model\n\n---\n[\n---\n")
+    assert licence_of(tmp_path, {}) is None
+    assert not caplog.records
+
+
 def with_nan(folder: Path) -> None:
     weights = safetensors.torch.load_file(folder / "model.safetensors")
     weights["model.layers.1.mlp.up_proj.weight"][3, 3] = torch.nan
