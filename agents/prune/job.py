@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.agents.recovery.language import check_recoverable, recovered
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.load import load_policy
-from prunepolicy.pruning.atomic import check_target, partial_folder, publish
+from prunepolicy.pruning.atomic import check_target, publish
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.claim import release
 from prunepolicy.pruning.cut import check_apart, finish, prepare
@@ -31,6 +30,7 @@ from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.repair import repairs
 from prunepolicy.pruning.source import resolve
 from prunepolicy.pruning.text_file import read_text
+from prunepolicy.pruning.working_folder import discard
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def carry_out(
     changed = changed or Changed(subject, subject)
     checkpoint, original, recovery = subject.checkpoint, changed.original, changed.recovery
     plan.check(checkpoint.graph)
-    with holding(target, settings.overwrite), _clearing(partial_folder(target)):
+    with holding(target, settings.overwrite), _clearing(target):
         text = choose_text(original, settings.text) if settings.measure else None
         edits = (
             subject.repaired(plan, Probe(**plan.settings.get("probe", {})))
@@ -226,14 +226,14 @@ def carry_out(
 
 
 @contextmanager
-def _clearing(folder: Path) -> Iterator[None]:
-    """Remove the folder of a run that failed, unless the next run can continue with it."""
+def _clearing(target: Path) -> Iterator[None]:
+    """Remove what a run that failed has prepared, unless the next run can continue with it."""
     try:
         yield
     except NotEnoughSpaceError:
         raise
     except Exception:
-        shutil.rmtree(folder, ignore_errors=True)
+        discard(target)
         raise
 
 

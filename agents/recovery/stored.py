@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from prunepolicy.policy.base import Instruments
 from prunepolicy.policy.kinds.heuristic import Heuristic
 from prunepolicy.policy.spending import spend, task_for
 from prunepolicy.pruning import convnets
-from prunepolicy.pruning.atomic import check_target, partial_folder, publish
+from prunepolicy.pruning.atomic import publish, replace_folder
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.cut import finish, prepare
@@ -29,16 +29,10 @@ IN_FULL = Hardware("cpu", "float32")
 
 def save_network(model: nn.Module, target: Path) -> None:
     """Write a network into a folder that replaces what is there in one step."""
-    check_target(target, overwrite=True)
-    prepared = partial_folder(target)
-    shutil.rmtree(prepared, ignore_errors=True)
     anyhow: Any = model
-    if hasattr(model, "save_pretrained"):
-        with without_bars():
-            anyhow.save_pretrained(prepared)
-    else:
-        convnets.save(model, prepared)
-    publish(prepared, target)
+    with without_bars():
+        native = hasattr(model, "save_pretrained")
+        replace_folder(target, anyhow.save_pretrained if native else partial(convnets.save, model))
 
 
 def load_network(folder: Path) -> nn.Module:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prunepolicy.policy.zoo.opened import INDEX, Zoo
 from prunepolicy.policy.zoo.pull import bring, difference
-from prunepolicy.pruning.atomic import as_sentence, check_target, partial_folder, publish, write_bytes
+from prunepolicy.pruning.atomic import as_sentence, replace_folder, write_bytes
 from prunepolicy.pruning.claim import claiming, release
 
 
@@ -40,7 +40,4 @@ def mirror(zoo: Zoo, folder: Path, tell: Callable[[str], None] = lambda name: No
 
 
 def _copy(zoo: Zoo, name: str, target: Path) -> None:
-    check_target(target, overwrite=True)
-    prepared = partial_folder(target)
-    bring(zoo, name, prepared)
-    publish(prepared, target)
+    replace_folder(target, lambda folder: bring(zoo, name, folder))
