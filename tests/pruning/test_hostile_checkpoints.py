@@ -113,7 +113,8 @@ def test_shard_cut_off_after_it_was_opened(model: Path, tmp_path: Path) -> None:
     (model / WEIGHTS).write_bytes((model / WEIGHTS).read_bytes()[:-10])
     with pytest.raises(PrunePolicyError, match="ends inside"):
         prepare(checkpoint, PLAN, tmp_path / "target")
-    assert [file.name for file in (tmp_path / "target.partial").iterdir()] == [".journal.json"]
+    (left,) = left_behind(tmp_path / "target")
+    assert [file.name for file in (left / "target").iterdir()] == [".journal.json"]
 
 
 def test_foreign_bytes_after_the_tensors(model: Path) -> None:
