@@ -18,6 +18,7 @@ from prunepolicy.policy.zoo.opened import INDEX
 from prunepolicy.policy.zoo.pull import check_is, checked_files, difference
 from prunepolicy.policy.zoo.settings import trusted
 from prunepolicy.policy.zoo.signing import public_text, signed, verified
+from prunepolicy.policy.zoo.transfer import check_place
 from prunepolicy.pruning.atomic import as_sentence, replace_folder, write_bytes
 from prunepolicy.pruning.claim import claiming, release
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
@@ -87,6 +88,7 @@ def push(parcel: Parcel, folder: Path, keys: Keys) -> Index:
                 shutil.copytree(parcel.folder, place)
                 checked_files(place, parcel.entry)
 
+            check_place(folder / parcel.name)
             replace_folder(folder / parcel.name, write)
             write_bytes(folder / INDEX, signed(index.to_bytes(), keys))
     except OSError as error:
