@@ -120,10 +120,8 @@ def _append(chunks: Iterable[bytes], target: Path, start: int, size: int, what: 
 
 def check_place(folder: Path) -> None:
     """Raise `UsageError` when a policy's place in a zoo holds what no zoo has put there."""
-    others = (
-        sorted({path.name for path in folder.iterdir()} - set(get_args(FileName))) if folder.is_dir() else []
-    )
-    if others:
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if others := sorted(names - set(get_args(FileName))):
         raise UsageError(f"{folder} holds {others[0]}, which belongs to no policy; move it away.")
 
 
