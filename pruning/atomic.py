@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import glob
 import os
+import platform
+import re
 import shutil
+import sys
+import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from prunepolicy.pruning.claim import claim, claiming, real_place, release
+from prunepolicy.pruning.claim import claim, claiming, is_alive, real_place, release
 from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError, UsageError
+from prunepolicy.pruning.working_folder import PARTIAL, REPLACED, discard, put_back, working_folder
 
-PARTIAL = ".partial"
-REPLACED = ".replaced"
 FULL = (errno.ENOSPC, errno.EDQUOT)
+LONGEST = 160
+"""Bytes of a file's name that the one beside it repeats; most systems take 255."""
+MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
+"""Tells the processes of machines that share a disk apart."""
+PARTIAL_FILE = re.compile(r"\..+\.[0-9a-f]{8}-\d+\.partial", re.DOTALL)
 
 # From Linux's <fcntl.h> and <linux/fs.h>.
 AT_FDCWD = -100
@@ -48,10 +58,11 @@ def write_stream(path: Path, source: BinaryIO, nbytes: int | None = None) -> Non
         NotEnoughSpaceError: when the disk is full.
         PrunePolicyError: when the place can't be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    beside = path.with_name(f"{_prefix(path)}{os.getpid()}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
+        _clear_dead(path)
+        with open(beside, "xb") as file:
             shutil.copyfileobj(source, file)
             file.flush()
             os.fsync(file.fileno())
@@ -61,6 +72,26 @@ def write_stream(path: Path, source: BinaryIO, nbytes: int | None = None) -> Non
         with suppress(OSError):
             beside.unlink(missing_ok=True)
         raise as_sentence(error, path, nbytes) from error
+
+
+def is_partial(file: Path) -> bool:
+    """Return whether a file is one that a killed process was writing."""
+    return PARTIAL_FILE.fullmatch(file.name) is not None and file.is_file() and not file.is_symlink()
+
+
+def _prefix(path: Path) -> str:
+    """Begin the name of a file beside `path`, for this machine's processes; names of files have a limit."""
+    name = os.fsdecode(os.fsencode(path.name)[:LONGEST])
+    return f".{name}.{MACHINE}-"
+
+
+def _clear_dead(path: Path) -> None:
+    """Remove what processes of this machine were writing to `path` when they were killed."""
+    for name in glob.glob(f"{glob.escape(str(path.with_name(_prefix(path))))}*{PARTIAL}"):
+        file = Path(name)
+        pid = int(file.name.removesuffix(PARTIAL).rpartition("-")[2]) if is_partial(file) else None
+        if pid == os.getpid() or (pid is not None and not is_alive(pid)):
+            file.unlink(missing_ok=True)
 
 
 def as_sentence(error: OSError, path: Path, nbytes: int | None = None) -> PrunePolicyError:
@@ -73,17 +104,13 @@ def as_sentence(error: OSError, path: Path, nbytes: int | None = None) -> PruneP
 
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries, so that a rename survives a power cut."""
+    if os.name == "nt":
+        return  # Windows opens no folders, and flushes what a rename has changed by itself.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def partial_folder(target: Path) -> Path:
-    """Return the folder beside `target` in which its content is prepared."""
-    place = real_place(target)
-    return place.with_name(place.name + PARTIAL)
 
 
 def check_target(target: Path, overwrite: bool) -> None:
@@ -97,15 +124,39 @@ def check_target(target: Path, overwrite: bool) -> None:
         raise UsageError(f"{target} is a file; give a folder.")
     try:
         with claiming(place):
-            _recover(place)
+            put_back(place)
             if place.is_dir() and any(place.iterdir()) and not overwrite:
                 raise UsageError(f"{target} is not empty. Choose another folder or add --overwrite.")
     except OSError as error:
         raise as_sentence(error, target) from error
 
 
+def replace_folder(target: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a folder that isn't there yet, and put it in the place of `target` in one step.
+
+    When writing fails, `target` stays as it was.
+
+    Raises:
+        UsageError: when `target` is a file, or another process is writing it.
+        PrunePolicyError: when the place can't be written.
+    """
+    check_target(target, overwrite=True)
+    try:
+        folder = working_folder(target)
+    except OSError as error:
+        raise as_sentence(error, target) from error
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        write(folder)
+        publish(folder, target)
+    except BaseException:
+        discard(target)
+        release(target)
+        raise
+
+
 def publish(prepared: Path, target: Path) -> None:
-    """Put the finished folder `prepared` in the place of `target`; what was there is replaced whole.
+    """Put what `working_folder` has prepared in the place of `target`; what was there is replaced whole.
 
     Where the system can swap two folders in one step, a reader finds the old or the new at every
     moment. Elsewhere there is a moment without either, and a kill in it is repaired by the next run.
@@ -113,47 +164,32 @@ def publish(prepared: Path, target: Path) -> None:
     place = real_place(target)
     try:
         claim(place)
-        _recover(place)
         sync_folder(prepared)
-        leftover = _replace(prepared, place)
+        _replace(prepared, place)
         sync_folder(place.parent)
-        shutil.rmtree(leftover, ignore_errors=True)
+        discard(place)
     except OSError as error:
         raise as_sentence(error, target) from error
     finally:
         release(place)
 
 
-def _aside(place: Path) -> Path:
-    return place.with_name(f".{place.name}{REPLACED}")
-
-
-def _recover(place: Path) -> None:
-    """Put back, or clear away, what a killed replacement left beside `place`."""
-    aside = _aside(place)
-    if aside.exists() and not place.exists():
-        os.rename(aside, place)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
-def _replace(prepared: Path, place: Path) -> Path:
-    """Put `prepared` at `place` and return the path at which the old content, if any, lies now."""
+def _replace(prepared: Path, place: Path) -> None:
+    """Put `prepared` at `place`; what was there lies in the working folder then."""
     if place.exists() and exchange(prepared, place):
-        return prepared
-    aside = _aside(place)
+        return
     if place.exists():
-        os.rename(place, aside)
+        os.rename(place, prepared.parent / REPLACED)
     try:
         os.rename(prepared, place)
     except OSError:
-        _recover(place)
+        put_back(place)
         raise
-    return aside
 
 
 def exchange(first: Path, second: Path) -> bool:
     """Swap two paths in one step; return False where the system or the file system can't."""
-    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
     if renameat2 is None:
         return False
     paths = os.fsencode(first), os.fsencode(second)

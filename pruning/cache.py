@@ -13,8 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from prunepolicy.pruning.atomic import PARTIAL, as_sentence, sync_folder, write_bytes
+from prunepolicy.pruning.atomic import as_sentence, publish, write_bytes
+from prunepolicy.pruning.claim import claim, release
 from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.working_folder import discard, working_folder
 
 logger = logging.getLogger(__name__)
 Content = TypeVar("Content")
@@ -89,20 +91,20 @@ def made_once(name: str, make: Callable[[Path], None], models: Path | None = Non
 
 
 def _made(target: Path, make: Callable[[Path], None]) -> Path:
-    """Let `make` fill a folder beside `target`, and rename it, unless another process was faster."""
-    beside = target.with_name(f"{target.name}.{os.getpid()}{PARTIAL}")
+    """Let `make` fill a folder, and put it in its place; a process that comes second waits for the first."""
+    claim(target, wait=True)
     try:
-        beside.mkdir(parents=True)
-        make(beside)
-        sync_folder(beside)
-        try:
-            beside.rename(target)
-        except OSError:
-            if not target.is_dir():
-                raise
-        sync_folder(target.parent)
+        if not target.is_dir():
+            folder = working_folder(target)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            publish(folder, target)
+    except BaseException:
+        discard(target)
+        raise
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        release(target)
     return target
 
 

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+import platform
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prunepolicy.pruning.errors import UsageError
 
+try:
+    import fcntl
+except ImportError:  # Windows: what a lock file says counts there.
+    fcntl = None  # type: ignore[assignment]
+
 _claims: dict[Path, int] = {}
 """Places this process has claimed, and the open descriptors that hold their locks."""
+MOST_BYTES = 300
+"""Of a lock file: a process number, a space and the name of its machine."""
 
 
-def claim(target: Path) -> None:
+def claim(target: Path, wait: bool = False) -> None:
     """Make this process the only one that may write `target`, until `release` or its own end.
 
     Claiming again what this process holds already changes nothing.
 
+    Args:
+        wait: for the process that writes it now, instead of raising.
+
     Raises:
-        UsageError: when another process is writing `target`.
+        UsageError: when another process is writing `target`, or another file lies where its lock would.
         OSError: when the folder around `target` can't be written.
     """
     place = real_place(target)
@@ -29,7 +40,7 @@ def claim(target: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     descriptor = None
     while descriptor is None:
-        descriptor = _try_lock(place)
+        descriptor = _try_lock(place, wait)
     _claims[place] = descriptor
 
 
@@ -72,30 +83,82 @@ def real_place(target: Path) -> Path:
     return place
 
 
+def is_alive(pid: int) -> bool:
+    """Return whether a process of this machine is running; on Windows, where asking would end it, say so."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True  # Somebody else's.
+    return True
+
+
 def _lock_file(place: Path) -> Path:
     return place.with_name(f".{place.name}.lock")
 
 
-def _try_lock(place: Path) -> int | None:
+def _try_lock(place: Path, wait: bool) -> int | None:
     """Return a descriptor that holds the lock, or None when its file was removed meanwhile."""
     file = _lock_file(place)
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = _opened(file)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        owner = os.read(descriptor, 20).decode() or "unknown"
+        if not _locked(descriptor, wait):
+            raise UsageError(_taken(_owner(descriptor), place))
+        if not _is_at(descriptor, file):
+            os.close(descriptor)
+            return None
+    except UsageError:
         os.close(descriptor)
-        raise UsageError(
-            f"Another process ({owner}) is writing {place}; wait for it or choose another folder."
-        ) from error
-    except OSError:
-        return descriptor  # A file system without locks: one writer at a time is up to the user.
-    if not _is_at(descriptor, file):
-        os.close(descriptor)
-        return None
+        raise
     os.ftruncate(descriptor, 0)
-    os.write(descriptor, str(os.getpid()).encode())
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, f"{os.getpid()} {platform.node()}".encode())
     return descriptor
+
+
+def _opened(file: Path) -> int:
+    """Open a lock file, or make it; never what a link leads to, nor a file that says anything else."""
+    refused = UsageError(f"{file} is no lock of prunepolicy's; move it away, or choose another folder.")
+    if file.is_symlink():
+        raise refused
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+    known = os.fstat(descriptor)
+    words = _owner(descriptor).split()
+    if not stat.S_ISREG(known.st_mode) or known.st_size > MOST_BYTES or (words and not words[0].isdigit()):
+        os.close(descriptor)
+        raise refused
+    return descriptor
+
+
+def _locked(descriptor: int, wait: bool) -> bool:
+    """Take the lock; where the system has none, believe what the last owner wrote while it runs."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            return True
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # A file system without locks.
+    pid, _, machine = _owner(descriptor).partition(" ")
+    return not pid.isdigit() or (machine == platform.node() and not is_alive(int(pid)))
+
+
+def _taken(owner: str, place: Path) -> str:
+    """Say who writes a place; of a process on another machine, only a person knows whether it still runs."""
+    pid, _, machine = owner.partition(" ")
+    here = machine == platform.node()
+    who = pid if here else f"{pid} on {machine or 'an unknown machine'}"
+    hint = "" if here else f" If that process has ended, remove {_lock_file(place)}."
+    return f"Another process ({who}) is writing {place}; wait for it or choose another folder.{hint}"
+
+
+def _owner(descriptor: int) -> str:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return os.read(descriptor, MOST_BYTES).decode(errors="replace")
 
 
 def _is_at(descriptor: int, file: Path) -> bool:

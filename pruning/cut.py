@@ -16,14 +16,7 @@ import numpy as np
 import torch
 
 from prunepolicy.pruning import bounded
-from prunepolicy.pruning.atomic import (
-    FULL,
-    as_sentence,
-    partial_folder,
-    sync_folder,
-    write_stream,
-    write_text,
-)
+from prunepolicy.pruning.atomic import FULL, as_sentence, sync_folder, write_stream, write_text
 from prunepolicy.pruning.checkpoint import CONFIG, INDEX, Checkpoint, check_finite
 from prunepolicy.pruning.claim import claiming, real_place
 from prunepolicy.pruning.errors import BadCheckpointError, NotEnoughSpaceError, PrunePolicyError, UsageError
@@ -34,6 +27,7 @@ from prunepolicy.pruning.per_layer import carry, check_widths
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.safetensors_file import NAMES, tensor_bytes, write_file
 from prunepolicy.pruning.shards import Job, Shard, lay_out
+from prunepolicy.pruning.working_folder import working_folder
 
 JOURNAL = ".journal.json"
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -80,9 +74,9 @@ def prepare(
     _check_plan(checkpoint, plan)
     check_apart(checkpoint.folder, target)
     shards = lay_out(checkpoint, plan, edits.tensors)
-    folder = partial_folder(target)
     try:
         with claiming(target):
+            folder = working_folder(target)
             _resume(folder, shards, _key(checkpoint, plan, edits, shards))
             beside = _beside(checkpoint)
             _check_space(folder, shards, beside)
@@ -96,7 +90,7 @@ def prepare(
             _write_config(checkpoint, plan, edits, folder)
             sync_folder(folder)
     except OSError as error:
-        raise as_sentence(error, folder) from error
+        raise as_sentence(error, target) from error
     return folder
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from prunepolicy.pruning.atomic import partial_folder, publish, write_bytes
+from prunepolicy.pruning.atomic import replace_folder, write_bytes
 from prunepolicy.pruning.errors import PrunePolicyError
 
 Files = Mapping[str, bytes]
@@ -27,11 +26,13 @@ def write_folder(folder: Path, files: Files) -> None:
     """
     for name in files:
         check_inside(name)
-    prepared = partial_folder(folder)
-    shutil.rmtree(prepared, ignore_errors=True)
-    for name, data in files.items():
-        write_bytes(prepared / name, data)
-    publish(prepared, folder)
+
+    def write(place: Path) -> None:
+        place.mkdir()
+        for name, data in files.items():
+            write_bytes(place / name, data)
+
+    replace_folder(folder, write)
 
 
 def check_inside(name: str) -> None:

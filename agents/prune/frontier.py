@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from prunepolicy.agents.prune.report_view import count
 from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.policy.base import Instruments, Policy
 from prunepolicy.policy.load import load_policy
-from prunepolicy.pruning.atomic import partial_folder, publish, write_text
+from prunepolicy.pruning.atomic import replace_folder, write_text
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.errors import UnsupportedModelError
 from prunepolicy.pruning.gates import masked
@@ -119,17 +118,15 @@ def draw_frontier(
 
 def _publish(frontier: Frontier, plans: Sequence[Plan], target: Path) -> None:
     """Write plans, table and plot to `target`, all or none."""
-    folder = partial_folder(target)
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
+
+    def write(folder: Path) -> None:
         for plan, row in zip(plans, frontier.rows, strict=True):
             plan.save(folder / row.plan)
         write_text(folder / "frontier.json", frontier.to_json())
         drawn = [FrontierPoint(row.params, row.perplexity, frontier.made_by) for row in frontier.rows]
         plot_frontier(drawn, folder / FRONTIER_PICTURE, frontier.dense)
-        publish(folder, target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+    replace_folder(target, write)
 
 
 def nested_plans(

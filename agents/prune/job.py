@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,9 +24,9 @@ from prunepolicy.agents.prune.unproven import set_aside
 from prunepolicy.agents.recovery.language import check_recoverable, recovered, recovery_of
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.load import load_policy
-from prunepolicy.pruning.atomic import check_target, partial_folder, publish
+from prunepolicy.pruning.atomic import check_target, publish
 from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.claim import release
+from prunepolicy.pruning.claim import real_place, release
 from prunepolicy.pruning.cut import check_apart, finish, prepare
 from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError
 from prunepolicy.pruning.plan import Budget, Plan
@@ -35,6 +34,7 @@ from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.repair import repairs
 from prunepolicy.pruning.source import resolve
 from prunepolicy.pruning.text_file import read_text
+from prunepolicy.pruning.working_folder import discard, left_behind
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def carry_out(
     checkpoint, original, recovery = subject.checkpoint, changed.original, changed.recovery
     plan.check(checkpoint.graph)
     probe = _probe_of(plan)
-    with holding(target, settings.overwrite), _clearing(partial_folder(target)):
+    with holding(target, settings.overwrite), _clearing(target):
         with part("text"):
             text = choose_text(original, settings.text) if settings.measure else None
         with part("repair"):
@@ -263,19 +263,19 @@ def _probe_of(plan: Plan) -> Probe:
 
 def left_beside(target: Path) -> tuple[str, ...]:
     """Return the folders beside `target` in which the next run with the same settings goes on."""
-    places = (partial_folder(target), stages_of(target), recovery_of(target))
+    places = (*left_behind(real_place(target)), stages_of(target), recovery_of(target))
     return tuple(str(place) for place in places if place.is_dir())
 
 
 @contextmanager
-def _clearing(folder: Path) -> Iterator[None]:
-    """Remove the folder of a run that failed, unless the next run can continue with it."""
+def _clearing(target: Path) -> Iterator[None]:
+    """Remove what a run that failed has prepared, unless the next run can continue with it."""
     try:
         yield
     except NotEnoughSpaceError:
         raise
     except Exception:
-        shutil.rmtree(folder, ignore_errors=True)
+        discard(target)
         raise
 
 

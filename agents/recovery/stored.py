@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from prunepolicy.policy.base import Instruments
 from prunepolicy.policy.kinds.heuristic import Heuristic
 from prunepolicy.policy.spending import spend, task_for
 from prunepolicy.pruning import convnets
-from prunepolicy.pruning.atomic import check_target, partial_folder, publish
+from prunepolicy.pruning.atomic import publish, replace_folder
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.cut import finish, prepare
@@ -30,17 +29,17 @@ IN_FULL = Hardware("cpu", "float32")
 
 def save_network(model: nn.Module, target: Path) -> None:
     """Write a network into a folder that replaces what is there in one step."""
-    check_target(target, overwrite=True)
-    prepared = partial_folder(target)
-    shutil.rmtree(prepared, ignore_errors=True)
     anyhow: Any = model
-    if hasattr(model, "save_pretrained"):
-        with without_bars():
-            anyhow.save_pretrained(prepared)
-        add_older_keys(prepared)
-    else:
-        convnets.save(model, prepared)
-    publish(prepared, target)
+
+    def write(folder: Path) -> None:
+        if hasattr(model, "save_pretrained"):
+            with without_bars():
+                anyhow.save_pretrained(folder)
+            add_older_keys(folder)
+        else:
+            convnets.save(model, folder)
+
+    replace_folder(target, write)
 
 
 def load_network(folder: Path) -> nn.Module:

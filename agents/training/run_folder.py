@@ -22,7 +22,7 @@ from prunepolicy.agents.training.recipe import RunRecipe, load_recipe
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.weights import read_tensors, write_tensors
 from prunepolicy.pruning import bounded
-from prunepolicy.pruning.atomic import check_target, partial_folder, publish, write_text
+from prunepolicy.pruning.atomic import replace_folder, write_text
 from prunepolicy.pruning.checkpoint import read_json
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.machine import versions
@@ -129,12 +129,7 @@ class RunFolder:
 
     def keep(self, save: Callable[[Path], object], name: str) -> None:
         """Let `save` write into a folder, and put it in the place of `name` in one step."""
-        target = self.path / name
-        prepared = partial_folder(target)
-        check_target(target, overwrite=True)
-        shutil.rmtree(prepared, ignore_errors=True)
-        save(prepared)
-        publish(prepared, target)
+        replace_folder(self.path / name, save)
 
     def checkpoint(self, progress: Progress, state: LearnerState) -> None:
         """Save everything that decides how the run goes on.

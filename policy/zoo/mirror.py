@@ -7,8 +7,10 @@ from pathlib import Path
 
 from prunepolicy.policy.zoo.opened import INDEX, Zoo
 from prunepolicy.policy.zoo.pull import bring, difference
-from prunepolicy.pruning.atomic import as_sentence, check_target, partial_folder, publish, write_bytes
+from prunepolicy.policy.zoo.transfer import check_place
+from prunepolicy.pruning.atomic import as_sentence, check_target, publish, write_bytes
 from prunepolicy.pruning.claim import claiming, release
+from prunepolicy.pruning.working_folder import working_folder
 
 
 def mirror(zoo: Zoo, folder: Path, tell: Callable[[str], None] = lambda name: None) -> int:
@@ -40,7 +42,11 @@ def mirror(zoo: Zoo, folder: Path, tell: Callable[[str], None] = lambda name: No
 
 
 def _copy(zoo: Zoo, name: str, target: Path) -> None:
+    check_place(target)
     check_target(target, overwrite=True)
-    prepared = partial_folder(target)
-    bring(zoo, name, prepared)
-    publish(prepared, target)
+    try:
+        prepared = working_folder(target)
+        bring(zoo, name, prepared)
+        publish(prepared, target)
+    finally:
+        release(target)

@@ -18,7 +18,8 @@ from prunepolicy.policy.zoo.opened import INDEX
 from prunepolicy.policy.zoo.pull import check_is, checked_files, difference
 from prunepolicy.policy.zoo.settings import trusted
 from prunepolicy.policy.zoo.signing import public_text, signed, verified
-from prunepolicy.pruning.atomic import as_sentence, check_target, partial_folder, publish, write_bytes
+from prunepolicy.policy.zoo.transfer import check_place
+from prunepolicy.pruning.atomic import as_sentence, replace_folder, write_bytes
 from prunepolicy.pruning.bounded import open_regular, read_bytes
 from prunepolicy.pruning.claim import claiming, release
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
@@ -83,12 +84,13 @@ def push(parcel: Parcel, folder: Path, keys: Keys) -> Index:
     try:
         with claiming(folder / INDEX):
             index = own_index(folder, keys).with_policy(parcel.name, parcel.entry)
-            check_target(folder / parcel.name, overwrite=True)
-            prepared = partial_folder(folder / parcel.name)
-            shutil.rmtree(prepared, ignore_errors=True)
-            shutil.copytree(parcel.folder, prepared)
-            checked_files(prepared, parcel.entry)
-            publish(prepared, folder / parcel.name)
+
+            def write(place: Path) -> None:
+                shutil.copytree(parcel.folder, place)
+                checked_files(place, parcel.entry)
+
+            check_place(folder / parcel.name)
+            replace_folder(folder / parcel.name, write)
             write_bytes(folder / INDEX, signed(index.to_bytes(), keys))
     except OSError as error:
         raise as_sentence(error, folder) from error

@@ -7,14 +7,15 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 from prunepolicy.policy.weights import read_regular
 from prunepolicy.policy.zoo.cache import quarantine
-from prunepolicy.policy.zoo.index import FileRecord
+from prunepolicy.policy.zoo.index import FileName, FileRecord
 from prunepolicy.policy.zoo.sources import Source
 from prunepolicy.policy.zoo.sources.registry import InterruptedTransferError
 from prunepolicy.pruning.atomic import as_sentence
-from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 ATTEMPTS = 4
 PAUSE = 0.5
@@ -115,6 +116,13 @@ def _append(chunks: Iterable[bytes], target: Path, start: int, size: int, what: 
         raise as_sentence(error, target, size) from error
     if place < size:
         raise InterruptedTransferError(f"{what} ended early.")
+
+
+def check_place(folder: Path) -> None:
+    """Raise `UsageError` when a policy's place in a zoo holds what no zoo has put there."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if others := sorted(names - set(get_args(FileName))):
+        raise UsageError(f"{folder} holds {others[0]}, which belongs to no policy; move it away.")
 
 
 def is_listed(file: Path, record: FileRecord) -> bool:

@@ -18,12 +18,13 @@ from unittest import mock
 import pytest
 
 from prunepolicy.pruning import atomic
-from prunepolicy.pruning.atomic import check_target, partial_folder, publish
+from prunepolicy.pruning.atomic import check_target, publish
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.claim import claim, release
 from prunepolicy.pruning.cut import finish, prepare
 from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.working_folder import working_folder
 
 Make = Callable[..., Checkpoint]
 Content = dict[str, str]
@@ -211,7 +212,7 @@ def test_next_run_uses_finished_shards(checkpoint: Checkpoint, expected: Content
     steps = steps_of(checkpoint, tmp_path / "counted", overwrites=False)
     shards = [i for i, step in enumerate(steps, start=1) if step == "rename"][:-1]
     assert interrupt(checkpoint, target, Faults(shards[2], Killed()))
-    finished = sorted(partial_folder(target).glob("*.safetensors"))
+    finished = sorted(working_folder(target).glob("*.safetensors"))
     assert len(finished) == 2
     stamps = [file.stat().st_ino for file in finished]
     done: list[int] = []
@@ -224,7 +225,7 @@ def test_next_run_uses_finished_shards(checkpoint: Checkpoint, expected: Content
 def test_finished_shards_of_another_plan_are_not_used(checkpoint: Checkpoint, tmp_path: Path) -> None:
     other = Plan({"layers.0.ffn": tuple(range(8, 16)), "layers.1.ffn": tuple(range(8))}, Budget(0.5), "test")
     prepare(checkpoint, other, tmp_path / "target")
-    before = content(partial_folder(tmp_path / "target"))
+    before = content(working_folder(tmp_path / "target"))
     after = content(prepare(checkpoint, PLAN, tmp_path / "target"))
     release(tmp_path / "target")
     assert before.keys() == after.keys()
@@ -250,7 +251,7 @@ def test_full_disk_names_the_bytes_and_keeps_what_is_finished(checkpoint: Checkp
     faults = Faults(second - 2, OSError(errno.ENOSPC, "No space left on device"))
     with faults.active(), pytest.raises(NotEnoughSpaceError, match=r"needs [\d,]+ bytes"):
         run(checkpoint, tmp_path / "target")
-    left = sorted(path.name for path in partial_folder(tmp_path / "target").iterdir())
+    left = sorted(path.name for path in working_folder(tmp_path / "target").iterdir())
     assert left[0] == ".journal.json"
     assert [name.startswith("model-00001-of") for name in left[1:]] == [True]
 
@@ -261,7 +262,7 @@ def test_disk_that_is_too_small_is_noticed_first(
     monkeypatch.setattr("shutil.disk_usage", lambda path: mock.Mock(free=1000))
     with pytest.raises(NotEnoughSpaceError, match=r"needs [\d,]+ more bytes and the disk has 1,000"):
         prepare(checkpoint, PLAN, tmp_path / "target")
-    assert not list(partial_folder(tmp_path / "target").glob("*.safetensors"))
+    assert not list(working_folder(tmp_path / "target").glob("*.safetensors"))
 
 
 SCRIPT = """

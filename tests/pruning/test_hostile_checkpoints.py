@@ -13,12 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from prunepolicy.pruning.atomic import check_target, partial_folder, publish
+from prunepolicy.pruning.atomic import check_target, publish
 from prunepolicy.pruning.checkpoint import CONFIG, INDEX, WEIGHTS, Checkpoint
 from prunepolicy.pruning.claim import release
 from prunepolicy.pruning.cut import finish, prepare
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.working_folder import left_behind
 
 Make = Callable[..., Checkpoint]
 Json = Any
@@ -71,8 +72,9 @@ def refuse(source: Path, says: str, plan: Plan = PLAN) -> None:
     assert "\n" not in text
     assert len(text) < 500
     assert [path.read_text() for path in target.iterdir()] == ["old"]
-    with pytest.raises(PrunePolicyError):
-        Checkpoint.open(partial_folder(target))
+    for folder in left_behind(target):
+        with pytest.raises(PrunePolicyError):
+            Checkpoint.open(folder / target.name)
     assert not list(target.parent.rglob("*.unfinished"))
     assert not (target.parent / ".target.lock").exists()
 
@@ -111,7 +113,8 @@ def test_shard_cut_off_after_it_was_opened(model: Path, tmp_path: Path) -> None:
     (model / WEIGHTS).write_bytes((model / WEIGHTS).read_bytes()[:-10])
     with pytest.raises(PrunePolicyError, match="ends inside"):
         prepare(checkpoint, PLAN, tmp_path / "target")
-    assert [file.name for file in (tmp_path / "target.partial").iterdir()] == [".journal.json"]
+    (left,) = left_behind(tmp_path / "target")
+    assert [file.name for file in (left / "target").iterdir()] == [".journal.json"]
 
 
 def test_foreign_bytes_after_the_tensors(model: Path) -> None:

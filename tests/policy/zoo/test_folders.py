@@ -160,7 +160,7 @@ def test_only_what_the_index_lists_is_signed(zoo_folder: Path, key: Any) -> None
         sign_again(zoo_folder / ROWS, [key])
 
 
-@pytest.mark.parametrize("step", ["copytree", "publish", "write_bytes"])
+@pytest.mark.parametrize("step", ["copytree", "replace_folder", "write_bytes"])
 def test_a_push_that_breaks_leaves_the_old_zoo(
     zoo_folder: Path, put: Any, tmp_path: Path, key: Any, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +192,18 @@ def test_a_mirror_is_the_zoo_byte_by_byte_and_follows_it(zoo_folder: Path, put: 
     assert sorted(came) == [ROWS, "tiny-rows.v2"]
     assert contents(copy) == contents(zoo_folder)
     assert mirror(Zoo.open(str(copy)), tmp_path / "copy of the copy") == 3
+
+
+def test_what_is_no_policy_is_not_replaced(zoo_folder: Path, put: Any, tmp_path: Path, key: Any) -> None:
+    copy, parcel = tmp_path / "copy", put(tmp_path / "other", "tiny-rows.v2")
+    for place in (copy / ROWS, zoo_folder / parcel.name):
+        place.mkdir(parents=True)
+        (place / "thesis.txt").write_text("precious")
+    with pytest.raises(UsageError, match=r"holds thesis\.txt, which belongs to no policy"):
+        mirror(Zoo.open(str(zoo_folder)), copy)
+    with pytest.raises(UsageError, match=r"holds thesis\.txt, which belongs to no policy"):
+        push(parcel, zoo_folder, [key])
+    assert (copy / ROWS / "thesis.txt").read_text() == "precious"
 
 
 def test_a_mirror_that_breaks_off_keeps_its_old_index_and_continues(
