@@ -30,7 +30,8 @@ from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
 from prunepolicy.agents.recovery.stored import load_network, operations, save_network
 from prunepolicy.agents.recovery.task import LearningTask
 from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.machine import cache_folder, device_name, versions
+from prunepolicy.pruning.cache import cache_folder
+from prunepolicy.pruning.machine import device_name, versions
 
 RESULT = Path(__file__).parent / "results" / "pretrained_networks.json"
 SIZES = {"train": 4500, "validation": 500, "test": 5000}

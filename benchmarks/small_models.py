@@ -25,12 +25,13 @@ from transformers.utils.logging import disable_progress_bar
 
 from prunepolicy.agents.progress import Steps
 from prunepolicy.pruning.adapters import adapter_for
-from prunepolicy.pruning.atomic import check_target, partial_folder, publish, write_text
+from prunepolicy.pruning.atomic import check_target, publish, write_text
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.machine import device_name, versions
 from prunepolicy.pruning.perplexity import score_text
 from prunepolicy.pruning.precision import compute_dtype
+from prunepolicy.pruning.working_folder import working_folder
 
 CPU = torch.device("cpu")
 FACTS = "training.json"
@@ -189,7 +190,7 @@ class Workshop:
         if not (target / FACTS).is_file():
             check_target(target, overwrite=True)
             model, losses = self.trained(small)
-            prepared = partial_folder(target)
+            prepared = working_folder(target)
             model.save_pretrained(prepared)
             self.tokenizer.save_pretrained(prepared)
             check_prunable(prepared)

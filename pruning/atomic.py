@@ -26,7 +26,8 @@ LONGEST = 160
 """Bytes of a file's name that the one beside it repeats; most systems take 255."""
 MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
 """Tells the processes of machines that share a disk apart."""
-PARTIAL_FILE = re.compile(r"\..+\.[0-9a-f]{8}-\d+\.partial", re.DOTALL)
+PARTIAL_FILE = re.compile(r"\..+\.(?:[0-9a-f]{8}-)?\d+\.partial", re.DOTALL)
+"""Files that are being written; before version 0.2 they named no machine."""
 
 # From Linux's <fcntl.h> and <linux/fs.h>.
 AT_FDCWD = -100

@@ -68,6 +68,16 @@ def claiming(target: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def claimed(target: Path) -> Iterator[None]:
+    """Claim `target` for as long as the block lasts."""
+    claim(target)
+    try:
+        yield
+    finally:
+        release(target)
+
+
 def real_place(target: Path) -> Path:
     """Return where `target` really lies, behind symbolic links.
 

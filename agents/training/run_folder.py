@@ -22,8 +22,9 @@ from prunepolicy.agents.training.recipe import RunRecipe, load_recipe
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.weights import read_tensors, write_tensors
 from prunepolicy.pruning import bounded
-from prunepolicy.pruning.atomic import replace_folder, write_text
+from prunepolicy.pruning.atomic import is_partial, replace_folder, write_text
 from prunepolicy.pruning.checkpoint import read_json
+from prunepolicy.pruning.claim import claimed
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.machine import versions
 
@@ -76,7 +77,7 @@ class RunFolder:
             UsageError: when the folder holds something else.
         """
         check_fresh(path)
-        shutil.rmtree(path / EVENTS, ignore_errors=True)
+        _empty(path)
         text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
         write_text(path / RUN, _described([command]))
         write_text(path / RECIPE, text)
@@ -89,7 +90,7 @@ class RunFolder:
         Raises:
             UsageError: when there is none, or it has another recipe.
         """
-        if not (path / RECIPE).is_file() or all(file.name in NOTHING for file in path.iterdir()):
+        if not (path / RECIPE).is_file() or has_learned_nothing(path):
             return cls.start(path, recipe, command)
         old, new = load_recipe(path / RECIPE).model_dump(mode="json"), recipe.model_dump(mode="json")
         changed = [key for key in new if new[key] != old[key] and key not in MAY_CHANGE]
@@ -200,8 +201,21 @@ class RunFolder:
 
 def check_fresh(path: Path) -> None:
     """Raise `UsageError` when a folder holds something other than a run that never learned anything."""
-    if path.exists() and (not path.is_dir() or any(file.name not in NOTHING for file in path.iterdir())):
+    if path.exists() and not has_learned_nothing(path):
         raise UsageError(f"{path} is not empty. Add --resume to continue it, or choose another --out.")
+
+
+def has_learned_nothing(path: Path) -> bool:
+    """Return whether a folder is there, and holds no more than a run that hasn't begun to learn."""
+    return path.is_dir() and all(file.name in NOTHING or is_partial(file) for file in path.iterdir())
+
+
+def _empty(path: Path) -> None:
+    """Remove what a run that has learned nothing has left, half-written files included."""
+    for file in path.iterdir() if path.is_dir() else ():
+        if file.name in (RECIPE, RUN) or is_partial(file):
+            file.unlink()
+    shutil.rmtree(path / EVENTS, ignore_errors=True)
 
 
 @contextmanager
@@ -212,10 +226,9 @@ def leaving_nothing(paths: Sequence[Path]) -> Iterator[None]:
         yield
     except Exception:
         for path in paths:
-            if path.is_dir() and all(file.name in NOTHING for file in path.iterdir()):
-                (path / RECIPE).unlink(missing_ok=True)
-                (path / RUN).unlink(missing_ok=True)
-                shutil.rmtree(path / EVENTS, ignore_errors=True)
+            with suppress(UsageError, OSError), claimed(path):  # Another process may be writing it.
+                if has_learned_nothing(path):
+                    _empty(path)
         for folder in sorted({*made}, key=lambda folder: -len(folder.parts)):
             with suppress(OSError):  # It holds something, or was never made.
                 folder.rmdir()

@@ -14,6 +14,7 @@ from prunepolicy.agents.training.course import Course
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_folder import BEST, LAST, Progress, RunFolder, leaving_nothing
 from prunepolicy.agents.training.run_report import RunReport
+from prunepolicy.pruning.claim import claimed
 from prunepolicy.pruning.errors import PrunePolicyError
 
 SCORE = "held_out/score"
@@ -43,7 +44,7 @@ def train(
     recipe.check_name(folder.name)
     algorithm = algorithms[recipe.algorithm]
     algorithm.check(recipe)
-    with leaving_nothing([folder]):
+    with leaving_nothing([folder]), claimed(folder):
         run = (RunFolder.reopen if resume else RunFolder.start)(folder, recipe, command)
         course = algorithm.course_type().prepare(algorithm, run, steps, runner)
         reached, state = run.latest()
