@@ -51,7 +51,7 @@ from prunepolicy.zoo_cli import zoo_app
 
 app = typer.Typer(
     name="prunepolicy",
-    help="Prune networks with policies, into smaller ones that load anywhere.",
+    help="Prune networks with policies, into smaller ones that plain transformers loads.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -283,7 +283,7 @@ def _root(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Prune networks with policies, into smaller ones that load anywhere."""
+    """Prune networks with policies, into smaller ones that plain transformers loads."""
 
 
 def main(arguments: list[str] | None = None) -> int:
