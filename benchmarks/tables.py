@@ -9,6 +9,7 @@ from typing import Any
 
 from calibration_tables import calibration
 from cluster_tables import cluster, faults
+from compatibility_tables import installs, older_transformers
 from graph_tables import graph_policies
 from main_job_tables import main_job
 from metanet_step_tables import metanet_step
@@ -36,6 +37,8 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "latency": latency,
     "startup": startup,
     "main_job": main_job,
+    "installs": installs,
+    "older_transformers": older_transformers,
     "episodes": episodes,
     "prunenet_episode": prunenet_episode,
     "prunenet_saturation": prunenet_saturation,

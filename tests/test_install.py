@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import stat
-import subprocess
 import sys
-import sysconfig
 import tarfile
-import venv
 import zipfile
-from collections.abc import Callable
 from email import message_from_bytes
 from email.message import Message
 from pathlib import Path
@@ -22,125 +14,30 @@ import pytest
 
 from prunepolicy.policy.zoo.index import FileName
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from installs import FOLDERS, WAYS, built, cloned, installed, look
+
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("agents", "configs", "envs", "metanet", "policy", "pruning")
-FILES = (
-    "pyproject.toml",
-    "setup.py",
-    "MANIFEST.in",
-    "README.md",
-    "LICENSE",
-    "CHANGELOG.md",
-    "constraints.txt",
-)
 SHIPPED = [f"shipped/tiny-graph.v1/{file}" for file in get_args(FileName)]
 """A policy as it would lie among those that ship."""
-LOOK = """
-import importlib.util, json, sys
-import prunepolicy.agents.prune.job
-from prunepolicy.agents.cluster.settings import SHIPPED
-from prunepolicy.policy.load import load_policy
-load_policy("default")
-missing = [name for name in json.loads(sys.argv[1]) if importlib.util.find_spec(name) is None]
-print(json.dumps([missing, sorted(file.name for file in SHIPPED.iterdir()), prunepolicy.__file__]))
-"""
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project, so that nothing is built in the repository."""
-    source = tmp_path_factory.mktemp("clone")
-    for folder in ("prunepolicy", *FOLDERS):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=ignored)
-    for file in FILES:
-        shutil.copy(ROOT / file, source)
+    source = cloned(tmp_path_factory.mktemp("clone"))
     for file in SHIPPED:
         (source / "policy" / file).parent.mkdir(exist_ok=True)
         (source / "policy" / file).touch()
     return source
 
 
-@pytest.fixture(scope="module")
-def without_links(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same, as git writes it where links aren't allowed: a link is a file that names its target."""
-    source = tmp_path_factory.mktemp("without_links")
-    shutil.copytree(clone, source, symlinks=True, dirs_exist_ok=True)
-    for folder in FOLDERS:
-        link = source / "prunepolicy" / folder
-        link.unlink()
-        link.write_text(f"../{folder}")
-    return source
-
-
-def built(source: Path, kind: str) -> Path:
-    """Build a `wheel` or an `sdist` without the network."""
-    program = f"from setuptools.build_meta import build_{kind} as build; build('dist')"
-    subprocess.run([sys.executable, "-c", program], cwd=source, check=True, capture_output=True)
-    (path,) = (source / "dist").glob("*.whl" if kind == "wheel" else "*.tar.gz")
-    return path
-
-
-def zipped(source: Path) -> Path:
-    """Pack a clone as `git archive` does: links are entries that hold their target and say what they are."""
-    archive = source.parent / "archive.zip"
-    with zipfile.ZipFile(archive, "w") as packed:
-        for path in sorted(source.rglob("*")):
-            entry = zipfile.ZipInfo(f"prunepolicy-main/{path.relative_to(source).as_posix()}")
-            if path.is_symlink():
-                entry.external_attr = (stat.S_IFLNK | 0o755) << 16
-                packed.writestr(entry, os.readlink(path))
-            elif path.is_file():
-                packed.writestr(entry, path.read_bytes())
-    return archive
-
-
-def modules() -> list[str]:
-    """Every module of the project by its import name."""
-    names = [file.relative_to(ROOT) for folder in FOLDERS for file in (ROOT / folder).rglob("*.py")]
-    dotted = ["prunepolicy", *(".".join(("prunepolicy", *name.with_suffix("").parts)) for name in names)]
-    return sorted({name.removesuffix(".__init__") for name in dotted})
-
-
-@pytest.fixture
-def installed(tmp_path: Path) -> Callable[..., Path]:
-    """A function that installs into an environment of its own, beside this one's dependencies."""
-
-    def install(*what: str | Path) -> Path:
-        environment = tmp_path / "venv"
-        venv.create(environment, symlinks=True)
-        (packages,) = environment.glob("lib/python*/site-packages")
-        (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-        python = environment / "bin" / "python"
-        flags = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--ignore-installed")
-        command = [python, "-m", "pip", "install", *flags, *what]
-        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-        return python
-
-    return install
-
-
-@pytest.mark.parametrize("way", ["wheel", "sdist", "zip archive", "clone without links", "editable"])
-def test_every_way_to_install_gives_the_whole_package(
-    way: str, clone: Path, without_links: Path, installed: Callable[..., Path], tmp_path: Path
-) -> None:
-    match way:
-        case "wheel" | "sdist":
-            python = installed(built(clone, way))
-        case "zip archive":
-            python = installed(zipped(clone))
-        case "clone without links":
-            python = installed(without_links)
-        case _:
-            python = installed("--editable", without_links)
-    done = subprocess.run(
-        [python, "-c", LOOK, json.dumps(modules())], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    missing, clusters, place = json.loads(done.stdout)
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_to_install_gives_the_whole_package(way: str, clone: Path, tmp_path: Path) -> None:
+    missing, clusters, place = look(installed(way, clone, tmp_path), tmp_path)
     assert not missing
     assert {file.name for file in (ROOT / "configs" / "cluster").glob("*.yaml")} <= set(clusters)
-    assert Path(place).is_relative_to(without_links if way == "editable" else tmp_path)
+    assert Path(place).is_relative_to(tmp_path)
 
 
 @pytest.fixture(scope="module")
