@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.atomic import write_text
 
 BASES = {
@@ -64,7 +65,7 @@ def older_tokenizer(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _content(file: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    content: dict[str, Any] = bounded.read_json(file)
     return content
 
 

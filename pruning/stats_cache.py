@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from prunepolicy.pruning import bounded
 from prunepolicy.pruning.cache import cache_folder, recalled, remember, trim
 from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import BadCheckpointError
@@ -64,12 +65,18 @@ class Watched:
             "model": self.checkpoint.fingerprint,
             "files": _stamps(self.checkpoint.folder),
             "probe": vars(self.probe),
-            "text": hashlib.sha256(self.probe.file.read_bytes()).hexdigest() if self.probe.file else None,
+            "text": hashlib.sha256(bounded.read_bytes(self.probe.file, bounded.MOST_TEXT)).hexdigest()
+            if self.probe.file
+            else None,
             "needs": sorted(self.needs),
             "computed": [str(self.dtype), self.device],
             "code": code_version(),
             "versions": versions("torch", "transformers", "numpy"),
         }
+
+
+def _hash_of(text: Path) -> str:
+    return hashlib.sha256(bounded.read_bytes(text, bounded.MOST_TEXT)).hexdigest()
 
 
 def limit() -> int:
@@ -84,7 +91,7 @@ def code_version() -> str:
     digest = hashlib.sha256()
     folder = Path(__file__).parent
     for file in sorted(folder.rglob("*.py")):
-        digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
+        digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + bounded.read_bytes(file))
     return digest.hexdigest()
 
 

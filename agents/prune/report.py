@@ -247,7 +247,7 @@ class PruneReport:
     @classmethod
     def read(cls, folder: Path) -> PruneReport:
         """Read the report in a result's folder; OSError or `PrunePolicyError` where there is none."""
-        return cls.from_json((folder / REPORT).read_text(encoding="utf-8"))
+        return cls.from_json(bounded.read_text(folder / REPORT))
 
     def save(self, folder: Path) -> None:
         """Write `prune_report.json` into `folder`."""
