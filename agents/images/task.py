@@ -101,7 +101,10 @@ class ImageTask(LearningTask):
             yield {"pixel_values": self._placed(batch)["pixel_values"]}
 
     def _placed(self, batch: Batch) -> Batch:
-        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+        pixels = batch["pixel_values"]
+        # One channel may have any stride, and convolutions read a memory order from it.
+        plain = pixels.flatten().view(pixels.shape)
+        return {"pixel_values": plain.to(self.device), "labels": batch["labels"].to(self.device)}
 
     def _varied(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         count = len(pixels)

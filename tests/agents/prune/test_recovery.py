@@ -57,7 +57,7 @@ def test_weak_groups_shrink_before_the_cut(weights: Path, tmp_path: Path, monkey
         return decide(subject, *arguments)
 
     decide = job.decide
-    monkeypatch.setattr(job, "decide", look)
+    monkeypatch.setattr("prunepolicy.agents.prune.prune.decide", look)
     for number, strength in enumerate(("0", "0.05")):
         more = ("--policy", "group_norm", "--epochs", "3,0", "--shrink", strength, "--no-measure")
         assert prune_main(command(weights, tmp_path / str(number), *more)) == 0
