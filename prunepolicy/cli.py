@@ -312,7 +312,7 @@ def _log(as_json: bool) -> Console:
 def _show_plan(subject: Any, plan: Any) -> None:
     from prunepolicy.agents.prune.plan_view import render_plan
 
-    render_plan(subject.checkpoint, plan, out_console)
+    render_plan(subject.name, subject.checkpoint, plan, out_console)
 
 
 def _show_report(report: Any) -> None:

@@ -25,14 +25,14 @@ KIND_NAMES = {
 }
 
 
-def render_plan(checkpoint: Checkpoint, plan: Plan, console: Console) -> None:
+def render_plan(name: str, checkpoint: Checkpoint, plan: Plan, console: Console) -> None:
     """Print the model, the plan layer by layer (equal layers in one row), and its price."""
     graph = checkpoint.graph
     before, after = cost_of(graph), cost_of(graph, plan.keep)
     console.print(
         styled(
-            (graph.family, "bold"),
-            f", {count(before.params)} parameters, {size(before.weight_bytes)}, "
+            (name, "bold"),
+            f": {graph.family}, {count(before.params)} parameters, {size(before.weight_bytes)}, "
             f"{len(checkpoint.files)} file{'s' * (len(checkpoint.files) > 1)}",
         )
     )
