@@ -90,14 +90,15 @@ def draw_frontier(
         UnsupportedModelError: for models that don't write text, which have no perplexity.
     """
     with holding(target, settings.overwrite):
+        if subject.checkpoint.adapter.task != "causal":
+            raise UnsupportedModelError("A frontier needs a model that writes text.")
         policy = load_policy(policy) if isinstance(policy, str) else policy
         for budget in budgets:
             policy.check(subject.checkpoint.graph, budget, Instruments(seconds=subject.seconds(budget)))
         subject.steps.outline(("text", "plan", "measure"))
         with subject.steps.part("text"):
             text = choose_text(subject, settings.text)
-        if text is None:
-            raise UnsupportedModelError("A frontier needs a model that writes text.")
+        assert text is not None  # None is for models that don't write.
         with subject.steps.part("plan"):
             plans = nested_plans(subject, policy, budgets, settings)
         with subject.steps.part("measure"), subject.steps.step("perplexity", len(plans) + 1) as tick:

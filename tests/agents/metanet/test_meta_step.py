@@ -24,6 +24,7 @@ from prunepolicy.pruning.checkpoint import Checkpoint
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.cut import finish, prepare
 from prunepolicy.pruning.gates import gates
+from prunepolicy.pruning.intervals import Interval
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.units import Keep
 
@@ -50,7 +51,10 @@ class Labels(LearningTask):
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         return functional.cross_entropy(logits, batch["labels"])
 
-    def score(self, model: nn.Module, part: str) -> float:
+    def outcomes(self, model: nn.Module, part: str) -> Tensor:
+        raise NotImplementedError
+
+    def difference(self, before: Tensor, after: Tensor) -> Interval:
         raise NotImplementedError
 
     def inputs(self, size: int) -> Iterator[dict[str, Tensor]]:

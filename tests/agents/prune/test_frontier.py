@@ -33,7 +33,7 @@ def test_plans_are_nested_and_can_be_cut(model: Model, quick: str, tmp_path: Pat
     assert main(cut) == 0
 
 
-@pytest.mark.parametrize(("keeps", "code"), [("0.9,x", 2), (",", 2), ("1.5", 2), ("0.001", 1)])
+@pytest.mark.parametrize(("keeps", "code"), [("0.9,x", 2), (",", 2), ("1.5", 2), ("0.001", 2)])
 def test_bad_points_leave_nothing(
     keeps: str, code: int, model: Model, quick: str, tmp_path: Path, capsys: Any
 ) -> None:

@@ -73,7 +73,7 @@ def test_progress_ends_at_its_end_though_the_warm_up_ended_early(recipe: Make, t
     train(
         recipe(warm_up=warm_up, reinforcement={**SHORT, "steps": 3}, episodes=40),
         tmp_path / "run",
-        steps=steps,
+        progress=steps,
     )
     total, ticks = steps.counted["learn"]
     assert total == 23
@@ -156,7 +156,9 @@ def test_every_stage_has_its_own_length_and_learning_rate(recipe: Make) -> None:
 
 
 def test_imitation_teaches_the_format(recipe: Make) -> None:
-    learner = Grpo(recipe(warm_up={"steps": 400, "check": 400}, imitation={"batch": 8}), Steps())
+    learner = Grpo(
+        recipe(warm_up={"steps": 400, "check": 400}, imitation={"batch": 8}, episodes=401), Steps()
+    )
     before = learner.batches.roll(1, learner.student.sampling(30)).table
     losses = [learner.step()["loss"] for _ in range(60)]
     after = learner.batches.roll(2, learner.student.sampling(30)).table
@@ -197,7 +199,7 @@ def test_recipes_that_contradict_themselves_are_refused(recipe: Make, tmp_path: 
     with pytest.raises(ValueError, match="one for every stage"):
         recipe(reinforcement={"max_tokens": [8, 9, 10]})
     with pytest.raises(ValueError, match="learning_rate takes one number, or one for every stage"):
-        recipe(reinforcement={"learning_rate": [0.1, 0.2, 0.3]})
+        recipe(reinforcement={"max_tokens": [8], "learning_rate": [0.1, 0.2, 0.3]})
     with pytest.raises(ValueError, match=r"set reinforcement\.references"):
         recipe(stages=[{"name": "a", "terms": [{"name": "adapt_think"}]}])
     with pytest.raises(UsageError, match="Unknown term 'naiv'"):
