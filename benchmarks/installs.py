@@ -101,14 +101,14 @@ def installed(way: str, clone: Path, scratch: Path) -> Path:
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     python = scratch / "venv" / "bin" / "python"
     flags = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--ignore-installed")
-    command = [python, "-m", "pip", "install", *flags, *what]
+    command = [python, "-I", "-m", "pip", "install", *flags, *what]
     subprocess.run(command, cwd=scratch, check=True, capture_output=True)
     return python
 
 
 def look(python: Path, scratch: Path) -> tuple[list[str], list[str], str]:
     """Return the modules that an interpreter lacks, the clusters it knows, and where it has the package."""
-    command = [python, "-c", LOOK, json.dumps(modules())]
+    command = [python, "-I", "-c", LOOK, json.dumps(modules())]
     done = subprocess.run(command, cwd=scratch, check=True, capture_output=True, text=True)
     missing, clusters, place = json.loads(done.stdout)
     return missing, clusters, place
