@@ -29,12 +29,14 @@ COMMANDS = {
     "eval": ["prunepolicy eval {inputs}/language --tasks follows --include-path {inputs}/tasks"],
     "train": [
         RUN + "/train/prunenet.yaml --set models=[{inputs}/language] --set episodes=4 --out run",
-        RUN + "/train/graph.yaml --set models=[{inputs}/language] --set held_out=[{inputs}/language] "
+        RUN + "/train/graph.yaml --set models=[{inputs}/language] --set held_out=[{inputs}/held_out] "
         "--set episodes=2 --out graph",
     ],
     "think": [
         RUN + "/think/bandit.yaml --set episodes=20 --out bandit",
-        RUN + "/think/tiny.yaml --set episodes=2 --out tiny",
+        RUN
+        + "/think/tiny.yaml --set episodes=2 --set warm_up.steps=1 --set warm_up.check=1 --set warm_up.easy=1 "
+        "--set warm_up.thinking=0 --set warm_up.hard=0 --set reinforcement.mixed=0 --out tiny",
     ],
     "cluster": [
         RUN + "/train/gradient_gates.yaml --set models=[{inputs}/language] --set episodes=2 --cluster local"

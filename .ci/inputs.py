@@ -16,22 +16,24 @@ vocabulary = {token: number for number, token in enumerate(["</s>", "<s>", *alph
 bytes_as_tokens = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, []))
 bytes_as_tokens.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
 bytes_as_tokens.decoder = tokenizers.decoders.ByteLevel()
-transformers.PreTrainedTokenizerFast(
+tokenizer = transformers.PreTrainedTokenizerFast(
     tokenizer_object=bytes_as_tokens, bos_token="<s>", eos_token="</s>"
-).save_pretrained(folder / "language")
-transformers.LlamaForCausalLM(
-    transformers.LlamaConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=64,
-        intermediate_size=512,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        bos_token_id=1,
-        eos_token_id=0,
-    )
-).save_pretrained(folder / "language")
+)
+for name in ("language", "held_out"):
+    tokenizer.save_pretrained(folder / name)
+    transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=64,
+            intermediate_size=512,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            bos_token_id=1,
+            eos_token_id=0,
+        )
+    ).save_pretrained(folder / name)
 
 transformers.ResNetForImageClassification(
     transformers.ResNetConfig(

@@ -62,6 +62,11 @@ def is_place(source: str) -> bool:
     return os.sep in source
 
 
+def as_place(folder: str | Path) -> str:
+    """Return how a folder is written where a bare name would mean a policy."""
+    return str(folder) if is_place(str(folder)) else f".{os.sep}{folder}"
+
+
 def _policy_below(place: Path) -> Path:
     """Return the folder with the policy of a policy's or a run's folder."""
     for folder in (place, place / "best", place / "last"):

@@ -9,6 +9,7 @@ from rich.table import Table
 from prunepolicy.agents.console import Console
 from prunepolicy.agents.learned_pruning.compared_run import ComparedRun
 from prunepolicy.agents.learned_pruning.policy_card_text import command_of
+from prunepolicy.policy.load import as_place
 
 UNIT = "nats per token over the dense model"
 
@@ -67,6 +68,6 @@ class TrainReport(ComparedRun):
         console.print(grid)
         console.print(self.verdict, soft_wrap=True)
         console.print(
-            f"Use it: {command_of(self.card, self.folder, self.judged_model)}",
+            f"Use it: {command_of(self.card, as_place(self.folder), self.judged_model)}",
             soft_wrap=True,
         )

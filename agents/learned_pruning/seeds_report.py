@@ -13,6 +13,7 @@ from prunepolicy.agents.learned_pruning.compared_run import ComparedRun
 from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Scored, Word, card_of
 from prunepolicy.agents.learned_pruning.policy_card_text import agreement, command_of
 from prunepolicy.agents.training.run_report import RunsReport
+from prunepolicy.policy.load import as_place
 
 Compared = TypeVar("Compared", bound=ComparedRun)
 
@@ -93,7 +94,7 @@ class SeedsReport(RunsReport[Compared]):
             grid.add_row(name, *cells, style="bold" if name == card.name else None)
         console.print(grid)
         console.print(self.verdict, soft_wrap=True)
-        use = command_of(card, self.folder, self.chosen.judged_model)
+        use = command_of(card, as_place(self.folder), self.chosen.judged_model)
         console.print(f"Use it: {use}", soft_wrap=True)
         console.print(agreement(card))
         console.print(f"The policy of seed {card.chosen_seed} is kept as the best.")

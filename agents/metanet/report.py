@@ -15,6 +15,7 @@ from prunepolicy.agents.learned_pruning.judge import Scores
 from prunepolicy.agents.learned_pruning.policy_card_text import command_of
 from prunepolicy.agents.metanet.curve import Curve
 from prunepolicy.agents.prune.plots import LINES, picture
+from prunepolicy.policy.load import as_place
 
 WITH, WITHOUT = "with the metanetwork", "without"
 COLUMNS = ("network", "way", "FLOPs reduced", "dense", "right after the cut", "recovered")
@@ -141,7 +142,7 @@ class MetanetReport(ComparedRun):
             grid.add_row(*row)
         console.print(grid)
         console.print(self.verdict, soft_wrap=True)
-        console.print(f"Use it: {command_of(self.card, self.folder)}", soft_wrap=True)
+        console.print(f"Use it: {command_of(self.card, as_place(self.folder))}", soft_wrap=True)
 
     def _mean(self, speedup: float, helped: bool) -> float:
         return mean(o.recovered for o in self.outcomes if o.speedup == speedup and (o.way == WITH) == helped)
