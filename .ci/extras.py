@@ -34,9 +34,9 @@ COMMANDS = {
     ],
     "think": [
         RUN + "/think/bandit.yaml --set episodes=20 --out bandit",
-        RUN
-        + "/think/tiny.yaml --set episodes=2 --set warm_up.steps=1 --set warm_up.check=1 --set warm_up.easy=1 "
-        "--set warm_up.thinking=0 --set warm_up.hard=0 --set reinforcement.mixed=0 --out tiny",
+        RUN + "/think/tiny.yaml --set episodes=2 --set warm_up.steps=1 --set warm_up.check=1 "
+        "--set warm_up.easy=1 --set warm_up.thinking=0 --set warm_up.hard=0 --set reinforcement.mixed=0 "
+        "--out tiny",
     ],
     "cluster": [
         RUN + "/train/gradient_gates.yaml --set models=[{inputs}/language] --set episodes=2 --cluster local"
