@@ -18,7 +18,8 @@ repository = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["projec
 readme = (ROOT / "README.md").read_text("utf-8")
 
 setup(
-    packages=["prunepolicy"]
+    packages=["prunepolicy", "prunepolicy.commands"]
+    + [f"prunepolicy.commands.{inner}" for inner in find_packages(str(ROOT / "prunepolicy/commands"))]
     + [
         f"prunepolicy.{package}"
         for folder in FOLDERS

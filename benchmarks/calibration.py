@@ -19,13 +19,13 @@ from contenders import OFS, Contender, Job
 from policies import DENSE, Bench, dense_row
 from scoring import OTHER, SCORED, SELF, VARIED, Results, Scorer
 
-from prunepolicy.agents.training.recipe import load_recipe
+from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.agents.training.run_report import REPORT
 from prunepolicy.agents.training.train import train
 from prunepolicy.policy.load import load_policy
-from prunepolicy.pruning.atomic import write_text
+from prunepolicy.pruning.io.atomic import write_text
 from prunepolicy.pruning.plan import Budget, Of
-from prunepolicy.pruning.probe import MIXED, Probe
+from prunepolicy.pruning.statistics.probe import MIXED, Probe
 
 RECIPE = Path("configs/train/gradient_gates.yaml")
 KEEPS = (0.9, 0.8, 0.7)

@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from schedule import Costs, Plant, rollout, saturation
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from prunepolicy.agents.cluster import Runner
-from prunepolicy.agents.cluster.open_runner import open_runner
-from prunepolicy.agents.cluster.settings import ClusterSettings
-from prunepolicy.agents.cluster.vec_env import RunnerVecEnv
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.machine import device_name, versions
+from prunepolicy.agents.runtime import Runner
+from prunepolicy.agents.runtime.open_runner import open_runner
+from prunepolicy.agents.runtime.settings import ClusterSettings
+from prunepolicy.agents.runtime.vec_env import RunnerVecEnv
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.machine import device_name, versions
 
 RESULT = Path(__file__).parent / "results" / "cluster.json"
 ENTRIES = 1024

@@ -25,11 +25,11 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 import prunepolicy.envs  # noqa: F401 (registers the environments)
 from prunepolicy.envs.prune_case import PruneCase, invented_case
 from prunepolicy.policy.row_scorers import AffineScorer
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.machine import device_name, versions
-from prunepolicy.pruning.source import resolve
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.source import resolve
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.machine import device_name, versions
+from prunepolicy.pruning.statistics.stats import Stats
 
 ENVIRONMENT = "prunepolicy/Prune-v0"
 RESULT = Path(__file__).parent / "results" / "episodes.json"

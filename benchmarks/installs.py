@@ -16,8 +16,8 @@ import venv
 import zipfile
 from pathlib import Path
 
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.machine import versions
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.machine import versions
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = Path(__file__).parent / "results" / "installs.json"
@@ -26,8 +26,8 @@ FILES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
 WAYS = ("wheel", "sdist", "zip archive", "clone without links", "editable install of it")
 LOOK = """
 import importlib.util, json, sys
-import prunepolicy.agents.prune.job
-from prunepolicy.agents.cluster.settings import SHIPPED
+import prunepolicy.commands.prune.job
+from prunepolicy.agents.runtime.settings import SHIPPED
 from prunepolicy.policy.load import load_policy
 load_policy("default")
 missing = [name for name in json.loads(sys.argv[1]) if importlib.util.find_spec(name) is None]

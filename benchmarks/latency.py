@@ -7,10 +7,10 @@ import json
 import tempfile
 from pathlib import Path
 
-from prunepolicy.agents.evaluation.bench import BenchRequest, bench
-from prunepolicy.agents.prune.job import Settings
-from prunepolicy.agents.prune.prune import prune
-from prunepolicy.pruning.atomic import write_text
+from prunepolicy.commands.evaluate.bench import BenchRequest, bench
+from prunepolicy.commands.prune.job import Settings
+from prunepolicy.commands.prune.prune import prune
+from prunepolicy.pruning.io.atomic import write_text
 from prunepolicy.pruning.plan import Budget
 
 VARIANTS = {

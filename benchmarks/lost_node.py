@@ -25,7 +25,7 @@ import transformers
 import yaml
 
 from prunepolicy.pruning.adapters import adapter_for
-from prunepolicy.pruning.atomic import write_text
+from prunepolicy.pruning.io.atomic import write_text
 
 RESULT = Path(__file__).parent / "results" / "lost_node.json"
 HEAD, OTHER = "127.0.0.2", "127.0.0.3"

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from prunepolicy import Settings, prune_sizes
-from prunepolicy.agents.progress import Event, Steps
-from prunepolicy.agents.prune.job import parts_of
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.machine import device_name, versions
+from prunepolicy.commands.prune.job import parts_of
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.machine import device_name, versions
+from prunepolicy.pruning.io.progress import Event, Steps
 
 
 class Clock:

@@ -39,7 +39,7 @@ from prunepolicy.agents.recovery.fit import Fit
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
 from prunepolicy.agents.recovery.sparsity import GroupPenalty
 from prunepolicy.agents.recovery.stored import load_network
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 
 
 def sparse_network(bench: Bench, strength: float, seed: int) -> Path:

@@ -20,10 +20,10 @@ from prunepolicy.agents.recovery.fit import Epoch, Fit, FitRecipe
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
 from prunepolicy.agents.recovery.stored import cut_network, load_network, operations, save_network
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.latency import interleaved, time_model
-from prunepolicy.pruning.machine import device_name, versions
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.machine import device_name, versions
+from prunepolicy.pruning.measure.latency import interleaved, time_model
 from prunepolicy.pruning.plan import Budget
 
 RESULT = Path(__file__).parent / "results" / "metanet.json"

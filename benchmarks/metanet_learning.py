@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from prunepolicy.agents.images.task import ImageTask
-from prunepolicy.agents.metanet.curve import curve_of, height, outcomes_of
 from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.agents.metanet.meta_step import MetaStep
 from prunepolicy.agents.metanet.objective import ObjectiveRecipe
 from prunepolicy.agents.metanet.recipe import PipelineRecipe
+from prunepolicy.agents.metanet.tradeoff_curve import curve_of, height, outcomes_of
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
 from prunepolicy.metanet.metanetwork import Metanetwork
 from prunepolicy.metanet.proposals import proposal, said_by

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from prunepolicy.agents.recovery.stored import load_network, operations, save_network
-from prunepolicy.pruning.convnet_shapes import config_for
+from prunepolicy.pruning.convnets.shapes import config_for
 
 STEPS = 200
 """In which all channels would go; the cut ends at the first that is small enough."""

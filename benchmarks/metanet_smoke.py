@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from prunepolicy.agents.metanet.report import MetanetReport
-from prunepolicy.agents.training.recipe import load_recipe
+from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.agents.training.train import train
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.machine import device_name, versions
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.machine import device_name, versions
 
 RECIPE = Path("configs/train/metanet_resnet20_published.yaml")
 RESULT = Path(__file__).parent / "results" / "metanet_smoke.json"

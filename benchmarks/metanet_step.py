@@ -27,9 +27,9 @@ from torch.nn import functional
 from prunepolicy.metanet.deferred import deferred_backward
 from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
 from prunepolicy.metanet.weight_graph import weight_graph_of
-from prunepolicy.pruning import convnets
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.machine import versions
+from prunepolicy.pruning.convnets import networks as convnets
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.machine import versions
 
 BATCHES = 5
 MIB = 1 << 20
@@ -172,10 +172,10 @@ def back_once(modify: Modify, weights: Weights, losses: Sequence[Callable[[Any],
 
 def language_model() -> dict[str, float]:
     """Read SmolLM2-135M once with an untrained metanetwork of four layers, width 16."""
-    from prunepolicy.agents.prune.rewrite import rewritten_tensors
+    from prunepolicy.commands.prune.rewrite import rewritten_tensors
     from prunepolicy.policy.kinds.metanet import Metanet
-    from prunepolicy.pruning.checkpoint import Checkpoint
-    from prunepolicy.pruning.source import resolve
+    from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+    from prunepolicy.pruning.checkpoint.source import resolve
 
     checkpoint, policy = Checkpoint.open(resolve(LANGUAGE_MODEL)), Metanet()
     graph = weight_graph_of(checkpoint.config)

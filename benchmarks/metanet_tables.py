@@ -8,7 +8,7 @@ from typing import Any
 
 from cells import percent, remark, spread, table
 
-from prunepolicy.agents.prune.plots import LINES, picture
+from prunepolicy.agents.runtime.plotting import LINES, picture
 
 INTRODUCTION = """## Metanetworks: rewriting weights before the cut
 

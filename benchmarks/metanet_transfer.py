@@ -22,8 +22,8 @@ from prunepolicy.agents.recovery.fit import Fit
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
 from prunepolicy.agents.recovery.stored import cut_network, load_network, save_network
 from prunepolicy.policy.kinds.heuristic import Heuristic
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.machine import device_name
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.machine import device_name
 from prunepolicy.pruning.plan import Budget
 
 RESULT = Path(__file__).parent / "results" / "metanet_transfer.json"

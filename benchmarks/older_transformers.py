@@ -25,8 +25,8 @@ import torch
 from prunepolicy import Budget, Settings, prune
 from prunepolicy.agents.recovery.stored import save_network
 from prunepolicy.pruning.adapters import adapter_for
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.machine import versions
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.machine import versions
 
 OLDEST = ("transformers==4.57.*", "huggingface_hub<1.0", "tokenizers>=0.22,<=0.23.0")
 DEFAULT = {"rope_type": "default", "rope_theta": 7e5}

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 from lost_node import HEAD, PORT, node, wait_for
 
-from prunepolicy.pruning.atomic import write_text
+from prunepolicy.pruning.io.atomic import write_text
 
 RESULT = Path(__file__).parent / "results" / "out_of_memory.json"
 JOBS, GREEDY = 6, 3
@@ -49,8 +49,8 @@ def main() -> None:
     memory = psutil.virtual_memory()
     limit = (memory.total - memory.available + ROOM) / memory.total
     os.environ |= {"RAY_memory_usage_threshold": f"{limit:.3f}", "RAY_memory_monitor_refresh_ms": "100"}
-    from prunepolicy.agents.cluster.open_runner import open_runner  # Ray reads the token when it is imported
-    from prunepolicy.agents.cluster.settings import ClusterSettings
+    from prunepolicy.agents.runtime.open_runner import open_runner  # Ray reads the token when it is imported
+    from prunepolicy.agents.runtime.settings import ClusterSettings
 
     said: list[str] = []
     with tempfile.TemporaryDirectory() as place:

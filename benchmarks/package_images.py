@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from prunepolicy.pruning.atomic import write_bytes
+from prunepolicy.pruning.io.atomic import write_bytes
 
 TASK = "cifar10_classification/base64/task.json"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

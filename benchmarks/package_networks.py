@@ -20,8 +20,8 @@ from package_images import write_records
 from PIL import Image
 from torch import Tensor, nn
 
-from prunepolicy.pruning import convnets
-from prunepolicy.pruning.convnet_shapes import config_for
+from prunepolicy.pruning.convnets import networks as convnets
+from prunepolicy.pruning.convnets.shapes import config_for
 
 CNN = "cifar-10-model==7.4.0"
 CNN_FILE = "cifar_10_model/trained_models/cnn_model.h5"

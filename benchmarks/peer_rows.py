@@ -11,12 +11,12 @@ from pathlib import Path
 
 from scoring import Results, Row, Scorer
 
-from prunepolicy.agents.prune.opened_model import Hardware
-from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.opened_model import Hardware
+from prunepolicy.pruning.statistics.stats import Stats
 
 SCRIPT = Path(__file__).parent / "peers.py"
 SEEDS = {"torch-pruning": 1, "efficient-pruners": 3}

@@ -21,22 +21,22 @@ from peer_rows import peer_rows
 from scoring import VARIED, Results, Row, Scorer
 from torch import Tensor
 
-from prunepolicy.agents.learned_pruning.collected import Collected
-from prunepolicy.agents.learned_pruning.judge import JUDGING_SEED, Judge
-from prunepolicy.agents.prune.opened_model import Hardware
-from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.agents.learned_pruning.evaluator import JUDGING_SEED, Judge
+from prunepolicy.agents.learned_pruning.shared_stats import Collected
 from prunepolicy.agents.training.recipe import EvaluationRecipe
 from prunepolicy.policy.base import Instruments, Policy
 from prunepolicy.policy.load import load_policy
+from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.cost import cost_of
-from prunepolicy.pruning.cut import Edits
-from prunepolicy.pruning.edited import edited
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.repair import Patient, repairs
+from prunepolicy.pruning.repair.edited import edited
 from prunepolicy.pruning.repair.ridge import remember_moments
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.opened_model import Hardware
+from prunepolicy.pruning.statistics.probe import Probe
+from prunepolicy.pruning.statistics.stats import Stats
 
 SMALL = ("models/gpt_neox-1m", "models/gemma3-2m")
 SMALL_TEXTS = EvaluationRecipe(samples=64)

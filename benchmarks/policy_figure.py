@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from policy_tables import KEEPS, SHAPES, Comparison, Place
 
-from prunepolicy.agents.prune.plots import GREY, LINES, figure_at
+from prunepolicy.agents.runtime.plotting import GREY, LINES, figure_at
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from prunepolicy.agents.recovery.stored import cut_by_plan, load_network, operations, save_network
 from prunepolicy.agents.recovery.task import LearningTask
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.convnet_shapes import config_for
-from prunepolicy.pruning.gate_gradients import gate_gradients
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.convnets.shapes import config_for
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.stats import Stats, weight_stats
+from prunepolicy.pruning.statistics.gate_gradients import gate_gradients
+from prunepolicy.pruning.statistics.stats import Stats, weight_stats
 
 WATCHED, BATCH = 256, 32
 """Images on which gradients are measured."""

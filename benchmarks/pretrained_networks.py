@@ -29,9 +29,9 @@ from prunepolicy.agents.recovery.fit import Fit, FitRecipe
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
 from prunepolicy.agents.recovery.stored import load_network, operations, save_network
 from prunepolicy.agents.recovery.task import LearningTask
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.cache import cache_folder
-from prunepolicy.pruning.machine import device_name, versions
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.cache import cache_folder
+from prunepolicy.pruning.io.machine import device_name, versions
 
 RESULT = Path(__file__).parent / "results" / "pretrained_networks.json"
 SIZES = {"train": 4500, "validation": 500, "test": 5000}

@@ -24,10 +24,10 @@ from prunepolicy.envs.row_layer import RowLayer
 from prunepolicy.envs.shaping import Rewards, shapings
 from prunepolicy.envs.shaping.spectral import ks_distances
 from prunepolicy.policy.row_scorers import AffineScorer, RowScorer
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.machine import device_name, versions
-from prunepolicy.pruning.moments import output_interactions
-from prunepolicy.pruning.row_features import standardised, weight_columns
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.machine import device_name, versions
+from prunepolicy.pruning.statistics.moments import output_interactions
+from prunepolicy.pruning.statistics.row_features import standardised, weight_columns
 
 LAYERS, ROWS, COLUMNS, KEEP, REPEATS = 6, 1536, 576, 0.8, 3
 RESULT = Path(__file__).parent / "results" / "prunenet_episode.json"

@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunepolicy.agents.algorithms.reinforce import Reinforce, ReinforceConfig
+from prunepolicy.agents.learned_pruning.reinforce import Reinforce, ReinforceConfig
 from prunepolicy.envs.row_layer import RowLayer
 from prunepolicy.envs.shaping.spectral import ks_distances
 from prunepolicy.policy.kinds.prunenet import PruneNet, PruneNetConfig, context_of
 from prunepolicy.policy.row_choices import concrete, draw_by_weight
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.machine import device_name, versions
-from prunepolicy.pruning.row_features import leverage, standardised, weight_columns
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.machine import device_name, versions
+from prunepolicy.pruning.statistics.row_features import leverage, standardised, weight_columns
 
 LAYERS, ROWS, COLUMNS, KEEP = 12, 1024, 256, 0.8
 EPISODES = 20

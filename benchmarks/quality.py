@@ -16,15 +16,15 @@ from typing import Any
 
 from scoring import Results, Row, Scorer
 
-from prunepolicy.agents.prune.opened_model import Hardware
-from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.policy.load import load_policy
-from prunepolicy.pruning.edited import edited
 from prunepolicy.pruning.errors import BudgetError
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.probe import Probe
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.repair.edited import edited
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.opened_model import Hardware
+from prunepolicy.pruning.statistics.probe import Probe
+from prunepolicy.pruning.statistics.stats import Stats
 
 BUDGETS = [("ffn", 0.9), ("ffn", 0.7), ("params", 0.8), ("ffn", 0.8), ("params", 0.9), ("params", 0.7)]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from cells import four, percent, spread, table
 
-from prunepolicy.agents.prune.plots import FrontierPoint, plot_frontier
-from prunepolicy.pruning.atomic import write_text
+from prunepolicy.commands.report.plots import FrontierPoint, plot_frontier
+from prunepolicy.pruning.io.atomic import write_text
 
 SCORES = {
     "prose": "prose perplexity",

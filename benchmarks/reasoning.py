@@ -21,17 +21,17 @@ from reasoning_speed import speed
 from rich.console import Console
 from scoring import Results, Row
 
-from prunepolicy.agents.progress import Steps
-from prunepolicy.agents.prune.job import Settings
-from prunepolicy.agents.prune.prune import prune
-from prunepolicy.agents.reasoning.course import START
-from prunepolicy.agents.reasoning.recipe import ThinkRecipe
-from prunepolicy.agents.reasoning.think_report import ThinkReport
-from prunepolicy.agents.training.recipe import load_recipe
+from prunepolicy.agents.thinking.lm.experiment import START
+from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
+from prunepolicy.agents.thinking.lm.think_report import ThinkReport
+from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.agents.training.run_folder import METRICS
 from prunepolicy.agents.training.run_report import REPORT
 from prunepolicy.agents.training.train import train
-from prunepolicy.pruning.machine import device_name, versions
+from prunepolicy.commands.prune.job import Settings
+from prunepolicy.commands.prune.prune import prune
+from prunepolicy.pruning.io.machine import device_name, versions
+from prunepolicy.pruning.io.progress import Steps
 from prunepolicy.pruning.plan import Budget
 
 RECIPES = Path("configs/think")

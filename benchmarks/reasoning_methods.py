@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from prunepolicy.agents.reasoning.recipe import ThinkRecipe
+from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
 
 Terms = list[dict[str, Any]]
 STEPS = (30, 10, 110)

@@ -14,10 +14,10 @@ from typing import Any
 
 from scoring import Row
 
-from prunepolicy.agents.algorithms.grpo import Grpo
-from prunepolicy.agents.progress import Steps
-from prunepolicy.agents.reasoning.objective import ObjectiveRecipe
-from prunepolicy.agents.reasoning.recipe import ThinkRecipe
+from prunepolicy.agents.thinking.lm.grpo import Grpo
+from prunepolicy.agents.thinking.lm.objective import ObjectiveRecipe
+from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
+from prunepolicy.pruning.io.progress import Steps
 
 ROUNDS, STEPS = 3, 4
 
@@ -51,7 +51,7 @@ def trl_speed(recipe: ThinkRecipe) -> float:
     from transformers import TrainerCallback
     from trl import GRPOConfig
 
-    from prunepolicy.agents.reasoning.trl_trainer import ShapedGRPOTrainer, trl_dataset
+    from prunepolicy.agents.thinking.lm.trl_trainer import ShapedGRPOTrainer, trl_dataset
 
     class Clock(TrainerCallback):  # type: ignore[misc]  # no types
         """Notes the CPU time at which steps end."""

@@ -18,11 +18,11 @@ import torch
 from scoring import OTHER, SELF, VARIED, Results, Row, Scorer
 from torch import nn
 
-from prunepolicy.agents.prune.job import Settings
-from prunepolicy.agents.prune.opened_model import Hardware
-from prunepolicy.agents.prune.prune import prune
-from prunepolicy.agents.prune.subject import Subject
-from prunepolicy.pruning.atomic import write_text
+from prunepolicy.commands.prune.job import Settings
+from prunepolicy.commands.prune.prune import prune
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.opened_model import Hardware
 
 MODEL = "smollm2-135m"
 

@@ -15,10 +15,10 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.machine import device_name, versions
-from prunepolicy.pruning.multiple_choice import ChoiceItem, read_choices, score_choices
-from prunepolicy.pruning.perplexity import score_text
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.machine import device_name, versions
+from prunepolicy.pruning.measure.multiple_choice import ChoiceItem, read_choices, score_choices
+from prunepolicy.pruning.measure.perplexity import score_text
 
 TOKENS = 4096
 SELF, VARIED, OTHER, SCORED = "self", "varied", "other pages", "scored pages"

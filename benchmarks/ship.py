@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from prunepolicy.agents.progress import Steps
-from prunepolicy.agents.zoo.ship import Addition, ship
+from prunepolicy.commands.zoo.ship import Addition, ship
 from prunepolicy.policy.zoo.signing import load_keys
 from prunepolicy.policy.zoo.sources.package import SHIPPED
 from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.io.progress import Steps
 
 
 def main() -> int:

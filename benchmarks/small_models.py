@@ -23,15 +23,15 @@ from rich.console import Console
 from torch import Tensor, nn
 from transformers.utils.logging import disable_progress_bar
 
-from prunepolicy.agents.progress import Steps
 from prunepolicy.pruning.adapters import adapter_for
-from prunepolicy.pruning.atomic import check_target, publish, write_text
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.machine import device_name, versions
-from prunepolicy.pruning.perplexity import score_text
-from prunepolicy.pruning.precision import compute_dtype
-from prunepolicy.pruning.working_folder import working_folder
+from prunepolicy.pruning.io.atomic import check_target, publish, write_text
+from prunepolicy.pruning.io.machine import device_name, versions
+from prunepolicy.pruning.io.precision import compute_dtype
+from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.working_folder import working_folder
+from prunepolicy.pruning.measure.perplexity import score_text
 
 CPU = torch.device("cpu")
 FACTS = "training.json"

@@ -7,7 +7,7 @@ from typing import Any
 
 from cells import table
 
-from prunepolicy.pruning.intervals import Interval
+from prunepolicy.pruning.measure.intervals import Interval
 
 
 def latency(results: dict[str, Any]) -> str:

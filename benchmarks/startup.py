@@ -10,8 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.machine import versions
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.machine import versions
 
 HELP = "from prunepolicy.cli import prune_main; prune_main(['--help'])"
 EMPTY = "pass"

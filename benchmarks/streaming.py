@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from prunepolicy.pruning.atomic import publish, write_text
-from prunepolicy.pruning.checkpoint import CONFIG, INDEX, Checkpoint
-from prunepolicy.pruning.cut import finish, prepare
+from prunepolicy.pruning.checkpoint.checkpoint import CONFIG, INDEX, Checkpoint
+from prunepolicy.pruning.checkpoint.cut import finish, prepare
+from prunepolicy.pruning.io.atomic import publish, write_text
+from prunepolicy.pruning.io.safetensors_file import TensorHeader, header_bytes, write_file
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.safetensors_file import TensorHeader, header_bytes, write_file
 
 HIDDEN, CHANNELS, HEADS, VOCAB = 4096, 11008, 32, 32000
 SHARD = 1 << 30

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from prunepolicy.envs.thinking.success_counts import Kernel, SuccessCounts
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.machine import device_name, versions
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.machine import device_name, versions
 
 TASK = "MountainCar-v0"
 SEEDS = (0, 1, 2, 3, 4)

@@ -19,16 +19,16 @@ from torch import Tensor
 
 from prunepolicy.agents.learned_pruning.measured_rise import REWARDING_SEED, MeasuredRise
 from prunepolicy.agents.learned_pruning.surrogate_audit import DISTORTIONS, SIZES, plans_around
-from prunepolicy.agents.prune.opened_model import Hardware
-from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.envs.prune_case import PruneCase
-from prunepolicy.pruning.machine import device_name, versions
-from prunepolicy.pruning.no_model import SMOLLM2
+from prunepolicy.pruning.checkpoint.no_model import SMOLLM2
+from prunepolicy.pruning.io.machine import device_name, versions
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.probe import Probe
-from prunepolicy.pruning.search import exchange
-from prunepolicy.pruning.stats import Stats
-from prunepolicy.pruning.surrogate import rank_correlation
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.opened_model import Hardware
+from prunepolicy.pruning.statistics.probe import Probe
+from prunepolicy.pruning.statistics.search import exchange
+from prunepolicy.pruning.statistics.stats import Stats
+from prunepolicy.pruning.statistics.surrogate import rank_correlation
 from prunepolicy.pruning.units import Keep
 
 RESULT = Path(__file__).parent / "results" / "surrogate.json"

@@ -24,7 +24,7 @@ from speed_tables import latency, startup, streaming
 from thinking_tables import success_rate_control, think_bandit
 from training_tables import episodes, prunenet_episode, prunenet_saturation, small_models, surrogate
 
-from prunepolicy.pruning.atomic import write_text
+from prunepolicy.pruning.io.atomic import write_text
 
 RESULTS, DOCS = Path("benchmarks/results"), Path("docs")
 Results = dict[str, Any]

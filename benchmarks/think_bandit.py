@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 import prunepolicy.envs  # noqa: F401 (registers the environments)
-from prunepolicy.agents.algorithms.think_bandit import BanditConfig, ThinkBandit
+from prunepolicy.agents.thinking.bandit.learner import BanditConfig, ThinkBandit
 from prunepolicy.envs.thinking.metrics import (
     Point,
     aes,
@@ -33,8 +33,8 @@ from prunepolicy.envs.thinking.schedule import Stage
 from prunepolicy.envs.thinking.simulated import SimulatedSource
 from prunepolicy.envs.thinking.source import ANSWER, THINK, Array, Source
 from prunepolicy.envs.thinking.terms import terms
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.machine import device_name, versions
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.machine import device_name, versions
 
 BOTH = (ANSWER, THINK)
 SEEDS = (0, 1, 2, 3, 4)

@@ -11,18 +11,18 @@ from torch import nn
 
 from prunepolicy.envs.prune_case import PruneCase
 from prunepolicy.envs.row_layer import RowLayer, block_interactions
-from prunepolicy.pruning.activations import ActivationWatch
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.loading import has_tokenizer, load_model, load_tokenizer
+from prunepolicy.pruning.checkpoint.source import resolve
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.gate_gradients import gate_gradients
-from prunepolicy.pruning.loading import has_tokenizer, load_model, load_tokenizer
-from prunepolicy.pruning.moments import second_moments
+from prunepolicy.pruning.io.precision import device_called, dtype_called
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.precision import device_called, dtype_called
-from prunepolicy.pruning.probe import Inputs, Probe, probe_inputs
-from prunepolicy.pruning.row_features import FEATURES, row_features, row_stats, scored_stats
-from prunepolicy.pruning.source import resolve
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.statistics.activations import ActivationWatch
+from prunepolicy.pruning.statistics.gate_gradients import gate_gradients
+from prunepolicy.pruning.statistics.moments import second_moments
+from prunepolicy.pruning.statistics.probe import Inputs, Probe, probe_inputs
+from prunepolicy.pruning.statistics.row_features import FEATURES, row_features, row_stats, scored_stats
+from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import Keep
 
 SPECTRA = {"dense_spectrum", "kept_spectrum"}

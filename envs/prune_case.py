@@ -17,8 +17,8 @@ from prunepolicy.pruning.budget_meter import Meter, meter_for
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import BudgetError, UsageError
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.stats import Stats
-from prunepolicy.pruning.surrogate import USUAL_SHRINKAGE, Surrogate
+from prunepolicy.pruning.statistics.stats import Stats
+from prunepolicy.pruning.statistics.surrogate import USUAL_SHRINKAGE, Surrogate
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 
 

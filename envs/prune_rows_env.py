@@ -19,7 +19,7 @@ from prunepolicy.envs.row_layer import RowLayer, invented_layers, refuse_unmeasu
 from prunepolicy.envs.settings import EnvSettings, KeepRange, as_range, checked
 from prunepolicy.envs.shaping import ShapingName, shapings
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.row_features import LARGEST
+from prunepolicy.pruning.statistics.row_features import LARGEST
 
 Observation = dict[str, NDArray[Any]]
 Action = NDArray[np.floating[Any]]

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from prunepolicy.envs.shaping import Outcomes
 from prunepolicy.envs.spectra import kept_spectra, spectrum
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
-from prunepolicy.pruning.moments import output_interactions
-from prunepolicy.pruning.row_features import standardised, unit_rows, weight_columns
+from prunepolicy.pruning.statistics.moments import output_interactions
+from prunepolicy.pruning.statistics.row_features import standardised, unit_rows, weight_columns
 from prunepolicy.pruning.units import Keep, UnitGroup, consumer_of
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Self
 
 from prunepolicy.metanet.weight_graph import WeightGraph, weight_graph_of
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.units import UnitGraph
 
 

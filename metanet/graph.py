@@ -15,7 +15,7 @@ from torch import Tensor
 
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.stats import Stats, group_costs
+from prunepolicy.pruning.statistics.stats import Stats, group_costs
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 KINDS = ("ffn", "kv_head", "query_head", "layer", "expert", "channel")

@@ -18,17 +18,17 @@ from torch import Tensor
 from prunepolicy.policy.hub_methods import HubMethods
 from prunepolicy.policy.migrations import POLICY_SCHEMA, RELEASE, migrated
 from prunepolicy.policy.weights import WEIGHTS_FILE, checked_weights, read_regular, write_tensors
-from prunepolicy.pruning import bounded
-from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.budget_meter import Meter
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean
-from prunepolicy.pruning.machine import own_version
+from prunepolicy.pruning.io import bounded
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.machine import own_version
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.probe import Probe
 from prunepolicy.pruning.registry import Registry
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.statistics.probe import Probe
+from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 POLICY_FILE: Final = "policy.json"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Self
 
 from prunepolicy.policy.hub_card import CARD, front_matter
-from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.io.atomic import write_text
 
 
 class HubMethods(ABC):

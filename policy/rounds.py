@@ -8,7 +8,7 @@ from dataclasses import replace
 from prunepolicy.policy.base import Instruments
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.statistics.stats import Stats
 
 MOST_ROUNDS = 64
 

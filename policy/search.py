@@ -11,8 +11,8 @@ from prunepolicy.policy.base import Instruments, Policy, PolicyConfig
 from prunepolicy.policy.spending import check_spendable, searched_groups, unscored
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.stats import Stats
-from prunepolicy.pruning.surrogate import USUAL_SHRINKAGE, Surrogate
+from prunepolicy.pruning.statistics.stats import Stats
+from prunepolicy.pruning.statistics.surrogate import USUAL_SHRINKAGE, Surrogate
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 

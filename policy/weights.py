@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from prunepolicy.pruning.atomic import write_bytes
-from prunepolicy.pruning.bounded import open_regular
 from prunepolicy.pruning.errors import BadCheckpointError, PrunePolicyError
-from prunepolicy.pruning.safetensors_file import NAMES, TensorHeader, header_bytes, tensor_bytes
+from prunepolicy.pruning.io.atomic import write_bytes
+from prunepolicy.pruning.io.bounded import open_regular
+from prunepolicy.pruning.io.safetensors_file import NAMES, TensorHeader, header_bytes, tensor_bytes
 
 WEIGHTS_FILE: Final = "weights.safetensors"
 MOST_BYTES = 1 << 30

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prunepolicy.agents.prune.job import Settings
-    from prunepolicy.agents.prune.prune import prune, prune_sizes
+    from prunepolicy.commands.prune.job import Settings
+    from prunepolicy.commands.prune.prune import prune, prune_sizes
     from prunepolicy.policy.load import load_policy
     from prunepolicy.pruning.errors import PrunePolicyError
     from prunepolicy.pruning.plan import Budget, Plan
@@ -22,10 +22,10 @@ _HOMES = {
     "Budget": "prunepolicy.pruning.plan",
     "Plan": "prunepolicy.pruning.plan",
     "PrunePolicyError": "prunepolicy.pruning.errors",
-    "Settings": "prunepolicy.agents.prune.job",
+    "Settings": "prunepolicy.commands.prune.job",
     "load_policy": "prunepolicy.policy.load",
-    "prune": "prunepolicy.agents.prune.prune",
-    "prune_sizes": "prunepolicy.agents.prune.prune",
+    "prune": "prunepolicy.commands.prune.prune",
+    "prune_sizes": "prunepolicy.commands.prune.prune",
 }
 
 

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from prunepolicy.agents.console import Console
 from prunepolicy.evaluation_cli import bench, doctor, evaluate
 from prunepolicy.options import (
     Arch,
@@ -45,6 +44,7 @@ from prunepolicy.options import (
     Units,
 )
 from prunepolicy.parsing import budget_of, hardware_of, numbers_of, recovery_of, settings_of
+from prunepolicy.pruning.io.console import Console
 from prunepolicy.running import console_for, continuing, error_console, invoked, present, run
 from prunepolicy.training_cli import data_models, fetch, policies, submit, train
 from prunepolicy.zoo_cli import zoo_app
@@ -103,7 +103,7 @@ def prune(
 
     prune-with-policy a.safetensors --arch resnet20 --keep 0.5 --of flops --data fashion-mnist --out smaller/
     """
-    from prunepolicy.agents.prune.prune import decisions, targets_of
+    from prunepolicy.commands.prune.prune import decisions, targets_of
 
     sizes = list(dict.fromkeys(numbers_of(keep, "--keep")))
     budgets = [budget_of(size, of, units, per_layer, multiple_of, context) for size in sizes]
@@ -163,7 +163,7 @@ def plan(
 
     prunepolicy plan smollm2-135m --keep 0.8 --out plan.json
     """
-    from prunepolicy.agents.prune.job import decide, open_subject
+    from prunepolicy.commands.prune.job import decide, open_subject
 
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
@@ -205,8 +205,8 @@ def cut(
 
     prunepolicy cut smollm2-135m plan.json --out smaller/
     """
-    from prunepolicy.agents.prune.job import carry_out, open_subject
-    from prunepolicy.agents.prune.stored_plan import stored_plan
+    from prunepolicy.commands.prune.job import carry_out, open_subject
+    from prunepolicy.commands.prune.stored_plan import stored_plan
 
     loaded = stored_plan(plan_file, probe)
     seed = int(loaded.settings.get("probe", {}).get("seed", 0))
@@ -249,8 +249,8 @@ def frontier(
 
     prunepolicy frontier smollm2-135m --out frontier/
     """
-    from prunepolicy.agents.prune.frontier import draw_frontier
-    from prunepolicy.agents.prune.job import open_subject
+    from prunepolicy.commands.prune.frontier import draw_frontier
+    from prunepolicy.commands.prune.job import open_subject
 
     budgets = [budget_of(keep, of, units, per_layer, None, 4096) for keep in numbers_of(keeps, "--keeps")]
     settings = replace(
@@ -298,7 +298,7 @@ def prune_main(arguments: list[str] | None = None) -> int:
 
 def _how_to_go_on(*targets: Path) -> str:
     """Return what the next run of this command finds beside its targets; nothing where there is nothing."""
-    from prunepolicy.agents.prune.job import left_beside
+    from prunepolicy.commands.prune.job import left_beside
 
     left = ", ".join(place for target in targets for place in left_beside(target))
     return f"{left} is kept; run the same command again to continue, {invoked()}" if left else ""
@@ -310,20 +310,20 @@ def _log(as_json: bool) -> Console:
 
 
 def _show_plan(subject: Any, plan: Any) -> None:
-    from prunepolicy.agents.prune.plan_view import render_plan
+    from prunepolicy.commands.report.plan_view import render_plan
 
     render_plan(subject.name, subject.checkpoint, plan, out_console)
 
 
 def _show_report(report: Any) -> None:
-    from prunepolicy.agents.prune.report_view import render
+    from prunepolicy.commands.report.report_view import render
 
     render(report, out_console)
 
 
 def _show_sizes(folders: Iterable[Path]) -> None:
-    from prunepolicy.agents.prune.report import PruneReport
-    from prunepolicy.agents.prune.report_view import render_sizes
+    from prunepolicy.commands.report.report import PruneReport
+    from prunepolicy.commands.report.report_view import render_sizes
 
     render_sizes([PruneReport.read(folder) for folder in folders], out_console)
 

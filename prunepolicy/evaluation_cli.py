@@ -48,7 +48,7 @@ def evaluate(
     prunepolicy eval runs/autothink --think auto --tasks modular_chain:1-6
     """
     if think is not None:
-        from prunepolicy.agents.reasoning.evaluate import ExamRequest, examine
+        from prunepolicy.agents.thinking.lm.evaluate import ExamRequest, examine
 
         asked = ExamRequest(think, words_of(tasks), limit)
         examined = examine(model, asked, hardware_of(device, dtype, trust_remote_code))
@@ -57,7 +57,7 @@ def evaluate(
         if folder is not None and not as_json:
             console_for().print(f"Numbers and picture: {folder}", soft_wrap=True)
         return
-    from prunepolicy.agents.evaluation.evaluate import EvalRequest, evaluate
+    from prunepolicy.commands.evaluate.evaluate import EvalRequest, evaluate
 
     request = EvalRequest(
         tuple(text or ()), tuple(choices or ()), words_of(tasks), include_path, limit, window
@@ -84,7 +84,7 @@ def bench(
 
     prunepolicy bench smaller/ --against smollm2-135m
     """
-    from prunepolicy.agents.evaluation.bench import BenchRequest, bench
+    from prunepolicy.commands.evaluate.bench import BenchRequest, bench
 
     sizes = tuple(int(size) for size in numbers_of(batch, "--batch"))
     request = BenchRequest(sizes, prompt, new, repeats, threads)
@@ -98,6 +98,6 @@ def doctor(model: Model, revision: Revision = None, as_json: AsJson = False) -> 
 
     prunepolicy doctor smollm2-135m
     """
-    from prunepolicy.agents.prune.doctor import doctor
+    from prunepolicy.commands.doctor.doctor import doctor
 
     present(doctor(model, revision), as_json)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prunepolicy.agents.console import Console
+from prunepolicy.pruning.io.console import Console
 from prunepolicy.running import invoked
 
 if TYPE_CHECKING:
-    from prunepolicy.agents.prune.job import Settings
-    from prunepolicy.agents.prune.opened_model import Hardware
-    from prunepolicy.agents.prune.recovery import RecoverySettings
+    from prunepolicy.commands.prune.finetune_images import RecoverySettings
+    from prunepolicy.commands.prune.job import Settings
     from prunepolicy.pruning.plan import Budget
+    from prunepolicy.pruning.session.opened_model import Hardware
 
 
 def budget_of(
@@ -25,14 +25,14 @@ def budget_of(
 
 def hardware_of(device: str, dtype: str, trust_remote_code: bool = False) -> Hardware:
     """Return what to compute on."""
-    from prunepolicy.agents.prune.opened_model import Hardware
+    from prunepolicy.pruning.session.opened_model import Hardware
 
     return Hardware(device, dtype, trust_remote_code)
 
 
 def recovery_of(data: str | None, epochs: str, shrink: float) -> RecoverySettings | None:
     """Return how a pruned network is trained; None where no data is given."""
-    from prunepolicy.agents.prune.recovery import RecoverySettings
+    from prunepolicy.commands.prune.finetune_images import RecoverySettings
     from prunepolicy.pruning.errors import UsageError
 
     numbers = numbers_of(epochs, "--epochs")
@@ -47,8 +47,8 @@ def recovery_of(data: str | None, epochs: str, shrink: float) -> RecoverySetting
 
 def settings_of(console: Console, hardware: Hardware, seed: int) -> Settings:
     """Return how this command line is carried out; its steps are told on `console`."""
-    from prunepolicy.agents.progress import Steps
-    from prunepolicy.agents.prune.job import Settings
+    from prunepolicy.commands.prune.job import Settings
+    from prunepolicy.pruning.io.progress import Steps
 
     return Settings(hardware=hardware, seed=seed, command=invoked(), progress=Steps(console))
 

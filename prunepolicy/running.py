@@ -16,9 +16,9 @@ from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
-from prunepolicy.agents.console import Console, styled
-from prunepolicy.pruning.cache import spare_libraries
 from prunepolicy.pruning.errors import MissingExtraError, UsageError, redacted
+from prunepolicy.pruning.io.cache import spare_libraries
+from prunepolicy.pruning.io.console import Console, styled
 
 LOG_WIDTH = 140
 """Columns where the output is a file, which has no width of its own."""

@@ -75,11 +75,11 @@ def train(
 
     prunepolicy train configs/train/graph.yaml --cluster local
     """
-    from prunepolicy.agents.cluster.open_runner import open_runner
-    from prunepolicy.agents.progress import Steps
-    from prunepolicy.agents.training.recipe import load_recipe
+    from prunepolicy.agents.runtime.open_runner import open_runner
+    from prunepolicy.agents.training.recipe_file import load_recipe
     from prunepolicy.agents.training.seeds import Seeds, how_to_go_on, train_apart
     from prunepolicy.agents.training.train import train
+    from prunepolicy.pruning.io.progress import Steps
 
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
     console = error_console if as_json else console_for()
@@ -121,10 +121,10 @@ def data_models(
 
     prunepolicy data-models configs/train/metanet_resnet20.yaml --out models/resnet20 --cluster processes
     """
-    from prunepolicy.agents.cluster.open_runner import open_runner
     from prunepolicy.agents.metanet.family import Family, family_recipe
-    from prunepolicy.agents.progress import Steps
-    from prunepolicy.agents.training.recipe import load_recipe
+    from prunepolicy.agents.runtime.open_runner import open_runner
+    from prunepolicy.agents.training.recipe_file import load_recipe
+    from prunepolicy.pruning.io.progress import Steps
 
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
     settings, steps = family_recipe(load_recipe(recipe, overrides)), Steps(console_for())
@@ -164,7 +164,7 @@ def submit(
 
     prunepolicy submit configs/train/graph.yaml --address http://HEAD:8265 --dry-run
     """
-    from prunepolicy.agents.cluster import submit as cluster
+    from prunepolicy.commands.submit import submit as cluster
 
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
     options = ["--cluster", workers, *(["--seeds", str(seeds)] if seeds > 1 else [])]
@@ -191,7 +191,7 @@ def fetch(run: RunOfCluster, address: Address, out: RunName = None) -> None:
 
     prunepolicy fetch graph-1a2b3c4d --address http://HEAD:8265 --out runs/graph
     """
-    from prunepolicy.agents.cluster import submit as cluster
+    from prunepolicy.commands.submit import submit as cluster
 
     target = out or RUNS / run[:-9]
     cluster.fetch(run, address, target)
@@ -207,7 +207,7 @@ def policies(name: PolicyToShow = None, as_json: AsJson = False) -> None:
 
     prunepolicy policies runs/prunenet
     """
-    from prunepolicy.agents.zoo.catalogue import Catalogue, described
+    from prunepolicy.commands.zoo.catalogue import Catalogue, described
 
     if name is not None:
         print(described(name, RUNS, as_json).rstrip())

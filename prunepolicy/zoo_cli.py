@@ -14,7 +14,7 @@ from prunepolicy.pruning.errors import UsageError
 from prunepolicy.running import console_for, error_console, present
 
 if TYPE_CHECKING:
-    from prunepolicy.agents.zoo.view import Pushed
+    from prunepolicy.commands.zoo.view import Pushed
     from prunepolicy.policy.zoo.push import Parcel
 
 zoo_app = typer.Typer(
@@ -58,7 +58,7 @@ def list_(source: SourceOption = None, as_json: AsJson = False) -> None:
 
     prunepolicy zoo list --source https://example.org/zoo
     """
-    from prunepolicy.agents.zoo.view import Listed
+    from prunepolicy.commands.zoo.view import Listed
     from prunepolicy.policy.zoo.opened import Zoo
 
     present(Listed.of(Zoo.open(source)), as_json)
@@ -73,7 +73,7 @@ def show(name: Id, source: SourceOption = None, as_json: AsJson = False) -> None
     prunepolicy zoo show llama-graph
     """
     from prunepolicy.agents.learned_pruning.policy_card import parsed_card
-    from prunepolicy.agents.zoo.view import Shown
+    from prunepolicy.commands.zoo.view import Shown
     from prunepolicy.policy.zoo.opened import Zoo
     from prunepolicy.policy.zoo.pull import read_file
 
@@ -124,14 +124,14 @@ def verify(
     prunepolicy zoo verify llama-graph.v1 --rescore
     """
     from prunepolicy.agents.learned_pruning.policy_card import parsed_card
-    from prunepolicy.agents.progress import Steps
-    from prunepolicy.agents.zoo.rescore import rescore as measure
-    from prunepolicy.agents.zoo.view import Verified
+    from prunepolicy.commands.zoo.rescore import rescore as measure
+    from prunepolicy.commands.zoo.view import Verified
     from prunepolicy.policy.load import load_stored
     from prunepolicy.policy.zoo.opened import Zoo
     from prunepolicy.policy.zoo.pull import read_policy
     from prunepolicy.policy.zoo.verify import verify
     from prunepolicy.pruning.errors import UsageError
+    from prunepolicy.pruning.io.progress import Steps
 
     if rescore and name is None:
         raise UsageError("--rescore measures one policy; name it.")
@@ -188,9 +188,9 @@ def push(
 
     prunepolicy zoo push runs/graph --to hf://me/zoo --as my-graph.v1 --licence MIT --dry-run
     """
-    from prunepolicy.agents.progress import Steps
-    from prunepolicy.agents.zoo.ship import Addition, listing_of, packed
-    from prunepolicy.agents.zoo.view import Pushed
+    from prunepolicy.commands.zoo.ship import Addition, listing_of, packed
+    from prunepolicy.commands.zoo.view import Pushed
+    from prunepolicy.pruning.io.progress import Steps
 
     full_name, listing = listing_of(run, name, version, licence or _asked_licence())
     steps = Steps(error_console if as_json else console_for())
@@ -213,7 +213,7 @@ def _asked_licence() -> str:
 
 def _sent(parcel: Parcel, to: str, key: list[Path] | None) -> Pushed:
     """Send a policy to a folder or a hub repository."""
-    from prunepolicy.agents.zoo.view import Pushed
+    from prunepolicy.commands.zoo.view import Pushed
     from prunepolicy.policy.zoo.push import push
     from prunepolicy.policy.zoo.signing import load_keys, public_text
 

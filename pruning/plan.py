@@ -10,9 +10,9 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from prunepolicy.pruning import bounded
-from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean
+from prunepolicy.pruning.io import bounded
+from prunepolicy.pruning.io.atomic import write_text
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 Of = Literal["params", "flops", "memory", "latency", "ffn", "heads", "layers", "experts", "channels"]

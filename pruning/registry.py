@@ -1,4 +1,4 @@
-"""A registry fills itself by importing every module of its package on first use."""
+"""Registries: names to components. One with a package imports its modules on first use."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Names to components; the name of a component is the name of the file that holds it.
+    """Names to components; in a package, the name of a component is that of the file that holds it.
 
     Args:
         what: the field's word for one component, used in error sentences.
-        package: the package whose modules register themselves.
+        package: whose modules register themselves; None where every component is added by hand.
     """
 
-    def __init__(self, what: str, package: str) -> None:
+    def __init__(self, what: str, package: str | None = None) -> None:
         self.what = what
         self.package = package
         self._items: dict[str, T] = {}
@@ -57,7 +57,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return name in self._items
 
     def _fill(self) -> None:
-        if self._filled:
+        if self._filled or self.package is None:
             return
         self._filled = True
         package = importlib.import_module(self.package)

@@ -12,6 +12,16 @@ from numpy.typing import NDArray
 
 Keep = Mapping[str, tuple[int, ...]]
 
+KIND_NAMES = {
+    "ffn": "FFN channels",
+    "kv_head": "KV heads",
+    "query_head": "query heads per KV head",
+    "layer": "layers",
+    "expert": "experts",
+    "channel": "channels",
+}
+"""What readers see of each kind of unit."""
+
 
 @dataclass(frozen=True)
 class Slice:

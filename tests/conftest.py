@@ -18,9 +18,9 @@ import tokenizers
 import torch
 import transformers
 
-from prunepolicy.pruning import convnets
 from prunepolicy.pruning.adapters import adapter_for
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.convnets import networks as convnets
 
 torch.set_num_threads(1)
 transformers.utils.logging.disable_progress_bar()

@@ -22,8 +22,9 @@ import transformers
 import typer
 import yaml
 
-from prunepolicy.agents.algorithms import algorithms
-from prunepolicy.agents.training.recipe import Recipe, load_recipe
+from prunepolicy.agents.training.algorithms import algorithms
+from prunepolicy.agents.training.recipe import Recipe
+from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.agents.training.train import train
 from prunepolicy.cli import app, prune_app
 from prunepolicy.envs.prune_case import invented_case
@@ -42,19 +43,19 @@ from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.pull import pull
 from prunepolicy.policy.zoo.sources import sources
 from prunepolicy.policy.zoo.sources.package import SHIPPED
-from prunepolicy.pruning.activations import activation_stats
 from prunepolicy.pruning.adapters import adapter_for, adapters
 from prunepolicy.pruning.allocators import allocators
-from prunepolicy.pruning.atomic import publish
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import finish, prepare
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.criteria import criteria
-from prunepolicy.pruning.cut import finish, prepare
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.gates import masked
+from prunepolicy.pruning.io.atomic import publish
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.registry import Registry
 from prunepolicy.pruning.repair.registry import Patient, repairs
+from prunepolicy.pruning.statistics.activations import activation_stats
+from prunepolicy.pruning.statistics.gates import masked
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

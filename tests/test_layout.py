@@ -22,27 +22,27 @@ BANNED_NAMES = {"utils", "common", "helpers", "misc", "manager"}
 HEAVY = {"torch", "transformers", "torch_geometric", "stable_baselines3", "ray", "matplotlib"}
 RUNS_CODE = {"eval", "exec", "pickle.load", "pickle.loads", "torch.load"}
 MAY_TRUST = {
-    "pruning/transformers_loading.py": "passes on what the user decided",
-    "pruning/loading.py": "passes on what the user decided",
-    "pruning/proof_script.py": "runs the file that the cut has just written, in a process of its own",
-    "agents/prune/quality.py": "runs the file that the cut has just written",
+    "pruning/io/transformers_loading.py": "passes on what the user decided",
+    "pruning/checkpoint/loading.py": "passes on what the user decided",
+    "pruning/proof/proof_script.py": "runs the file that the cut has just written, in a process of its own",
+    "prunepolicy/commands/prune/measure.py": "runs the file that the cut has just written",
 }
 
 PARSES = {"json.load", "json.loads", "yaml.load", "yaml.safe_load", "from_json"}
 READS = {"read_text", "read_bytes", "model_validate_json", "validate_json"}
 MAY_READ = {
-    "pruning/bounded.py": "holds the bounds",
-    "pruning/text_file.py": "passes on to them",
-    "pruning/convnets.py": "travels with models, without this package",
-    "pruning/proof_script.py": "runs without this package",
-    "pruning/proof.py": "reads the script that ships",
-    "pruning/machine.py": "reads what the system says of itself",
-    "agents/cluster/hand_over_script.py": "runs without this package",
-    "agents/cluster/ray_jobs.py": "reads the script that ships",
-    "agents/cluster/files.py": "reads folders that a run has written",
-    "agents/reasoning/think_report.py": "reads what it has just written",
-    "agents/bandit/report.py": "reads what it has just written",
-    "agents/reasoning/trl_trainer.py": "reads what it has just written",
+    "pruning/io/bounded.py": "holds the bounds",
+    "pruning/io/text_file.py": "passes on to them",
+    "pruning/convnets/networks.py": "travels with models, without this package",
+    "pruning/proof/proof_script.py": "runs without this package",
+    "pruning/proof/proof.py": "reads the script that ships",
+    "pruning/io/machine.py": "reads what the system says of itself",
+    "prunepolicy/commands/submit/dump_folder_script.py": "runs without this package",
+    "prunepolicy/commands/submit/ray_jobs.py": "reads the script that ships",
+    "agents/runtime/files.py": "reads folders that a run has written",
+    "agents/thinking/lm/think_report.py": "reads what it has just written",
+    "agents/thinking/bandit/report.py": "reads what it has just written",
+    "agents/thinking/lm/trl_trainer.py": "reads what it has just written",
     "envs/thinking/isolated.py": "talks to a process of its own",
     "metanet/weight_graph/architectures.py": "reads a key that it has just written",
 }
@@ -93,12 +93,12 @@ def test_no_module_runs_code_that_came_as_data(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_one_console_shows_values_as_they_are(module: str) -> None:
-    if module == "agents/console.py":
+    if module == "pruning/io/console.py":
         return
     for node in ast.walk(parsed(module)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = {getattr(node, "module", None), *(alias.name for alias in node.names)}
-            assert not names & {"rich", "rich.console", "rich.markup"}, "use prunepolicy.agents.console"
+            assert not names & {"rich", "rich.console", "rich.markup"}, "use prunepolicy.pruning.io.console"
         if isinstance(node, ast.keyword) and node.arg in ("markup", "emoji"):
             assert ast.unparse(node.value) == "False"
         if isinstance(node, ast.Attribute):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from prunepolicy.pruning import convnets
+from prunepolicy.pruning.convnets import networks as convnets
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

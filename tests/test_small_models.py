@@ -11,9 +11,9 @@ from transformers import AutoTokenizer
 
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.adapters import adapter_for
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.stats import Stats, weight_stats
+from prunepolicy.pruning.statistics.stats import Stats, weight_stats
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 

@@ -12,10 +12,10 @@ from torch import nn
 from prunepolicy.agents.images.image_set import ImageSet
 from prunepolicy.agents.images.task import ImageTask
 from prunepolicy.agents.recovery.task import LearningTask
-from prunepolicy.agents.training.recipe import RecipePart
-from prunepolicy.pruning import convnets
 from prunepolicy.pruning.adapters import adapter_for
+from prunepolicy.pruning.convnets import networks as convnets
 from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.io.config import RecipePart
 
 PUBLISHED = 16
 """Width of the first stage of a CIFAR ResNet as published."""

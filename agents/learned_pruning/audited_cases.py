@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from prunepolicy.agents.algorithms.registry import Assignment
+from prunepolicy.agents.learned_pruning.learner import Assignment
 from prunepolicy.agents.learned_pruning.measured_rise import MeasuredRise
 from prunepolicy.agents.learned_pruning.prune_cases import cases_of, measured_rise, prune_cases
 from prunepolicy.agents.learned_pruning.surrogate_audit import LEAST_TAU, SIZES, Audit, audit
@@ -15,7 +15,7 @@ from prunepolicy.envs.prune_case import PruneCase
 from prunepolicy.envs.row_layer import RowLayer, predicted_rise
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.probe import Probe
+from prunepolicy.pruning.statistics.probe import Probe
 from prunepolicy.pruning.units import Keep
 
 Reward = Literal["auto", "surrogate", "measured", "recovered"]

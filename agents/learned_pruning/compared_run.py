@@ -6,10 +6,10 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
-from prunepolicy.agents.learned_pruning.judge import Scores, mean
+from prunepolicy.agents.learned_pruning.evaluator import Scores, mean
 from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Word, card_of
 from prunepolicy.agents.training.run_report import RunReport
-from prunepolicy.pruning.intervals import Interval
+from prunepolicy.pruning.measure.intervals import Interval
 
 MARGIN = 0.05
 """Share by which scores have to differ before one run's lead or lag is called one: seeds alone move excess

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunepolicy.agents.prune.card import KINDS
-from prunepolicy.agents.prune.plots import SKY, VERMILION, figure_at, picture
-from prunepolicy.pruning.units import UnitGraph
+from prunepolicy.agents.runtime.plotting import SKY, VERMILION, figure_at, picture
+from prunepolicy.pruning.units import KIND_NAMES, UnitGraph
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,7 +99,7 @@ def plot_kept(history: KeptHistory, path: Path) -> None:
             image = axes.imshow(
                 lines, cmap="viridis", vmin=limits[0], vmax=limits[1], aspect="auto", interpolation="nearest"
             )
-            axes.set_title(KINDS[kind], pad=14)
+            axes.set_title(KIND_NAMES[kind], pad=14)
             _label_steps(axes, history)
         every[0].set_ylabel("layer")
         figure.suptitle(f"{history.title}\n{history.where}", x=0.02, ha="left", fontsize=11)

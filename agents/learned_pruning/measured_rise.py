@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from prunepolicy.agents.prune.subject import Subject
-from prunepolicy.pruning.cut import Edits
-from prunepolicy.pruning.edited import edited
+from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.probe import Probe, batches_of
 from prunepolicy.pruning.repair import Patient, repairs
+from prunepolicy.pruning.repair.edited import edited
 from prunepolicy.pruning.repair.ridge import remember_moments
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.statistics.probe import Probe, batches_of
 from prunepolicy.pruning.units import Keep
 
 REWARDING_SEED = 2_000_003

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from prunepolicy.agents.learned_pruning.judge import Scores, mean
+from prunepolicy.agents.learned_pruning.evaluator import Scores, mean
 from prunepolicy.policy.base import sentence_of
-from prunepolicy.pruning import bounded
-from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.io import bounded
+from prunepolicy.pruning.io.atomic import write_text
 
 if TYPE_CHECKING:
     from prunepolicy.agents.learned_pruning.compared_run import ComparedRun

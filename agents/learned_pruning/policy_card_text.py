@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Scored, write_card_data
-from prunepolicy.agents.prune.card import table
+from prunepolicy.agents.runtime.markdown import table
 from prunepolicy.policy.hub_card import CARD
-from prunepolicy.pruning.atomic import write_text
+from prunepolicy.pruning.io.atomic import write_text
 
 HERE = "path/to/this/folder"
 

@@ -19,10 +19,10 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnvWrapper, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from prunepolicy.agents.algorithms.ppo import PPOConfig
-from prunepolicy.agents.algorithms.registry import LearnerState
-from prunepolicy.agents.cluster import LocalRunner, Runner
-from prunepolicy.agents.cluster.vec_env import RunnerVecEnv
+from prunepolicy.agents.learned_pruning.ppo_config import PPOConfig
+from prunepolicy.agents.runtime import LocalRunner, Runner
+from prunepolicy.agents.runtime.vec_env import RunnerVecEnv
+from prunepolicy.agents.training.learner import LearnerState
 from prunepolicy.agents.training.optimiser_state import packed, unpack
 from prunepolicy.agents.training.run_folder import seed_generators
 from prunepolicy.envs.prune_case import PruneCase
@@ -33,9 +33,9 @@ from prunepolicy.policy.kinds.graph import Graph
 from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.policy.sb3 import GraphActorCritic, graph_policy
 from prunepolicy.policy.weights import read_tensors, write_tensors
-from prunepolicy.pruning import bounded
-from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.io import bounded
+from prunepolicy.pruning.io.atomic import write_text
 
 AGENT_FILE, STATE_FILE = "agent.json", "agent.safetensors"
 

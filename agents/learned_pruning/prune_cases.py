@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from prunepolicy.agents.algorithms.registry import Assignment
+from prunepolicy.agents.learned_pruning.learner import Assignment
 from prunepolicy.agents.learned_pruning.measured_rise import REWARDING_SEED, MeasuredRise
-from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.envs.prune_case import PruneCase
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.probe import WRITTEN, Probe
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.statistics.probe import WRITTEN, Probe
+from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import Keep
 
 Source = Literal["surrogate", "measured", "recovered"]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from prunepolicy.agents.console import Console
 from prunepolicy.agents.learned_pruning.compared_run import ComparedRun
 from prunepolicy.agents.learned_pruning.policy_card_text import command_of
 from prunepolicy.policy.load import as_place
+from prunepolicy.pruning.io.console import Console
 
 UNIT = "nats per token over the dense model"
 

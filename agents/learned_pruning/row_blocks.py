@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from prunepolicy.agents.algorithms.registry import Assignment
-from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.agents.learned_pruning.learner import Assignment
 from prunepolicy.envs.row_layer import RowLayer, block_interactions
 from prunepolicy.policy.kinds.prunenet import PruneNet
 from prunepolicy.pruning.criteria import Need
-from prunepolicy.pruning.moments import second_moments
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.probe import Probe
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.statistics.moments import second_moments
+from prunepolicy.pruning.statistics.probe import Probe
 from prunepolicy.pruning.units import UnitGroup
 
 READ_FROM: dict[str, Need] = {

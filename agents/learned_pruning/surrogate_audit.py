@@ -11,7 +11,7 @@ import torch
 
 from prunepolicy.envs.prune_case import PruneCase
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.surrogate import Correlation, rank_correlation
+from prunepolicy.pruning.statistics.surrogate import Correlation, rank_correlation
 from prunepolicy.pruning.units import Keep
 
 LEAST_TAU = 0.3

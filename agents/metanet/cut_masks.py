@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from prunepolicy.agents.algorithms.gradient_gates import straight_through
+from prunepolicy.agents.learned_pruning.gradient_gates import straight_through
 from prunepolicy.agents.recovery.sparsity import group_squares
 from prunepolicy.metanet.weight_graph.graph import Weights
 from prunepolicy.policy.base import Instruments

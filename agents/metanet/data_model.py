@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from prunepolicy.metanet.blueprint import Blueprint
 from prunepolicy.metanet.weight_graph import WeightGraph, weight_graph_of
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.units import UnitGraph
 
 

@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from prunepolicy.agents.algorithms.reinforce import above_others
+from prunepolicy.agents.learned_pruning.reinforce import above_others
 from prunepolicy.metanet.heads import VALUE
 from prunepolicy.metanet.proposals import Said
 

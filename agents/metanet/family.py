@@ -7,15 +7,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunepolicy.agents.cluster import Runner
-from prunepolicy.agents.cluster.files import Files, read_folder, write_folder
 from prunepolicy.agents.metanet.pipeline import Pipeline
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
-from prunepolicy.agents.progress import Steps
-from prunepolicy.agents.prune.opened_model import Hardware
+from prunepolicy.agents.runtime import Runner
+from prunepolicy.agents.runtime.files import Files, read_folder, write_folder
 from prunepolicy.agents.training.recipe import RunRecipe
-from prunepolicy.pruning.checkpoint import CONFIG
+from prunepolicy.pruning.checkpoint.checkpoint import CONFIG
 from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.session.opened_model import Hardware
 
 SEED_STRIDE = 1000
 """Between the seeds of runs, so that no two of them share a network."""

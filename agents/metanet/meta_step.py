@@ -27,7 +27,7 @@ from prunepolicy.metanet.deferred import Loss, deferred_backward
 from prunepolicy.metanet.metanetwork import Metanetwork
 from prunepolicy.metanet.proposals import Proposal, Said, proposal, said_by
 from prunepolicy.metanet.weight_graph.graph import Weights
-from prunepolicy.pruning.gates import gates
+from prunepolicy.pruning.statistics.gates import gates
 from prunepolicy.pruning.units import Keep
 
 SMALLEST = 1e-12

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from prunepolicy.agents.training.recipe import RecipePart
+from prunepolicy.pruning.io.config import RecipePart
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 

@@ -16,7 +16,6 @@ from torch import nn
 
 from prunepolicy.agents.metanet.recipe import PipelineRecipe
 from prunepolicy.agents.metanet.rewriting import rewritten
-from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.recovery.distillation import Teacher
 from prunepolicy.agents.recovery.fit import Fit, FitRecipe
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
@@ -26,7 +25,8 @@ from prunepolicy.agents.recovery.stored import cut_network, load_network, operat
 from prunepolicy.agents.recovery.task import LearningTask
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.policy.kinds.metanet import Metanet
-from prunepolicy.pruning.checkpoint import CONFIG, Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import CONFIG, Checkpoint
+from prunepolicy.pruning.io.progress import Steps
 
 DENSE = "dense"
 

@@ -11,7 +11,8 @@ from prunepolicy.agents.images.networks import VIT, NetworkRecipe
 from prunepolicy.agents.images.task import ImageRecipe
 from prunepolicy.agents.metanet.texts import LanguageNetworkRecipe, TextRecipe
 from prunepolicy.agents.recovery.fit import FitRecipe
-from prunepolicy.agents.training.recipe import PolicyRecipe, RecipePart, RunEvaluation
+from prunepolicy.agents.training.recipe import PolicyRecipe, RunEvaluation
+from prunepolicy.pruning.io.config import RecipePart
 from prunepolicy.pruning.plan import Budget, Of
 
 Speedup = Annotated[float, Field(ge=1)]

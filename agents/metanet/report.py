@@ -9,13 +9,13 @@ from statistics import mean
 
 from rich.table import Table
 
-from prunepolicy.agents.console import Console
 from prunepolicy.agents.learned_pruning.compared_run import ComparedRun
-from prunepolicy.agents.learned_pruning.judge import Scores
+from prunepolicy.agents.learned_pruning.evaluator import Scores
 from prunepolicy.agents.learned_pruning.policy_card_text import command_of
-from prunepolicy.agents.metanet.curve import Curve
-from prunepolicy.agents.prune.plots import LINES, picture
+from prunepolicy.agents.metanet.tradeoff_curve import Curve
+from prunepolicy.agents.runtime.plotting import LINES, picture
 from prunepolicy.policy.load import as_place
+from prunepolicy.pruning.io.console import Console
 
 WITH, WITHOUT = "with the metanetwork", "without"
 COLUMNS = ("network", "way", "FLOPs reduced", "dense", "right after the cut", "recovered")

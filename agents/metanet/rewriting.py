@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from prunepolicy.policy.kinds.metanet import Metanet
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 
 
 def rewritten(policy: Metanet, folder: Path, device: torch.device) -> nn.Module:

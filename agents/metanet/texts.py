@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from prunepolicy.agents.recovery.next_token import NextToken
 from prunepolicy.agents.recovery.task import Batch, LearningTask, Part
-from prunepolicy.agents.training.recipe import RecipePart, check_heads
-from prunepolicy.pruning import bounded
+from prunepolicy.agents.training.recipe import check_heads
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.io import bounded
+from prunepolicy.pruning.io.config import RecipePart
 
 BYTES = 256
 

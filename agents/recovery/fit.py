@@ -18,8 +18,8 @@ from prunepolicy.agents.recovery.savepoint import Savepoint
 from prunepolicy.agents.recovery.sparsity import Penalty
 from prunepolicy.agents.recovery.task import Batch, LearningTask
 from prunepolicy.agents.training.optimiser_state import packed, unpack
-from prunepolicy.agents.training.recipe import RecipePart
 from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.io.config import RecipePart
 
 MODEL = "model/"
 

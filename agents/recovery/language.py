@@ -10,18 +10,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.agents.recovery.distillation import Teacher
 from prunepolicy.agents.recovery.fit import Fit, FitRecipe
 from prunepolicy.agents.recovery.next_token import Windows
 from prunepolicy.agents.recovery.savepoint import Savepoint
-from prunepolicy.pruning.cut import Edits, prepare
+from prunepolicy.pruning.checkpoint.cut import Edits, prepare
+from prunepolicy.pruning.checkpoint.loading import load_model
+from prunepolicy.pruning.checkpoint.shards import Job, lay_out
 from prunepolicy.pruning.errors import NotEnoughSpaceError, UsageError
-from prunepolicy.pruning.loading import load_model
+from prunepolicy.pruning.io.safetensors_file import DTYPES
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.probe import MIXED, WRITTEN, Probe
-from prunepolicy.pruning.safetensors_file import DTYPES
-from prunepolicy.pruning.shards import Job, lay_out
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.statistics.probe import MIXED, WRITTEN, Probe
 
 WINDOWS, JUDGED = 512, 32
 """Texts to learn from, and to watch; a file may give more."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prunepolicy.agents.recovery.task import Batch, LearningTask, Part, logits_of
-from prunepolicy.pruning.intervals import Interval, mean_interval
+from prunepolicy.pruning.measure.intervals import Interval, mean_interval
 
 JUDGED = 32
 """Windows per batch where nothing is learned."""

@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from prunepolicy.policy.weights import read_tensors, write_tensors
-from prunepolicy.pruning.atomic import write_text
-from prunepolicy.pruning.checkpoint import read_json
+from prunepolicy.pruning.checkpoint.checkpoint import read_json
+from prunepolicy.pruning.io.atomic import write_text
 
 STATE = "fit.json"
 

@@ -13,8 +13,8 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.stats import is_weight, per_unit
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.statistics.stats import is_weight, per_unit
 from prunepolicy.pruning.units import Slice, UnitGraph, UnitGroup
 
 STEEPEST = 16.0

@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunepolicy.agents.prune.opened_model import Hardware
-from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.policy.base import Instruments
 from prunepolicy.policy.kinds.heuristic import Heuristic
 from prunepolicy.policy.spending import spend, task_for
-from prunepolicy.pruning import convnets
-from prunepolicy.pruning.atomic import publish, replace_folder
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import finish, prepare
+from prunepolicy.pruning.checkpoint.older_keys import add_older_keys
+from prunepolicy.pruning.convnets import networks as convnets
 from prunepolicy.pruning.cost import cost_of
-from prunepolicy.pruning.cut import finish, prepare
-from prunepolicy.pruning.older_keys import add_older_keys
+from prunepolicy.pruning.io.atomic import publish, replace_folder
+from prunepolicy.pruning.io.transformers_loading import without_bars
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.transformers_loading import without_bars
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.opened_model import Hardware
 
 IN_FULL = Hardware("cpu", "float32")
 """Small networks are planned for where nothing is rounded."""

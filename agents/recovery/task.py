@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from prunepolicy.pruning.intervals import Interval
+from prunepolicy.pruning.measure.intervals import Interval
 
 Batch = dict[str, Tensor]
 Part = Literal["validation", "test"]

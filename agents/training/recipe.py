@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from prunepolicy.policy.base import Policy, policies
 from prunepolicy.policy.load import is_place
-from prunepolicy.pruning import bounded
-from prunepolicy.pruning.errors import UsageError, did_you_mean
+from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.io.config import RecipePart, Settings, checked
 from prunepolicy.pruning.plan import Budget, Of
 
 if TYPE_CHECKING:
-    from prunepolicy.agents.algorithms import SteppedLearner
+    pass
 
-Settings = TypeVar("Settings", bound=BaseModel)
-
-
-class RecipePart(BaseModel):
-    """A part of a recipe; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class BudgetRecipe(RecipePart):
@@ -197,79 +188,3 @@ def check_heads(hidden: int, heads: int, kv_heads: int) -> None:
         raise ValueError(f"hidden ({hidden}) must be a multiple of twice the heads ({heads})")
     if heads % kv_heads:
         raise ValueError(f"heads ({heads}) must be a multiple of kv_heads ({kv_heads})")
-
-
-def load_recipe(source: Path, overrides: Sequence[str] = ()) -> RunRecipe:
-    """Read a recipe and apply `--set key=value` overrides to it; its algorithm says which keys it has.
-
-    Raises:
-        UsageError: when the file is no YAML, or a key or value is wrong; the sentence names it.
-    """
-    try:
-        data = bounded.read_yaml(source)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"Can't read the recipe {source}: {bounded.why(error)}.") from error
-    if not isinstance(data, dict):
-        raise UsageError(f"The recipe {source} must be a mapping of keys to values.")
-    for override in overrides:
-        override_key(data, override)
-    learner = _learner_of(data, source)
-    recipe = checked(learner.recipe_type, data, str(source))
-    learner.check(recipe)
-    return recipe
-
-
-def _learner_of(data: Mapping[str, Any], source: Path) -> type[SteppedLearner]:
-    from prunepolicy.agents.algorithms import algorithms  # algorithms read recipes, so they import this
-
-    if not isinstance(data.get("algorithm"), str):
-        raise UsageError(f"{source}: algorithm: Field required. Known: {', '.join(algorithms)}.")
-    return algorithms[data["algorithm"]]
-
-
-def override_key(data: dict[str, Any], override: str) -> None:
-    """Set one dotted key to a value with YAML's types: `learner.samples=8`.
-
-    Raises:
-        UsageError: when the override has no `=`, or goes through something that has no keys.
-    """
-    key, sign, text = override.partition("=")
-    if not sign or not all(key.split(".")):
-        raise UsageError(f"--set takes key=value, for example learner.samples=8; got {override!r}.")
-    try:
-        value = bounded.parsed_yaml(text)
-    except ValueError as error:
-        raise UsageError(f"--set {key}: {text!r} is no YAML value.") from error
-    *path, last = key.split(".")
-    place: Any = data
-    for name in path:
-        place = place.setdefault(name, {})
-        if not isinstance(place, dict):
-            raise UsageError(f"--set {key}: {name!r} has no keys of its own.")
-    place[last] = value
-
-
-def checked(model: type[Settings], data: Any, where: str) -> Settings:
-    """Validate `data`, or raise `UsageError` with the place, the reason and the nearest known key."""
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        # Where a part may be of several types, all have their say: what is wrong beats what is unknown.
-        first = min(error.errors(), key=lambda one: one["type"] == "extra_forbidden")
-        keys = [str(name) for name in first["loc"] if not str(name)[:1].isupper()]
-        place = ".".join(keys) or "the whole"
-        if first["type"] != "extra_forbidden":
-            raise UsageError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}.") from error
-        known = _keys_at(model, first["loc"][:-1])
-        raise UsageError(
-            f"{where}: unknown key {place!r}.{did_you_mean(str(first['loc'][-1]), known)}"
-        ) from error
-
-
-def _keys_at(model: type[BaseModel], path: Iterable[int | str]) -> Iterable[str]:
-    """Return the keys that are known at `path` inside `model`."""
-    for name in path:
-        field = model.model_fields.get(str(name))
-        inner: list[Any] = [] if field is None else [field.annotation, *typing.get_args(field.annotation)]
-        model = next((t for t in inner if isinstance(t, type) and issubclass(t, BaseModel)), model)
-    return model.model_fields

@@ -17,16 +17,17 @@ import torch
 import yaml
 from torch import Tensor
 
-from prunepolicy.agents.algorithms import LearnerState
-from prunepolicy.agents.training.recipe import RunRecipe, load_recipe
+from prunepolicy.agents.training.learner import LearnerState
+from prunepolicy.agents.training.recipe import RunRecipe
+from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.weights import read_tensors, write_tensors
-from prunepolicy.pruning import bounded
-from prunepolicy.pruning.atomic import is_partial, replace_folder, write_text
-from prunepolicy.pruning.checkpoint import read_json
-from prunepolicy.pruning.claim import claimed
+from prunepolicy.pruning.checkpoint.checkpoint import read_json
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
-from prunepolicy.pruning.machine import versions
+from prunepolicy.pruning.io import bounded
+from prunepolicy.pruning.io.atomic import is_partial, replace_folder, write_text
+from prunepolicy.pruning.io.claim import claimed
+from prunepolicy.pruning.io.machine import versions
 
 RECIPE, RUN, METRICS, CHECKPOINT = "recipe.yaml", "run.json", "metrics.jsonl", "checkpoint.json"
 BEST, LAST, EVENTS = "best", "last", "events"

@@ -10,10 +10,10 @@ from typing import Any, Generic, Self, TypeVar
 
 from pydantic import TypeAdapter
 
-from prunepolicy.agents.console import Console
-from prunepolicy.pruning import bounded
-from prunepolicy.pruning.atomic import write_text
 from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.io import bounded
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.console import Console
 
 REPORT, SEEDS_REPORT = "train_report.json", "seeds_report.json"
 

@@ -7,16 +7,16 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunepolicy.agents.algorithms import algorithms
-from prunepolicy.agents.cluster import LocalRunner, Runner
-from prunepolicy.agents.progress import Steps
-from prunepolicy.agents.training.course import Course
+from prunepolicy.agents.runtime import LocalRunner, Runner
+from prunepolicy.agents.training.algorithms import algorithms
+from prunepolicy.agents.training.detached_runs import Order, RunsApart
+from prunepolicy.agents.training.experiment import Course
+from prunepolicy.agents.training.health import steps_done, watched
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_folder import RECIPE, check_fresh, leaving_nothing, saved_step
 from prunepolicy.agents.training.run_report import REPORT, Report, RunReport
-from prunepolicy.agents.training.runs_apart import Order, RunsApart
-from prunepolicy.agents.training.watched import steps_done, watched
 from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.io.progress import Steps
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ class Seeds:
 
     @property
     def _course(self) -> type[Course]:
-        return algorithms[self.recipe.algorithm].course_type()
+        found: type[Course] = algorithms[self.recipe.algorithm].experiment_type
+        return found
 
     @property
     def _recipes(self) -> list[RunRecipe]:

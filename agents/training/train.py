@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prunepolicy.agents.algorithms import algorithms
-from prunepolicy.agents.cluster import LocalRunner, Runner
-from prunepolicy.agents.progress import Listener, Steps
-from prunepolicy.agents.training.course import Course
+from prunepolicy.agents.runtime import LocalRunner, Runner
+from prunepolicy.agents.training.algorithms import algorithms
+from prunepolicy.agents.training.experiment import Course
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_folder import BEST, LAST, Progress, RunFolder, leaving_nothing
 from prunepolicy.agents.training.run_report import RunReport
-from prunepolicy.pruning.claim import claimed
 from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.io.claim import claimed
+from prunepolicy.pruning.io.progress import Listener, Steps
 
 SCORE = "held_out/score"
 
@@ -43,10 +43,10 @@ def train(
     steps, runner = Steps.told(progress), runner or LocalRunner()
     recipe.check_name(folder.name)
     algorithm = algorithms[recipe.algorithm]
-    algorithm.check(recipe)
+    algorithm.learner_type.check(recipe)
     with leaving_nothing([folder]), claimed(folder):
         run = (RunFolder.reopen if resume else RunFolder.start)(folder, recipe, command)
-        course = algorithm.course_type().prepare(algorithm, run, steps, runner)
+        course: Course = algorithm.experiment_type.prepare(algorithm.learner_type, run, steps, runner)
         reached, state = run.latest()
         if reached.step:
             course.learner.restore(state)

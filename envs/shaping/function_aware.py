@@ -14,7 +14,7 @@ def function_aware(outcomes: Outcomes) -> Rewards:
     """Return minus the relative output error of the feed-forward block; 0 loses nothing.
 
     `output_error` is tr((W - W_K) C (W - W_K)^T) / tr(W C W^T), with C the second moments of the
-    activations: see `pruning/moments.py`.
+    activations: see `pruning/statistics/moments.py`.
     """
     return -outcomes["output_error"]
 

@@ -13,9 +13,9 @@ from safetensors.numpy import load, save
 
 from prunepolicy.envs.thinking.rollouts import Mode, Rollouts
 from prunepolicy.envs.thinking.source import ABSTAINING, Array, Choice, Prompts, Source
-from prunepolicy.pruning import bounded
-from prunepolicy.pruning.atomic import write_bytes
 from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.io import bounded
+from prunepolicy.pruning.io.atomic import write_bytes
 
 
 @dataclass(frozen=True)

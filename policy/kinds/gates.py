@@ -14,7 +14,7 @@ from prunepolicy.policy.spending import check_spendable, searched_groups, spend,
 from prunepolicy.pruning.criteria import Need, criteria
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.stats import Stats, group_costs
+from prunepolicy.pruning.statistics.stats import Stats, group_costs
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 MOST_UNITS = 1 << 40

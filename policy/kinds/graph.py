@@ -24,7 +24,7 @@ from prunepolicy.policy.spending import (
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.errors import MissingExtraError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from prunepolicy.policy.base import Instruments, policies
 from prunepolicy.policy.search import Search, outside
 from prunepolicy.policy.spending import spend, task_for
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.search import removal_order
-from prunepolicy.pruning.stats import Stats, group_costs
+from prunepolicy.pruning.statistics.search import removal_order
+from prunepolicy.pruning.statistics.stats import Stats, group_costs
 from prunepolicy.pruning.units import UnitGraph
 
 

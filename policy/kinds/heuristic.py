@@ -22,7 +22,7 @@ from prunepolicy.pruning.allocators import allocators
 from prunepolicy.pruning.criteria import Criterion, Need, Scores, criteria
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from prunepolicy.policy.base import Instruments, PolicyConfig, StoredPolicy, policies
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.criteria import Scores
 from prunepolicy.pruning.errors import MissingExtraError, UnsupportedModelError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from prunepolicy.pruning.allocators.registry import kept_by_score
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.row_features import FEATURES, row_features
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.statistics.row_features import FEATURES, row_features
+from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 NEEDS: dict[str, Need] = {"weights": "rows", "activations": "activations", "gradients": "gradients"}

@@ -7,8 +7,8 @@ from prunepolicy.policy.search import Search, outside
 from prunepolicy.policy.spending import shrunk, spend, task_for
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.search import exchange
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.statistics.search import exchange
+from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from prunepolicy.policy.zoo.index import Entry
-from prunepolicy.pruning.atomic import as_sentence
-from prunepolicy.pruning.cache import cache_home
 from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.io.atomic import as_sentence
+from prunepolicy.pruning.io.cache import cache_home
 
 LONGEST_WAIT = 600
 """Seconds for another process that pulls the same policy."""

@@ -12,8 +12,8 @@ from pydantic import model_validator as checks_model
 
 from prunepolicy.policy.base import sentence_of
 from prunepolicy.policy.zoo.identifiers import PolicyId
-from prunepolicy.pruning import bounded
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.io import bounded
 
 INDEX_SCHEMA: Final = 1
 MOST_INDEX_BYTES = 4 << 20

@@ -13,9 +13,9 @@ from prunepolicy.policy.weights import read_regular
 from prunepolicy.policy.zoo.cache import only_one, zoo_cache
 from prunepolicy.policy.zoo.index import Index
 from prunepolicy.policy.zoo.sources import Source
-from prunepolicy.pruning.atomic import write_bytes
-from prunepolicy.pruning.bounded import parsed_json
 from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.io.atomic import write_bytes
+from prunepolicy.pruning.io.bounded import parsed_json
 
 COPIES = ("first", "second")
 MOST_BYTES = 64 << 20

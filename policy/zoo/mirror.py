@@ -8,9 +8,9 @@ from pathlib import Path
 from prunepolicy.policy.zoo.opened import INDEX, Zoo
 from prunepolicy.policy.zoo.pull import bring, difference
 from prunepolicy.policy.zoo.transfer import check_place
-from prunepolicy.pruning.atomic import as_sentence, check_target, publish, write_bytes
-from prunepolicy.pruning.claim import claiming, release
-from prunepolicy.pruning.working_folder import working_folder
+from prunepolicy.pruning.io.atomic import as_sentence, check_target, publish, write_bytes
+from prunepolicy.pruning.io.claim import claiming, release
+from prunepolicy.pruning.io.working_folder import working_folder
 
 
 def mirror(zoo: Zoo, folder: Path, tell: Callable[[str], None] = lambda name: None) -> int:

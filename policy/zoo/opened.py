@@ -16,9 +16,9 @@ from prunepolicy.policy.zoo.signing import verified
 from prunepolicy.policy.zoo.sources import Source, source_of
 from prunepolicy.policy.zoo.sources.registry import InterruptedTransferError
 from prunepolicy.policy.zoo.transfer import read_whole
-from prunepolicy.pruning.atomic import write_bytes
-from prunepolicy.pruning.bounded import read_bytes
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean
+from prunepolicy.pruning.io.atomic import write_bytes
+from prunepolicy.pruning.io.bounded import read_bytes
 
 logger = logging.getLogger(__name__)
 

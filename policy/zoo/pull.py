@@ -16,8 +16,8 @@ from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.settings import configured_source, offline
 from prunepolicy.policy.zoo.sources import source_of
 from prunepolicy.policy.zoo.transfer import fetch, is_listed, listed_content, read_whole
-from prunepolicy.pruning.atomic import as_sentence, sync_folder
 from prunepolicy.pruning.errors import MissingExtraError, PrunePolicyError, UsageError
+from prunepolicy.pruning.io.atomic import as_sentence, sync_folder
 
 
 def find_policy(name: str, source: str | None = None) -> tuple[Zoo, str]:

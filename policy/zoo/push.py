@@ -19,10 +19,10 @@ from prunepolicy.policy.zoo.pull import check_is, checked_files, difference
 from prunepolicy.policy.zoo.settings import trusted
 from prunepolicy.policy.zoo.signing import public_text, signed, verified
 from prunepolicy.policy.zoo.transfer import check_place
-from prunepolicy.pruning.atomic import as_sentence, replace_folder, write_bytes
-from prunepolicy.pruning.bounded import open_regular, read_bytes
-from prunepolicy.pruning.claim import claiming, release
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.io.atomic import as_sentence, replace_folder, write_bytes
+from prunepolicy.pruning.io.bounded import open_regular, read_bytes
+from prunepolicy.pruning.io.claim import claiming, release
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from prunepolicy.policy.zoo.cache import only_one, zoo_cache
 from prunepolicy.policy.zoo.identifiers import PolicyId, find, shown
-from prunepolicy.pruning.atomic import as_sentence
 from prunepolicy.pruning.errors import UsageError, did_you_mean
+from prunepolicy.pruning.io.atomic import as_sentence
 
 
 def pulled_names() -> list[str]:

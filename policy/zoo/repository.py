@@ -14,8 +14,8 @@ from prunepolicy.policy.zoo.index import LARGEST, FileName
 from prunepolicy.policy.zoo.settings import offline
 from prunepolicy.policy.zoo.sources.hub import Hub
 from prunepolicy.policy.zoo.transfer import read_whole
-from prunepolicy.pruning.atomic import as_sentence, write_bytes
 from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.io.atomic import as_sentence, write_bytes
 
 
 class Repository:

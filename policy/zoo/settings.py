@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from prunepolicy.policy.base import sentence_of
 from prunepolicy.policy.zoo import pinned_keys
 from prunepolicy.policy.zoo.signing import TrustedKey
-from prunepolicy.pruning import bounded
 from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.io import bounded
 
 PACKAGE = "package"
 SOURCE_VARIABLE = "PRUNEPOLICY_ZOO"

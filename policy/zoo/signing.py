@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from prunepolicy.policy.zoo import pinned_keys
-from prunepolicy.pruning.atomic import as_sentence
-from prunepolicy.pruning.bounded import open_regular, parsed_json
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.io.atomic import as_sentence
+from prunepolicy.pruning.io.bounded import open_regular, parsed_json
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

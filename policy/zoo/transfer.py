@@ -14,8 +14,8 @@ from prunepolicy.policy.zoo.cache import quarantine
 from prunepolicy.policy.zoo.index import FileName, FileRecord
 from prunepolicy.policy.zoo.sources import Source
 from prunepolicy.policy.zoo.sources.registry import InterruptedTransferError
-from prunepolicy.pruning.atomic import as_sentence
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.io.atomic import as_sentence
 
 ATTEMPTS = 4
 PAUSE = 0.5

@@ -102,7 +102,7 @@ class ModelAdapter(ABC):
         Raises:
             BadCheckpointError: when it doesn't load, or a weight is missing or of another shape.
         """
-        from prunepolicy.pruning.transformers_loading import load_folder
+        from prunepolicy.pruning.io.transformers_loading import load_folder
 
         return load_folder(folder, self.auto_class, dtype)
 

@@ -8,10 +8,10 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
-from prunepolicy.pruning import convnets
 from prunepolicy.pruning.adapters.base import Config
 from prunepolicy.pruning.adapters.convolution import ConvolutionAdapter, shapes_after
-from prunepolicy.pruning.convnet_shapes import config_for
+from prunepolicy.pruning.convnets import networks as convnets
+from prunepolicy.pruning.convnets.shapes import config_for
 from prunepolicy.pruning.errors import BadCheckpointError
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.units import UnitGraph

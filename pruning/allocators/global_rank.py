@@ -20,7 +20,7 @@ from prunepolicy.pruning.allocators.registry import (
 )
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.stats import group_costs
+from prunepolicy.pruning.statistics.stats import group_costs
 
 Counts = dict[str, int]
 """Group name to the number of units that stay."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from prunepolicy.pruning.criteria.registry import criterion
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 

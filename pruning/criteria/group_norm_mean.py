@@ -9,7 +9,7 @@ from torch import Tensor
 
 from prunepolicy.pruning.criteria.group_norm import SMALLEST
 from prunepolicy.pruning.criteria.registry import criterion
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from prunepolicy.pruning.registry import Registry
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 Need = Literal["weights", "activations", "gradients", "drops", "rows", "scored"]

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prunepolicy.pruning.activations import activation_stats
-from prunepolicy.pruning.cut import Edits
+from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.keep_masks import removed_units
 from prunepolicy.pruning.repair.registry import Patient, repair
+from prunepolicy.pruning.statistics.activations import activation_stats
 from prunepolicy.pruning.units import UnitGroup, consumer_of
 
 

@@ -12,13 +12,13 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from prunepolicy.pruning.cut import Edits
+from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.gates import masked
+from prunepolicy.pruning.io.safetensors_file import DTYPES
 from prunepolicy.pruning.keep_masks import kept_indices, removed_units
-from prunepolicy.pruning.probe import Inputs
 from prunepolicy.pruning.repair.registry import Patient, repair
-from prunepolicy.pruning.safetensors_file import DTYPES
+from prunepolicy.pruning.statistics.gates import masked
+from prunepolicy.pruning.statistics.probe import Inputs
 
 BATCH = 128
 

@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunepolicy.pruning.cut import Edits
-from prunepolicy.pruning.gates import find_module, masked
+from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.keep_masks import removed_units
-from prunepolicy.pruning.probe import Inputs, read_whole
-from prunepolicy.pruning.refit import Moments, refit
+from prunepolicy.pruning.repair.refit import Moments, refit
 from prunepolicy.pruning.repair.registry import Patient, repair
 from prunepolicy.pruning.repair.ridge import ridge
+from prunepolicy.pruning.statistics.gates import find_module, masked
+from prunepolicy.pruning.statistics.probe import Inputs, read_whole
 from prunepolicy.pruning.units import UnitGroup, consumer_of
 
 HEADS = ("kv_head", "query_head")

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.cut import Edits
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.probe import Inputs, Tick
 from prunepolicy.pruning.registry import Registry
+from prunepolicy.pruning.statistics.probe import Inputs, Tick
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from prunepolicy.pruning.cut import Edits
+from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.keep_masks import removed_units
-from prunepolicy.pruning.moments import second_moments
-from prunepolicy.pruning.refit import Moments, refit
+from prunepolicy.pruning.repair.refit import Moments, refit
 from prunepolicy.pruning.repair.registry import Patient, repair
+from prunepolicy.pruning.statistics.moments import second_moments
 from prunepolicy.pruning.units import UnitGroup, consumer_of
 
 MOMENT_BYTES = 1 << 30

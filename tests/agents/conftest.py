@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from prunepolicy.agents.learned_pruning.report import TrainReport
-from prunepolicy.agents.prune.report import Facts, KeptUnits, Origin, PruneReport
 from prunepolicy.agents.training.recipe import Recipe
+from prunepolicy.commands.report.report import Facts, KeptUnits, Origin, PruneReport
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.pruning.cost import Cost
-from prunepolicy.pruning.perplexity import TextScore
+from prunepolicy.pruning.measure.perplexity import TextScore
+from prunepolicy.pruning.measure.speedup import Speedup
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.proof import Receipt
-from prunepolicy.pruning.speedup import Speedup
+from prunepolicy.pruning.proof.proof import Receipt
 
 Make = Callable[..., Any]
 TIMES = {"reading 512 tokens": 0.2, "writing one token": 0.03}

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import transformers
 
-from prunepolicy.agents.prune.report import PruneReport
 from prunepolicy.cli import main, prune_main
+from prunepolicy.commands.report.report import PruneReport
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.running import run as carry_out
 
@@ -210,7 +210,7 @@ def test_interrupted_runs_continue_and_say_so(
 ) -> None:
     name, out = model(max_shard_size="20KB"), tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("prunepolicy.pruning.cut._write_index", raiser(KeyboardInterrupt()))
+        patch.setattr("prunepolicy.pruning.checkpoint.cut._write_index", raiser(KeyboardInterrupt()))
         assert prune(name, out, quick, "--of", "ffn", *FAST) == 130
     assert "run the same command again" in capsys.readouterr().err
     assert not out.exists()
@@ -226,7 +226,9 @@ def test_what_a_scheduler_ends_leaves_only_what_the_next_run_continues_with(
 ) -> None:
     name, out, before = model(), tmp_path / "out", signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
-        patch.setattr("prunepolicy.pruning.cut._write_index", lambda *_: signal.raise_signal(signal.SIGTERM))
+        patch.setattr(
+            "prunepolicy.pruning.checkpoint.cut._write_index", lambda *_: signal.raise_signal(signal.SIGTERM)
+        )
         assert prune(name, out, quick, "--of", "ffn", *FAST) == 143
     assert "run the same command again" in capsys.readouterr().err
     assert [path.suffix for path in tmp_path.iterdir() if "out" in path.name] == [".partial"]

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-from prunepolicy.agents.console import Console, styled
-from prunepolicy.agents.progress import Steps
 from prunepolicy.cli import main
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.io.console import Console, styled
+from prunepolicy.pruning.io.progress import Steps
 
 Make = Callable[..., Checkpoint]
 NAMES = ["exp [red]", "[/b]", "a[link=x]y", "[", "run]7[", ":smile:", "a[@click=app.bell]b", "tail\\"]

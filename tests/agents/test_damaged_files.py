@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 import yaml
 
-from prunepolicy.agents.cluster.settings import load_settings
 from prunepolicy.agents.learned_pruning.policy_card import CARD_DATA, read_card
-from prunepolicy.agents.prune.report import PruneReport
-from prunepolicy.agents.prune.stored_plan import stored_plan
-from prunepolicy.agents.training.recipe import load_recipe
+from prunepolicy.agents.runtime.settings import load_settings
+from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.agents.training.run_report import REPORT, RunReport
+from prunepolicy.commands.prune.stored_plan import stored_plan
+from prunepolicy.commands.report.report import PruneReport
 from prunepolicy.policy.base import POLICY_FILE
 from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.policy.weights import WEIGHTS_FILE
-from prunepolicy.pruning.checkpoint import CONFIG, INDEX, Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import CONFIG, INDEX, Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.plan import Budget, Plan
 
@@ -150,7 +150,7 @@ def test_model_folders(name: str, tiny_checkpoint: Make) -> None:
 
 
 def test_reports_of_runs(tmp_path: Path) -> None:
-    from prunepolicy.agents.bandit.report import BanditReport
+    from prunepolicy.agents.thinking.bandit.report import BanditReport
 
     for text in ("{", "[]", "{}", "[" * 10_000, '{"folder": 1}', "null"):
         (tmp_path / REPORT).write_text(text)

@@ -8,9 +8,9 @@ import re
 
 import pytest
 
-from prunepolicy.agents import progress
-from prunepolicy.agents.console import Console
-from prunepolicy.agents.progress import Event, Steps
+from prunepolicy.pruning.io import progress
+from prunepolicy.pruning.io.console import Console
+from prunepolicy.pruning.io.progress import Event, Steps
 
 LONG = "repair: " + "x" * 40
 

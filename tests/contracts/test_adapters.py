@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from prunepolicy.pruning.adapters import adapters
-from prunepolicy.pruning.atomic import publish
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import finish, prepare
 from prunepolicy.pruning.cost import cost_of
-from prunepolicy.pruning.cut import finish, prepare
-from prunepolicy.pruning.gates import masked
+from prunepolicy.pruning.io.atomic import publish
 from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.statistics.gates import masked
 from prunepolicy.pruning.units import UnitGraph
 
 MEMBERS = [(family, model_type) for family in adapters for model_type in adapters[family].model_types]

@@ -16,7 +16,7 @@ from prunepolicy.pruning.allocators import Task, allocate, allocators
 from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.errors import BudgetError, PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.stats import group_costs
+from prunepolicy.pruning.statistics.stats import group_costs
 from prunepolicy.pruning.units import UnitGraph
 
 NAMES = list(allocators)

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from prunepolicy.pruning.activations import activation_stats
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.criteria import criteria
-from prunepolicy.pruning.gate_gradients import gate_gradients
-from prunepolicy.pruning.layer_drops import layer_drops
-from prunepolicy.pruning.stats import Stats, weight_stats
+from prunepolicy.pruning.statistics.activations import activation_stats
+from prunepolicy.pruning.statistics.gate_gradients import gate_gradients
+from prunepolicy.pruning.statistics.layer_drops import layer_drops
+from prunepolicy.pruning.statistics.stats import Stats, weight_stats
 
 Make = Callable[..., Checkpoint]
 LANGUAGE = [name for name in criteria if name != "bn_scale"]

@@ -16,7 +16,7 @@ from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph
 
 KINDS = list(policies)

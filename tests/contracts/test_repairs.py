@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from prunepolicy.pruning.atomic import publish
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.cut import Edits, finish, prepare
-from prunepolicy.pruning.edited import edited
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import Edits, finish, prepare
 from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.io.atomic import publish
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.repair import Patient, repairs
+from prunepolicy.pruning.repair.edited import edited
 from prunepolicy.pruning.repair.ridge import remember_moments, ridge, taken_over
 from prunepolicy.pruning.units import UnitGraph
 

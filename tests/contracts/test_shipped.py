@@ -14,7 +14,7 @@ from prunepolicy.policy.zoo.verify import verify
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph
 
 ZOO = Zoo.open("package")

@@ -14,9 +14,9 @@ import prunepolicy.envs  # noqa: F401 (registers the environments)
 from prunepolicy.envs.check import check_env
 from prunepolicy.envs.prune_env import PruneEnv
 from prunepolicy.envs.shaping import shapings
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.source import resolve
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
-from prunepolicy.pruning.source import resolve
 
 Make = Callable[..., Checkpoint]
 PRUNE, ROWS = "prunepolicy/Prune-v0", "prunepolicy/PruneRows-v0"

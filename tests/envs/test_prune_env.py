@@ -19,7 +19,7 @@ from prunepolicy.metanet.graph import DECISIONS, KINDS
 from prunepolicy.policy.kinds.graph import Graph
 from prunepolicy.pruning.errors import BudgetError, UsageError
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.statistics.stats import Stats
 
 ID = "prunepolicy/Prune-v0"
 MODES = ["group", "all"]

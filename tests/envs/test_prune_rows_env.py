@@ -12,7 +12,7 @@ from prunepolicy.envs.prune_rows_env import PruneRowsEnv
 from prunepolicy.envs.row_layer import RowLayer, invented_layers, predicted_rise
 from prunepolicy.envs.shaping import shapings
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
-from prunepolicy.pruning.moments import output_interactions
+from prunepolicy.pruning.statistics.moments import output_interactions
 
 ID = "prunepolicy/PruneRows-v0"
 

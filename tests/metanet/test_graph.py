@@ -18,7 +18,7 @@ from prunepolicy.metanet.graph import (
 from prunepolicy.metanet.network import GraphNetwork
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph
 
 BUDGET = Budget(0.7, "ffn", uniform=False)

@@ -11,8 +11,8 @@ from torch.func import functional_call
 from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
 from prunepolicy.metanet.proposals import gated, proposal, said_by
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.gates import gates
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.statistics.gates import gates
 
 Make = Callable[..., Checkpoint]
 

@@ -9,10 +9,10 @@ import torch
 from prunepolicy.policy.kinds.gates import Gates
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.budget_meter import meter_for
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph
 
 Make = Callable[..., Checkpoint]

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from prunepolicy.agents.prune.opened_model import Hardware
-from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.envs.prune_case import invented_case
 from prunepolicy.envs.prune_env import PruneEnv
 from prunepolicy.metanet.graph import DECISIONS
@@ -24,11 +22,13 @@ from prunepolicy.policy.load import load_policy
 from prunepolicy.policy.sb3 import group_graph
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.budget_meter import meter_for
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.probe import Probe
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.opened_model import Hardware
+from prunepolicy.pruning.statistics.probe import Probe
+from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import Keep, UnitGraph
 
 BUDGETS = [

@@ -14,7 +14,7 @@ from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.errors import BudgetError, PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph
 
 

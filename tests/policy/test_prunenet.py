@@ -12,11 +12,11 @@ from prunepolicy.policy.base import POLICY_FILE, Instruments
 from prunepolicy.policy.kinds.prunenet import PruneNet, PruneNetConfig
 from prunepolicy.policy.load import load_policy
 from prunepolicy.policy.weights import WEIGHTS_FILE, write_tensors
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.row_features import leverage, row_stats, scored_stats
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.statistics.row_features import leverage, row_stats, scored_stats
+from prunepolicy.pruning.statistics.stats import Stats
 
 Make = Callable[..., Checkpoint]
 HALF = Budget(0.5, of="ffn", multiple_of=1)

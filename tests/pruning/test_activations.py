@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunepolicy.pruning.activations import activation_stats
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.statistics.activations import activation_stats
 
 Make = Callable[..., Checkpoint]
 

@@ -12,10 +12,10 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from prunepolicy.agents.prune.doctor import doctor
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.commands.doctor.doctor import doctor
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import prepare
 from prunepolicy.pruning.cost import cost_of
-from prunepolicy.pruning.cut import prepare
 from prunepolicy.pruning.errors import BadCheckpointError
 from prunepolicy.pruning.plan import Budget, Plan
 

@@ -10,11 +10,11 @@ import transformers
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
-from prunepolicy.pruning.answers import answer_of
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.loading import load_model
 from prunepolicy.pruning.errors import UnsupportedModelError
-from prunepolicy.pruning.gate_gradients import sample_losses
-from prunepolicy.pruning.loading import load_model
+from prunepolicy.pruning.proof.answers import answer_of
+from prunepolicy.pruning.statistics.gate_gradients import sample_losses
 
 SCORES = torch.arange(6.0).reshape(2, 3)
 

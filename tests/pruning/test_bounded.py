@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from prunepolicy.pruning import bounded
+from prunepolicy.pruning.io import bounded
 
 REPEATED = "a0: &a0 {k: 1}\n" + "".join(
     f"a{n}: &a{n} {{<<: [{','.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 10)

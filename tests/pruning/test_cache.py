@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from prunepolicy.pruning import atomic, cache
-from prunepolicy.pruning.cache import cache_folder, made_once, recalled, remember, writable
 from prunepolicy.pruning.errors import BadCheckpointError, NotEnoughSpaceError
+from prunepolicy.pruning.io import atomic, cache
+from prunepolicy.pruning.io.cache import cache_folder, made_once, recalled, remember, writable
 
 
 @pytest.fixture(params=["a file", "no home", "full"])

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from prunepolicy.pruning.activations import activation_stats
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.criteria import criteria
-from prunepolicy.pruning.gate_gradients import gate_gradients
-from prunepolicy.pruning.stats import group_costs, weight_stats
+from prunepolicy.pruning.statistics.activations import activation_stats
+from prunepolicy.pruning.statistics.gate_gradients import gate_gradients
+from prunepolicy.pruning.statistics.stats import group_costs, weight_stats
 
 Make = Callable[..., Checkpoint]
 FAMILIES = ["resnet", "cifar_resnet", "cifar_vgg"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from prunepolicy.pruning.context import UNLIMITED, context_of
+from prunepolicy.pruning.checkpoint.context import UNLIMITED, context_of
 
 SIZES: dict[str, Any] = {
     "vocab_size": 40,

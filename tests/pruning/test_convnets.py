@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from prunepolicy.pruning import convnets
 from prunepolicy.pruning.adapters import adapters
-from prunepolicy.pruning.convnet_shapes import config_for
+from prunepolicy.pruning.convnets import networks as convnets
+from prunepolicy.pruning.convnets.shapes import config_for
 
 RESNET = {"arch": "resnet14", "widths": {"residual": [6, 8, 12], "inner": [[5, 3], [9, 4], [8, 7]]}}
 VGG = {"arch": "vgg13", "widths": {"features": [4, 6, 5, 8, 7, 6, 8, 5, 6, 7]}, "image_size": 64}

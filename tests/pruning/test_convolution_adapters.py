@@ -11,13 +11,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from prunepolicy.pruning.adapters import adapters
-from prunepolicy.pruning.atomic import publish
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import finish, prepare
 from prunepolicy.pruning.cost import cost_of
-from prunepolicy.pruning.cut import finish, prepare
 from prunepolicy.pruning.errors import BadCheckpointError, PrunePolicyError
-from prunepolicy.pruning.gates import gates, masked
+from prunepolicy.pruning.io.atomic import publish
 from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.statistics.gates import gates, masked
 from prunepolicy.pruning.units import UnitGraph
 
 Make = Callable[..., Checkpoint]

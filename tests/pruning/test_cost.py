@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunepolicy.pruning.adapters import adapters
+from prunepolicy.pruning.checkpoint.cut import cut_tensor
 from prunepolicy.pruning.cost import Cost, cost_of
-from prunepolicy.pruning.cut import cut_tensor
 from prunepolicy.pruning.keep_masks import is_dropped, kept_indices, removed_units
 from prunepolicy.pruning.units import Keep, UnitGraph
 

@@ -17,14 +17,14 @@ from unittest import mock
 
 import pytest
 
-from prunepolicy.pruning import atomic
-from prunepolicy.pruning.atomic import check_target, publish
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.claim import claim, release
-from prunepolicy.pruning.cut import finish, prepare
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import finish, prepare
 from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError, UsageError
+from prunepolicy.pruning.io import atomic
+from prunepolicy.pruning.io.atomic import check_target, publish
+from prunepolicy.pruning.io.claim import claim, release
+from prunepolicy.pruning.io.working_folder import working_folder
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.working_folder import working_folder
 
 Make = Callable[..., Checkpoint]
 Content = dict[str, str]
@@ -268,9 +268,9 @@ def test_disk_that_is_too_small_is_noticed_first(
 SCRIPT = """
 import sys, time
 from pathlib import Path
-from prunepolicy.pruning.atomic import check_target, publish
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.cut import finish, prepare
+from prunepolicy.pruning.io.atomic import check_target, publish
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import finish, prepare
 from prunepolicy.pruning.plan import Plan
 
 def slowly(done):

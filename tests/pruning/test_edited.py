@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.cut import Edits
-from prunepolicy.pruning.edited import edited
-from prunepolicy.pruning.gates import masked
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.repair.edited import edited
+from prunepolicy.pruning.statistics.gates import masked
 
 Make = Callable[..., Checkpoint]
 TOKENS = torch.arange(24).reshape(2, 12)

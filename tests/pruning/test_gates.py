@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.gates import find_module, gates
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.statistics.gates import find_module, gates
 
 Make = Callable[..., Checkpoint]
 PLACES = [

@@ -10,16 +10,16 @@ import pytest
 import torch
 import transformers
 
-from prunepolicy.agents.prune.doctor import doctor
+from prunepolicy.commands.doctor.doctor import doctor
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.adapters.generic import equal_stacks
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import prepare
 from prunepolicy.pruning.cost import cost_of
-from prunepolicy.pruning.cut import prepare
 from prunepolicy.pruning.errors import PrunePolicyError, UnsupportedModelError
-from prunepolicy.pruning.gates import masked
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.probe import Probe, write_text
+from prunepolicy.pruning.statistics.gates import masked
+from prunepolicy.pruning.statistics.probe import Probe, write_text
 
 SIZES = {
     "vocab_size": 64,

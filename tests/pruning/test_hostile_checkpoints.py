@@ -13,13 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from prunepolicy.pruning.atomic import check_target, publish
-from prunepolicy.pruning.checkpoint import CONFIG, INDEX, WEIGHTS, Checkpoint
-from prunepolicy.pruning.claim import release
-from prunepolicy.pruning.cut import finish, prepare
+from prunepolicy.pruning.checkpoint.checkpoint import CONFIG, INDEX, WEIGHTS, Checkpoint
+from prunepolicy.pruning.checkpoint.cut import finish, prepare
 from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.io.atomic import check_target, publish
+from prunepolicy.pruning.io.claim import release
+from prunepolicy.pruning.io.working_folder import left_behind
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.working_folder import left_behind
 
 Make = Callable[..., Checkpoint]
 Json = Any

@@ -12,11 +12,11 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
-from prunepolicy.agents.prune.doctor import doctor
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.commands.doctor.doctor import doctor
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.model_files import NOT_FETCHED
+from prunepolicy.pruning.checkpoint.source import resolve
 from prunepolicy.pruning.errors import NoWeightsError, PrunePolicyError
-from prunepolicy.pruning.model_files import NOT_FETCHED
-from prunepolicy.pruning.source import resolve
 
 Make = Callable[..., Checkpoint]
 

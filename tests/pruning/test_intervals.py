@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunepolicy.pruning.intervals import Interval, mean_interval, share_interval
-from prunepolicy.pruning.speedup import Speedup
+from prunepolicy.pruning.measure.intervals import Interval, mean_interval, share_interval
+from prunepolicy.pruning.measure.speedup import Speedup
 
 
 @pytest.mark.parametrize(

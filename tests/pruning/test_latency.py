@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.latency import interleaved, measure_ceilings, threads, time_model
-from prunepolicy.pruning.loading import load_model
-from prunepolicy.pruning.speedup import speedup, spread
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.loading import load_model
+from prunepolicy.pruning.measure.latency import interleaved, measure_ceilings, threads, time_model
+from prunepolicy.pruning.measure.speedup import speedup, spread
 
 Make = Callable[..., Checkpoint]
 CPU = torch.device("cpu")
@@ -73,8 +73,8 @@ def test_spread_is_the_middle_half() -> None:
 
 
 def test_ceilings_are_positive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunepolicy.pruning.latency.COPY_BYTES", 1 << 20)
-    monkeypatch.setattr("prunepolicy.pruning.latency.MATMUL_SIZE", 64)
+    monkeypatch.setattr("prunepolicy.pruning.measure.latency.COPY_BYTES", 1 << 20)
+    monkeypatch.setattr("prunepolicy.pruning.measure.latency.MATMUL_SIZE", 64)
     ceilings = measure_ceilings(CPU, torch.float32)
     assert ceilings.flops > 1e6
     assert ceilings.bandwidth > 1e6

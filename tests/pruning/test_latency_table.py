@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prunepolicy.pruning.adapters import adapter_for, adapters
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.keep_masks import kept_shape, removed_units
-from prunepolicy.pruning.latency_table import Curve, LatencyTable, ProductTimer, Setting, isotonic
+from prunepolicy.pruning.measure.latency_table import Curve, LatencyTable, ProductTimer, Setting, isotonic
 from prunepolicy.pruning.units import Keep, TensorSpec, UnitGraph
 
 Make = Callable[..., Checkpoint]
@@ -90,7 +90,9 @@ def test_isotonic_rises_and_keeps_the_sum(values: list[float]) -> None:
 
 
 def test_times_are_taken_once_per_machine_and_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunepolicy.pruning.latency_table.device_name", lambda device: "test_times_once")
+    monkeypatch.setattr(
+        "prunepolicy.pruning.measure.latency_table.device_name", lambda device: "test_times_once"
+    )
     graph = tiny_graph()
     first = LatencyTable.measure(graph, SETTING, exact_timer)
     assert LatencyTable.measure(graph, SETTING, never_called) == first
@@ -124,7 +126,7 @@ def places(spec: TensorSpec) -> float:
 
 
 def test_real_products_take_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunepolicy.pruning.latency_table.POOL_BYTES", 1 << 16)
+    monkeypatch.setattr("prunepolicy.pruning.measure.latency_table.POOL_BYTES", 1 << 16)
     timer = ProductTimer(SETTING, [Curve((256, 256), 0), Curve((32, 32), 0, (3, 3, 8))])
     assert 0 < timer(8, 8) < timer(256, 256) < 1
     assert 0 < timer(2, 2, 3, 3, 8) < timer(32, 32, 3, 3, 32) < 1

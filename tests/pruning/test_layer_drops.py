@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.gates import masked
-from prunepolicy.pruning.layer_drops import layer_drops
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.statistics.gates import masked
+from prunepolicy.pruning.statistics.layer_drops import layer_drops
 
 Make = Callable[..., Checkpoint]
 TOKENS = torch.randint(3, 64, (3, 10), generator=torch.Generator().manual_seed(3))

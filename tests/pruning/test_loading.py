@@ -10,10 +10,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.loading import load_model, load_tokenizer
 from prunepolicy.pruning.errors import BadCheckpointError, PrunePolicyError, UsageError
-from prunepolicy.pruning.loading import load_model, load_tokenizer
-from prunepolicy.pruning.precision import compute_dtype, device_called, dtype_called
+from prunepolicy.pruning.io.precision import compute_dtype, device_called, dtype_called
 
 Make = Callable[..., Checkpoint]
 CPU = torch.device("cpu")
@@ -109,7 +109,7 @@ def test_a_damaged_tokenizer_is_one_sentence(text: str, tiny_checkpoint: Make) -
 def test_bfloat16_only_where_the_cpu_multiplies_it(
     flags: set[str], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prunepolicy.pruning.precision.cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr("prunepolicy.pruning.io.precision.cpu_flags", lambda: frozenset(flags))
     assert compute_dtype(CPU) == expected
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from prunepolicy.agents.prune import plots
-from prunepolicy.agents.prune.report import REPORT
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.cut import prepare
-from prunepolicy.pruning.model_files import (
+from prunepolicy.commands.report import plots
+from prunepolicy.commands.report.report import REPORT
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import prepare
+from prunepolicy.pruning.checkpoint.model_files import (
     CACHE,
     EVIDENCE,
     LINK,
@@ -25,7 +25,7 @@ from prunepolicy.pruning.model_files import (
     WRITTEN_ABOUT,
     side_files,
 )
-from prunepolicy.pruning.no_weights import instead_of_weights, names_in
+from prunepolicy.pruning.checkpoint.no_weights import instead_of_weights, names_in
 from prunepolicy.pruning.plan import Budget, Plan
 
 Make = Callable[..., Checkpoint]

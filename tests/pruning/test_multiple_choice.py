@@ -12,10 +12,15 @@ import pytest
 import torch
 from torch import nn
 
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.loading import load_model
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
-from prunepolicy.pruning.loading import load_model
-from prunepolicy.pruning.multiple_choice import ChoiceItem, log_likelihoods, read_choices, score_choices
+from prunepolicy.pruning.measure.multiple_choice import (
+    ChoiceItem,
+    log_likelihoods,
+    read_choices,
+    score_choices,
+)
 
 Make = Callable[..., Checkpoint]
 PAIRS = [

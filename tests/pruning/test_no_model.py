@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from prunepolicy.pruning.no_model import SMALL_MODELS, SMOLLM2, is_local, near, nothing_there
+from prunepolicy.pruning.checkpoint.no_model import SMALL_MODELS, SMOLLM2, is_local, near, nothing_there
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 

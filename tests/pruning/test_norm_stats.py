@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunepolicy.pruning.atomic import publish
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.cut import finish, prepare
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import finish, prepare
 from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.io.atomic import publish
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.repair.norm_stats import equal_batches, norm_stats, recalibrate
 from prunepolicy.pruning.repair.registry import Patient

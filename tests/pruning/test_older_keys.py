@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import transformers
 
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.cut import prepare
-from prunepolicy.pruning.older_keys import add_older_keys, older_tokenizer, with_older_keys
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import prepare
+from prunepolicy.pruning.checkpoint.older_keys import add_older_keys, older_tokenizer, with_older_keys
 from prunepolicy.pruning.plan import Budget, Plan
 
 Make = Callable[..., Checkpoint]

@@ -14,13 +14,13 @@ import transformers
 
 from prunepolicy.pruning.adapters import adapters
 from prunepolicy.pruning.adapters.transformer import TransformerAdapter
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import finish, prepare
+from prunepolicy.pruning.checkpoint.per_layer import carry, padded_cost, stock_class, who_can_load
 from prunepolicy.pruning.cost import cost_of
-from prunepolicy.pruning.cut import finish, prepare
 from prunepolicy.pruning.errors import BadCheckpointError, PrunePolicyError, UnsupportedModelError
-from prunepolicy.pruning.gates import masked
-from prunepolicy.pruning.per_layer import carry, padded_cost, stock_class, who_can_load
 from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.statistics.gates import masked
 from prunepolicy.pruning.units import UnitGraph
 
 Make = Callable[..., Checkpoint]

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.loading import load_model
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
-from prunepolicy.pruning.loading import load_model
-from prunepolicy.pruning.perplexity import fidelity, perplexity
+from prunepolicy.pruning.measure.perplexity import fidelity, perplexity
 
 Make = Callable[..., Checkpoint]
 

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from prunepolicy.pruning.adapters import adapter_for
-from prunepolicy.pruning.cache import cache_folder
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
-from prunepolicy.pruning.probe import Probe, probe_inputs, text_windows
+from prunepolicy.pruning.io.cache import cache_folder
+from prunepolicy.pruning.statistics.probe import Probe, probe_inputs, text_windows
 
 Make = Callable[..., Checkpoint]
 SELF = Probe(samples=3, length=12)

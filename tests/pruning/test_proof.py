@@ -15,12 +15,12 @@ import torch
 import transformers
 from torch import Tensor
 
-from prunepolicy.pruning import proof, proof_script
 from prunepolicy.pruning.adapters import adapters
-from prunepolicy.pruning.answers import answer_of
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.loading import load_model
-from prunepolicy.pruning.proof import Receipt, prove
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.loading import load_model
+from prunepolicy.pruning.proof import proof, proof_script
+from prunepolicy.pruning.proof.answers import answer_of
+from prunepolicy.pruning.proof.proof import Receipt, prove
 
 Make = Callable[..., Checkpoint]
 DOWN = "model.layers.1.mlp.down_proj.weight"

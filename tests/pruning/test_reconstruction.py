@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.cut import Edits
-from prunepolicy.pruning.edited import edited
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.repair import Patient, repairs
+from prunepolicy.pruning.repair.edited import edited
 from prunepolicy.pruning.units import Keep
 
 Make = Callable[..., Checkpoint]

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from prunepolicy.pruning.adapters import adapter_for
-from prunepolicy.pruning.search import exchange, removal_order
-from prunepolicy.pruning.stats import Stats
-from prunepolicy.pruning.surrogate import Surrogate
+from prunepolicy.pruning.statistics.search import exchange, removal_order
+from prunepolicy.pruning.statistics.stats import Stats
+from prunepolicy.pruning.statistics.surrogate import Surrogate
 from prunepolicy.pruning.units import UnitGraph
 
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 import transformers
 
-from prunepolicy.pruning import gguf_conversion
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint import gguf_conversion
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.source import resolve
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.source import resolve
 
 Make = Callable[..., Checkpoint]
 

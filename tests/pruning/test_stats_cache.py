@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunepolicy.pruning import stats_cache
-from prunepolicy.pruning.cache import cache_folder
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.probe import Probe
-from prunepolicy.pruning.stats import Stats
-from prunepolicy.pruning.stats_cache import LIMIT, Watched
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.io.cache import cache_folder
+from prunepolicy.pruning.statistics import stats_cache
+from prunepolicy.pruning.statistics.probe import Probe
+from prunepolicy.pruning.statistics.stats import Stats
+from prunepolicy.pruning.statistics.stats_cache import LIMIT, Watched
 
 STATS = Stats({
     "rms": {"layers.0.ffn": torch.arange(6.0), "layers.1.ffn": torch.empty(0)},

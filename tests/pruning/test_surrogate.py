@@ -8,8 +8,8 @@ import torch
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.stats import Stats
-from prunepolicy.pruning.surrogate import Removal, Surrogate, rank_correlation
+from prunepolicy.pruning.statistics.stats import Stats
+from prunepolicy.pruning.statistics.surrogate import Removal, Surrogate, rank_correlation
 from prunepolicy.pruning.units import UnitGraph
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from prunepolicy.pruning.atomic import check_target, publish
-from prunepolicy.pruning.checkpoint import Checkpoint
-from prunepolicy.pruning.claim import release
-from prunepolicy.pruning.cut import finish, prepare
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import finish, prepare
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.io.atomic import check_target, publish
+from prunepolicy.pruning.io.claim import release
 from prunepolicy.pruning.plan import Budget, Plan
 
 DOWN = "model.layers.0.mlp.down_proj.weight"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.text_file import read_text
+from prunepolicy.pruning.io.text_file import read_text
 
 
 def test_a_text_is_read_as_it_is(tmp_path: Path) -> None:

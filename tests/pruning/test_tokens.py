@@ -9,11 +9,11 @@ import pytest
 from torch import nn
 
 from prunepolicy.pruning.adapters import adapter_for
+from prunepolicy.pruning.checkpoint.tokens import token_ids
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.multiple_choice import log_likelihoods
-from prunepolicy.pruning.perplexity import score_text
-from prunepolicy.pruning.probe import Probe, start_token, text_windows
-from prunepolicy.pruning.tokens import token_ids
+from prunepolicy.pruning.measure.multiple_choice import log_likelihoods
+from prunepolicy.pruning.measure.perplexity import score_text
+from prunepolicy.pruning.statistics.probe import Probe, start_token, text_windows
 
 SENTENCE = r"The tokenizer in .* knows '<tool>' as token 258, but the model's vocabulary ends at 257"
 

@@ -16,12 +16,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prunepolicy.pruning.adapters import adapter_for, adapters
 from prunepolicy.pruning.adapters.transformer import TransformerAdapter
-from prunepolicy.pruning.checkpoint import WEIGHTS, Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import WEIGHTS, Checkpoint
+from prunepolicy.pruning.checkpoint.cut import prepare
 from prunepolicy.pruning.cost import cost_of
-from prunepolicy.pruning.cut import prepare
 from prunepolicy.pruning.errors import BadCheckpointError, UnsupportedModelError
-from prunepolicy.pruning.gates import masked
 from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.statistics.gates import masked
 
 Make = Callable[..., Checkpoint]
 MEMBERS = [

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from prunepolicy.pruning import atomic
-from prunepolicy.pruning.atomic import check_target, publish, write_text
-from prunepolicy.pruning.claim import claim, release
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.working_folder import MARK, REPLACED, discard, left_behind, working_folder
+from prunepolicy.pruning.io import atomic
+from prunepolicy.pruning.io.atomic import check_target, publish, write_text
+from prunepolicy.pruning.io.claim import claim, release
+from prunepolicy.pruning.io.working_folder import MARK, REPLACED, discard, left_behind, working_folder
 
 
 def prepared(target: Path, text: str) -> Path:
@@ -98,7 +98,7 @@ def test_the_lock_of_a_dead_process_counts_for_nothing(tmp_path: Path) -> None:
 
 def test_the_owner_of_a_place_is_named(tmp_path: Path) -> None:
     hold = (
-        "import sys; from pathlib import Path; from prunepolicy.pruning.claim import claim; "
+        "import sys; from pathlib import Path; from prunepolicy.pruning.io.claim import claim; "
         "claim(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(

@@ -12,8 +12,8 @@ import torch
 
 from prunepolicy.agents.images.image_set import Images
 from prunepolicy.agents.images.sources.registry import Found, ImageSource, image_sources
-from prunepolicy.pruning.bounded import read_bytes, why
 from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.io.bounded import read_bytes, why
 
 SHAPE = (3, 32, 32)
 RECORD = 1 + 3 * 32 * 32

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from prunepolicy.agents.images.image_set import Images
 from prunepolicy.agents.images.sources.registry import Found, ImageSource, file_in, image_sources
-from prunepolicy.pruning.bounded import open_regular
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.io.bounded import open_regular
 
 FASHION_MNIST = "fashion-mnist"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")

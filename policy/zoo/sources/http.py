@@ -24,7 +24,7 @@ from prunepolicy.policy.zoo.sources.registry import (
     sources,
 )
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
-from prunepolicy.pruning.machine import own_version
+from prunepolicy.pruning.io.machine import own_version
 
 MOST_REDIRECTS = 5
 SCHEMES = ("http", "https")

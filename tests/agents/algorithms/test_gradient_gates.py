@@ -8,17 +8,17 @@ import pytest
 import torch
 import transformers
 
-from prunepolicy.agents.algorithms.gradient_gates import GradientGates, straight_through
-from prunepolicy.agents.algorithms.registry import Assignment
-from prunepolicy.agents.prune.opened_model import Hardware
-from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.agents.learned_pruning.gradient_gates import GradientGates, straight_through
+from prunepolicy.agents.learned_pruning.learner import Assignment
 from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.agents.training.train import train
 from prunepolicy.policy.load import load_policy
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.opened_model import Hardware
+from prunepolicy.pruning.statistics.stats import Stats
 
 Make = Callable[..., Checkpoint]
 WRITTEN = ("best/policy.json", "best/weights.safetensors", "last/weights.safetensors", "metrics.jsonl")

@@ -12,16 +12,17 @@ import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from prunepolicy.agents.algorithms import LearnerState
-from prunepolicy.agents.algorithms.ppo import Ppo, PPOConfig, check_same_units
+from prunepolicy.agents.learned_pruning.ppo import Ppo, check_same_units
+from prunepolicy.agents.learned_pruning.ppo_config import PPOConfig
 from prunepolicy.agents.learned_pruning.prune_agent import AGENT_FILE, STATE_FILE, PruneAgent
+from prunepolicy.agents.training.learner import LearnerState
 from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.agents.training.train import train
 from prunepolicy.envs.prune_case import PruneCase, invented_case
 from prunepolicy.envs.prune_env import PruneEnv
 from prunepolicy.policy.kinds.graph import Graph, GraphConfig
 from prunepolicy.policy.load import load_policy
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.units import Keep

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import torch
 
-from prunepolicy.agents.algorithms.reinforce import Reinforce, ReinforceConfig
+from prunepolicy.agents.learned_pruning.reinforce import Reinforce, ReinforceConfig
 from prunepolicy.envs.row_layer import RowLayer
 from prunepolicy.policy.kinds.prunenet import PruneNet, PruneNetConfig, context_of
-from prunepolicy.pruning.row_features import standardised, weight_columns
+from prunepolicy.pruning.statistics.row_features import standardised, weight_columns
 
 PUBLISHED = ReinforceConfig(
     shaping="ks_inverse",

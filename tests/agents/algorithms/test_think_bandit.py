@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from prunepolicy.agents.algorithms import LearnerState
-from prunepolicy.agents.algorithms.think_bandit import BanditConfig, ThinkBandit
+from prunepolicy.agents.thinking.bandit.learner import BanditConfig, ThinkBandit
+from prunepolicy.agents.training.learner import LearnerState
 from prunepolicy.envs.thinking.oracle import equilibrium, oracle, value_of, values
 from prunepolicy.envs.thinking.schedule import Stage
 from prunepolicy.envs.thinking.simulated import SimulatedSource

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prunepolicy.agents.algorithms.think_bandit import ThinkBandit
-from prunepolicy.agents.bandit.report import BanditReport
-from prunepolicy.agents.progress import Steps
-from prunepolicy.agents.training.recipe import load_recipe
+from prunepolicy.agents.thinking.bandit.learner import ThinkBandit
+from prunepolicy.agents.thinking.bandit.report import BanditReport
+from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.agents.training.seeds import Seeds, train_apart
 from prunepolicy.agents.training.train import train
 from prunepolicy.envs.thinking.cached import CachedSource
 from prunepolicy.envs.thinking.simulated import SimulatedSource
 from prunepolicy.envs.thinking.source import ANSWER, THINK, Met
 from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.io.progress import Steps
 
 RECIPE = Path(__file__).parents[3] / "configs" / "think" / "bandit.yaml"
 SHORT = ["episodes=60", "evaluation.every=20", "checkpoint_every=20", "learner.learning_rate=0.1"]

@@ -25,7 +25,7 @@ WORK = '''
     import signal
     from pathlib import Path
 
-    from prunepolicy.agents.cluster import Shared
+    from prunepolicy.agents.runtime import Shared
 
     DRIVER = int(os.environ["TEST_DRIVER"])
 
@@ -98,7 +98,7 @@ def cluster(_work: None) -> Iterator[None]:
     """A cluster on the loopback of this machine, with four cores and one GPU, or so it thinks."""
     import ray
 
-    from prunepolicy.agents.cluster.ray_connection import connected
+    from prunepolicy.agents.runtime.ray_connection import connected
 
     with pytest.MonkeyPatch.context() as patch:
         init = ray.init

@@ -17,12 +17,12 @@ import ray
 import torch
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayError
 
-from prunepolicy.agents.algorithms.ppo import PPOConfig
-from prunepolicy.agents.cluster import LocalRunner, Runner
-from prunepolicy.agents.cluster.open_runner import open_runner
-from prunepolicy.agents.cluster.ray_crew import cause_of, places
-from prunepolicy.agents.cluster.settings import ClusterSettings
+from prunepolicy.agents.learned_pruning.ppo_config import PPOConfig
 from prunepolicy.agents.learned_pruning.prune_agent import PruneAgent
+from prunepolicy.agents.runtime import LocalRunner, Runner
+from prunepolicy.agents.runtime.open_runner import open_runner
+from prunepolicy.agents.runtime.ray_pool import cause_of, places
+from prunepolicy.agents.runtime.settings import ClusterSettings
 from prunepolicy.envs.prune_case import PruneCase, invented_case
 from prunepolicy.policy.kinds.graph import Graph, GraphConfig
 from prunepolicy.pruning.errors import PrunePolicyError

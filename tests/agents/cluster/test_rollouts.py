@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from prunepolicy.agents.cluster import LocalRunner, Runner
-from prunepolicy.agents.cluster.open_runner import open_runner
-from prunepolicy.agents.cluster.settings import ClusterSettings
-from prunepolicy.agents.reasoning.engines import Chunk, Request, engines
-from prunepolicy.agents.reasoning.problem_set import ProblemSet
-from prunepolicy.agents.reasoning.recipe import ThinkRecipe
-from prunepolicy.agents.reasoning.student import Student
-from prunepolicy.agents.training.recipe import load_recipe
+from prunepolicy.agents.runtime import LocalRunner, Runner
+from prunepolicy.agents.runtime.open_runner import open_runner
+from prunepolicy.agents.runtime.settings import ClusterSettings
+from prunepolicy.agents.thinking.lm.engines import Chunk, Request, engines
+from prunepolicy.agents.thinking.lm.policy_model import Student
+from prunepolicy.agents.thinking.lm.problem_set import ProblemSet
+from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
+from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.agents.training.train import train
 from prunepolicy.pruning.errors import UsageError
 

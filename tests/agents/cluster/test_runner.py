@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from prunepolicy.agents.cluster import LocalRunner, Shared
-from prunepolicy.agents.cluster.crew import Call, Crew, Done, Lost, News, Ready, carry_out
-from prunepolicy.agents.cluster.crew_runner import CrewRunner, Patience
-from prunepolicy.agents.cluster.processes import Processes
+from prunepolicy.agents.runtime import LocalRunner, Shared
+from prunepolicy.agents.runtime.fault_tolerant_runner import CrewRunner, Patience
+from prunepolicy.agents.runtime.process_pool import Processes
+from prunepolicy.agents.runtime.worker_pool import Call, Crew, Done, Lost, News, Ready, carry_out
 from prunepolicy.pruning.errors import PrunePolicyError
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
-from prunepolicy.agents.cluster import LocalRunner
-from prunepolicy.agents.cluster.open_runner import open_runner
-from prunepolicy.agents.cluster.settings import SHIPPED, ClusterSettings, load_settings
+from prunepolicy.agents.runtime import LocalRunner
+from prunepolicy.agents.runtime.open_runner import open_runner
+from prunepolicy.agents.runtime.settings import SHIPPED, ClusterSettings, load_settings
 from prunepolicy.cli import main
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
@@ -150,7 +150,7 @@ def test_settings_are_data_that_no_wrong_value_enters() -> None:
 
 
 def load_from(data: dict[str, Any]) -> ClusterSettings:
-    from prunepolicy.agents.training.recipe import checked
+    from prunepolicy.pruning.io.config import checked
 
     return checked(ClusterSettings, data, "here")
 

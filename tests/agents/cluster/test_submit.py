@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from prunepolicy.agents.cluster import package as package_module
-from prunepolicy.agents.cluster import submit as submit_module
-from prunepolicy.agents.cluster.files import read_folder, write_folder
-from prunepolicy.agents.cluster.hand_over_script import MARK
-from prunepolicy.agents.cluster.package import Package
-from prunepolicy.agents.cluster.submit import Submission, checked_run, place_of
-from prunepolicy.agents.console import Console
+from prunepolicy.agents.runtime.files import read_folder, write_folder
 from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.cli import main
+from prunepolicy.commands.submit import package as package_module
+from prunepolicy.commands.submit import submit as submit_module
+from prunepolicy.commands.submit.dump_folder_script import MARK
+from prunepolicy.commands.submit.package import Package
+from prunepolicy.commands.submit.submit import Submission, checked_run, place_of
 from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError, UsageError
+from prunepolicy.pruning.io.console import Console
 
 SCRIPT = Path(package_module.__file__).with_name("hand_over_script.py")
 HELD = ["elsewhere/m", "/data/m", "models/also"]
@@ -229,7 +229,7 @@ def printed(folder: Path) -> str:
 
 
 def test_a_folder_comes_back_as_it_was_or_not_at_all(tmp_path: Path) -> None:
-    ray_jobs = pytest.importorskip("prunepolicy.agents.cluster.ray_jobs")
+    ray_jobs = pytest.importorskip("prunepolicy.commands.submit.ray_jobs")
     source = tmp_path / "source"
     for name in ("a.json", "best/weights.safetensors"):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -251,7 +251,7 @@ def test_a_folder_comes_back_as_it_was_or_not_at_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../up", "a/../../up", "a\\b", ""])
 def test_files_that_would_leave_their_folder_are_refused(tmp_path: Path, name: str) -> None:
-    ray_jobs = pytest.importorskip("prunepolicy.agents.cluster.ray_jobs")
+    ray_jobs = pytest.importorskip("prunepolicy.commands.submit.ray_jobs")
     line = {"name": name, "sha256": hashlib.sha256(b"x").hexdigest(), "data": base64.b64encode(b"x").decode()}
     files = ray_jobs.received(MARK + json.dumps(line) + "\n" + MARK + json.dumps({"files": 1}))
     with pytest.raises(PrunePolicyError, match="would leave its folder"):

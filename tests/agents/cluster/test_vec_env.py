@@ -13,9 +13,9 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.vec_env import VecMonitor
 
-from prunepolicy.agents.cluster import LocalRunner
-from prunepolicy.agents.cluster.stage import Stage
-from prunepolicy.agents.cluster.vec_env import RunnerVecEnv
+from prunepolicy.agents.runtime import LocalRunner
+from prunepolicy.agents.runtime.remote_env import Stage
+from prunepolicy.agents.runtime.vec_env import RunnerVecEnv
 from prunepolicy.envs.prune_case import invented_case
 from prunepolicy.envs.prune_env import PruneEnv
 

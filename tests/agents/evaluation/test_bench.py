@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from prunepolicy.agents.console import Console
-from prunepolicy.agents.evaluation.bench import (
+from prunepolicy.commands.evaluate.bench import (
     BenchReport,
     BenchRequest,
     bench,
     example_inputs,
     limit_sentence,
 )
-from prunepolicy.agents.prune.opened_model import Hardware, OpenedModel
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.io.console import Console
+from prunepolicy.pruning.session.opened_model import Hardware, OpenedModel
 
 Make = Callable[..., Checkpoint]
 FLOAT32 = Hardware("cpu", "float32")
@@ -28,8 +28,8 @@ SMALL = BenchRequest(batches=(1, 2), prompt=16, new=2, repeats=5, threads=1)
 
 @pytest.fixture(autouse=True)
 def _small_ceilings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prunepolicy.pruning.latency.COPY_BYTES", 1 << 20)
-    monkeypatch.setattr("prunepolicy.pruning.latency.MATMUL_SIZE", 64)
+    monkeypatch.setattr("prunepolicy.pruning.measure.latency.COPY_BYTES", 1 << 20)
+    monkeypatch.setattr("prunepolicy.pruning.measure.latency.MATMUL_SIZE", 64)
 
 
 def shown(report: BenchReport) -> str:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prunepolicy.agents.console import Console
-from prunepolicy.agents.evaluation.evaluate import EvalReport, EvalRequest, evaluate
-from prunepolicy.agents.evaluation.score import Measured, Score
-from prunepolicy.agents.prune.opened_model import Hardware
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.commands.evaluate.evaluate import EvalReport, EvalRequest, evaluate
+from prunepolicy.commands.evaluate.score import Measured, Score
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UnsupportedModelError, UsageError
-from prunepolicy.pruning.perplexity import WindowLosses
+from prunepolicy.pruning.io.console import Console
+from prunepolicy.pruning.measure.perplexity import WindowLosses
+from prunepolicy.pruning.session.opened_model import Hardware
 
 Make = Callable[..., Checkpoint]
 FLOAT32 = Hardware("cpu", "float32")

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from prunepolicy.agents.learned_pruning.judge import Judge, difference
-from prunepolicy.agents.prune.opened_model import Hardware
-from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.agents.learned_pruning.evaluator import Judge, difference
 from prunepolicy.agents.training.recipe import EvaluationRecipe
 from prunepolicy.policy.load import load_policy
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.policy.planning import plan_for
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.probe import Probe
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.opened_model import Hardware
+from prunepolicy.pruning.statistics.probe import Probe
 
 
 def test_budgets_that_differ_have_scores_of_their_own(
@@ -47,8 +48,8 @@ def test_policies_that_work_in_rounds_are_judged_in_rounds(
     subject, budget = Subject("tiny", checkpoint, Hardware("cpu", "float32")), Budget(0.5, "ffn")
     policy = load_policy("activation").with_settings(samples=4, length=16).in_rounds(3)
     judged = Judge((subject,), (budget,), EvaluationRecipe()).plan(subject, policy, budget)
-    assert judged.keep == subject.plan(policy, budget, Probe(samples=4, length=16)).keep
-    assert judged.keep != subject.plan(policy.in_rounds(1), budget, Probe(samples=4, length=16)).keep
+    assert judged.keep == plan_for(subject, policy, budget, Probe(samples=4, length=16)).keep
+    assert judged.keep != plan_for(subject, policy.in_rounds(1), budget, Probe(samples=4, length=16)).keep
 
 
 def test_windows_of_two_policies_are_compared_in_pairs() -> None:

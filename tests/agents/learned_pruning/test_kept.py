@@ -10,17 +10,17 @@ import pytest
 import torch
 from PIL import Image
 
-from prunepolicy.agents.learned_pruning.judge import Judge
-from prunepolicy.agents.learned_pruning.kept import KeptWatch, history, moved_share
+from prunepolicy.agents.learned_pruning.evaluator import Judge
+from prunepolicy.agents.learned_pruning.keep_tracker import KeptWatch, history, moved_share
 from prunepolicy.agents.learned_pruning.learning_plots import KeptHistory, plot_kept, plot_learning
-from prunepolicy.agents.prune.opened_model import Hardware
-from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.agents.training.recipe import EvaluationRecipe
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.adapters import adapter_for
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.opened_model import Hardware
 from prunepolicy.pruning.units import UnitGraph
 
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from prunepolicy.agents.learned_pruning import measured_rise
-from prunepolicy.agents.learned_pruning.judge import JUDGING_SEED
+from prunepolicy.agents.learned_pruning.evaluator import JUDGING_SEED
 from prunepolicy.agents.learned_pruning.measured_rise import REWARDING_SEED, MeasuredRise
-from prunepolicy.agents.prune.opened_model import Hardware
-from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.gates import masked
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.probe import Probe
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.opened_model import Hardware
+from prunepolicy.pruning.statistics.gates import masked
+from prunepolicy.pruning.statistics.probe import Probe
 
 TEXT = Probe("self", 10, 12, REWARDING_SEED)
 KEEP = {"layers.0.ffn": tuple(range(20)), "layers.1.ffn": tuple(range(10, 30))}

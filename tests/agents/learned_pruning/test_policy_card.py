@@ -13,7 +13,7 @@ from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, read_card
 from prunepolicy.agents.learned_pruning.policy_card_text import policy_card, write_policy_card
 from prunepolicy.agents.learned_pruning.report import TrainReport
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.intervals import Interval
+from prunepolicy.pruning.measure.intervals import Interval
 
 MakeReport = Callable[..., TrainReport]
 

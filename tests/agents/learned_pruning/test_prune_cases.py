@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 import torch
 
-from prunepolicy.agents.algorithms.registry import Assignment
-from prunepolicy.agents.console import Console
 from prunepolicy.agents.learned_pruning import audited_cases as module
 from prunepolicy.agents.learned_pruning.audited_cases import audited_cases
+from prunepolicy.agents.learned_pruning.learner import Assignment
 from prunepolicy.agents.learned_pruning.measured_rise import MeasuredRise
 from prunepolicy.agents.learned_pruning.prune_cases import prune_cases
 from prunepolicy.agents.learned_pruning.surrogate_audit import Audit
-from prunepolicy.agents.prune.opened_model import Hardware
-from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.envs.prune_env import PruneEnv
 from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.io.console import Console
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.opened_model import Hardware
 
 PROBE = module.Probe("self", 8, 12)
 ORDER = tuple(float(number) for number in range(9))

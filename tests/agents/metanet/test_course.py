@@ -13,29 +13,30 @@ import pytest
 import torch
 import yaml
 
-from prunepolicy.agents.algorithms.metanet import MetaTraining
-from prunepolicy.agents.cluster.open_runner import open_runner
 from prunepolicy.agents.learned_pruning.policy_card import read_card
 from prunepolicy.agents.learned_pruning.policy_card_text import options_for
 from prunepolicy.agents.metanet import family as family_module
 from prunepolicy.agents.metanet import pipeline as pipeline_module
-from prunepolicy.agents.metanet.course import MetanetCourse
+from prunepolicy.agents.metanet.experiment import MetanetCourse
 from prunepolicy.agents.metanet.family import Family
+from prunepolicy.agents.metanet.learner import MetaTraining
 from prunepolicy.agents.metanet.meta_step import MetaStep
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
 from prunepolicy.agents.metanet.report import WITH, WITHOUT, MetanetReport, Outcome, scores_of
-from prunepolicy.agents.progress import Steps
 from prunepolicy.agents.recovery.sparsity import group_squares
-from prunepolicy.agents.training.recipe import checked, load_recipe
+from prunepolicy.agents.runtime.open_runner import open_runner
+from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.agents.training.train import train
-from prunepolicy.agents.zoo.catalogue import Catalogue, described
-from prunepolicy.agents.zoo.rescore import rescore
 from prunepolicy.cli import main
+from prunepolicy.commands.zoo.catalogue import Catalogue, described
+from prunepolicy.commands.zoo.rescore import rescore
 from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
 from prunepolicy.policy.load import load_policy
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
-from prunepolicy.pruning.intervals import share_interval
+from prunepolicy.pruning.io.config import checked
+from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.measure.intervals import share_interval
 
 SHORT = {"epochs": 1, "batch": 64}
 RECIPE: dict[str, Any] = {

@@ -20,12 +20,12 @@ from prunepolicy.agents.recovery.sparsity import group_squares
 from prunepolicy.agents.recovery.task import Batch, LearningTask
 from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
 from prunepolicy.metanet.proposals import proposal, said_by
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import finish, prepare
 from prunepolicy.pruning.cost import cost_of
-from prunepolicy.pruning.cut import finish, prepare
-from prunepolicy.pruning.gates import gates
-from prunepolicy.pruning.intervals import Interval
+from prunepolicy.pruning.measure.intervals import Interval
 from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.statistics.gates import gates
 from prunepolicy.pruning.units import Keep
 
 Make = Callable[..., Checkpoint]

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunepolicy.agents.console import Console
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
 from prunepolicy.agents.metanet.report import MetanetReport
 from prunepolicy.agents.metanet.texts import TextRecipe
 from prunepolicy.agents.training.train import train
 from prunepolicy.cli import prune_main
+from prunepolicy.pruning.io.console import Console
 
 SHORT = {"optimiser": "adamw", "epochs": 1, "learning_rate": 0.01, "batch": 16}
 

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from prunepolicy.agents.prune.card import card, fenced, serving_commands, write_card
-from prunepolicy.agents.prune.report import KeptUnits, PruneReport
+from prunepolicy.commands.report.card import card, fenced, serving_commands, write_card
+from prunepolicy.commands.report.report import KeptUnits, PruneReport
 
 
 def test_front_matter_is_what_the_hub_reads(report: PruneReport) -> None:

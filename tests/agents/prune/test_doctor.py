@@ -11,10 +11,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from prunepolicy.agents.console import Console
-from prunepolicy.agents.prune.doctor import Diagnosis, doctor
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.commands.doctor.doctor import Diagnosis, doctor
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import UnsupportedModelError
+from prunepolicy.pruning.io.console import Console
 
 Make = Callable[..., Checkpoint]
 LAYER = 4 * 32 * 32 - 2 * 16 * 32 + 3 * 48 * 32 + 2 * 32
@@ -58,7 +58,7 @@ def test_gaps_are_named(tiny_checkpoint: Make, byte_tokenizer: Any, monkeypatch:
     assert any("no tokenizer" in problem for problem in doctor(str(folder)).problems)
     byte_tokenizer.save_pretrained(folder)
     assert not any("no tokenizer" in problem for problem in doctor(str(folder)).problems)
-    monkeypatch.setattr("prunepolicy.agents.prune.doctor.EXTRAS", {"no_such_package": "eval"})
+    monkeypatch.setattr("prunepolicy.commands.doctor.doctor.EXTRAS", {"no_such_package": "eval"})
     assert any("pip install 'prunepolicy[eval]'" in problem for problem in doctor(str(folder)).problems)
 
 

@@ -14,12 +14,12 @@ import torch
 import transformers
 
 from prunepolicy import Budget, PrunePolicyError, Settings, prune
-from prunepolicy.agents.prune.evidence import licence_of
-from prunepolicy.agents.prune.opened_model import Hardware, OpenedModel
-from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.cli import main
+from prunepolicy.commands.prune.evidence import licence_of
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.proof import Receipt
+from prunepolicy.pruning.proof.proof import Receipt
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.opened_model import Hardware, OpenedModel
 
 Model = Callable[..., str]
 FLOAT32 = Hardware("cpu", "float32")
@@ -78,7 +78,7 @@ def test_a_result_that_is_not_proven_is_kept_beside_its_place(
     said = rf"kept in {kept}, not in {out}: The folder doesn't load: wrong sizes\.$"
     failed = Receipt(False, True, "The folder doesn't load: wrong sizes.")
     with monkeypatch.context() as patch:
-        patch.setattr("prunepolicy.agents.prune.job.prove_result", lambda *arguments: failed)
+        patch.setattr("prunepolicy.commands.prune.job.prove_result", lambda *arguments: failed)
         for _ in range(2):  # The second replaces what the first has left.
             with pytest.raises(PrunePolicyError, match=said):
                 prune(name, out, budget, quick, settings)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prunepolicy.agents.prune.plots import (
+from prunepolicy.commands.report.plots import (
     FrontierPoint,
     change_ratios,
     layer_shares,
@@ -17,7 +17,7 @@ from prunepolicy.agents.prune.plots import (
     plot_frontier,
     plot_layers,
 )
-from prunepolicy.agents.prune.report import KeptUnits, PruneReport
+from prunepolicy.commands.report.report import KeptUnits, PruneReport
 
 BLUE = (0x00, 0x72, 0xB2)
 POINTS = [

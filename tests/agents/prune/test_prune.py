@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from prunepolicy import Budget, PrunePolicyError, Settings, prune, prune_sizes
-from prunepolicy.agents.progress import Event
-from prunepolicy.agents.prune import job, quality, subject
-from prunepolicy.agents.prune.opened_model import Hardware
-from prunepolicy.agents.prune.report import PruneReport
 from prunepolicy.cli import main
+from prunepolicy.commands.prune import job
+from prunepolicy.commands.prune import measure as quality
+from prunepolicy.commands.report.report import PruneReport
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
+from prunepolicy.pruning.io.progress import Event
+from prunepolicy.pruning.session import model_session as subject
+from prunepolicy.pruning.session.opened_model import Hardware
 
 Model = Callable[..., str]
 FFN = [Budget(0.75, "ffn"), Budget(0.5, "ffn")]

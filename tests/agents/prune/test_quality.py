@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from prunepolicy.agents.prune import quality
-from prunepolicy.pruning.latency import ModelTime
+from prunepolicy.commands.prune import measure as quality
+from prunepolicy.pruning.measure.latency import ModelTime
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ import torch
 
 from prunepolicy.agents.images.networks import NetworkRecipe
 from prunepolicy.agents.images.task import ImageRecipe
-from prunepolicy.agents.prune import job
 from prunepolicy.agents.recovery.sparsity import group_squares
 from prunepolicy.agents.recovery.stored import save_network
 from prunepolicy.cli import prune_main
+from prunepolicy.commands.prune import job
 from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
-from prunepolicy.pruning import convnets
-from prunepolicy.pruning.convnets import standard_widths
+from prunepolicy.pruning.convnets import networks as convnets
+from prunepolicy.pruning.convnets.networks import standard_widths
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_weak_groups_shrink_before_the_cut(weights: Path, tmp_path: Path, monkey
         return decide(subject, *arguments)
 
     decide = job.decide
-    monkeypatch.setattr("prunepolicy.agents.prune.prune.decide", look)
+    monkeypatch.setattr("prunepolicy.commands.prune.prune.decide", look)
     for number, strength in enumerate(("0", "0.05")):
         more = ("--policy", "group_norm", "--epochs", "3,0", "--shrink", strength, "--no-measure")
         assert prune_main(command(weights, tmp_path / str(number), *more)) == 0

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from prunepolicy.agents.console import Console
-from prunepolicy.agents.prune.card import card
-from prunepolicy.agents.prune.report import PruneReport, gentler, kept_units, loading_lines
-from prunepolicy.agents.prune.report_view import comparisons, count, duration, printable, render, size
+from prunepolicy.commands.report.card import card
+from prunepolicy.commands.report.report import PruneReport, gentler, kept_units, loading_lines
+from prunepolicy.commands.report.report_view import comparisons, count, duration, printable, render, size
 from prunepolicy.pruning.adapters import adapters
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.intervals import Interval
-from prunepolicy.pruning.perplexity import Fidelity, TextScore
+from prunepolicy.pruning.io.console import Console
+from prunepolicy.pruning.measure.intervals import Interval
+from prunepolicy.pruning.measure.perplexity import Fidelity, TextScore
+from prunepolicy.pruning.measure.speedup import Speedup
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.proof import Receipt
-from prunepolicy.pruning.speedup import Speedup
+from prunepolicy.pruning.proof.proof import Receipt
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 

@@ -8,18 +8,19 @@ from typing import Any
 import pytest
 import torch
 
-from prunepolicy.agents.prune.job import Settings
-from prunepolicy.agents.prune.opened_model import Hardware
-from prunepolicy.agents.prune.prune import prune
-from prunepolicy.agents.prune.rewrite import rewritten, rewritten_tensors
-from prunepolicy.agents.prune.subject import Subject
+from prunepolicy.commands.prune.job import Settings
+from prunepolicy.commands.prune.prune import prune
+from prunepolicy.commands.prune.rewrite import rewritten, rewritten_tensors
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
 from prunepolicy.policy.load import load_policy
+from prunepolicy.policy.planning import plan_for
 from prunepolicy.pruning.adapters import adapters
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.opened_model import Hardware
 
 Make = Callable[..., Checkpoint]
 QUICK = Settings(measure=False, hardware=Hardware("cpu", "float32"))
@@ -91,7 +92,7 @@ def test_a_plan_alone_is_refused(tiny_checkpoint: Make) -> None:
     subject = Subject("tiny", tiny_checkpoint("cifar_resnet"), Hardware("cpu", "float32"))
     policy = learned()
     with pytest.raises(UsageError, match="rewrites weights"):
-        subject.plan(policy, Budget(0.6, "flops", uniform=False), policy.probe)
+        plan_for(subject, policy, Budget(0.6, "flops", uniform=False), policy.probe)
 
 
 @pytest.mark.parametrize("head", ["scores", "decisions"])
@@ -101,7 +102,7 @@ def test_what_corrects_scores_makes_plans_of_its_own(tiny_checkpoint: Make, head
     policy, budget = learned(head), Budget(0.6, "flops", uniform=False)
     assert not policy.rewrites
     ranking = Heuristic(HeuristicConfig(criterion="group_norm", allocator="global_score"))
-    plans = [subject.plan(one, budget, one.probe) for one in (policy, ranking)]
+    plans = [plan_for(subject, one, budget, one.probe) for one in (policy, ranking)]
     assert plans[0].keep != plans[1].keep
 
 

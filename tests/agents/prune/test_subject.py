@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from prunepolicy.agents.prune.opened_model import Hardware
-from prunepolicy.agents.prune.subject import Subject
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.policy.load import load_policy
+from prunepolicy.policy.planning import plan_for
 from prunepolicy.pruning.budget_meter import meter_for
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.probe import Probe
-from prunepolicy.pruning.stats import Stats
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.opened_model import Hardware
+from prunepolicy.pruning.statistics.probe import Probe
+from prunepolicy.pruning.statistics.stats import Stats
 
 Make = Callable[..., Checkpoint]
 POLICIES = [name for name in criteria if not criteria[name].kinds] + ["default"]
@@ -44,7 +45,10 @@ def test_a_saved_policy_plans_the_same(name: str, subject: Subject, tmp_path: Pa
     policy, budget = policy_called(name), Budget(0.75, "ffn")
     policy.save(tmp_path / "policy")
     again = load_policy(tmp_path / "policy")
-    assert subject.plan(again, budget, PROBE).to_json() == subject.plan(policy, budget, PROBE).to_json()
+    assert (
+        plan_for(subject, again, budget, PROBE).to_json()
+        == plan_for(subject, policy, budget, PROBE).to_json()
+    )
     assert again.repair == policy.repair
     assert again.probe == policy.probe
 
@@ -52,7 +56,7 @@ def test_a_saved_policy_plans_the_same(name: str, subject: Subject, tmp_path: Pa
 @pytest.mark.parametrize("name", POLICIES)
 @pytest.mark.parametrize("budget", [Budget(0.75, "ffn"), Budget(0.85), Budget(0.9, "flops")], ids=str)
 def test_the_budget_is_met_from_below(name: str, budget: Budget, subject: Subject) -> None:
-    plan = subject.plan(policy_called(name), budget, PROBE)
+    plan = plan_for(subject, policy_called(name), budget, PROBE)
     plan.check(subject.checkpoint.graph)
     used = meter_for(subject.checkpoint.graph, budget)(plan.keep)
     assert budget.keep - 0.01 <= used <= budget.keep + 1e-9
@@ -65,7 +69,7 @@ def test_what_it_asks_for_is_enough_and_all_it_reads(name: str, subject: Subject
     policy, budget, graph = policy_called(name), Budget(0.75, "ffn"), subject.checkpoint.graph
     needs = policy.needs(graph, budget)
     stats = subject.stats(needs, PROBE)
-    assert policy.plan(graph, stats, budget).keep == subject.plan(policy, budget, PROBE).keep
+    assert policy.plan(graph, stats, budget).keep == plan_for(subject, policy, budget, PROBE).keep
     if needs:
         with pytest.raises(PrunePolicyError, match="not available"):
             policy.plan(graph, Stats(), budget)
@@ -74,14 +78,14 @@ def test_what_it_asks_for_is_enough_and_all_it_reads(name: str, subject: Subject
 @pytest.mark.parametrize("name", POLICIES)
 def test_equal_seeds_give_equal_plans(name: str, subject: Subject) -> None:
     policy, budget = policy_called(name), Budget(0.75, "ffn")
-    first = subject.plan(policy, budget, PROBE)
+    first = plan_for(subject, policy, budget, PROBE)
     torch.manual_seed(99)
-    assert subject.plan(policy, budget, PROBE) == first
+    assert plan_for(subject, policy, budget, PROBE) == first
 
 
 def test_chance_depends_on_the_seed(subject: Subject) -> None:
     policy, budget = policy_called("random"), Budget(0.75, "ffn")
-    assert subject.plan(policy, budget, PROBE) != subject.plan(policy, budget, Probe(seed=1))
+    assert plan_for(subject, policy, budget, PROBE) != plan_for(subject, policy, budget, Probe(seed=1))
 
 
 @pytest.mark.parametrize("family", ["llama", "mixtral", "gpt2"])

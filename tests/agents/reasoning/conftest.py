@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from prunepolicy.agents.reasoning.problem_set import ProblemSet, ProblemsRecipe, TaskRecipe
-from prunepolicy.agents.reasoning.recipe import ThinkRecipe
-from prunepolicy.agents.reasoning.student import Student
-from prunepolicy.agents.reasoning.tiny_model import NewModel
+from prunepolicy.agents.thinking.lm.policy_model import Student
+from prunepolicy.agents.thinking.lm.problem_set import ProblemSet, ProblemsRecipe, TaskRecipe
+from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
+from prunepolicy.agents.thinking.lm.tiny_model import NewModel
 
 SIZES = {"layers": 2, "hidden": 32, "ffn": 48, "heads": 2, "context": 96}
 STAGES = (

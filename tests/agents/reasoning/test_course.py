@@ -9,10 +9,10 @@ import pytest
 import transformers
 import yaml
 
-from prunepolicy.agents.reasoning.examination import Bin, Examination
-from prunepolicy.agents.reasoning.recipe import ThinkRecipe
-from prunepolicy.agents.reasoning.think_report import ThinkReport
-from prunepolicy.agents.training.recipe import load_recipe
+from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
+from prunepolicy.agents.thinking.lm.think_eval import Bin, Examination
+from prunepolicy.agents.thinking.lm.think_report import ThinkReport
+from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.cli import main
 
 ROOT = Path(__file__).parents[3]

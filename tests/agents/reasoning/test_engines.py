@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from prunepolicy.agents.reasoning.engines import Completions, Request, Sampling, engines
-from prunepolicy.agents.reasoning.engines.registry import Force
-from prunepolicy.agents.reasoning.scoring import Scorer
-from prunepolicy.agents.reasoning.student import Student
+from prunepolicy.agents.thinking.lm.engines import Completions, Request, Sampling, engines
+from prunepolicy.agents.thinking.lm.engines.registry import Force
+from prunepolicy.agents.thinking.lm.policy_model import Student
+from prunepolicy.agents.thinking.lm.scoring import Scorer
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 QUESTIONS = ("a1b2 mod 5?", "a1b2c4d0 mod 5?", "a3 mod 5?")

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from prunepolicy.agents.algorithms.grpo import RAMP, Grpo
-from prunepolicy.agents.progress import Steps
-from prunepolicy.agents.reasoning.gap import measured_gap
-from prunepolicy.agents.reasoning.imitation import Imitation
-from prunepolicy.agents.reasoning.prompt_batches import PromptBatches
-from prunepolicy.agents.reasoning.recipe import ThinkRecipe
-from prunepolicy.agents.reasoning.rollout_batch import RolloutBatch, dealt_anew
+from prunepolicy.agents.thinking.lm.grpo import RAMP, Grpo
+from prunepolicy.agents.thinking.lm.imitation import Imitation
+from prunepolicy.agents.thinking.lm.prompt_batches import PromptBatches
+from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
+from prunepolicy.agents.thinking.lm.rollout_batch import RolloutBatch, dealt_anew
+from prunepolicy.agents.thinking.lm.thinking_gap import measured_gap
 from prunepolicy.agents.training.run_folder import CHECKPOINT, METRICS
 from prunepolicy.agents.training.train import train
 from prunepolicy.envs.thinking.rollouts import Rollouts
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.io.progress import Steps
 
 Make = Callable[..., ThinkRecipe]
 COMPARED = ("best/model.safetensors", "last/model.safetensors", METRICS, CHECKPOINT)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from prunepolicy.agents.reasoning.health import ALARMS, AlarmRecipe, Watch
+from prunepolicy.agents.thinking.lm.health import ALARMS, AlarmRecipe, Watch
 from prunepolicy.pruning.errors import PrunePolicyError
 
 HEALTHY = {

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from prunepolicy.agents.reasoning.engines import engines
-from prunepolicy.agents.reasoning.imitation import Imitation
-from prunepolicy.agents.reasoning.objective import (
+from prunepolicy.agents.thinking.lm.engines import engines
+from prunepolicy.agents.thinking.lm.imitation import Imitation
+from prunepolicy.agents.thinking.lm.objective import (
     ObjectiveRecipe,
     Scored,
     clipped_loss,
     divergence_of,
     token_weights,
 )
-from prunepolicy.agents.reasoning.reinforcement import Reinforcement, advantages_of
-from prunepolicy.agents.reasoning.rollout_batch import Group, Roller
-from prunepolicy.agents.reasoning.scoring import by_length
-from prunepolicy.agents.reasoning.student import Student
-from prunepolicy.agents.reasoning.tasks import Problem
+from prunepolicy.agents.thinking.lm.policy_model import Student
+from prunepolicy.agents.thinking.lm.reinforcement import Reinforcement, advantages_of
+from prunepolicy.agents.thinking.lm.rollout_batch import Group, Roller
+from prunepolicy.agents.thinking.lm.scoring import by_length
+from prunepolicy.agents.thinking.lm.tasks import Problem
 
 MASK = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
 DRAWN = torch.log(torch.tensor([[0.5, 0.4, 0.3], [0.2, 1.0, 1.0]]))

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import transformers
 
-from prunepolicy.agents.prune.opened_model import Hardware
-from prunepolicy.agents.reasoning.prompting import ELLIPSIS, Prompting, PromptRecipe
-from prunepolicy.agents.reasoning.student import Student
-from prunepolicy.agents.reasoning.tokens import TAGS, reasoning_tokenizer
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.agents.thinking.lm.policy_model import Student
+from prunepolicy.agents.thinking.lm.prompting import ELLIPSIS, Prompting, PromptRecipe
+from prunepolicy.agents.thinking.lm.tokens import TAGS, reasoning_tokenizer
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.session.opened_model import Hardware
 
 TEXT = "a1b2?\n<think>\n...\n12+3=15\n</think><answer>15</answer> é€"
 

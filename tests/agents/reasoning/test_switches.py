@@ -6,8 +6,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from prunepolicy.agents.reasoning.switches import Observed, Switch, switches
-from prunepolicy.agents.reasoning.switches.sasr import Sasr
+from prunepolicy.agents.thinking.lm.switches import Observed, Switch, switches
+from prunepolicy.agents.thinking.lm.switches.sasr import Sasr
 from prunepolicy.envs.thinking.settings import built
 from prunepolicy.pruning.errors import UsageError
 

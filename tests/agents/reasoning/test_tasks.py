@@ -4,12 +4,12 @@ from random import Random
 
 import pytest
 
-from prunepolicy.agents.reasoning.demonstrations import DemonstrationRecipe, Demonstrator
-from prunepolicy.agents.reasoning.problem_set import ProblemSet, ProblemsRecipe, TaskRecipe
-from prunepolicy.agents.reasoning.prompting import Prompting
-from prunepolicy.agents.reasoning.rollout_batch import AnswerJudge, Group
-from prunepolicy.agents.reasoning.tasks import tasks
-from prunepolicy.agents.reasoning.tokens import reasoning_tokenizer
+from prunepolicy.agents.thinking.lm.demonstrations import DemonstrationRecipe, Demonstrator
+from prunepolicy.agents.thinking.lm.problem_set import ProblemSet, ProblemsRecipe, TaskRecipe
+from prunepolicy.agents.thinking.lm.prompting import Prompting
+from prunepolicy.agents.thinking.lm.rollout_batch import AnswerJudge, Group
+from prunepolicy.agents.thinking.lm.tasks import tasks
+from prunepolicy.agents.thinking.lm.tokens import reasoning_tokenizer
 from prunepolicy.envs.thinking.rollouts import Mode
 from prunepolicy.pruning.errors import UsageError
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from prunepolicy.agents.reasoning.problem_set import ProblemSet, ProblemsRecipe, TaskRecipe
-from prunepolicy.agents.reasoning.student import Student
+from prunepolicy.agents.thinking.lm.policy_model import Student
+from prunepolicy.agents.thinking.lm.problem_set import ProblemSet, ProblemsRecipe, TaskRecipe
 from prunepolicy.envs.thinking.rollouts import Rollouts
 from prunepolicy.envs.thinking.schedule import Schedule
 
 trl = pytest.importorskip("trl")
 
-from prunepolicy.agents.reasoning.trl_trainer import (  # noqa: E402
+from prunepolicy.agents.thinking.lm.trl_trainer import (  # noqa: E402
     ShapedGRPOTrainer,
     ShapingMemory,
     problem_of,

@@ -20,10 +20,10 @@ from prunepolicy.agents.recovery.savepoint import Savepoint
 from prunepolicy.agents.recovery.sparsity import GroupPenalty, group_squares, shrink_rates
 from prunepolicy.agents.recovery.stored import cut_network, load_network, operations, save_network
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.stats import weight_stats
+from prunepolicy.pruning.statistics.stats import weight_stats
 
 SHORT = FitRecipe(epochs=2, batch=64)
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from prunepolicy import Budget, Plan, PrunePolicyError, Settings, prune
-from prunepolicy.agents.prune.job import open_subject
-from prunepolicy.agents.prune.opened_model import Hardware
 from prunepolicy.agents.recovery import language
 from prunepolicy.agents.recovery.distillation import divergence
 from prunepolicy.agents.recovery.fit import Fit
 from prunepolicy.cli import main
-from prunepolicy.pruning.loading import load_model
-from prunepolicy.pruning.probe import Probe
+from prunepolicy.commands.prune.job import open_subject
+from prunepolicy.pruning.checkpoint.loading import load_model
+from prunepolicy.pruning.session.opened_model import Hardware
+from prunepolicy.pruning.statistics.probe import Probe
 
 Model = Callable[..., str]
 FAMILIES = ("llama", "gpt2", "gemma3_text", "mixtral")

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from prunepolicy.agents.training.recipe import BudgetRecipe, load_recipe
+from prunepolicy.agents.training.recipe import BudgetRecipe
+from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.pruning.errors import UsageError
 
 TEXT = "algorithm: reinforce\npolicy: {kind: prunenet}\nmodels: [a]\n"

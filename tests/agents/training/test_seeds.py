@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 import yaml
 
-from prunepolicy.agents.console import Console
 from prunepolicy.agents.learned_pruning.policy_card import read_card
 from prunepolicy.agents.learned_pruning.policy_card_text import agreement, policy_card
 from prunepolicy.agents.learned_pruning.report import TrainReport
 from prunepolicy.agents.learned_pruning.seeds_report import SeedsReport
-from prunepolicy.agents.training import runs_apart
+from prunepolicy.agents.training import detached_runs as runs_apart
 from prunepolicy.agents.training.run_report import SEEDS_REPORT
 from prunepolicy.agents.training.train import train
 from prunepolicy.cli import main
 from prunepolicy.policy.load import load_policy
+from prunepolicy.pruning.io.console import Console
 
 MakeReport = Callable[..., TrainReport]
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from prunepolicy.agents.cluster.open_runner import open_runner
-from prunepolicy.agents.cluster.settings import ClusterSettings
-from prunepolicy.agents.console import Console
-from prunepolicy.agents.progress import Steps
-from prunepolicy.agents.training.recipe import load_recipe
+from prunepolicy.agents.runtime.open_runner import open_runner
+from prunepolicy.agents.runtime.settings import ClusterSettings
+from prunepolicy.agents.training.health import steps_done
+from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.agents.training.seeds import Seeds, train_apart
-from prunepolicy.agents.training.watched import steps_done
 from prunepolicy.cli import main
+from prunepolicy.pruning.io.console import Console
+from prunepolicy.pruning.io.progress import Steps
 
 BANDIT = Path(__file__).parents[3] / "configs" / "think" / "bandit.yaml"
 SHORT = ["episodes=6", "evaluation.every=3", "prompts.simulated=200", "learner.prompts=16"]

@@ -14,18 +14,18 @@ from typing import Any
 import pytest
 import torch
 
-from prunepolicy.agents.algorithms.reinforce import Reinforce
 from prunepolicy.agents.learned_pruning.policy_card import read_card
 from prunepolicy.agents.learned_pruning.policy_card_text import policy_card
+from prunepolicy.agents.learned_pruning.reinforce import Reinforce
 from prunepolicy.agents.learned_pruning.report import TrainReport
-from prunepolicy.agents.prune.opened_model import OpenedModel
 from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.agents.training.run_folder import CHECKPOINT, METRICS, RunFolder
 from prunepolicy.agents.training.train import train
 from prunepolicy.cli import main
 from prunepolicy.policy.load import load_policy
-from prunepolicy.pruning.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.session.opened_model import OpenedModel
 
 Make = Callable[..., Checkpoint]
 COMPARED = ("best/policy.json", "best/weights.safetensors", "last/weights.safetensors", METRICS, CHECKPOINT)
@@ -177,7 +177,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from prunepolicy.agents.training.recipe import load_recipe
+from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.agents.training.train import train
 left = int(sys.argv[3])
 replace = os.replace
@@ -207,7 +207,7 @@ def test_training_stops_early_when_nothing_improves(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "prunepolicy.agents.learned_pruning.judge.Judge.scores", lambda self, policy: {"x": 1.0}
+        "prunepolicy.agents.learned_pruning.evaluator.Judge.scores", lambda self, policy: {"x": 1.0}
     )
     evaluation = {"every": 1, "patience": 2, "samples": 4, "length": 12, "baselines": []}
     report = train(recipe(model, evaluation=evaluation), tmp_path / "run")

@@ -10,8 +10,8 @@ import pytest
 
 from prunepolicy.agents.learned_pruning.policy_card_text import write_policy_card
 from prunepolicy.agents.learned_pruning.report import TrainReport
-from prunepolicy.agents.zoo.ship import ship
 from prunepolicy.cli import main
+from prunepolicy.commands.zoo.ship import ship
 from prunepolicy.policy.kinds.prunenet import PruneNet, PruneNetConfig
 from prunepolicy.policy.load import built_in_policies
 from prunepolicy.policy.zoo import pinned_keys

@@ -12,7 +12,7 @@ import pytest
 from prunepolicy.agents.learned_pruning.policy_card import read_card
 from prunepolicy.agents.learned_pruning.policy_card_text import write_policy_card
 from prunepolicy.agents.learned_pruning.report import TrainReport
-from prunepolicy.agents.zoo.ship import Addition, packed, ship
+from prunepolicy.commands.zoo.ship import Addition, packed, ship
 from prunepolicy.policy.kinds.prunenet import PruneNet, PruneNetConfig
 from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.policy.zoo import pinned_keys

@@ -230,7 +230,7 @@ def test_a_witness_is_measured_by_whoever_has_that_model(
     model: Callable[..., str], run: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = Path(model("llama", num_hidden_layers=2))
-    monkeypatch.setattr("prunepolicy.agents.zoo.rescore.resolve", lambda name: folder)
+    monkeypatch.setattr("prunepolicy.commands.zoo.rescore.resolve", lambda name: folder)
     card = Path(run, "best", "card.json")
     evaluation = {"every": 1, "samples": 2, "length": 12, "text": None}
     data = json.loads(card.read_text())
@@ -246,7 +246,7 @@ def test_a_witness_is_measured_by_whoever_has_that_model(
     assert f"smollm2-135m, keep 0.5 of ffn: {witness['score']:.4f}" in said
     assert "confirmed." in said
     other = Path(model("llama", num_hidden_layers=2, hidden_act="relu"))
-    monkeypatch.setattr("prunepolicy.agents.zoo.rescore.resolve", lambda name: other)
+    monkeypatch.setattr("prunepolicy.commands.zoo.rescore.resolve", lambda name: other)
     assert "none, or another of that name" in refused(
         capsys, "verify", NAME, "--rescore", "--source", "zoo", code=1
     )
@@ -258,7 +258,7 @@ def test_the_models_of_what_ships_are_named_where_they_are_missing(
     def missing(name: str) -> Path:
         raise PrunePolicyError(f"{name} comes with a package that isn't installed.")
 
-    monkeypatch.setattr("prunepolicy.agents.zoo.rescore.resolve", missing)
+    monkeypatch.setattr("prunepolicy.commands.zoo.rescore.resolve", missing)
     said = refused(capsys, "verify", "llama-graph", "--rescore", code=1)
     assert "needs one of models/gpt_neox-1m" in said
     assert "`make models` trains those" in said

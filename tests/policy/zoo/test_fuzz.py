@@ -18,7 +18,7 @@ from prunepolicy.policy.zoo.index import parsed_index
 from prunepolicy.policy.zoo.pull import check_is
 from prunepolicy.policy.zoo.signing import public_text, signed, verified
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.safetensors_file import read_header
+from prunepolicy.pruning.io.safetensors_file import read_header
 
 CASES = 2000
 NAME = "tiny-rows.v1"

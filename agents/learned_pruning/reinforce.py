@@ -1,0 +1,208 @@
+"""REINFORCE for row policies: PruneNet's learner, mended, with every published choice as a switch.
+
+The mended update draws several choices per layer from a Plackett-Luce model, scores each by the exact
+log-probability of what was drawn, and subtracts the mean reward of the others (leave-one-out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from prunepolicy.agents.learned_pruning.audited_cases import audited_layers
+from prunepolicy.agents.learned_pruning.learner import Assignment, Learner
+from prunepolicy.agents.learned_pruning.row_blocks import row_blocks
+from prunepolicy.agents.training.learner import LearnerState
+from prunepolicy.agents.training.optimiser_state import packed, unpack
+from prunepolicy.agents.training.recipe import Recipe
+from prunepolicy.envs.row_layer import RowLayer, refuse_unmeasured
+from prunepolicy.envs.shaping import shapings
+from prunepolicy.policy.kinds.prunenet import PruneNet, PruneNetConfig, context_of
+from prunepolicy.policy.row_choices import concrete, draw_by_weight, plackett_luce, plackett_luce_log_prob
+from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.io.config import RecipePart, checked
+
+Network = Sequence[RowLayer]
+
+
+class ReinforceConfig(RecipePart):
+    """Settings of the learner; the comments name what PruneNet's code does.
+
+    Attributes:
+        shaping: the reward (published: ks_inverse).
+        samples: choices per layer and step (published: 1).
+        log_prob: `plackett_luce`, exact, or `published`: the sum of the logs of unnormalised keep weights.
+        baseline: `leave_one_out` or `none` (published).
+        fresh_noise: `published` log-probabilities draw noise again (published), or none.
+        step_per_layer: one optimiser step per layer instead of one for all (published).
+        standardise: divide advantages by the layer's spread of rewards.
+        discount: factor on the reward from layer to layer (published: 0.99).
+        keep: range of the keep ratios; equal ends fix it (published).
+        clip: largest norm of the gradient; 0 doesn't clip (published: no effect).
+    """
+
+    shaping: str = "function_aware"
+    samples: int = Field(default=8, ge=1)
+    learning_rate: float = Field(default=3e-3, gt=0)
+    log_prob: Literal["plackett_luce", "published"] = "plackett_luce"
+    baseline: Literal["leave_one_out", "none"] = "leave_one_out"
+    fresh_noise: bool = False
+    step_per_layer: bool = False
+    standardise: bool = True
+    discount: float = Field(default=1.0, gt=0, le=1)
+    keep: tuple[float, float] = (0.5, 0.95)
+    clip: float = Field(default=1.0, ge=0)
+
+
+class Reinforce(Learner):
+    """Improves a row policy, one network and one keep ratio per step."""
+
+    config_type: ClassVar[type[RecipePart]] = ReinforceConfig
+    assignment: Assignment | None = None
+
+    @classmethod
+    def check(cls, recipe: Recipe) -> None:
+        """Raise `UsageError` where a recipe names what isn't there, or its parts contradict each other."""
+        super().check(recipe)
+        recipe.policy_settings("prunenet", PruneNetConfig)
+        config = checked(ReinforceConfig, recipe.learner, "learner")
+        check_settings(config)
+        refuse_unmeasured(shapings[config.shaping].reads)
+
+    def __init__(self, assignment: Assignment) -> None:
+        recipe = assignment.recipe
+        settings = recipe.policy_settings("prunenet", PruneNetConfig)
+        config = checked(ReinforceConfig, recipe.learner, "learner")
+        policy = PruneNet(settings)
+        reads = shapings[config.shaping].reads
+        networks = [row_blocks(subject, policy, reads, assignment) for subject in assignment.subjects]
+        self._prepare(policy, config, networks, recipe.seed)
+        self.assignment = assignment
+
+    @classmethod
+    def on_networks(
+        cls, policy: PruneNet, config: ReinforceConfig, networks: Sequence[Network], seed: int
+    ) -> Reinforce:
+        """Learn on blocks prepared elsewhere, without models."""
+        learner = cls.__new__(cls)
+        learner._prepare(policy, config, networks, seed)
+        return learner
+
+    def _prepare(
+        self, policy: PruneNet, config: ReinforceConfig, networks: Sequence[Network], seed: int
+    ) -> None:
+        check_settings(config)
+        self._policy, self.config, self.networks = policy, config, networks
+        self.shaping = shapings[config.shaping]
+        self.generator = torch.Generator().manual_seed(seed)
+        self.optimiser = torch.optim.AdamW(policy.scorer.parameters(), lr=config.learning_rate)
+
+    @property
+    def policy(self) -> PruneNet:
+        """The policy as learned so far."""
+        return self._policy
+
+    def step(self) -> dict[str, float]:
+        """Choose rows in every layer of one network, and learn from the rewards."""
+        network = self.networks[int(torch.randint(len(self.networks), (1,), generator=self.generator))]
+        low, high = self.config.keep
+        keep = low + (high - low) * float(torch.rand(1, generator=self.generator))
+        drawn = [self._draw(layer, keep, index, len(network)) for index, layer in enumerate(network)]
+        rewards = [self._rewards(layer, drawn[index], index) for index, layer in enumerate(network)]
+        losses = []
+        for index, layer in enumerate(network):
+            loss = self._loss(layer, drawn[index], rewards[index], context_of(keep, index, len(network)))
+            if self.config.step_per_layer:
+                self._update(loss)
+            losses.append(loss)
+        if not self.config.step_per_layer:
+            self._update(torch.stack(losses).mean())
+        mean_reward = float(torch.cat(rewards).mean())
+        return {"reward": mean_reward, "loss": float(torch.stack(losses).mean().detach()), "keep": keep}
+
+    def state(self) -> LearnerState:
+        """Return weights, optimiser moments and the generator's state."""
+        weights = {f"scorer/{name}": tensor for name, tensor in self._policy.weights().items()}
+        generator = {"generator": self.generator.get_state()}
+        return LearnerState({**weights, **packed(self.optimiser), **generator})
+
+    def restore(self, state: LearnerState) -> None:
+        """Continue from what `state` returned."""
+        weights = self._policy.weights()
+        self._policy.scorer.load_state_dict({name: state.tensors[f"scorer/{name}"] for name in weights})
+        unpack(self.optimiser, state.tensors)
+        self.generator.set_state(state.tensors["generator"])
+
+    def evidence(self) -> dict[str, float]:
+        """Return how well predicted rises of the loss order plans, where rewards were made of them."""
+        if self.assignment is None or "loss_rise" not in self.shaping.reads:
+            return {}
+        probe = replace(self._policy.probe, seed=self.assignment.recipe.seed)
+        return audited_layers(self.assignment, self.networks, probe)
+
+    def _draw(self, layer: RowLayer, keep: float, index: int, layers: int) -> Tensor:
+        """Return drawn row ids, shape (samples, kept rows)."""
+        count = max(1, int(keep * layer.size))
+        with torch.no_grad():
+            scores = self._scores(layer, context_of(keep, index, layers))
+        if self.config.log_prob == "plackett_luce":
+            return plackett_luce(scores, count, self.config.samples, self.generator)
+        draws = [
+            draw_by_weight(concrete(scores, self.generator), count, self.generator)
+            for _ in range(self.config.samples)
+        ]
+        return torch.stack(draws)
+
+    def _scores(self, layer: RowLayer, context: Tensor) -> Tensor:
+        scores: Tensor = self._policy.scorer(layer.features, context)
+        return scores
+
+    def _rewards(self, layer: RowLayer, drawn: Tensor, index: int) -> Tensor:
+        kept = torch.zeros(len(drawn), layer.size, dtype=torch.bool).scatter_(1, drawn, True)
+        rewards = self.shaping(layer.outcomes(kept, self.shaping.reads))
+        return torch.from_numpy(rewards) * self.config.discount**index
+
+    def _loss(self, layer: RowLayer, drawn: Tensor, rewards: Tensor, context: Tensor) -> Tensor:
+        scores = self._scores(layer, context)
+        if self.config.log_prob == "plackett_luce":
+            log_probs = plackett_luce_log_prob(scores, drawn) / drawn.shape[1]
+        else:
+            log_probs = self._published_log_probs(scores, drawn)
+        return -(self._advantages(rewards).float() * log_probs).mean()
+
+    def _published_log_probs(self, scores: Tensor, drawn: Tensor) -> Tensor:
+        """Return the sum of log keep weights, which the published code takes for the log-probability."""
+        weights = concrete(scores, self.generator) if self.config.fresh_noise else torch.sigmoid(scores)
+        return weights.log()[drawn].sum(1)
+
+    def _advantages(self, rewards: Tensor) -> Tensor:
+        if self.config.baseline == "leave_one_out":
+            rewards = above_others(rewards)
+        if self.config.standardise and len(rewards) > 1:
+            rewards = rewards / rewards.std().clamp(min=1e-12)
+        return rewards
+
+    def _update(self, loss: Tensor) -> None:
+        self.optimiser.zero_grad()
+        loss.backward()
+        if self.config.clip:
+            torch.nn.utils.clip_grad_norm_(self._policy.scorer.parameters(), self.config.clip)
+        self.optimiser.step()
+
+
+def check_settings(config: ReinforceConfig) -> None:
+    """Raise `UsageError` where settings contradict each other."""
+    if config.baseline == "leave_one_out" and config.samples < 2:
+        raise UsageError("A leave-one-out baseline needs at least 2 samples.")
+    if not 0 < config.keep[0] <= config.keep[1] < 1:
+        raise UsageError(f"learner.keep is a range of fractions between 0 and 1; got {config.keep}.")
+
+
+def above_others(rewards: Tensor) -> Tensor:
+    """Return every reward less the mean of the others (leave-one-out)."""
+    return rewards - (rewards.sum() - rewards) / (len(rewards) - 1)

@@ -1,5 +1,0 @@
-"""One file per task: problems with an answer, a difficulty, and the steps that lead to the answer."""
-
-from prunepolicy.agents.reasoning.tasks.registry import Problem, Task, tasks
-
-__all__ = ["Problem", "Task", "tasks"]

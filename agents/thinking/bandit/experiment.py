@@ -1,0 +1,110 @@
+"""The course of decisions on prompts: judged by what they are worth on prompts nobody has learned from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import ClassVar, Self, cast
+
+import numpy as np
+
+from prunepolicy.agents.runtime import Runner
+from prunepolicy.agents.thinking.bandit.learner import BanditRecipe, ThinkBandit
+from prunepolicy.agents.thinking.bandit.report import BanditReport, BanditSeedsReport, plot_decisions
+from prunepolicy.agents.training.experiment import Course, Judgement
+from prunepolicy.agents.training.learner import SteppedLearner
+from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
+from prunepolicy.envs.thinking.metrics import by_difficulty
+from prunepolicy.envs.thinking.oracle import Value, oracle, value_of, values
+from prunepolicy.envs.thinking.rollouts import Mode
+from prunepolicy.envs.thinking.source import Array, Source
+from prunepolicy.envs.thinking.terms.registry import OutcomeTerm
+from prunepolicy.pruning.checkpoint.checkpoint import read_json
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.measure.intervals import Interval, mean_interval
+
+DECISION, PICTURE = "decision.json", "think.png"
+JUDGED = ("reward", "regret", "accuracy", "tokens", "think")
+
+
+@dataclass
+class BanditCourse(Course):
+    """Learns when to think from outcomes, and compares with rules that need no learning."""
+
+    report_type: ClassVar[type[BanditReport]] = BanditReport
+    seeds_report_type: ClassVar[type[BanditSeedsReport]] = BanditSeedsReport
+    run_folder: RunFolder
+    recipe: BanditRecipe
+    learner: ThinkBandit
+    held_out: Source
+    term: OutcomeTerm
+
+    @classmethod
+    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps, runner: Runner) -> Self:
+        """Draw or load the prompts."""
+        recipe = cast(BanditRecipe, run.recipe)
+        term = recipe.evaluation.term
+        seed_generators(recipe.seed)
+        source, held_out = recipe.prompts.sources(recipe.seed)
+        learner = cast(type[ThinkBandit], algorithm)(recipe.learner, source, recipe.seed)
+        return cls(run, recipe, learner, held_out, term)
+
+    def judge(self) -> Judgement:
+        """Return the expected reward on the prompts that judge."""
+        value = self._value(self.learner.probabilities(self.held_out))
+        scores = {f"held_out/{name}": getattr(value, name) for name in JUDGED}
+        sentence = f"thinks {value.think:.0%} of the time, regret {value.regret:.3f}"
+        return Judgement(value.reward, scores, sentence)
+
+    def save(self, name: str) -> None:
+        """Save the actions and their weights."""
+        data = {"actions": self.recipe.learner.actions, "weights": self.learner.weights.tolist()}
+        self.run_folder.keep(lambda folder: write_text(folder / DECISION, json.dumps(data, indent=1)), name)
+
+    def conclude(self, progress: Progress) -> BanditReport:
+        """Compare the best step with the oracle, with every single action, and with chance at its rates."""
+        path = self.run_folder.path
+        self.learner.weights = np.array(read_json(path / BEST / DECISION)["weights"])
+        chances = self.learner.probabilities(self.held_out)
+        best = oracle(self.held_out, self.learner.env.task.choices, self.term)
+        thinking = self._thinking(chances)
+        plot_decisions(
+            self.held_out.difficulty, {"learned": thinking, "oracle": self._thinking(best)}, path / PICTURE
+        )
+        report = BanditReport(
+            path.name,
+            str(path),
+            self.recipe.model_dump(mode="json"),
+            progress.step,
+            progress.best_step,
+            {name: self._value(each) for name, each in self._contenders(chances, best).items()},
+            by_difficulty(thinking, self.held_out.difficulty),
+            progress.best or 0.0,
+            self._gain(chances),
+        )
+        report.save(path)
+        return report
+
+    def _contenders(self, learned: Array, best: Array) -> dict[str, Array]:
+        """Return the probabilities of actions by whose they are."""
+        alone = np.eye(learned.shape[1])
+        always = {
+            f"always {action}": np.tile(row, (len(learned), 1))
+            for action, row in zip(self.recipe.learner.actions, alone, strict=True)
+        }
+        by_chance = np.tile(learned.mean(0), (len(learned), 1))
+        return {**always, "random, at the learned rates": by_chance, "oracle": best, "learned": learned}
+
+    def _gain(self, learned: Array) -> Interval:
+        """Return what decisions earn beyond chance at the same rates, over prompts."""
+        worth = values(self.held_out, self.learner.env.task.choices, self.term)
+        return mean_interval(((learned - learned.mean(0)) * worth).sum(1))
+
+    def _thinking(self, chances: Array) -> Array:
+        """Return the probability of thinking, whatever the budget."""
+        thinks = [choice.mode is Mode.THINK for choice in self.learner.env.task.choices]
+        return np.asarray(chances[:, thinks].sum(1))
+
+    def _value(self, chances: Array) -> Value:
+        return value_of(self.held_out, self.learner.env.task.choices, chances, self.term)

@@ -1,0 +1,95 @@
+"""The course of models that learn when to think: what chooses the best step, and the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Self, cast
+
+from prunepolicy.agents.runtime import Runner
+from prunepolicy.agents.thinking.lm.grpo import Grpo
+from prunepolicy.agents.thinking.lm.plots import plot_health, plot_think
+from prunepolicy.agents.thinking.lm.policy_model import Student
+from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
+from prunepolicy.agents.thinking.lm.think_eval import Examination, Examiner, Think
+from prunepolicy.agents.thinking.lm.think_report import ThinkReport, ThinkSeedsReport
+from prunepolicy.agents.training.experiment import Course, Judgement
+from prunepolicy.agents.training.learner import SteppedLearner
+from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
+from prunepolicy.pruning.io.progress import Steps
+
+START = "start"
+THINK_PICTURE, HEALTH_PICTURE = "think.png", "health.png"
+JUDGED = ("accuracy", "tokens", "think", "cut_off")
+MODES: tuple[Think, ...] = ("auto", "always", "never")
+
+
+@dataclass
+class ThinkCourse(Course):
+    """Learns when to think, and judges by accuracy and tokens on held-out problems."""
+
+    report_type: ClassVar[type[ThinkReport]] = ThinkReport
+    seeds_report_type: ClassVar[type[ThinkSeedsReport]] = ThinkSeedsReport
+    run_folder: RunFolder
+    recipe: ThinkRecipe
+    learner: Grpo
+    steps: Steps
+
+    @classmethod
+    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps, runner: Runner) -> Self:
+        """Open or make the model."""
+        recipe = cast(ThinkRecipe, run.recipe)
+        seed_generators(recipe.seed)
+        return cls(run, recipe, cast(type[Grpo], algorithm)(recipe, steps, runner), steps)
+
+    def judge(self) -> Judgement:
+        """Return accuracy less the price of its tokens, both of drawn answers; and those of greedy ones."""
+        learner, examiner = self.learner, Examiner(self.learner.problems.choose)
+        drawn = examiner.examine(learner.roller, learner.examining)
+        greedy = examiner.examine(learner.roller, learner.likeliest)
+        score = drawn.accuracy - self.recipe.evaluation.price * drawn.tokens / self.longest
+        row = {f"held_out/{name}": getattr(drawn, name) for name in JUDGED}
+        row |= {f"held_out/greedy_{name}": getattr(greedy, name) for name in JUDGED}
+        row |= {f"think/difficulty_{one.difficulty}": one.think for one in drawn.bins}
+        thinks = f"thinks {drawn.think:.0%} of the time"
+        sentence = f"accuracy {drawn.accuracy:.0%}, {drawn.tokens:.1f} tokens, {thinks}"
+        return Judgement(score, row, sentence)
+
+    @property
+    def longest(self) -> int:
+        """Tokens that the most generous stage allows."""
+        return max(self.recipe.reinforcement.max_tokens)
+
+    def save(self, name: str) -> None:
+        """Save model and tokenizer as an ordinary Hugging Face folder; after a warm-up its end, too."""
+        learner = self.learner
+        self.run_folder.keep(learner.student.save, name)
+        if learner.warm and self.recipe.warm_up.steps and not (self.run_folder.path / START).is_dir():
+            self.run_folder.keep(Student(learner.start, learner.student.prompting).save, START)
+
+    def conclude(self, progress: Progress) -> ThinkReport:
+        """Examine the start and the best step on problems that chose nothing, and write the report."""
+        path = self.run_folder.path
+        learned = Student.named(str(path / BEST), self.recipe.prompt, self.learner.hardware)
+        with self.steps.step("examine the start and the best step"):
+            report = ThinkReport(
+                path.name,
+                str(path),
+                self.recipe.model_dump(mode="json"),
+                progress.step,
+                progress.best_step,
+                self._examined(Student(self.learner.start, self.learner.student.prompting)),
+                self._examined(learned),
+                progress.best or 0.0,
+            )
+        report.save(path)
+        plot_health(self.run_folder.rows(), path / HEALTH_PICTURE)
+        plot_think(report.examinations, path / THINK_PICTURE)
+        return report
+
+    def _examined(self, student: Student) -> dict[str, Examination]:
+        """Return how a model does, deciding by itself and with the mode forced."""
+        how = self.recipe.evaluation
+        roller = self.learner.roller_of(student)
+        examiner = Examiner(self.learner.problems.judge, how.samples)
+        sampling = student.sampling(self.longest, how.temperature)
+        return {mode: examiner.examine(roller, sampling, mode) for mode in MODES}

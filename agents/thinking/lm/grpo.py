@@ -1,0 +1,326 @@
+"""GRPO on tokens for models that learn when to think, with steps of imitation where a switch wants them.
+
+Rewards are shaped here, after everything that was rolled out has come together: they read whole batches.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from random import Random
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prunepolicy.agents.runtime import LocalRunner, Runner
+from prunepolicy.agents.thinking.lm.demonstrations import Demonstrator
+from prunepolicy.agents.thinking.lm.engines import Sampling, engines
+from prunepolicy.agents.thinking.lm.health import Watch
+from prunepolicy.agents.thinking.lm.imitation import Imitation
+from prunepolicy.agents.thinking.lm.policy_model import Student
+from prunepolicy.agents.thinking.lm.problem_set import ProblemSet
+from prunepolicy.agents.thinking.lm.prompt_batches import PromptBatches
+from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
+from prunepolicy.agents.thinking.lm.reinforcement import Reinforcement, advantages_of, divergence
+from prunepolicy.agents.thinking.lm.rollout_batch import Roller, RolloutBatch
+from prunepolicy.agents.thinking.lm.scoring import Scorer
+from prunepolicy.agents.thinking.lm.switches import Observed, Switch, switches
+from prunepolicy.agents.thinking.lm.thinking_gap import measured_gap
+from prunepolicy.agents.training.learner import LearnerState, SteppedLearner
+from prunepolicy.agents.training.optimiser_state import packed, unpack
+from prunepolicy.agents.training.recipe import RunRecipe
+from prunepolicy.envs.thinking.sampling import samplers
+from prunepolicy.envs.thinking.schedule import Schedule
+from prunepolicy.envs.thinking.settings import built
+from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.session.opened_model import Hardware
+
+RAMP = 20
+"""Steps over which the learning rate rises at the very beginning."""
+DRIFT_ROWS = 32
+
+
+class Grpo(SteppedLearner):
+    """Warms up by imitation, then reinforces, or imitates again where the switch says so."""
+
+    recipe_type: ClassVar[type[RunRecipe]] = ThinkRecipe
+
+    @classmethod
+    def check(cls, recipe: ThinkRecipe) -> None:
+        """Raise `UsageError` where a recipe names what isn't there, or its parts contradict each other."""
+        Schedule(recipe.stages)
+        built(switches, recipe.switch)
+        built(samplers, {**recipe.reinforcement.sampler, "prompts": recipe.problems.learn})
+        engines[recipe.reinforcement.engine]
+        for task in recipe.problems.tasks:
+            task.range()
+
+    def __init__(self, recipe: ThinkRecipe, steps: Steps, runner: Runner | None = None) -> None:
+        self.recipe, self.steps, self.runner = recipe, steps, runner or LocalRunner()
+        self.hardware = Hardware(recipe.device, recipe.dtype)
+        self.problems = ProblemSet.drawn(recipe.problems, recipe.seed)
+        self.student = self._student()
+        self.roller = self.roller_of(self.student)
+        self.start = self._frozen()
+        self.optimiser = torch.optim.AdamW(
+            self.student.model.parameters(), betas=(0.9, 0.95), weight_decay=0.0
+        )
+        self.schedule = Schedule(recipe.stages)
+        self.batches = PromptBatches.of(recipe, self.problems.learn, self.roller)
+        self.switch: Switch = built(switches, recipe.switch)
+        self.watch = Watch(recipe.alarms)
+        self.demonstrator = Demonstrator(self.student.prompting, recipe.demonstrations)
+        self.demonstrating = Random(recipe.seed)
+        self.done = {"warm_up": 0, "reinforcing": 0, "all": 0}
+        self.warm = not recipe.warm_up.steps
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest completion in this stage."""
+        return int(_of_stage(self.recipe.reinforcement.max_tokens, self.stage))
+
+    @property
+    def learning_rate(self) -> float:
+        """Of reinforcement, in this stage."""
+        return _of_stage(self.recipe.reinforcement.learning_rate, self.stage)
+
+    @property
+    def temperature(self) -> float:
+        """Of completions to learn from, in this stage."""
+        return _of_stage(self.recipe.reinforcement.temperature, self.stage)
+
+    @property
+    def stage(self) -> int:
+        """Which stage of the reward it is, counted from 0."""
+        return self.schedule.stages.index(self.schedule.stage)
+
+    @property
+    def sampling(self) -> Sampling:
+        """How completions to learn from are drawn."""
+        return self.student.sampling(self.max_tokens, self.temperature)
+
+    @property
+    def examining(self) -> Sampling:
+        """How completions are drawn for evaluation."""
+        return self.student.sampling(self.max_tokens, self.recipe.evaluation.temperature)
+
+    @property
+    def likeliest(self) -> Sampling:
+        """How the likeliest completions are written."""
+        return self.student.sampling(self.max_tokens, 0.0)
+
+    @property
+    def steps_left(self) -> float:
+        """Steps of the warm-up, which may end sooner, and those after it where the recipe counts them."""
+        if self.recipe.reinforcement.steps is None:
+            return math.inf
+        warm_up = 0 if self.warm else self.recipe.warm_up.steps - self.done["warm_up"]
+        after = self.done["all"] - self.done["warm_up"]
+        return warm_up + max(0, self.recipe.reinforcement.steps - after)
+
+    def step(self) -> dict[str, float]:
+        """Imitate, reinforce, or both."""
+        self.done["all"] += 1
+        if self.warm:
+            return self._learn()
+        self.done["warm_up"] += 1
+        how = self.recipe.warm_up
+        norm, loss = self._imitate_alone(1 - (1 - how.decay) * self.done["warm_up"] / how.steps)
+        self.switch.observe(Observed(norm, warm_up=True))
+        return {"loss": loss, "grad_norm": norm, "imitation": 1.0, **self._look_at_gap()}
+
+    def state(self) -> LearnerState:
+        """Return weights, the start, moments, and where everything random and every schedule is."""
+        tensors = {f"model/{name}": tensor for name, tensor in _weights(self.student.model).items()}
+        if self.warm and self.recipe.warm_up.steps:
+            tensors |= {f"start/{name}": tensor for name, tensor in _weights(self.start).items()}
+        version, internal, gauss = self.demonstrating.getstate()
+        data: dict[str, Any] = {
+            "done": self.done,
+            "warm": self.warm,
+            "schedule": self.schedule.state(),
+            "batches": self.batches.state(),
+            "switch": self.switch.state(),
+            "held": self.watch.held,
+            "demonstrating": [version, list(internal), gauss],
+        }
+        return LearnerState({**tensors, **packed(self.optimiser)}, data)
+
+    def restore(self, state: LearnerState) -> None:
+        """Continue from what `state` returned."""
+        _load(self.student.model, state.tensors, "model/")
+        _load(self.start, state.tensors, "start/")
+        unpack(self.optimiser, state.tensors)
+        self.done, self.warm = dict(state.data["done"]), state.data["warm"]
+        self.schedule.restore(state.data["schedule"])
+        self.batches.restore(state.data["batches"])
+        self.switch.restore(state.data["switch"])
+        self.watch.held = dict(state.data["held"])
+        version, internal, gauss = state.data["demonstrating"]
+        self.demonstrating.setstate((version, tuple(internal), gauss))
+
+    def roller_of(self, student: Student) -> Roller:
+        """Return what has problems answered by the student, or by another one, wherever workers are."""
+        how = self.recipe.reinforcement
+        engine = engines[how.engine].open(student.model, self.recipe.device)
+        return Roller(engine, student.prompting, how.chunk, self.runner)
+
+    def scorer(self, model: Any = None) -> Scorer:
+        """Return what gives log-probabilities of completions under the student, or another of its kind."""
+        student = self.student if model is None else Student(model, self.student.prompting)
+        return student.scorer(self.hardware.torch_dtype, self.temperature)
+
+    def _student(self) -> Student:
+        recipe = self.recipe
+        if recipe.model is None:
+            return Student.new(recipe, self.problems, self.hardware.torch_device)
+        return Student.named(recipe.model, recipe.prompt, self.hardware)
+
+    def _frozen(self) -> Any:
+        """Return a copy of the model as it is now."""
+        return copy.deepcopy(self.student.model).requires_grad_(False).eval()
+
+    def _imitate_alone(self, rate: float = 1.0) -> tuple[float, float]:
+        self.optimiser.zero_grad()
+        loss = self._imitate(1.0)
+        norm = self._gradient_norm()
+        self._update(rate * self.recipe.imitation.learning_rate)
+        return norm, loss
+
+    def _imitate(self, weight: float) -> float:
+        """Add the gradient of fresh demonstrations, and return the loss."""
+        recipe, generator = self.recipe.imitation, self.demonstrating
+        rows = self.demonstrator.batch(self.problems.fresh(generator), recipe.batch, generator)
+        scorer = self.student.scorer(self.hardware.torch_dtype)
+        imitation = Imitation(scorer, recipe.token_weight, self.recipe.micro_tokens, recipe.mean)
+        return sum(_backward(weight * loss) for loss in imitation.losses(rows)) / (weight or 1.0)
+
+    def _look_at_gap(self) -> dict[str, float]:
+        """End the warm-up where thinking is worth what it should be.
+
+        Raises:
+            PrunePolicyError: when the warm-up is over and it isn't: there would be nothing to learn.
+        """
+        how, done = self.recipe.warm_up, self.done["warm_up"]
+        if done % how.check and done < how.steps:
+            return {}
+        gap = measured_gap(self.roller, self.problems.choose[: how.problems], self.likeliest)
+        if gap.easy <= how.easy and gap.hard >= how.hard and gap.thinking >= how.thinking:
+            self.warm, self.start = True, self._frozen()
+            ahead = f"thinking is ahead by {gap.hard:.0%} on hard problems"
+            self.steps.note(f"  warm-up done after {done} steps: {ahead}")
+        elif done >= how.steps:
+            raise PrunePolicyError(
+                f"After {done} steps of imitation, thinking is ahead of answering at once by {gap.easy:.0%} "
+                f"on easy problems (at most {how.easy:.0%}) and by {gap.hard:.0%} on hard ones (at least "
+                f"{how.hard:.0%}), where it is right in {gap.thinking:.0%}: there is no start from which to "
+                "learn when to think. Raise warm_up.steps, or change the problems' levels."
+            )
+        return gap.metrics()
+
+    def _learn(self) -> dict[str, float]:
+        chance = np.random.default_rng((self.recipe.seed, self.done["all"])).random()
+        mixture = self.switch.mixture(self.done["all"] - self.done["warm_up"] - 1, chance)
+        row = {"p_imitation": mixture.probability, "imitation": mixture.imitation}
+        norm: float | None = None
+        if not mixture.reinforcement:
+            norm, row["loss"] = self._imitate_alone()
+            row["grad_norm"] = norm
+        else:
+            norm = self._probe() if self.switch.wants_probe(self.done["all"]) else None
+            row |= self._reinforce(mixture.reinforcement, mixture.imitation)
+        self.switch.observe(Observed(norm, row.get("kl")))
+        return row if norm is None else {**row, "imitation_norm": norm}
+
+    def _probe(self) -> float:
+        """Return the imitation gradient's norm without following it."""
+        self.optimiser.zero_grad()
+        self._imitate(1.0)
+        return self._gradient_norm()
+
+    def _reinforce(self, weight: float, imitation: float) -> dict[str, float]:
+        recipe = self.recipe.reinforcement
+        batch = self.batches.roll(self.done["all"], self.sampling)
+        stage, rate = self.stage, self.learning_rate
+        shaped = self.schedule.step(batch.table)
+        row = {**shaped.statistics, "stage": float(stage), **_lengths(batch)}
+        if self.done["reinforcing"] == 0:
+            self._check_mixed(row["mixed"])
+        advantages = advantages_of(shaped.rewards, batch.table.group, recipe.objective)
+        start = self.scorer(self.start) if recipe.objective.kl else None
+        update = Reinforcement(self.scorer(), start, recipe.objective, self.recipe.micro_tokens)
+        for rows in np.array_split(np.arange(len(advantages)), recipe.minibatches):
+            self.optimiser.zero_grad()
+            row["loss"] = sum(
+                _backward(weight * loss) for loss in update.losses(batch, advantages, rows.tolist())
+            )
+            if imitation:
+                self._imitate(imitation)
+            row["grad_norm"] = self._gradient_norm()
+            self._update(rate)
+        row |= {**update.sums.metrics(), **self._drift(batch)}
+        self.done["reinforcing"] += 1
+        for sentence in self.watch.look(row):
+            self.steps.note(f"  ! step {self.done['all']}: {sentence}")
+        return row
+
+    def _check_mixed(self, share: float) -> None:
+        least = self.recipe.reinforcement.mixed
+        if share < least:
+            raise PrunePolicyError(
+                f"Only {share:.0%} of the first groups hold both modes (reinforcement.mixed asks for "
+                f"{least:.0%}), so no reward could teach when to think. Start from a model that uses both, "
+                "warm up on demonstrations of both (warm_up.steps), or set reinforcement.force=half."
+            )
+
+    def _drift(self, batch: RolloutBatch) -> dict[str, float]:
+        """Measure now and then how far the model has moved from its start."""
+        if self.done["reinforcing"] % self.recipe.reinforcement.drift:
+            return {}
+        part = batch.part(DRIFT_ROWS)
+        return {"kl": divergence(self.scorer(), self.scorer(self.start), part, self.recipe.micro_tokens)}
+
+    def _gradient_norm(self) -> float:
+        gradients = [p.grad for p in self.student.model.parameters() if p.grad is not None]
+        return float(nn.utils.get_total_norm(gradients))
+
+    def _update(self, rate: float) -> None:
+        """Take one step; the rate rises at the very beginning."""
+        nn.utils.clip_grad_norm_(self.student.model.parameters(), self.recipe.clip)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * min(1.0, self.done["all"] / RAMP)
+        self.optimiser.step()
+
+
+def _of_stage(values: Sequence[float], stage: int) -> float:
+    """Return a stage's own value, or the only one there is."""
+    return values[stage if len(values) > 1 else 0]
+
+
+def _backward(loss: Tensor) -> float:
+    loss.backward()
+    return float(loss.detach())
+
+
+def _lengths(batch: RolloutBatch) -> dict[str, float]:
+    """Return shares of completions: cut off, not verified; and words said beside answers."""
+    return {
+        "clipped_length": float((~batch.written.ended).float().mean()),
+        "verifier_errors": batch.errors / len(batch.written),
+        "leaked": batch.leaked,
+    }
+
+
+def _weights(model: Any) -> dict[str, Tensor]:
+    """Return the parameters, each once, however often they are used."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def _load(model: Any, tensors: Any, prefix: str) -> None:
+    for name, weight in _weights(model).items():
+        if prefix + name in tensors:
+            weight.copy_(tensors[prefix + name])

@@ -1,0 +1,119 @@
+"""Whether learning is alive: alarms over what every step logs, each one sentence, each said once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.io.config import RecipePart
+
+
+def _word(value: Any) -> Any:
+    """Return the word that was written: YAML takes a bare `off` for a truth value."""
+    return "off" if value is False else value
+
+
+Reaction = Annotated[Literal["off", "warn", "stop"], BeforeValidator(_word)]
+Row = Mapping[str, float]
+
+
+class AlarmRecipe(RecipePart):
+    """What to do when learning looks dead.
+
+    Attributes:
+        patience: measurements in a row after which an alarm is raised; drift is measured now and then.
+        mode_collapse: all completions think, or none does.
+        dead_reward: all rewards are the same within every group, so that nothing is learned.
+        length_explosion: most completions are cut off.
+        drift: the model is far from where it started, in nats per token.
+        verifier_errors: answers couldn't be checked.
+    """
+
+    patience: int = Field(default=10, ge=1)
+    mode_collapse: Reaction = "warn"
+    dead_reward: Reaction = "stop"
+    length_explosion: Reaction = "warn"
+    drift: Reaction = "warn"
+    verifier_errors: Reaction = "stop"
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """When to raise it, and what to say.
+
+    Attributes:
+        reads: the metric it looks at; a step that doesn't log it changes nothing.
+    """
+
+    reads: str
+    sounds: Callable[[float], bool]
+    sentence: str
+
+
+ALARMS = {
+    "mode_collapse": Alarm(
+        "think",
+        lambda value: not 0.01 <= value <= 0.99,
+        "The model has collapsed into one mode (think rate {think:.0%}): no group compares both any more. "
+        "Add the balance term to this stage, or reinforcement.force=half.",
+    ),
+    "dead_reward": Alarm(
+        "zero_variance",
+        lambda value: value >= 1,
+        "All rewards are equal within every group, so nothing is learned (mean reward {reward:.2f}): "
+        "take easier or harder problems, or check the answers' format.",
+    ),
+    "length_explosion": Alarm(
+        "clipped_length",
+        lambda value: value > 0.5,
+        "{clipped_length:.0%} of the completions are cut off: raise reinforcement.max_tokens, or pay for "
+        "brevity.",
+    ),
+    "drift": Alarm(
+        "kl",
+        lambda value: value > 1.0,
+        "The model has moved {kl:.1f} nats per token away from its start: lower the learning rate, or set "
+        "reinforcement.objective.kl.",
+    ),
+    "verifier_errors": Alarm(
+        "verifier_errors",
+        lambda value: value > 0.1,
+        "{verifier_errors:.0%} of the answers couldn't be checked; their rewards mean nothing.",
+    ),
+}
+
+
+@dataclass
+class Watch:
+    """Remembers for how long each alarm's condition has held.
+
+    Attributes:
+        held: steps in a row, by alarm.
+    """
+
+    recipe: AlarmRecipe
+    held: dict[str, int] = field(default_factory=dict)
+
+    def look(self, row: Row) -> list[str]:
+        """Return the sentences of alarms that warn, once each time they begin.
+
+        Raises:
+            PrunePolicyError: with the sentence of an alarm that stops.
+        """
+        sentences = []
+        for name, alarm in ALARMS.items():
+            if alarm.reads not in row:
+                continue
+            reaction: Reaction = getattr(self.recipe, name)
+            self.held[name] = self.held.get(name, 0) + 1 if alarm.sounds(row[alarm.reads]) else 0
+            if reaction == "off" or self.held[name] != self.recipe.patience:
+                continue
+            sentence = alarm.sentence.format(**row)
+            if reaction == "stop":
+                raise PrunePolicyError(f"{sentence} (alarms.{name}=off goes on regardless.)")
+            sentences.append(sentence)
+        return sentences

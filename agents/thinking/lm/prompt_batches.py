@@ -1,0 +1,74 @@
+"""Which problems a step answers, from which seeds, and against which reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from prunepolicy.agents.thinking.lm.engines import Sampling
+from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
+from prunepolicy.agents.thinking.lm.rollout_batch import Group, Roller, RolloutBatch, dealt_anew, seed_of
+from prunepolicy.agents.thinking.lm.tasks import Problem
+from prunepolicy.envs.thinking.sampling import Sampler, samplers
+from prunepolicy.envs.thinking.settings import built
+
+
+@dataclass
+class PromptBatches:
+    """Draws prompts, has them answered, and tells the sampler how that went.
+
+    Attributes:
+        references: accuracy on every problem of the model that learning started with, made to think; empty
+            until a step needs them.
+    """
+
+    recipe: ThinkRecipe
+    problems: tuple[Problem, ...]
+    roller: Roller
+    sampler: Sampler
+    references: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, recipe: ThinkRecipe, problems: tuple[Problem, ...], roller: Roller) -> PromptBatches:
+        """Make the sampler that the recipe names."""
+        drawing = {"prompts": len(problems), "seed": recipe.seed}
+        return cls(recipe, problems, roller, built(samplers, {**recipe.reinforcement.sampler, **drawing}))
+
+    def roll(self, step: int, sampling: Sampling) -> RolloutBatch:
+        """Answer the next prompts; seeds come from run, step, prompt and how often it was drawn before."""
+        how = self.recipe.reinforcement
+        if how.references and not self.references:
+            self.references = self._reference_accuracies(sampling)
+        drawn = self.sampler.sample(how.prompts)
+        groups, seen = [], dict.fromkeys(drawn.tolist(), 0)
+        for number, prompt in enumerate(drawn.tolist()):
+            seed = seed_of(self.recipe.seed, step, prompt, seen[prompt])
+            seen[prompt] += 1
+            reference = self.references[prompt] if self.references else 0.0
+            groups.append(Group(self.problems[prompt], number, how.group, seed, how.force, reference))
+        batch = self.roller.roll(groups, sampling)
+        self.sampler.observe(np.repeat(drawn, how.group), batch.table.correct)
+        if how.shuffle:
+            batch = replace(batch, table=dealt_anew(batch.table, seed_of(self.recipe.seed, step)))
+        return batch
+
+    def state(self) -> dict[str, Any]:
+        """Return what decides the next batches as JSON can hold it."""
+        return {"sampler": self.sampler.state(), "references": self.references}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned."""
+        self.sampler.restore(state["sampler"])
+        self.references = list(state["references"])
+
+    def _reference_accuracies(self, sampling: Sampling) -> list[float]:
+        count = self.recipe.reinforcement.references
+        groups = [
+            Group(problem, number, count, seed_of(self.recipe.seed, 0, number), "think")
+            for number, problem in enumerate(self.problems)
+        ]
+        table = self.roller.roll(groups, sampling).table
+        return [float(mean) for mean in table.correct.reshape(len(groups), count).mean(1)]

@@ -1,0 +1,115 @@
+"""One step of reinforcement learning: from rewards to losses, in micro-batches of like lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from prunepolicy.agents.thinking.lm.objective import (
+    ObjectiveRecipe,
+    Scored,
+    clipped_loss,
+    divergence_of,
+    token_weights,
+)
+from prunepolicy.agents.thinking.lm.rollout_batch import RolloutBatch
+from prunepolicy.agents.thinking.lm.scoring import Scorer, TokenScores, by_length
+from prunepolicy.envs.thinking.groups import group_advantages
+from prunepolicy.envs.thinking.rollouts import Rewards
+
+
+def advantages_of(rewards: Rewards, groups: NDArray[np.int64], recipe: ObjectiveRecipe) -> Tensor:
+    """Return what every completion's tokens are worth, (rows,)."""
+    if recipe.advantage == "raw":
+        return torch.from_numpy(rewards).float()
+    return torch.from_numpy(group_advantages(rewards, groups, recipe.advantage)).float()
+
+
+@dataclass
+class Sums:
+    """Sums over the tokens of a batch, for logs."""
+
+    tokens: float = 0.0
+    clipped: float = 0.0
+    entropy: float = 0.0
+    mode_entropy: float = 0.0
+    rows: int = 0
+
+    def add(self, scores: TokenScores, clipped: float) -> None:
+        """Add a micro-batch."""
+        closing = scores.closing.clamp(1e-9, 1 - 1e-9)
+        self.tokens += float(scores.mask.sum())
+        self.clipped += clipped
+        self.entropy += float(scores.entropy[:, 1:].sum())
+        self.mode_entropy += float(-(closing * closing.log() + (1 - closing) * (1 - closing).log()).sum())
+        self.rows += len(closing)
+
+    def metrics(self) -> dict[str, float]:
+        """Return means: of all tokens, of the first ones' choice of mode, and of all but the first ones."""
+        return {
+            "clipped_ratio": self.clipped / max(1.0, self.tokens),
+            "entropy": self.entropy / max(1.0, self.tokens - self.rows),
+            "mode_entropy": self.mode_entropy / max(1, self.rows),
+        }
+
+
+@dataclass(frozen=True)
+class Reinforcement:
+    """Computes the loss of rows of a batch.
+
+    Attributes:
+        start: scores under the model that learning started with; None where the objective doesn't read it.
+        micro_tokens: padded tokens in one pass.
+    """
+
+    scorer: Scorer
+    start: Scorer | None
+    recipe: ObjectiveRecipe
+    micro_tokens: int
+    sums: Sums = field(default_factory=Sums)
+
+    def losses(self, batch: RolloutBatch, advantages: Tensor, rows: Sequence[int]) -> Iterator[Tensor]:
+        """Yield losses with gradients; they sum to the loss of `rows`, which are one optimiser step."""
+        device, tokens = self.scorer.model.device, batch.tokens
+        lengths = [len(tokens[row]) for row in rows]
+        mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
+        weights = token_weights(mask, self.recipe.mode_weight).to(device)
+        whole = [len(batch.prompts[row]) + length for row, length in zip(rows, lengths, strict=True)]
+        for places in by_length(whole, self.micro_tokens):
+            chosen = [rows[place] for place in places]
+            prompts, completions = [batch.prompts[row] for row in chosen], [tokens[row] for row in chosen]
+            scores = self.scorer(prompts, completions)
+            width = scores.mask.shape[1]
+            drawn = self._drawn(batch, chosen, scores)
+            started = self._started(prompts, completions)
+            scored = Scored(scores.log_probs, drawn, scores.mask, started)
+            loss = clipped_loss(scored, advantages[chosen].to(device), weights[places, :width], self.recipe)
+            self.sums.add(scores, loss.clipped)
+            yield loss.value
+
+    def _drawn(self, batch: RolloutBatch, rows: Sequence[int], scores: TokenScores) -> Tensor:
+        return batch.written.log_probs[rows, : scores.mask.shape[1]].to(scores.log_probs.device)
+
+    @torch.no_grad()
+    def _started(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
+    ) -> Tensor | None:
+        return None if self.start is None else self.start(prompts, completions).log_probs
+
+
+@torch.no_grad()
+def divergence(now: Scorer, start: Scorer, batch: RolloutBatch, micro_tokens: int) -> float:
+    """Return the divergence from the start on what the model wrote itself, in nats per token."""
+    tokens, total, count = batch.tokens, 0.0, 0
+    whole = [len(prompt) + len(row) for prompt, row in zip(batch.prompts, tokens, strict=True)]
+    for rows in by_length(whole, micro_tokens):
+        prompts, completions = [batch.prompts[row] for row in rows], [tokens[row] for row in rows]
+        scores, before = now(prompts, completions), start(prompts, completions)
+        total += float((divergence_of(scores.log_probs, before.log_probs) * scores.mask).sum())
+        count += sum(len(row) for row in completions)
+    return total / count

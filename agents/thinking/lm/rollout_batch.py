@@ -1,0 +1,172 @@
+"""From prompts to judged completions: requests, generation in chunks, verification, the table of rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from prunepolicy.agents.runtime import LocalRunner, Runner
+from prunepolicy.agents.thinking.lm.engines import Chunk, Completions, Engine, Request, Sampling
+from prunepolicy.agents.thinking.lm.engines.registry import Force
+from prunepolicy.agents.thinking.lm.prompting import Prompting
+from prunepolicy.agents.thinking.lm.tasks import Problem, tasks
+from prunepolicy.envs.thinking.responses import Mark, Response, degenerate, read_response
+from prunepolicy.envs.thinking.rollouts import Mode, Rollouts
+from prunepolicy.envs.thinking.verifiers import Question, Verdict, Verifier, verifiers
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """Completions of some problems, judged; rows of one problem follow each other.
+
+    Attributes:
+        prompts: token ids, one row per completion.
+        written: the completions.
+        table: what came of them, in the same rows.
+        errors: rows that couldn't be verified.
+        leaked: words that were said beside the answer, per row: thought in the wrong place.
+    """
+
+    prompts: tuple[tuple[int, ...], ...]
+    written: Completions
+    table: Rollouts
+    errors: int = 0
+    leaked: float = 0.0
+
+    @property
+    def tokens(self) -> list[list[int]]:
+        """The completions' token ids, without padding."""
+        lengths = self.written.lengths.tolist()
+        return [row[:n] for row, n in zip(self.written.tokens.tolist(), lengths, strict=True)]
+
+    def part(self, count: int) -> RolloutBatch:
+        """Return `count` rows at most, evenly over the batch."""
+        rows = list(range(0, len(self.written), max(1, len(self.written) // count)))
+        return RolloutBatch(
+            tuple(self.prompts[row] for row in rows), self.written.where(rows), self.table.where(rows)
+        )
+
+
+@dataclass(frozen=True)
+class Group:
+    """One problem to be answered several times.
+
+    Attributes:
+        number: of the problem; answers with equal numbers are compared.
+        reference: accuracy on it of a model that thinks, where a reward reads that.
+    """
+
+    problem: Problem
+    number: int
+    count: int = 1
+    seed: int = 0
+    force: Force = "free"
+    reference: float = 0.0
+
+
+class Judged(NamedTuple):
+    """What came of completions: see `RolloutBatch`."""
+
+    table: Rollouts
+    errors: int
+    leaked: float
+
+
+@dataclass
+class AnswerJudge:
+    """Reads and checks answers."""
+
+    prompting: Prompting
+    checks: dict[str, Verifier] = field(default_factory=dict)
+
+    def judged(self, owners: Sequence[Group], rows: Sequence[list[int]]) -> Judged:
+        """Return the table of given completions, and what else their texts showed.
+
+        Args:
+            owners: whom each completion answers.
+            rows: token ids. Modes are read from them, since decoding may drop tags.
+        """
+        closing, end = self.prompting.closing, self.prompting.tokenizer.eos_token_id
+        mark: Mark = "boxed" if self.prompting.how.answer == "boxed" else "answer"
+        texts = [self.prompting.tokenizer.decode([t for t in row if t != end]) for row in rows]
+        responses = [read_response(text, mark) for text in texts]
+        verdicts = [self._verdict(*pair) for pair in zip(owners, responses, strict=True)]
+        table = Rollouts.of(
+            group=[owner.number for owner in owners],
+            mode=[Mode.ANSWER if row[: len(closing)] == closing else Mode.THINK for row in rows],
+            correct=[verdict.correct for verdict in verdicts],
+            length=[float(len(row)) for row in rows],
+            well_formed=[response.well_formed for response in responses],
+            degenerate=[degenerate(text) for text in texts],
+            reference=[owner.reference for owner in owners],
+            features=[[float(owner.problem.difficulty)] for owner in owners],
+        )
+        errors = sum(bool(verdict.error) for verdict in verdicts)
+        return Judged(table, errors, float(np.mean([response.rest for response in responses])))
+
+    def _verdict(self, owner: Group, response: Response) -> Verdict:
+        problem = owner.problem
+        question = Question(problem.question, problem.answer, problem.task, problem.entry)
+        return self._verifier(problem).verify([response], [question])[0]
+
+    def _verifier(self, problem: Problem) -> Verifier:
+        name = tasks[problem.task].verifier
+        if name not in self.checks:
+            self.checks[name] = verifiers[name]()
+        return self.checks[name]
+
+
+@dataclass
+class Roller:
+    """Has problems answered, and says how that went.
+
+    Attributes:
+        chunk: problems that are answered together: a job for a worker of `runner`.
+    """
+
+    engine: Engine
+    prompting: Prompting
+    chunk: int = 64
+    runner: Runner = field(default_factory=LocalRunner)
+
+    @cached_property
+    def judge(self) -> AnswerJudge:
+        """What reads and checks the answers."""
+        return AnswerJudge(self.prompting)
+
+    def roll(self, groups: Sequence[Group], sampling: Sampling) -> RolloutBatch:
+        """Answer every problem of `groups`; the chunks alone decide what is written together."""
+        requests = [
+            Request(tuple(self.prompting.ids(one.problem.question)), one.count, one.seed, one.force)
+            for one in groups
+        ]
+        starts = range(0, len(requests), self.chunk)
+        chunks = [Chunk(tuple(requests[start : start + self.chunk]), sampling) for start in starts]
+        answered = self.runner.map(self.runner.share(self.engine), chunks)
+        written = Completions.joined(list(answered), sampling.pad)
+        prompts = tuple(request.prompt for request in requests for _ in range(request.count))
+        owners = [one for one in groups for _ in range(one.count)]
+        rows = [row[:n] for row, n in zip(written.tokens.tolist(), written.lengths.tolist(), strict=True)]
+        return RolloutBatch(prompts, written, *self.judge.judged(owners, rows))
+
+
+def seed_of(*numbers: int) -> int:
+    """Return one seed for a run's seed, a step and a prompt, whoever writes its completions."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def dealt_anew(table: Rollouts, seed: int) -> Rollouts:
+    """Return the table with outcomes shuffled among the completions of each mode.
+
+    Whatever a mode is worth on the whole stays; that it is worth more on some prompts goes.
+    """
+    generator, source = np.random.default_rng(seed), np.arange(len(table))
+    for mode in np.unique(table.mode):
+        rows = np.flatnonzero(table.mode == mode)
+        source[rows] = generator.permutation(rows)
+    outcomes = {name: getattr(table, name)[source] for name in ("correct", "well_formed", "degenerate")}
+    return replace(table, **outcomes)

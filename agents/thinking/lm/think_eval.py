@@ -1,0 +1,116 @@
+"""How a model does on held-out problems: accuracy, tokens and think rate, by difficulty."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from prunepolicy.agents.thinking.lm.engines import Sampling
+from prunepolicy.agents.thinking.lm.engines.registry import Force
+from prunepolicy.agents.thinking.lm.rollout_batch import Group, Roller, seed_of
+from prunepolicy.agents.thinking.lm.tasks import Problem
+from prunepolicy.envs.thinking.rollouts import Rollouts
+from prunepolicy.pruning.measure.intervals import Interval, around
+
+Think = Literal["auto", "always", "never"]
+FORCED: dict[Think, Force] = {"auto": "free", "always": "think", "never": "answer"}
+EXAM_SEED = 104_729
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Answers to problems of one difficulty."""
+
+    difficulty: int
+    answers: int
+    accuracy: float
+    tokens: float
+    think: float
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Answers to all problems.
+
+    Attributes:
+        tokens: of a completion, the mean.
+        think: share of completions that thought.
+        cut_off: share of completions that were too long.
+        bins: by difficulty, the easiest first.
+        tokens_error: standard error of `tokens`; None where it isn't known.
+    """
+
+    accuracy: float
+    tokens: float
+    think: float
+    cut_off: float
+    bins: tuple[Bin, ...]
+    tokens_error: float | None = None
+
+    @property
+    def answers(self) -> int:
+        """How many there were."""
+        return sum(one.answers for one in self.bins)
+
+    def more_right_than(self, other: Examination) -> Interval:
+        """Return the interval of the difference in accuracy, as if the problems had been different ones."""
+        errors = [each.accuracy * (1 - each.accuracy) / each.answers for each in (self, other)]
+        return around(self.accuracy - other.accuracy, math.sqrt(sum(errors)))
+
+    def longer_than(self, other: Examination) -> Interval | None:
+        """Return that of the difference in tokens; None where an error isn't known."""
+        if self.tokens_error is None or other.tokens_error is None:
+            return None
+        return around(self.tokens - other.tokens, math.hypot(self.tokens_error, other.tokens_error))
+
+    @property
+    def think_slope(self) -> float:
+        """Think rate on the hardest third of the difficulties less that on the easiest third."""
+        third = max(1, len(self.bins) // 3)
+        rates = [one.think for one in self.bins]
+        return float(np.mean(rates[-third:]) - np.mean(rates[:third]))
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """Asks every problem several times.
+
+    Attributes:
+        samples: answers per problem; one is enough where the likeliest tokens are taken.
+    """
+
+    problems: Sequence[Problem]
+    samples: int = 1
+
+    def examine(self, roller: Roller, sampling: Sampling, think: Think = "auto") -> Examination:
+        """Return how that went with the mode decided by the model, or forced."""
+        groups = [
+            Group(problem, number, self.samples, seed_of(EXAM_SEED, number), FORCED[think])
+            for number, problem in enumerate(self.problems)
+        ]
+        batch = roller.roll(groups, sampling)
+        cut_off = float((~batch.written.ended).float().mean())
+        return examination_of(batch.table, cut_off)
+
+
+def examination_of(table: Rollouts, cut_off: float = 0.0) -> Examination:
+    """Return the summary of a table whose first feature is the difficulty."""
+    difficulty = table.features[:, 0].astype(int)
+    bins = tuple(_bin(level, table.where(difficulty == level)) for level in np.unique(difficulty).tolist())
+    whole = _bin(0, table)
+    error = float(table.length.std(ddof=1)) / math.sqrt(len(table)) if len(table) > 1 else None
+    return Examination(whole.accuracy, whole.tokens, whole.think, cut_off, bins, error)
+
+
+def _bin(level: int, table: Rollouts) -> Bin:
+    rates = (table.correct.mean(), table.length.mean(), table.thinks.mean())
+    return Bin(level, len(table), *(round(float(rate), 6) for rate in rates))
+
+
+def likeliest(sampling: Sampling) -> Sampling:
+    """Return the same without chance."""
+    return replace(sampling, temperature=0.0)

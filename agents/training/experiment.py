@@ -1,0 +1,74 @@
+"""What one kind of training run needs beside its learner: models, judges, pictures, a report."""
+
+from __future__ import annotations
+
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from prunepolicy.agents.runtime import Runner
+from prunepolicy.agents.training.learner import SteppedLearner
+from prunepolicy.agents.training.recipe import RunRecipe
+from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder
+from prunepolicy.agents.training.run_report import Report, RunReport, RunsReport
+from prunepolicy.pruning.io.progress import Steps
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What judges say of what was learned so far.
+
+    Attributes:
+        score: that chooses the best step, higher is better.
+        scores: to be logged; they must be finite, as must everything that is.
+        sentence: for whoever watches.
+    """
+
+    score: float
+    scores: Mapping[str, float]
+    sentence: str
+
+
+class Course(ABC):
+    """Prepares, judges and reports runs of one kind.
+
+    Attributes:
+        report_type: of one run, with `load` to read it back.
+        seeds_report_type: of runs that differ in their seed.
+    """
+
+    learner: SteppedLearner
+    report_type: ClassVar[Any]
+    seeds_report_type: ClassVar[Any]
+
+    @classmethod
+    @abstractmethod
+    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps, runner: Runner) -> Self:
+        """Open what the run's recipe names, and make the learner; seeding comes first.
+
+        Args:
+            runner: carries out what can be done apart.
+        """
+
+    @abstractmethod
+    def judge(self) -> Judgement:
+        """Judge what was learned so far, on what learning doesn't see."""
+
+    @abstractmethod
+    def save(self, name: str) -> None:
+        """Save what was learned so far as `best` or `last` of the run."""
+
+    @abstractmethod
+    def conclude(self, progress: Progress) -> RunReport:
+        """Draw the run's pictures, compare its best with baselines, and write the report."""
+
+    @classmethod
+    def summarise(cls, folder: Path, recipe: RunRecipe, reports: Sequence[Any]) -> Report:
+        """Sum up runs that differ in their seed, and copy what the best of them learned into `folder`."""
+        report: RunsReport[Any] = cls.seeds_report_type(folder.name, str(folder), tuple(reports))
+        chosen = folder / f"seed-{report.chosen.recipe['seed']}" / BEST
+        RunFolder(folder, recipe).keep(lambda place: shutil.copytree(chosen, place), BEST)
+        return report

@@ -1,0 +1,1 @@
+"""What a model is and what it takes to prune it, before anything is pruned."""

@@ -1,0 +1,1 @@
+"""Prune a model: plan, cut, repair, prove, measure; also along a frontier of budgets."""

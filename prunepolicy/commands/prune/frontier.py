@@ -1,0 +1,156 @@
+"""One scoring pass, many sizes: nested plans, their cost and quality, a table and a plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from rich.table import Table
+
+from prunepolicy.commands.prune.job import Settings, holding, probe_for
+from prunepolicy.commands.prune.measure import choose_text
+from prunepolicy.commands.report.plots import FRONTIER_PICTURE, FrontierPoint, plot_frontier
+from prunepolicy.commands.report.report_view import count
+from prunepolicy.policy.base import Instruments, Policy
+from prunepolicy.policy.load import load_policy
+from prunepolicy.pruning.cost import cost_of
+from prunepolicy.pruning.errors import UnsupportedModelError
+from prunepolicy.pruning.io.atomic import replace_folder, write_text
+from prunepolicy.pruning.io.console import Console
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.statistics.gates import masked
+
+
+@dataclass(frozen=True)
+class FrontierRow:
+    """One size on the frontier.
+
+    Attributes:
+        params: share of the parameters that stays.
+        flops: share of the operations that stays.
+        perplexity: right after cutting, without repair.
+        plan: file name of its plan.
+    """
+
+    keep: float
+    params: float
+    flops: float
+    perplexity: float
+    plan: str
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Nested plans of one model and what they cost and keep.
+
+    Attributes:
+        dense: perplexity of the whole model.
+        text: what the perplexities were taken on.
+        total: parameters of the whole model.
+    """
+
+    model: str
+    made_by: str
+    of: str
+    dense: float
+    total: int
+    text: str
+    folder: str
+    rows: tuple[FrontierRow, ...]
+
+    def to_json(self) -> str:
+        """Return the frontier as JSON text."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    def render(self, console: Console) -> None:
+        """Print the table and where the files are."""
+        table = Table("keep", "parameters", "operations", "perplexity", "plan", box=None, pad_edge=False)
+        table.add_row("1", count(self.total), "100.0%", f"{self.dense:.4g}", "")
+        for row in self.rows:
+            size = count(row.params * self.total)
+            table.add_row(f"{row.keep:g}", size, f"{row.flops:.1%}", f"{row.perplexity:.4g}", row.plan)
+        console.print(table)
+        console.print(f"Perplexity right after cutting, without repair, on {self.text}.")
+        console.print(
+            f"Plot: {self.folder}/{FRONTIER_PICTURE}. "
+            f"Cut a point: prunepolicy cut {self.model} {self.folder}/PLAN --out DIR",
+            soft_wrap=True,
+        )
+
+
+def draw_frontier(
+    subject: Subject, policy: str | Policy, budgets: Sequence[Budget], target: Path, settings: Settings
+) -> Frontier:
+    """Score once and plan every budget, each inside the one before; write plans, table and plot.
+
+    Raises:
+        UnsupportedModelError: for models that don't write text, which have no perplexity.
+    """
+    with holding(target, settings.overwrite):
+        if subject.checkpoint.adapter.task != "causal":
+            raise UnsupportedModelError("A frontier needs a model that writes text.")
+        policy = load_policy(policy) if isinstance(policy, str) else policy
+        for budget in budgets:
+            policy.check(subject.checkpoint.graph, budget, Instruments(seconds=subject.seconds(budget)))
+        subject.steps.outline(("text", "plan", "measure"))
+        with subject.steps.part("text"):
+            text = choose_text(subject, settings.text)
+        assert text is not None  # None is for models that don't write.
+        with subject.steps.part("plan"):
+            plans = nested_plans(subject, policy, budgets, settings)
+        with subject.steps.part("measure"), subject.steps.step("perplexity", len(plans) + 1) as tick:
+            dense = text.score(subject.model).perplexity
+            tick(1)
+            rows = []
+            for plan in plans:
+                with masked(subject.model, subject.checkpoint.graph, plan):
+                    rows.append(_point(subject, plan, text.score(subject.model).perplexity))
+                tick(1)
+        params = cost_of(subject.checkpoint.graph).params
+        frontier = Frontier(
+            subject.name, policy.name, budgets[0].of, dense, params, text.name, str(target), tuple(rows)
+        )
+        _publish(frontier, plans, target)
+    return frontier
+
+
+def _publish(frontier: Frontier, plans: Sequence[Plan], target: Path) -> None:
+    """Write plans, table and plot to `target`, all or none."""
+
+    def write(folder: Path) -> None:
+        for plan, row in zip(plans, frontier.rows, strict=True):
+            plan.save(folder / row.plan)
+        write_text(folder / "frontier.json", frontier.to_json())
+        drawn = [FrontierPoint(row.params, row.perplexity, frontier.made_by) for row in frontier.rows]
+        plot_frontier(drawn, folder / FRONTIER_PICTURE, frontier.dense)
+
+    replace_folder(target, write)
+
+
+def nested_plans(
+    subject: Subject, policy: Policy, budgets: Sequence[Budget], settings: Settings
+) -> list[Plan]:
+    """Return one plan per budget from one scoring pass, the largest first, each within the last."""
+    graph, seconds = subject.checkpoint.graph, subject.seconds(budgets[0])
+    stats = subject.stats(policy.needs(graph, budgets[0]), probe_for(policy, settings))
+    stats = stats.merged(policy.read(subject.checkpoint))
+    plans: list[Plan] = []
+    with subject.steps.step("plans", len(budgets)) as tick:
+        for budget in sorted(budgets, key=lambda budget: -budget.keep):
+            within = plans[-1] if plans else None
+            plan = policy.plan(graph, stats, budget, Instruments(seconds=seconds, within=within))
+            plans.append(replace(plan, fingerprint=subject.checkpoint.fingerprint))
+            tick(1)
+    return plans
+
+
+def _point(subject: Subject, plan: Plan, perplexity: float) -> FrontierRow:
+    graph = subject.checkpoint.graph
+    before, after = cost_of(graph), cost_of(graph, plan.keep)
+    name = f"plan-{plan.budget.keep:g}.json"
+    return FrontierRow(
+        plan.budget.keep, after.params / before.params, after.flops / before.flops, perplexity, name
+    )

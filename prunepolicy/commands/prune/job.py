@@ -1,0 +1,289 @@
+"""The main job in its steps: open, decide, and carry out what was decided."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from prunepolicy.agents.recovery.language import check_recoverable, recovered, recovery_of
+from prunepolicy.commands.prune.evidence import Evidence, add_evidence, prove_result, report_on
+from prunepolicy.commands.prune.finetune_images import Recovery, RecoverySettings, stages_of
+from prunepolicy.commands.prune.measure import Measurements, choose_text, measure
+from prunepolicy.commands.prune.rewrite import rewritten
+from prunepolicy.commands.prune.unproven import set_aside
+from prunepolicy.commands.report.report import PruneReport
+from prunepolicy.policy.base import Policy
+from prunepolicy.policy.load import load_policy
+from prunepolicy.policy.planning import plan_for
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+from prunepolicy.pruning.checkpoint.cut import check_apart, finish, prepare
+from prunepolicy.pruning.checkpoint.source import resolve
+from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError
+from prunepolicy.pruning.io.atomic import check_target, publish
+from prunepolicy.pruning.io.claim import real_place, release
+from prunepolicy.pruning.io.progress import Listener, Steps
+from prunepolicy.pruning.io.text_file import read_text
+from prunepolicy.pruning.io.working_folder import discard, left_behind
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.repair import repairs
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.opened_model import Hardware
+from prunepolicy.pruning.statistics.probe import Probe
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is carried out; what it decides about is in policy and budget.
+
+    Attributes:
+        arch: of a bare weight file.
+        repair: overrides the policy's repair; `none` for none.
+        probe: overrides the policy's probe source: `self`, `varied`, `start`, a text file, or `self+FILE`.
+        rounds: removal rounds, with statistics measured anew after each.
+        recover: passes over texts in which the cut model learns from the dense one's answers.
+        text: file to score before and after; None scores text the dense model writes.
+        recovery: trains on the user's images before and after the cut; None trains nothing.
+        measure: run both models for quality and speed.
+        verify: prove that the result loads before it is published.
+        progress: whether steps are told on standard error, or what is called with every event.
+    """
+
+    revision: str | None = None
+    arch: str | None = None
+    repair: str | None = None
+    probe: str | None = None
+    rounds: int = 1
+    recover: int = 0
+    text: Path | None = None
+    hardware: Hardware = field(default_factory=Hardware)
+    recovery: RecoverySettings | None = None
+    seed: int = 0
+    overwrite: bool = False
+    measure: bool = True
+    verify: bool = True
+    command: str = ""
+    progress: bool | Listener | Steps = False
+
+    @cached_property
+    def steps(self) -> Steps:
+        """What tells the run's steps."""
+        return Steps.told(self.progress)
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A network before its cut.
+
+    Attributes:
+        subject: what is planned for and cut: rewritten, and trained, where policy and user want it.
+        original: what the user gave; the result is compared with it.
+        recovery: how the pruned network is trained, if it is.
+        began: when work on this result did, on the monotonic clock; None for the whole run.
+        dense: what repairs of several plans for it share, as `Patient` has it.
+    """
+
+    subject: Subject
+    original: Subject
+    recovery: Recovery | None = None
+    began: float | None = None
+    dense: dict[str, Tensor] | None = None
+
+
+@contextmanager
+def changed(subject: Subject, policy: Policy, target: Path, settings: Settings) -> Iterator[Changed]:
+    """Yield what is cut: the subject, or what a policy and training on the user's data have made of it."""
+    wanted = settings.recovery
+    recovery = None if wanted is None else Recovery.opened(wanted, subject, target, settings.seed)
+    with rewritten(subject, policy, target) as whole:
+        if recovery is None:
+            yield Changed(whole, subject)
+            return
+        with recovery.clearing():
+            yield Changed(recovery.adapted(whole), subject, recovery)
+
+
+@contextmanager
+def holding(target: Path, overwrite: bool) -> Iterator[None]:
+    """Keep `target` for this run, after checking that nothing is destroyed unasked."""
+    check_target(target, overwrite)
+    try:
+        yield
+    finally:
+        release(target)
+
+
+def open_subject(model: str, settings: Settings, target: Path | None = None) -> Subject:
+    """Find and open what the user calls `model`, and see that `target` lies outside of it.
+
+    Texts of the user's are read later; that they can be is seen here, before the work begins.
+    """
+    for file in (settings.text, Probe(settings.probe).file if settings.probe else None):
+        if file is not None:
+            read_text(file)
+    subject = Subject(
+        model,
+        Checkpoint.open(resolve(model, settings.revision, arch=settings.arch)),
+        settings.hardware,
+        settings.steps,
+    )
+    if target is not None:
+        check_apart(subject.checkpoint.folder, target)
+    for note in (*subject.checkpoint.notes, subject.checkpoint.adapter.notice):
+        if note:
+            settings.steps.note(note)
+    return subject
+
+
+def loaded(policy: str | Policy) -> Policy:
+    """Return the policy that a name or a folder stands for."""
+    return load_policy(policy) if isinstance(policy, str) else policy
+
+
+def check_request(subject: Subject, policy: Policy, budget: Budget, settings: Settings) -> None:
+    """Raise what follows from the request and the model's configuration alone, before any weight is read.
+
+    Raises:
+        UsageError: for an unknown name, or what policy, model and settings can't do together.
+        BudgetError: when the budget can't be met.
+    """
+    if settings.rounds != 1:
+        policy = policy.in_rounds(settings.rounds)
+    if settings.repair not in (None, "none"):
+        repairs[settings.repair]
+    if settings.recover:
+        check_recoverable(subject)
+    if budget.of != "latency":  # What a width costs in seconds has to be measured.
+        policy.check(subject.checkpoint.graph, budget)
+    if settings.text is not None and settings.measure:
+        choose_text(subject, settings.text)
+
+
+def decide(subject: Subject, policy: str | Policy, budget: Budget, settings: Settings) -> Plan:
+    """Let a policy plan, and bind the plan to repair and probe."""
+    policy = loaded(policy)
+    check_request(subject, policy, budget, settings)
+    if settings.rounds != 1:
+        policy = policy.in_rounds(settings.rounds)
+    repair = policy.repair if settings.repair is None else settings.repair
+    probe = probe_for(policy, settings)
+    plan = plan_for(subject, policy, budget, probe)
+    mends = repair not in (None, "none") and (settings.repair or _mendable(subject, plan, repair))
+    needed: dict[str, Any] = {"probe": vars(probe)}
+    if settings.recover:
+        needed["recover"] = settings.recover
+    if policy.provenance is not None:
+        needed["policy"] = vars(policy.provenance)
+    return replace(plan, repair=repair if mends else None, settings=needed)
+
+
+def probe_for(policy: Policy, settings: Settings) -> Probe:
+    """Return the policy's probe, with what the user wants otherwise."""
+    probe = replace(policy.probe, seed=settings.seed)
+    return replace(probe, source=settings.probe) if settings.probe else probe
+
+
+def carry_out(
+    subject: Subject, plan: Plan, target: Path, settings: Settings, changed: Changed | None = None
+) -> PruneReport:
+    """Cut, prove, measure and publish what `plan` says.
+
+    A run that is interrupted, or that fills the disk, leaves what it has finished beside `target`;
+    the same run continues there. A result that its proof refuses is kept beside it, too, under a name that
+    says so. Whatever else goes wrong leaves nothing.
+
+    Args:
+        changed: says what the result is compared with, and how it is trained.
+    """
+    part = settings.steps.part
+    if changed is None:
+        settings.steps.outline(parts_of(settings))
+        changed = Changed(subject, subject)
+    checkpoint, original, recovery = subject.checkpoint, changed.original, changed.recovery
+    plan.check(checkpoint.graph)
+    probe = _probe_of(plan)
+    with holding(target, settings.overwrite), _clearing(target):
+        with part("text"):
+            text = choose_text(original, settings.text) if settings.measure else None
+        with part("repair"):
+            edits = (
+                subject.repaired(plan, probe, changed.dense)
+                if recovery is None
+                else recovery.edits(subject, plan)
+            )
+            edits = recovered(subject, plan, edits, target, original)
+        with part("cut"), settings.steps.step("cut", checkpoint.nbytes) as tick:
+            folder = prepare(checkpoint, plan, target, edits, tick)
+        with part("prove"):
+            proof = prove_result(subject, plan, edits, folder) if settings.verify else None
+        if proof is not None and proof.ran and not proof.ok:
+            report = report_on(original, Evidence(plan, Measurements(), proof, settings.command))
+            raise set_aside(folder, target, report, plan)
+        with part("measure"):
+            measured = measure(original, folder, text) if settings.measure else Measurements()
+        if recovery is not None and settings.measure:
+            measured = recovery.measured(measured, original, folder)
+        report = report_on(original, Evidence(plan, measured, proof, settings.command))
+        began = subject.opened_at if changed.began is None else changed.began
+        report = replace(report, folder=str(target), seconds=time.monotonic() - began)
+        add_evidence(report, plan, folder)
+        finish(folder)
+        publish(folder, target)
+    return report
+
+
+def parts_of(settings: Settings, first: bool = True) -> tuple[str, ...]:
+    """Return what carrying out one plan consists of; the text to score is written for the first only."""
+    wanted = {"text": settings.measure and first, "prove": settings.verify, "measure": settings.measure}
+    return tuple(part for part in ("text", "repair", "cut", "prove", "measure") if wanted.get(part, True))
+
+
+def _probe_of(plan: Plan) -> Probe:
+    """Return what a plan's repair watches the model on; a plan may have been written by hand.
+
+    Raises:
+        UsageError: when there is no such repair, or no such text.
+        PrunePolicyError: when the probe's settings are none.
+    """
+    if plan.repair is not None:
+        repairs[plan.repair]
+    try:
+        probe = Probe(**plan.settings.get("probe", {}))
+    except TypeError as error:
+        raise PrunePolicyError(f"Not a plan: settings: {vars(Probe())} is what a probe says.") from error
+    if probe.file is not None:
+        read_text(probe.file)
+    return probe
+
+
+def left_beside(target: Path) -> tuple[str, ...]:
+    """Return the folders beside `target` in which the next run with the same settings goes on."""
+    places = (*left_behind(real_place(target)), stages_of(target), recovery_of(target))
+    return tuple(str(place) for place in places if place.is_dir())
+
+
+@contextmanager
+def _clearing(target: Path) -> Iterator[None]:
+    """Remove what a run that failed has prepared, unless the next run can continue with it."""
+    try:
+        yield
+    except NotEnoughSpaceError:
+        raise
+    except Exception:
+        discard(target)
+        raise
+
+
+def _mendable(subject: Subject, plan: Plan, repair: str) -> bool:
+    """Return whether the plan takes what the repair makes up for, in a network whose blocks it can re-fit."""
+    graph = subject.checkpoint.graph
+    blocks = {group.name for group in graph.of_kind("ffn") if group.gate and group.gate.how == "input"}
+    cut = [graph[name] for name, kept in plan.keep.items() if len(kept) < graph[name].size]
+    lost = {group.kind for group in cut if group.kind != "ffn" or group.name in blocks}
+    return bool(blocks) and not lost.isdisjoint(repairs[repair].kinds)

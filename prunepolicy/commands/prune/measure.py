@@ -1,0 +1,195 @@
+"""Run a model before and after: how well it predicts, how fast it runs, what it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunepolicy.commands.report.report import Facts
+from prunepolicy.pruning.checkpoint.context import context_of
+from prunepolicy.pruning.checkpoint.loading import load_model
+from prunepolicy.pruning.checkpoint.tokens import check_known, start_of_text, token_ids
+from prunepolicy.pruning.cost import Cost
+from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.io.text_file import read_text
+from prunepolicy.pruning.measure.intervals import Interval
+from prunepolicy.pruning.measure.latency import ModelTime, interleaved, time_model
+from prunepolicy.pruning.measure.perplexity import Fidelity, TextScore, WindowLosses, fidelity, window_losses
+from prunepolicy.pruning.measure.speedup import Speedup, speedup, spread
+from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.statistics.probe import Probe
+
+PROMPTS = ("The capital of France is", "Once upon a time, there was a", "To make a good cup of tea,")
+NEW_TOKENS = 24
+OWN_TEXT = Probe(samples=16, length=256, seed=1_000_003)
+"""Text to score when the user gives none: written by the dense model, with a seed no probe uses."""
+NOISE = Probe(samples=16, length=128, seed=1_000_003)
+PROMPT_TOKENS, DECODED = 128, 8
+FEWEST, MOST, SECONDS = 7, 40, 20.0
+"""Timed rounds: as many as fit into this time, within these limits."""
+
+
+@dataclass(frozen=True)
+class ScoredText:
+    """A text, and how well a model predicts it, window by window."""
+
+    name: str
+    losses: Callable[[nn.Module], WindowLosses]
+
+    def score(self, model: nn.Module) -> TextScore:
+        """Return how well a model predicts the whole text."""
+        return self.losses(model).score
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What one model does; empty where nothing was measured."""
+
+    score: TextScore | None = None
+    latency: dict[str, float] = field(default_factory=dict)
+    samples: tuple[str, ...] = ()
+    accuracy: float | None = None
+
+    def facts(self, cost: Cost) -> Facts:
+        """Return this behaviour together with the network's cost."""
+        return Facts(cost, self.score, self.latency, self.samples, self.accuracy)
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What was measured on both models, and what couldn't be.
+
+    Attributes:
+        text: name of the text that both were scored on.
+        speedups: name of a workload to how many times faster the pruned model is.
+        fidelity: how close the outputs stay, for models that don't write text.
+        images: name of the images that both were tested on, where they were.
+        change: interval of the change in accuracy, or in log-perplexity per token where no images were.
+    """
+
+    before: Behaviour = field(default_factory=Behaviour)
+    after: Behaviour = field(default_factory=Behaviour)
+    text: str = ""
+    speedups: dict[str, Speedup] = field(default_factory=dict)
+    fidelity: Fidelity | None = None
+    warnings: tuple[str, ...] = ()
+    images: str = ""
+    change: Interval | None = None
+
+
+def measure(subject: Subject, folder: Path, text: ScoredText | None) -> Measurements:
+    """Measure the dense model and the pruned one in `folder`, in turn, on the same inputs."""
+    if not subject.fits(subject.dtype, copies=2):
+        return Measurements(warnings=("Both models don't fit into memory; nothing was measured.",))
+    pruned = load_model(folder, subject.checkpoint.adapter, subject.dtype, subject.device, True)
+    models = (subject.model, pruned)
+    if text is None:
+        return _compare_outputs(subject, models)
+    with subject.steps.step("perplexity"):
+        dense = subject.once(("losses", text.name), lambda: text.losses(subject.model))
+        losses = [dense, text.losses(pruned)]
+    with subject.steps.step("speed, before and after in turn"):
+        times = _times(subject, models)
+    texts = _samples(subject, pruned)
+    medians = [{name: spread(series).median for name, series in of_one.items()} for of_one in times]
+    before, after = (
+        Behaviour(*seen) for seen in zip((each.score for each in losses), medians, texts, strict=True)
+    )
+    speedups = {name: speedup(times[0][name], times[1][name]) for name in times[0]}
+    change = losses[1].change_from(losses[0])
+    return Measurements(before, after, text.name, speedups, change=change)
+
+
+def _compare_outputs(subject: Subject, models: tuple[nn.Module, ...]) -> Measurements:
+    """Compare models that don't write text: their outputs and their speed, on noise."""
+    inputs = subject.probe(NOISE)
+    one = {name: tensor[:1] for name, tensor in inputs.items()}
+    with subject.steps.step("outputs, before and after"), torch.no_grad():
+        closeness = fidelity(*(model(**inputs) for model in models))
+    with subject.steps.step("speed, before and after in turn"):
+        runs = [partial(time_model, model, one, 0) for model in models]
+        series = [[time.prefill for time in times] for times in _in_turn(runs)]
+    workload = "One image" if subject.checkpoint.adapter.task == "vision" else "One text"
+    before, after = (Behaviour(latency={workload: spread(times).median}) for times in series)
+    gain = speedup(series[0], series[1])
+    return Measurements(before, after, "seeded noise", {workload: gain}, closeness)
+
+
+def choose_text(subject: Subject, file: Path | None) -> ScoredText | None:
+    """Return what models are scored on: a file, or text that the dense model writes.
+
+    None for models that don't write text.
+
+    Raises:
+        UsageError: when the file can't be read, or has nothing to predict.
+    """
+    checkpoint = subject.checkpoint
+    if checkpoint.adapter.task != "causal":
+        return None
+    if file is not None:
+        tokens = token_ids(subject.model, subject.tokenizer, read_text(file))
+        if len(tokens) < 2:
+            raise UsageError(f"The text {file} has {len(tokens)} tokens; there is nothing to predict in it.")
+        start = start_of_text(subject.model, subject.tokenizer)
+        return ScoredText(file.name, lambda model: window_losses(model, tokens, bos=start))
+    ids = subject.once(OWN_TEXT, lambda: subject.written("text to score", OWN_TEXT))["input_ids"]
+    tokens, window, first = ids[:, 1:].flatten(), ids.shape[1], int(ids[0, 0])
+    return ScoredText(
+        "text written by the dense model", lambda model: window_losses(model, tokens, window, bos=first)
+    )
+
+
+def _times(subject: Subject, models: tuple[nn.Module, ...]) -> list[dict[str, list[float]]]:
+    """Return, per model, the seconds of every workload's repeats."""
+    vocabulary = int(subject.checkpoint.config["vocab_size"])
+    length = min(PROMPT_TOKENS, context_of(subject.model) - DECODED)
+    generator = torch.Generator().manual_seed(0)
+    prompt = torch.randint(0, vocabulary, (1, length), generator=generator).to(subject.device)
+    runs = [partial(time_model, model, {"input_ids": prompt}, DECODED) for model in models]
+    return [
+        {
+            f"Reading {length} tokens": [time.prefill for time in times],
+            "Writing one token": [time.decode or 0.0 for time in times],
+        }
+        for times in _in_turn(runs)
+    ]
+
+
+def _in_turn(runs: Sequence[Callable[[], ModelTime]]) -> list[list[ModelTime]]:
+    """Time all runs in turn, for as many rounds as fit into the time; what they show has no say in it."""
+    once = sum(t.prefill + DECODED * (t.decode or 0.0) for times in interleaved(runs, 1) for t in times)
+    return interleaved(runs, min(MOST, max(FEWEST, int(SECONDS / once))))
+
+
+def _samples(subject: Subject, pruned: nn.Module) -> list[tuple[str, ...]]:
+    """Return what either model makes of a few prompts; nothing where there is no tokenizer to read them."""
+    tokenizer = subject.tokenizer_if_any
+    if tokenizer is None:
+        return [(), ()]
+
+    def written(model: nn.Module) -> tuple[str, ...]:
+        return tuple(_continue(model, tokenizer, prompt) for prompt in PROMPTS)
+
+    with subject.steps.step("samples"):
+        return [subject.once("samples", lambda: written(subject.model)), written(pruned)]
+
+
+def _continue(model: Any, tokenizer: Any, prompt: str) -> str:
+    """Continue a prompt greedily; the same text every time."""
+    device = next(model.parameters()).device
+    tokens: Tensor = tokenizer(prompt, return_tensors="pt")["input_ids"].to(device)
+    check_known(model, tokenizer, tokens[0].tolist())
+    written = model.generate(
+        tokens,
+        attention_mask=torch.ones_like(tokens),
+        max_new_tokens=NEW_TOKENS,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id or 0,
+    )
+    return str(tokenizer.decode(written[0], skip_special_tokens=True))

@@ -1,0 +1,159 @@
+"""The main job: a model and budgets in, smaller model folders with their evidence out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from prunepolicy.commands.prune.job import (
+    Changed,
+    Settings,
+    carry_out,
+    changed,
+    check_request,
+    decide,
+    holding,
+    loaded,
+    open_subject,
+    parts_of,
+)
+from prunepolicy.commands.report.report import PruneReport
+from prunepolicy.policy.base import Policy
+from prunepolicy.pruning.io.atomic import check_target
+from prunepolicy.pruning.io.cache import recalled
+from prunepolicy.pruning.io.progress import Listener, Steps
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.session.model_session import Subject
+
+
+def prune(
+    model: str,
+    out: str | Path,
+    keep: float | Budget = 0.8,
+    policy: str | Policy = "default",
+    settings: Settings | None = None,
+    progress: bool | Listener | Steps = False,
+) -> PruneReport:
+    """Prune `model`, prove that the result loads, and write it to `out` with its evidence.
+
+    Args:
+        model: a model folder, `.gguf` file, alias or hub id.
+        out: folder for the result; must be empty or absent.
+        keep: share of the parameters that stays, or a whole budget.
+        policy: what decides; a policy folder, a name, or a policy object.
+        progress: whether steps are told on standard error, or what is called with every `Event`.
+
+    Raises:
+        PrunePolicyError: with one sentence, for whatever goes wrong; `out` is untouched then.
+
+    Example:
+        >>> from prunepolicy import prune
+        >>> report = prune("smollm2-135m", "smaller/", keep=0.9)  # doctest: +SKIP
+    """
+    return prune_sizes(model, out, [keep], policy, settings, progress)[0]
+
+
+def prune_sizes(
+    model: str,
+    out: str | Path,
+    keeps: Sequence[float | Budget],
+    policy: str | Policy = "default",
+    settings: Settings | None = None,
+    progress: bool | Listener | Steps = False,
+) -> list[PruneReport]:
+    """Prune `model` to several sizes, each as `prune` does; what doesn't depend on the size is done once.
+
+    Args:
+        out: holds a folder per size, such as `keep-0.9`; it is the result itself where there is one size.
+
+    Raises:
+        PrunePolicyError: with one sentence; sizes that were finished by then stay.
+    """
+    settings = settings or Settings()
+    settings = replace(settings, progress=progress or settings.steps)
+    targets = targets_of(Path(out), [keep if isinstance(keep, Budget) else Budget(keep) for keep in keeps])
+    return [decision.carried_out() for decision in decisions(model, targets, policy, settings)]
+
+
+def targets_of(out: Path, budgets: Sequence[Budget]) -> dict[Path, Budget]:
+    """Return where the results for `budgets` go: to `out`, or where there are several into folders of it."""
+    if len(budgets) == 1:
+        return {out: budgets[0]}
+    return {out / f"keep-{budget.keep:g}": budget for budget in budgets}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A plan for one size, and everything that it takes to carry it out."""
+
+    patient: Changed
+    plan: Plan
+    target: Path
+    settings: Settings
+
+    @property
+    def subject(self) -> Subject:
+        """What the user gave."""
+        return self.patient.original
+
+    def carried_out(self) -> PruneReport:
+        """Cut, prove, measure and publish."""
+        return carry_out(self.patient.subject, self.plan, self.target, self.settings, self.patient)
+
+
+def decisions(
+    model: str,
+    targets: Mapping[Path, Budget],
+    policy: str | Policy,
+    settings: Settings,
+    dry_run: bool = False,
+) -> Iterator[Decision]:
+    """Yield one plan after the other; the caller carries each out before it asks for the next.
+
+    All that can be refused is refused before the first is made. Of several sizes, those that an interrupted
+    run of the same command has finished are left as they are.
+
+    Args:
+        targets: where each result goes, as `targets_of` says.
+        dry_run: nothing will be written.
+    """
+    beside = next(iter(targets)) if len(targets) == 1 else next(iter(targets)).parent
+    finished = {} if dry_run else _finished(targets, settings)
+    left = {target: budget for target, budget in targets.items() if target not in finished}
+    with ExitStack() as stack:
+        for target in () if dry_run else left:
+            stack.enter_context(holding(target, settings.overwrite))
+        subject, chosen = open_subject(model, settings, beside), loaded(policy)
+        for target, report in finished.items():
+            if report.origin.fingerprint != subject.checkpoint.fingerprint:
+                check_target(target, settings.overwrite)
+            settings.steps.note(f"{target} is there already.")
+        for budget in left.values():
+            check_request(subject, chosen, budget, settings)
+        settings.steps.outline(_outline(settings, len(left), dry_run))
+        patient = stack.enter_context(changed(subject, chosen, beside, settings))
+        if len(left) > 1:
+            patient = replace(patient, dense={})
+        for target, budget in left.items():
+            with settings.steps.part("plan"):
+                plan = decide(patient.subject, chosen, budget, settings)
+            yield Decision(patient, plan, target, settings)
+            patient = replace(patient, began=time.monotonic())
+
+
+def _finished(targets: Mapping[Path, Budget], settings: Settings) -> dict[Path, PruneReport]:
+    """Return the reports of those among several results that the same command line has made."""
+    if len(targets) == 1 or settings.overwrite or not settings.command:
+        return {}
+    found = {target: recalled(target, PruneReport.read) for target in targets}
+    same = settings.command
+    return {target: report for target, report in found.items() if report and report.origin.command == same}
+
+
+def _outline(settings: Settings, sizes: int, dry_run: bool) -> list[str]:
+    """Return the parts of a run for so many sizes."""
+    each = [("plan", *(() if dry_run else parts_of(settings, first=size == 0))) for size in range(sizes)]
+    return [part for parts in each for part in parts]

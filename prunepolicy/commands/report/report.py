@@ -1,0 +1,299 @@
+"""Everything known after a pruning run, and what may honestly be said about it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from prunepolicy.pruning.adapters import ModelAdapter
+from prunepolicy.pruning.cost import Cost
+from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.io import bounded
+from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.measure.intervals import Interval
+from prunepolicy.pruning.measure.perplexity import Fidelity, TextScore
+from prunepolicy.pruning.measure.speedup import Speedup
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.proof.proof import Receipt
+from prunepolicy.pruning.units import UnitGraph
+
+REPORT = "prune_report.json"
+REPORT_SCHEMA = 1
+DEGRADED = 2.0
+"""A perplexity that rose by more than this factor is called degraded."""
+LOST = 0.05
+"""An accuracy that fell by more than this is called degraded."""
+CACHE_BYTES = 2
+"""Bytes of one number in the KV-cache (16-bit floats, what runtimes use by default)."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known about one network; what wasn't measured is empty.
+
+    Attributes:
+        score: how well it predicts the report's text.
+        latency: name of a workload to its seconds.
+        samples: text it wrote, one per prompt.
+        accuracy: share of the report's test images that it names rightly.
+    """
+
+    cost: Cost
+    score: TextScore | None = None
+    latency: Mapping[str, float] = field(default_factory=dict)
+    samples: tuple[str, ...] = ()
+    accuracy: float | None = None
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of KV-cache per token."""
+        return self.cost.cache_entries * CACHE_BYTES
+
+
+@dataclass(frozen=True)
+class KeptUnits:
+    """How many units of one group stayed; `kept` is 0 where the whole layer went."""
+
+    group: str
+    kind: str
+    layer: int | None
+    size: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run has to be given to happen again.
+
+    Attributes:
+        model: the source, as the user called it.
+        fingerprint: hash that tells the source's weights from others.
+        command: the exact command line.
+        made_by: the policy that decided.
+        decided_by: its name, where it came from, and the start of its hash.
+        repair: the repair that followed the cut, if any.
+        recover: passes over texts in which the result has learned from the dense model's answers.
+        versions: of the packages that took part.
+        machine: name of the processor everything was measured on.
+        base_model: hub id of the source, where it has one.
+        licence: the source's licence as its card or configuration names it, where it does.
+        reused: what earlier runs had found out and this one took from the cache.
+    """
+
+    model: str
+    fingerprint: str
+    command: str
+    seed: int
+    made_by: str
+    repair: str | None = None
+    recover: int = 0
+    versions: Mapping[str, str] = field(default_factory=dict)
+    machine: str = ""
+    base_model: str | None = None
+    licence: str | None = None
+    decided_by: str = ""
+    reused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What was removed, what that cost and saved, and the evidence for it.
+
+    Attributes:
+        folder: where the result lies, as the user called it.
+        model_type: architecture, as in `config.json`.
+        task: `causal`, `encoder` or `vision`.
+        load: the lines of Python that load the result; `{folder}` stands for its place.
+        uniform: all layers have equal shapes.
+        budget: what was asked.
+        reached: the share that stayed, of what the budget names.
+        text: name of the text that both scores were taken on.
+        images: name of the images that both networks were tested on, where the pruned one was trained.
+        change: interval of the change in accuracy on them, or in log-perplexity (nats per token) on the text,
+            from pairs of images or windows.
+        speedups: name of a workload to how many times faster the pruned network is, with the interval
+            that decides whether it may be called faster.
+        fidelity: how close the outputs stay to the source's, for models that don't write text.
+        loaders: who can load the result, in sentences.
+        left_behind: files of the source that are not in the result, to the reason.
+        seconds: duration of the run.
+    """
+
+    origin: Origin
+    folder: str
+    model_type: str
+    task: str
+    load: tuple[str, ...]
+    uniform: bool
+    budget: Budget
+    reached: float
+    before: Facts
+    after: Facts
+    kept: tuple[KeptUnits, ...]
+    text: str = ""
+    speedups: Mapping[str, Speedup] = field(default_factory=dict)
+    fidelity: Fidelity | None = None
+    proof: Receipt | None = None
+    loaders: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    left_behind: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    images: str = ""
+    change: Interval | None = None
+
+    @property
+    def perplexity_ratio(self) -> float | None:
+        """Perplexity after over before; None where one of them wasn't measured."""
+        if self.before.score is None or self.after.score is None:
+            return None
+        return self.after.score.perplexity / self.before.score.perplexity
+
+    @property
+    def _undecided(self) -> bool:
+        """Whether the change of quality lies within the error of what it was measured on."""
+        return self.change is not None and not self.change.excludes(0)
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the quality fell so far that the result needs repair before use."""
+        ratio, before, after = self.perplexity_ratio, self.before.accuracy, self.after.accuracy
+        if self._undecided:
+            return False
+        if before is not None and after is not None:
+            return not before - after <= LOST
+        return ratio is not None and not ratio <= DEGRADED
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in plain words: does it load, is it still good, is it faster."""
+        return " ".join((self._loading(), self._quality(), self._speed()))
+
+    def _loading(self) -> str:
+        if self.proof is None:
+            return "Loading wasn't tested."
+        return self.proof.sentence
+
+    def _quality(self) -> str:
+        before, after, ratio = self.before.score, self.after.score, self.perplexity_ratio
+        if self.before.accuracy is not None and self.after.accuracy is not None:
+            return self._accuracy(self.before.accuracy, self.after.accuracy)
+        if self.fidelity is not None:
+            return self._closeness(self.fidelity)
+        if before is None or after is None or ratio is None:
+            return "Quality wasn't measured."
+        change = f"perplexity went from {before.perplexity:.4g} to {after.perplexity:.4g}"
+        if self.degraded:
+            return (
+                f"Degraded: {change} ({ratio:.3g} times as high). "
+                f"Keep more (--keep {gentler(self.budget.keep):g}), or train the result before use."
+            )
+        if self.change and self._undecided:
+            interval = Interval(*map(math.exp, self.change)).written(3, null=1)
+            return f"On the text that was scored, no difference shown: {change} ({interval} times, 95 %)."
+        return f"On the text that was scored, {change} ({ratio - 1:+.1%})."
+
+    def _accuracy(self, before: float, after: float) -> str:
+        change = f"accuracy on {self.images}'s test images went from {before:.2%} to {after:.2%}"
+        if self.change and self._undecided:
+            points = Interval(*(100 * end for end in self.change)).written()
+            return f"No difference shown: {change} ({points} points, 95 %)."
+        if not self.degraded:
+            return f"{change[0].upper()}{change[1:]}."
+        gentle = gentler(self.budget.keep)
+        return f"Degraded: {change}. Keep more (--keep {gentle:g}), or train longer (--epochs)."
+
+    def _closeness(self, fidelity: Fidelity) -> str:
+        agreement = fidelity.agreement
+        same = "" if agreement is None else f" and name the same class {agreement:.0%} of the time"
+        return (
+            f"On {self.text}, outputs have a cosine of {fidelity.cosine:.3f} with the dense model's{same}; "
+            "measure the quality that you need on data of your own."
+        )
+
+    def _speed(self) -> str:
+        if not self.speedups:
+            return "No speed was measured."
+        parts = [
+            f"{name}: {gain.verdict}, {gain.ratio:.2f} times as fast ({gain.written})"
+            for name, gain in self.speedups.items()
+        ]
+        return f"Speed, with 95 % intervals: {'; '.join(parts)}."
+
+    def to_json(self) -> str:
+        """Return the report as JSON text, the same text for the same report."""
+        return json.dumps({"schema_version": REPORT_SCHEMA, **asdict(self)}, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> PruneReport:
+        """Read what `to_json` wrote; anything else raises `PrunePolicyError`."""
+        try:
+            data = bounded.parsed_json(text)
+            if not isinstance(data, dict) or data.pop("schema_version", None) != REPORT_SCHEMA:
+                raise PrunePolicyError(f"Not a report of schema {REPORT_SCHEMA}.")
+            return TypeAdapter(cls).validate_python(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise PrunePolicyError(
+                f"Not a report: {'.'.join(map(str, first['loc']))}: {first['msg']}."
+            ) from error
+        except ValueError as error:
+            raise PrunePolicyError(f"Not a report: {bounded.why(error)}.") from error
+
+    @classmethod
+    def read(cls, folder: Path) -> PruneReport:
+        """Read the report in a result's folder; OSError or `PrunePolicyError` where there is none."""
+        return cls.from_json(bounded.read_text(folder / REPORT))
+
+    def save(self, folder: Path) -> None:
+        """Write `prune_report.json` into `folder`."""
+        write_text(folder / REPORT, self.to_json())
+
+
+def gentler(keep: float) -> float:
+    """Return a keep ratio half-way between `keep` and everything, in steps of 0.05."""
+    return min(0.95, round((1 + keep) / 2 * 20) / 20)
+
+
+def latency_ratios(report: PruneReport) -> dict[str, float]:
+    """Return seconds after over seconds before, for every workload timed on both networks."""
+    before, after = report.before.latency, report.after.latency
+    return {name: after[name] / before[name] for name in before if name in after}
+
+
+def kept_units(graph: UnitGraph, plan: Plan) -> tuple[KeptUnits, ...]:
+    """Count what `plan` leaves of every group of `graph`."""
+    gone = plan.dropped_layers(graph)
+    return tuple(
+        KeptUnits(
+            group.name,
+            group.kind,
+            group.layer,
+            group.size,
+            0 if group.layer in gone else len(plan.kept(group)),
+        )
+        for group in graph.groups
+    )
+
+
+def loading_lines(adapter: ModelAdapter, uniform: bool, prepared: bool = True) -> tuple[str, ...]:
+    """Return the lines of Python that load a result; `{folder}` stands for its place.
+
+    Args:
+        prepared: the folder has what prepares inputs, a tokenizer or an image processor.
+    """
+    modules = [Path(file).stem for file in adapter.carries if file.endswith(".py")]
+    if modules:
+        return (f"from {modules[0]} import load", 'model = load("{folder}")')
+    trust = "" if uniform else ", trust_remote_code=True"
+    imports = f"from transformers import {adapter.auto_class}"
+    load = f'model = {adapter.auto_class}.from_pretrained("{{folder}}"{trust})'
+    if not prepared:
+        return imports, load
+    vision = adapter.task == "vision"
+    name, reader = ("processor", "AutoImageProcessor") if vision else ("tokenizer", "AutoTokenizer")
+    return f"{imports}, {reader}", load, f'{name} = {reader}.from_pretrained("{{folder}}")'

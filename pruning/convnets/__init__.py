@@ -1,0 +1,1 @@
+"""Convolutional networks that are kept as plain folders."""

@@ -1,0 +1,1 @@
+"""Measurements of a model: perplexity, multiple choice, latency, and intervals of their differences."""

@@ -1,0 +1,1 @@
+"""Proof that a pruned model loads, computes and generates, in a process without this package."""

@@ -1,0 +1,1 @@
+"""An opened model, and the statistics that a run collects on it."""

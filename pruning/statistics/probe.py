@@ -1,0 +1,225 @@
+"""Inputs on which a model is watched: text it writes itself, its start token, or the user's text."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunepolicy.pruning.adapters import ModelAdapter
+from prunepolicy.pruning.checkpoint.context import context_of
+from prunepolicy.pruning.checkpoint.decoding import memory_of
+from prunepolicy.pruning.checkpoint.tokens import check_known, token_ids
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.io.cache import cache_folder, recalled, remember
+from prunepolicy.pruning.io.safetensors_file import (
+    NAMES,
+    TensorHeader,
+    header_bytes,
+    read_header,
+    tensor_bytes,
+)
+from prunepolicy.pruning.io.text_file import read_text
+
+MIXED = "self+"
+"""Before the path of a text file: what the model writes, and the file's text, to equal parts."""
+WRITTEN = ("self", "varied")
+"""Sources that the model writes itself."""
+WITHOUT_FILE = (*WRITTEN, "start")
+"""Sources that need no text of the user's."""
+
+WRITE_BATCH = 32
+READ_BATCH = 8
+Inputs = Mapping[str, Tensor]
+Tick = Callable[[int], None]
+"""Called with the number of samples, or of tokens written, just done."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Which inputs a model is watched on.
+
+    Attributes:
+        source: `self` (text the model samples from its start token at temperature 1), `varied` (every
+            second text starts with a random token instead, which leads to more kinds of text), `start`
+            (the start token alone), the path of a text file, or `self+PATH` for both. Models that don't
+            write text are watched on seeded noise.
+        samples: number of sequences (or images), of either part where there are two.
+        length: tokens per sequence.
+        seed: of the sampling.
+    """
+
+    source: str = "self"
+    samples: int = 64
+    length: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.length < 2:
+            raise UsageError("A probe needs at least one sample of at least two tokens.")
+
+    @property
+    def file(self) -> Path | None:
+        """The user's text in it, if there is one."""
+        return None if self.source in WITHOUT_FILE else Path(self.source.removeprefix(MIXED))
+
+
+def probe_inputs(
+    probe: Probe,
+    model: nn.Module,
+    adapter: ModelAdapter,
+    tokenizer: Any,
+    fingerprint: str,
+    tick: Tick = lambda done: None,
+) -> dict[str, Tensor]:
+    """Return the model's keyword inputs for `probe`; self-written text is cached by fingerprint.
+
+    No sequence is longer than the model's context. `tick` hears of tokens that the model writes.
+
+    Raises:
+        PrunePolicyError: when a probe text is missing or too short.
+    """
+    if adapter.task == "vision":
+        return {"pixel_values": _noise_images(probe, model)}
+    probe = replace(probe, length=min(probe.length, context_of(model)))
+    if probe.source.startswith(MIXED):
+        parts = (replace(probe, source=source) for source in ("self", str(probe.file)))
+        found = [probe_inputs(part, model, adapter, tokenizer, fingerprint, tick) for part in parts]
+        return {"input_ids": torch.cat([inputs["input_ids"] for inputs in found])}
+    if adapter.task == "encoder" and probe.source in WITHOUT_FILE:
+        return {"input_ids": _noise_tokens(probe, model)}
+    if probe.source == "start":
+        return {"input_ids": torch.full((1, 1), start_token(model, tokenizer))}
+    if probe.source in WRITTEN:
+        return {"input_ids": _cached_writing(probe, model, tokenizer, fingerprint, tick)}
+    return {"input_ids": text_windows(Path(probe.source), model, tokenizer, probe)}
+
+
+def start_token(model: nn.Module, tokenizer: Any) -> int:
+    """Return the id of the token with which the model starts a text."""
+    config: Any = model.config
+    candidates = (
+        getattr(tokenizer, "bos_token_id", None),
+        getattr(config, "bos_token_id", None),
+        getattr(tokenizer, "eos_token_id", None),
+        getattr(config, "eos_token_id", None),
+    )
+    start = next((int(token) for token in candidates if isinstance(token, int)), 0)
+    if tokenizer is not None:
+        check_known(model, tokenizer, [start])
+    return start
+
+
+def write_text(model: nn.Module, start: int, probe: Probe, tick: Tick = lambda done: None) -> Tensor:
+    """Sample (samples, length) tokens from the model's own distribution, temperature 1.
+
+    End-of-text tokens don't stop a sequence: the model goes on with its next document.
+    """
+    device = next(model.parameters()).device
+    generator = torch.Generator().manual_seed(probe.seed)
+    rows = []
+    for begun in _first_tokens(model, start, probe).split(WRITE_BATCH):
+        tokens = begun.to(device)
+        memory: dict[str, Any] = {}
+        while tokens.shape[1] < probe.length:
+            with torch.no_grad():
+                unread = tokens[:, -1:] if memory else tokens
+                output = model(input_ids=unread, use_cache=True, **memory)
+            memory = memory_of(output)
+            chances = output.logits[:, -1].float().softmax(-1).cpu()
+            drawn = torch.multinomial(chances, 1, generator=generator)
+            tokens = torch.cat([tokens, drawn.to(device)], dim=1)
+            tick(len(drawn))
+        rows.append(tokens.cpu())
+    return torch.cat(rows)
+
+
+def _first_tokens(model: nn.Module, start: int, probe: Probe) -> Tensor:
+    """Return what texts start with, shape (samples, 1)."""
+    first = torch.full((probe.samples, 1), start)
+    if probe.source == "varied":
+        embeddings: Any = model.get_input_embeddings()  # type: ignore[operator]
+        generator = torch.Generator().manual_seed(probe.seed)
+        drawn = torch.randint(embeddings.num_embeddings, first[1::2].shape, generator=generator)
+        first[1::2] = drawn
+    return first
+
+
+def text_windows(file: Path, model: nn.Module, tokenizer: Any, probe: Probe) -> Tensor:
+    """Return evenly spaced windows of a text file, shape (samples, length)."""
+    if tokenizer is None:
+        raise PrunePolicyError(
+            f"The model has no tokenizer to read {file} with; put its tokenizer.json there."
+        )
+    text = read_text(file, "probe text")
+    tokens = token_ids(model, tokenizer, text)
+    windows = len(tokens) // probe.length
+    if windows == 0:
+        raise PrunePolicyError(
+            f"The probe text {file} has {len(tokens)} tokens; at least {probe.length} are needed."
+        )
+    count = min(probe.samples, windows)
+    starts = torch.arange(count) * (windows // count) * probe.length
+    return tokens[starts[:, None] + torch.arange(probe.length)]
+
+
+def batches_of(inputs: Inputs) -> Iterator[dict[str, Tensor]]:
+    """Yield slices of a few samples."""
+    count = len(next(iter(inputs.values())))
+    for first in range(0, count, READ_BATCH):
+        yield {name: tensor[first : first + READ_BATCH] for name, tensor in inputs.items()}
+
+
+def read_inputs(model: nn.Module, inputs: Inputs, tick: Tick = lambda done: None) -> int:
+    """Run the model over all inputs for what its hooks see, and return the number of passes.
+
+    Nobody reads the logits, so they are computed for one token only.
+    """
+    passes = 0
+    for batch in batches_of(inputs):
+        read_whole(model, batch)
+        passes += 1
+        tick(len(next(iter(batch.values()))))
+    return passes
+
+
+@torch.no_grad()
+def read_whole(model: nn.Module, inputs: Inputs) -> None:
+    """Run the model over all inputs in one batch, for hooks that have to see them together."""
+    accepts = inspect.signature(model.forward).parameters
+    model(**inputs, **({"logits_to_keep": 1} if "logits_to_keep" in accepts else {}))
+
+
+def _cached_writing(probe: Probe, model: nn.Module, tokenizer: Any, fingerprint: str, tick: Tick) -> Tensor:
+    dtype, start = str(next(model.parameters()).dtype), start_token(model, tokenizer)
+    key = json.dumps([fingerprint, asdict(probe), dtype, start], sort_keys=True)
+    file = cache_folder() / "probes" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
+    tokens = recalled(file, lambda file: read_header(file)[0].read()) if fingerprint else None
+    if tokens is not None:
+        return tokens
+    tokens = write_text(model, start, probe, tick)
+    if fingerprint:
+        header = header_bytes([TensorHeader("tokens", NAMES[tokens.dtype], tuple(tokens.shape))])
+        remember(file, header + bytes(tensor_bytes(tokens)))
+    return tokens
+
+
+def _noise_tokens(probe: Probe, model: nn.Module) -> Tensor:
+    generator = torch.Generator().manual_seed(probe.seed)
+    config: Any = model.config
+    return torch.randint(0, int(config.vocab_size), (probe.samples, probe.length), generator=generator)
+
+
+def _noise_images(probe: Probe, model: nn.Module) -> Tensor:
+    generator = torch.Generator().manual_seed(probe.seed)
+    config: Any = model.config
+    side = int(getattr(config, "image_size", 224))
+    channels = int(getattr(config, "num_channels", 3))
+    return torch.randn(probe.samples, channels, side, side, generator=generator)
