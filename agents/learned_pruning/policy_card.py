@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -14,9 +14,6 @@ from prunepolicy.policy.base import sentence_of
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.io import bounded
 from prunepolicy.pruning.io.atomic import write_text
-
-if TYPE_CHECKING:
-    from prunepolicy.agents.learned_pruning.compared_run import ComparedRun
 
 CARD_DATA = "card.json"
 Word = Literal["beats", "ties", "loses", "alone"]
@@ -138,57 +135,6 @@ class PolicyCard(CardPart):
     def best_heuristic(self) -> str | None:
         """The heuristic with the lowest mean; None when none was asked for."""
         return next(iter(self.heuristics), None)
-
-
-def card_of(
-    name: str, runs: Sequence[ComparedRun], chosen: ComparedRun, verdict: tuple[Word, str]
-) -> PolicyCard:
-    """Return the card of the policy that `chosen`, one of `runs`, has learned."""
-    learned = Scored.of([run.scores[run.policy] for run in runs])
-    heuristics = {
-        rival: Scored.of([run.scores[rival] for run in runs])
-        for rival in chosen.scores
-        if rival != chosen.policy
-    }
-    heuristics = dict(sorted(heuristics.items(), key=lambda item: item[1].mean.median))
-    return PolicyCard(
-        name=name,
-        kind=str(chosen.recipe["policy"].get("kind")),
-        word=verdict[0],
-        verdict=verdict[1],
-        measure=chosen.measure,
-        models=chosen.models,
-        held_out=chosen.held_out,
-        seeds=tuple(run.recipe["seed"] for run in runs),
-        chosen_seed=chosen.recipe["seed"],
-        steps=chosen.steps,
-        best_step=chosen.best_step,
-        chosen=chosen.scores[chosen.policy],
-        learned=learned,
-        heuristics=heuristics,
-        leads={rival: _leads(runs, rival) for rival in heuristics},
-        failures=_failures(learned, heuristics),
-        evidence=chosen.evidence,
-        recipe=chosen.recipe,
-        judges=chosen.judges,
-    )
-
-
-def _leads(runs: Sequence[ComparedRun], rival: str) -> int:
-    return sum(run.means[run.policy] < run.means[rival] for run in runs)
-
-
-def _failures(learned: Scored, heuristics: Mapping[str, Scored]) -> tuple[Failure, ...]:
-    """Return the places where the best heuristic of that place is better."""
-    failures = []
-    for where, own in learned.cells.items():
-        rivals = {name: scored.cells[where].median for name, scored in heuristics.items()}
-        best = min(rivals, key=rivals.__getitem__, default=None)
-        if best is not None and rivals[best] < own.median:
-            failures.append(
-                Failure(where=where, score=own.median, heuristic=best, heuristic_score=rivals[best])
-            )
-    return tuple(failures)
 
 
 def write_card_data(card: PolicyCard, folder: Path) -> None:

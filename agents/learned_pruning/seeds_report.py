@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from rich.table import Table
 
-from prunepolicy.agents.learned_pruning.compared_run import ComparedRun
-from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Scored, Word, card_of
+from prunepolicy.agents.learned_pruning.compared_run import ComparedRun, card_of
+from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Scored, Word
 from prunepolicy.agents.learned_pruning.policy_card_text import agreement, command_of
 from prunepolicy.agents.training.run_report import RunsReport
 from prunepolicy.policy.load import as_place

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     pass
 
 
-
 class BudgetRecipe(RecipePart):
     """Budgets that differ in size only: one for every number in `keep`."""
 

@@ -15,7 +15,7 @@ from prunepolicy.agents.thinking.lm.think_report import ThinkReport
 from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.cli import main
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 Make = Callable[..., ThinkRecipe]
 
 

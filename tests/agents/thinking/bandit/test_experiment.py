@@ -18,7 +18,7 @@ from prunepolicy.envs.thinking.source import ANSWER, THINK, Met
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.progress import Steps
 
-RECIPE = Path(__file__).parents[3] / "configs" / "think" / "bandit.yaml"
+RECIPE = Path(__file__).parents[4] / "configs" / "think" / "bandit.yaml"
 SHORT = ["episodes=60", "evaluation.every=20", "checkpoint_every=20", "learner.learning_rate=0.1"]
 
 
