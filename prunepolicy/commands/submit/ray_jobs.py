@@ -26,7 +26,7 @@ from prunepolicy.commands.submit.package import Package
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.io.bounded import parsed_json
 
-SCRIPT = Path(__file__).with_name("hand_over_script.py")
+SCRIPT = Path(__file__).with_name("dump_folder_script.py")
 POLL = 1.0
 RECONNECTIONS, ATTEMPTS = 20, 60
 Write = Callable[[str], None]
@@ -127,7 +127,7 @@ class Jobs:
 
 
 def received(log: str) -> dict[str, bytes]:
-    """Return the files that `hand_over_script` has printed.
+    """Return the files that `dump_folder_script` has printed.
 
     Raises:
         PrunePolicyError: when one is damaged or missing.

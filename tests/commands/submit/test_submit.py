@@ -25,7 +25,7 @@ from prunepolicy.commands.submit.submit import Submission, checked_run, place_of
 from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError, UsageError
 from prunepolicy.pruning.io.console import Console
 
-SCRIPT = Path(package_module.__file__).with_name("hand_over_script.py")
+SCRIPT = Path(package_module.__file__).with_name("dump_folder_script.py")
 HELD = ["elsewhere/m", "/data/m", "models/also"]
 
 
