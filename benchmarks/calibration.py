@@ -59,7 +59,7 @@ class Texts:
     def written(cls, bench: Bench, folder: Path) -> Texts:
         """Split the stories into the pages that are scored, and the others."""
         folder.mkdir(parents=True, exist_ok=True)
-        tokenizer = bench.subject("smollm2-135m").tokenizer
+        tokenizer = bench.session("smollm2-135m").tokenizer
         sources, pieces = {SELF: SELF, VARIED: VARIED}, {SELF: SELF_TEXTS, VARIED: SELF_TEXTS}
         for name, part in bench.scorer.pages(tokenizer).items():
             file = folder / f"{name.replace(' ', '_')}.txt"
@@ -102,7 +102,7 @@ def main() -> None:
     torch.set_num_threads(1)
     bench = Bench(Scorer.read(options.data))
     texts = Texts.written(bench, options.folder)
-    described = bench.scorer.described(bench.subject("smollm2-135m").dtype)
+    described = bench.scorer.described(bench.session("smollm2-135m").dtype)
     results = Results(options.json, ("method", "text", "of", "keep"), described)
     if DENSE not in results:
         results.add(dense_row(bench, answers=False))

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from prunepolicy.commands.evaluate.bench import BenchRequest, bench
-from prunepolicy.commands.prune.job import Settings
+from prunepolicy.commands.prune.job import PruneSettings
 from prunepolicy.commands.prune.prune import prune
 from prunepolicy.pruning.io.atomic import write_text
 from prunepolicy.pruning.plan import Budget
@@ -31,7 +31,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="latency-") as scratch:
         for name, budget in VARIANTS.items():
             folder = Path(scratch) / name.replace(" ", "-")
-            prune("smollm2-135m", folder, budget, "random", Settings(measure=False, verify=False))
+            prune("smollm2-135m", folder, budget, "random", PruneSettings(measure=False, verify=False))
             report = json.loads(bench(str(folder), "smollm2-135m", request).to_json())
             results[name] = report | {"model": name, "against": "dense"}
             print(name, [(row["phase"], row["batch"], row["speedup"]) for row in report["measurements"]])

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from prunepolicy import Settings, prune_sizes
+from prunepolicy import PruneSettings, prune_sizes
 from prunepolicy.commands.prune.job import parts_of
 from prunepolicy.pruning.io.atomic import write_text
 from prunepolicy.pruning.io.machine import device_name, versions
-from prunepolicy.pruning.io.progress import Event, Steps
+from prunepolicy.pruning.io.progress import Event, ProgressReporter
 
 
 class Clock:
@@ -61,10 +61,10 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="Rows of an earlier version, to show beside these.")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/main_job.json"))
     options = parser.parse_args()
-    clock = Clock(1 + len(parts_of(Settings())))
+    clock = Clock(1 + len(parts_of(PruneSettings())))
     with empty_cache() as folder:
         start = time.monotonic()
-        prune_sizes(options.model, folder / "out", options.keep, progress=Steps(listener=clock))
+        prune_sizes(options.model, folder / "out", options.keep, progress=ProgressReporter(listener=clock))
         total = time.monotonic() - start
     results = {
         "model": options.model,

@@ -137,7 +137,7 @@ class Bench:
         self.keep({**place, **found})
 
     def dense_row(self, seed: int) -> None:
-        """Judge the dense network after as many epochs as all others have."""
+        """Evaluator the dense network after as many epochs as all others have."""
         place = {"method": "dense", "seed": seed, "speedup": 1.0}
         if any(place.items() <= row.items() for row in self.rows):
             return

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from prunepolicy import Budget, Settings, prune
+from prunepolicy import Budget, PruneSettings, prune
 from prunepolicy.agents.recovery.stored import save_network
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.io.atomic import write_text
@@ -94,7 +94,7 @@ def main() -> None:
 
 def cut_all(folder: Path) -> Iterator[tuple[str, str]]:
     """Yield name and place of one result per family, and of one with layers of different widths."""
-    settings = Settings(measure=False, verify=False)
+    settings = PruneSettings(measure=False, verify=False)
     for name, (model_type, changes) in FAMILIES.items():
         source, result = folder / f"{name} whole", folder / name
         save_network(network({"model_type": model_type, **changes}), source)

@@ -14,7 +14,7 @@ from scoring import Results, Row, Scorer
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware
 from prunepolicy.pruning.statistics.stats import Stats
 
@@ -24,7 +24,11 @@ SEEDS = {"torch-pruning": 1, "efficient-pruners": 3}
 
 
 def peer_rows(
-    subject: Subject, scorer: Scorer, results: Results, budgets: Sequence[Budget], options: argparse.Namespace
+    session: ModelSession,
+    scorer: Scorer,
+    results: Results,
+    budgets: Sequence[Budget],
+    options: argparse.Namespace,
 ) -> None:
     """Let every tool prune to the widths that uniform budgets give here, and score what it wrote."""
     for tool, seeds in SEEDS.items():
@@ -34,7 +38,7 @@ def peer_rows(
                 b for b, place in zip(budgets, places, strict=True) if b.uniform and place not in results
             ]
             try:
-                for row in measured(tool, seed, wanted, (subject, scorer, options.peers_python)):
+                for row in measured(tool, seed, wanted, (session, scorer, options.peers_python)):
                     results.add(row)
             except subprocess.CalledProcessError as error:
                 print(f"skipped: {tool}, seed {seed}: {error.stderr[-500:]}", flush=True)
@@ -49,28 +53,28 @@ def place_of(tool: str, budget: Budget, seed: int) -> Row:
 
 
 def measured(
-    tool: str, seed: int, budgets: Sequence[Budget], setting: tuple[Subject, Scorer, Path]
+    tool: str, seed: int, budgets: Sequence[Budget], setting: tuple[ModelSession, Scorer, Path]
 ) -> Iterator[Row]:
     """Yield one row per budget, each from a folder that plain transformers loads."""
-    subject, scorer, python = setting
-    widths = {budget: width_at(subject, budget) for budget in budgets}
+    session, scorer, python = setting
+    widths = {budget: width_at(session, budget) for budget in budgets}
     if not widths:
         return
     with tempfile.TemporaryDirectory(prefix="peers-") as out:
-        command = [python, SCRIPT, tool, "--model", subject.checkpoint.folder, "--out", out]
+        command = [python, SCRIPT, tool, "--model", session.checkpoint.folder, "--out", out]
         asked = ["--seed", seed, "--widths", *sorted(set(widths.values()))]
         subprocess.run([*map(str, [*command, *asked])], check=True, stderr=subprocess.PIPE, text=True)
         for budget, width in widths.items():
             folder = Path(out) / str(width)
-            pruned = Subject.named(str(folder), Hardware())
+            pruned = ModelSession.named(str(folder), Hardware())
             facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
             facts["params"] = cost_of(pruned.checkpoint.graph).params
             names = ("prose",) if seed else ("prose", "code")
-            yield place_of(tool, budget, seed) | facts | scorer.nll(pruned.model, subject.tokenizer, names)
+            yield place_of(tool, budget, seed) | facts | scorer.nll(pruned.model, session.tokenizer, names)
 
 
-def width_at(subject: Subject, budget: Budget) -> int:
+def width_at(session: ModelSession, budget: Budget) -> int:
     """Return the width of every feed-forward block that meets a uniform budget."""
-    graph = subject.checkpoint.graph
+    graph = session.checkpoint.graph
     plan = load_policy("random").plan(graph, Stats(), budget)
     return len(plan.kept(graph.of_kind("ffn")[0]))

@@ -21,8 +21,8 @@ from peer_rows import peer_rows
 from scoring import VARIED, Results, Row, Scorer
 from torch import Tensor
 
-from prunepolicy.agents.learned_pruning.evaluator import JUDGING_SEED, Judge
-from prunepolicy.agents.learned_pruning.shared_stats import Collected
+from prunepolicy.agents.learned_pruning.evaluator import JUDGING_SEED, Evaluator
+from prunepolicy.agents.learned_pruning.shared_stats import SharedStats
 from prunepolicy.agents.training.recipe import EvaluationRecipe
 from prunepolicy.policy.base import Instruments, Policy
 from prunepolicy.policy.load import load_policy
@@ -30,10 +30,10 @@ from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.repair import Patient, repairs
+from prunepolicy.pruning.repair import RepairContext, repairs
 from prunepolicy.pruning.repair.edited import edited
 from prunepolicy.pruning.repair.ridge import remember_moments
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware
 from prunepolicy.pruning.statistics.probe import Probe
 from prunepolicy.pruning.statistics.stats import Stats
@@ -57,18 +57,18 @@ class Bench:
 
     scorer: Scorer
     watched: Probe | None = None
-    subjects: dict[str, Subject] = field(default_factory=dict)
-    collected: Collected = field(default_factory=Collected)
+    sessions: dict[str, ModelSession] = field(default_factory=dict)
+    collected: SharedStats = field(default_factory=SharedStats)
     policies: dict[tuple[str, int], Policy] = field(default_factory=dict)
-    judges: dict[tuple[str, int], Judge] = field(default_factory=dict)
+    judges: dict[tuple[str, int], Evaluator] = field(default_factory=dict)
     moments: dict[Probe, dict[str, tuple[Tensor, Tensor]]] = field(default_factory=dict)
     _seconds: dict[tuple[Any, ...], float] = field(default_factory=dict)
 
-    def subject(self, name: str) -> Subject:
+    def session(self, name: str) -> ModelSession:
         """Return the opened and loaded model."""
-        if name not in self.subjects:
-            self.subjects[name] = Subject.named(name, Hardware())
-        return self.subjects[name]
+        if name not in self.sessions:
+            self.sessions[name] = ModelSession.named(name, Hardware())
+        return self.sessions[name]
 
     def probe(self, policy: Policy, job: Job) -> Probe:
         """Return what the network is watched on."""
@@ -77,7 +77,7 @@ class Bench:
     def row(self, job: Job) -> Row:
         """Prune one way and score the result, without writing it."""
         policy = self.policies[job.contender.name, job.seed]
-        network = self.subject(job.model).checkpoint.fingerprint
+        network = self.session(job.model).checkpoint.fingerprint
         facts = job.place | {"policy": digest(policy), "network": network}
         try:
             return facts | (self.judged if job.block == "small" else self.measured)(job, policy)
@@ -88,42 +88,44 @@ class Bench:
         """Return the excess of a small model, scored on its own text."""
         place = (job.model, job.seed)
         if place not in self.judges:
-            subjects = (self.subject(job.model),)
-            self.judges[place] = Judge(
-                subjects, (), SMALL_TEXTS, job.seed, text_seed=SMALL_TEXT_SEED, collected=self.collected
+            sessions = (self.session(job.model),)
+            self.judges[place] = Evaluator(
+                sessions, (), SMALL_TEXTS, job.seed, text_seed=SMALL_TEXT_SEED, collected=self.collected
             )
         judge = replace(self.judges[place], budgets=(job.budget,))
         return {"excess": next(iter(judge.scores(policy).values()))}
 
     def measured(self, job: Job, policy: Policy) -> Row:
         """Return the scores of the language model, pruned."""
-        subject, probe = self.subject(job.model), self.probe(policy, job)
+        session, probe = self.session(job.model), self.probe(policy, job)
         plan, facts = self.planned(job, policy)
         repair = {"repaired": REPAIR, "questions": policy.repair}.get(job.block)
-        edits = self.mended(subject, replace(plan, repair=repair), probe) if repair else Edits()
-        model, tokenizer = subject.model, subject.tokenizer
-        with edited(model, subject.checkpoint.graph, plan, edits):
+        edits = self.mended(session, replace(plan, repair=repair), probe) if repair else Edits()
+        model, tokenizer = session.model, session.tokenizer
+        with edited(model, session.checkpoint.graph, plan, edits):
             if job.block == "questions":
                 return facts | {"repair": repair} | self.scorer.answers(model, tokenizer)
             names = ("prose",) if job.seed else ("prose", "code")
             return facts | self.scorer.nll(model, tokenizer, names)
 
-    def mended(self, subject: Subject, plan: Plan, probe: Probe) -> Edits:
+    def mended(self, session: ModelSession, plan: Plan, probe: Probe) -> Edits:
         """Return what a repair changes, from second moments measured once for all plans."""
         if self.moments.keys() != {probe}:
             self.moments = {probe: {}}
-        patient = Patient(subject.checkpoint, subject.model, plan, subject.probe(probe), self.moments[probe])
-        if plan.repair == "ridge" and not patient.known:
-            remember_moments(patient)
-        return repairs[str(plan.repair)](patient)
+        context = RepairContext(
+            session.checkpoint, session.model, plan, session.probe(probe), self.moments[probe]
+        )
+        if plan.repair == "ridge" and not context.known:
+            remember_moments(context)
+        return repairs[str(plan.repair)](context)
 
     def planned(self, job: Job, policy: Policy) -> tuple[Plan, Row]:
         """Return a plan, its size, and the CPU seconds it took on an opened and loaded model."""
-        subject, probe = self.subject(job.model), self.probe(policy, job)
-        graph = subject.checkpoint.graph
+        session, probe = self.session(job.model), self.probe(policy, job)
+        graph = session.checkpoint.graph
         needs = policy.needs(graph, job.budget)
         stats, watching = self.stats(job, policy)
-        again = Instruments(refresh=lambda plan: subject.stats(needs, probe, plan))
+        again = Instruments(refresh=lambda plan: session.stats(needs, probe, plan))
         start = time.process_time()
         plan = policy.plan(graph, stats, job.budget, again)
         spent = {"watching": round(watching, 3), "planning": round(time.process_time() - start, 3)}
@@ -131,14 +133,14 @@ class Bench:
 
     def stats(self, job: Job, policy: Policy) -> tuple[Stats, float]:
         """Return a policy's statistics, and what collecting them alone would have taken."""
-        subject, probe = self.subject(job.model), self.probe(policy, job)
-        _ = subject.model, subject.tokenizer, subject.probe(probe)  # opened, and its text written
-        needs = policy.needs(subject.checkpoint.graph, job.budget)
+        session, probe = self.session(job.model), self.probe(policy, job)
+        _ = session.model, session.tokenizer, session.probe(probe)  # opened, and its text written
+        needs = policy.needs(session.checkpoint.graph, job.budget)
         for need in sorted(needs):
             start = time.process_time()
-            self.collected.stats(subject, {need}, probe)
+            self.collected.stats(session, {need}, probe)
             self._seconds.setdefault((job.model, need, probe), time.process_time() - start)
-        stats = self.collected.stats(subject, needs, probe)
+        stats = self.collected.stats(session, needs, probe)
         return stats, sum(self._seconds[job.model, need, probe] for need in needs)
 
 
@@ -172,9 +174,9 @@ def unlearned(policy: Policy) -> Policy:
 
 def dense_row(bench: Bench, answers: bool) -> Row:
     """Score the model as it is, with the questions if they are asked at all."""
-    subject = bench.subject("smollm2-135m")
-    model, tokenizer = subject.model, subject.tokenizer
-    facts = {"params": cost_of(subject.checkpoint.graph).params}
+    session = bench.session("smollm2-135m")
+    model, tokenizer = session.model, session.tokenizer
+    facts = {"params": cost_of(session.checkpoint.graph).params}
     answered = bench.scorer.answers(model, tokenizer) if answers else {}
     return DENSE | facts | bench.scorer.nll(model, tokenizer) | answered
 
@@ -232,7 +234,7 @@ def main() -> None:
     if options.methods:
         contenders = [contender for contender in contenders if contender.name in options.methods]
     bench = Bench(Scorer.read(options.data), policies=opened(contenders, options.seeds))
-    described = bench.scorer.described(bench.subject("smollm2-135m").dtype)
+    described = bench.scorer.described(bench.session("smollm2-135m").dtype)
     described["multiple_of"] = options.multiple_of
     described["contenders"] = [asdict(contender) for contender in contenders]
     results = Results(options.json, KEY, described)
@@ -250,7 +252,7 @@ def main() -> None:
         print("skipped: other tools, which need --peers-python", flush=True)
     else:
         budgets = [b for b in BUDGETS if options.of in (None, b.of) and options.keep in (None, b.keep)]
-        peer_rows(bench.subject("smollm2-135m"), bench.scorer, results, budgets, options)
+        peer_rows(bench.session("smollm2-135m"), bench.scorer, results, budgets, options)
 
 
 if __name__ == "__main__":

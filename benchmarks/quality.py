@@ -21,7 +21,7 @@ from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.errors import BudgetError
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.repair.edited import edited
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware
 from prunepolicy.pruning.statistics.probe import Probe
 from prunepolicy.pruning.statistics.stats import Stats
@@ -80,7 +80,7 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.subject = Subject.named("smollm2-135m", Hardware())
+        self.session = ModelSession.named("smollm2-135m", Hardware())
         self.scorer = Scorer.read(options.data)
         self._stats: dict[tuple[str, int], Stats] = {}
 
@@ -93,16 +93,16 @@ class Bench:
     def stats(self, method: Method, seed: int) -> Stats:
         """Collect a probe's statistics once."""
         if method.probe == "none":
-            return replace(self.subject.stats({"weights"}, Probe()), seed=seed)
+            return replace(self.session.stats({"weights"}, Probe()), seed=seed)
         key = (method.probe, seed)
         if key not in self._stats:
             needs: set[Any] = {"activations"} if method.probe == "start" else {"activations", "gradients"}
-            self._stats[key] = self.subject.stats(needs, self.probe(method, seed))
+            self._stats[key] = self.session.stats(needs, self.probe(method, seed))
         return self._stats[key]
 
     def row(self, method: Method, of: str, keep: float, seed: int) -> Row:
         """Prune one way and score the result, without writing it."""
-        graph = self.subject.checkpoint.graph
+        graph = self.session.checkpoint.graph
         policy = (
             load_policy("default")
             if method.policy == "default"
@@ -116,14 +116,14 @@ class Bench:
         except BudgetError as error:
             return facts | {"refused": str(error)}
         plan = replace(plan, repair=method.repair)
-        edits = self.subject.repaired(plan, self.probe(method, seed))
+        edits = self.session.repaired(plan, self.probe(method, seed))
         facts["seconds"] = round(time.perf_counter() - start, 1)
-        with edited(self.subject.model, graph, plan, edits):
+        with edited(self.session.model, graph, plan, edits):
             return facts | self.scores(seed < method.questions)
 
     def scores(self, questions: bool) -> Row:
         """Score the model as it runs now."""
-        model, tokenizer = self.subject.model, self.subject.tokenizer
+        model, tokenizer = self.session.model, self.session.tokenizer
         losses = self.scorer.nll(model, tokenizer)
         found = {name: round(math.exp(nll), 3) for name, nll in losses.items()}
         return found | (self.scorer.answers(model, tokenizer) if questions else {})
@@ -131,7 +131,7 @@ class Bench:
     def described(self) -> Row:
         """Return what the numbers depend on."""
         methods = {"methods": [asdict(method) for method in METHODS]}
-        return self.scorer.described(self.subject.dtype) | methods
+        return self.scorer.described(self.session.dtype) | methods
 
 
 def jobs() -> Iterator[tuple[Method, str, float, int]]:

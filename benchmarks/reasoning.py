@@ -28,10 +28,10 @@ from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.agents.training.run_folder import METRICS
 from prunepolicy.agents.training.run_report import REPORT
 from prunepolicy.agents.training.train import train
-from prunepolicy.commands.prune.job import Settings
+from prunepolicy.commands.prune.job import PruneSettings
 from prunepolicy.commands.prune.prune import prune
 from prunepolicy.pruning.io.machine import device_name, versions
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 from prunepolicy.pruning.plan import Budget
 
 RECIPES = Path("configs/think")
@@ -78,7 +78,7 @@ class Workshop:
         folder = self.folder / f"{name}-{recipe.seed}"
         if (folder / REPORT).is_file():
             return ThinkReport.load(folder)
-        report = train(recipe, folder, resume=True, progress=Steps(Console()))
+        report = train(recipe, folder, resume=True, progress=ProgressReporter(Console()))
         assert isinstance(report, ThinkReport)
         return report
 
@@ -86,7 +86,7 @@ class Workshop:
         """Return the folder of the same model with fewer feed-forward channels."""
         target = model.with_name(f"{model.name}-pruned")
         if not target.is_dir():
-            prune(str(model), target, keep=Budget(KEEP, of="ffn"), settings=Settings(measure=False))
+            prune(str(model), target, keep=Budget(KEEP, of="ffn"), settings=PruneSettings(measure=False))
         return target
 
 

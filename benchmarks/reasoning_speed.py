@@ -17,7 +17,7 @@ from scoring import Row
 from prunepolicy.agents.thinking.lm.grpo import Grpo
 from prunepolicy.agents.thinking.lm.objective import ObjectiveRecipe
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 
 ROUNDS, STEPS = 3, 4
 
@@ -37,7 +37,7 @@ def speed(recipe: ThinkRecipe) -> Row:
 
 def own_speed(recipe: ThinkRecipe) -> float:
     """Return tokens per CPU second of this project's loop, after one step to warm up."""
-    learner = Grpo(recipe, Steps())
+    learner = Grpo(recipe, ProgressReporter())
     learner.step()
     start, tokens = time.process_time(), 0.0
     rows = recipe.reinforcement.prompts * recipe.reinforcement.group
@@ -62,7 +62,7 @@ def trl_speed(recipe: ThinkRecipe) -> float:
         def on_step_end(self, *_: Any, **__: Any) -> None:
             self.ends.append(time.process_time())
 
-    learner, how, clock = Grpo(recipe, Steps()), recipe.reinforcement, Clock()
+    learner, how, clock = Grpo(recipe, ProgressReporter()), recipe.reinforcement, Clock()
     with TemporaryDirectory() as folder:
         arguments = GRPOConfig(
             output_dir=folder,
@@ -80,11 +80,11 @@ def trl_speed(recipe: ThinkRecipe) -> float:
             disable_tqdm=True,
             seed=recipe.seed,
         )
-        data = trl_dataset(learner.problems.learn, learner.student.prompting)
+        data = trl_dataset(learner.problems.learn, learner.policy_model.prompting)
         trainer = ShapedGRPOTrainer(
-            learner.student.model,
+            learner.policy_model.model,
             recipe.stages,
-            learner.student.prompting,
+            learner.policy_model.prompting,
             arguments,
             train_dataset=data,
             callbacks=[clock],

@@ -18,10 +18,10 @@ import torch
 from scoring import OTHER, SELF, VARIED, Results, Row, Scorer
 from torch import nn
 
-from prunepolicy.commands.prune.job import Settings
+from prunepolicy.commands.prune.job import PruneSettings
 from prunepolicy.commands.prune.prune import prune
 from prunepolicy.pruning.io.atomic import write_text
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware
 
 MODEL = "smollm2-135m"
@@ -65,7 +65,7 @@ class Bench:
         """Prune one way, and score what was written."""
         out = self.folder / "smaller"
         probe = str(self.other_pages()) if way.text == OTHER else way.text
-        settings = Settings(
+        settings = PruneSettings(
             recover=way.recover, probe=probe, seed=way.seed, repair=way.repair,
             measure=False, verify=False, overwrite=True,
         )  # fmt: skip
@@ -76,13 +76,13 @@ class Bench:
 
     def scores(self, name: str) -> Row:
         """Score a model in its own precision."""
-        subject = Subject.named(name, Hardware())
-        model: nn.Module = subject.model
-        return self.scorer.nll(model, subject.tokenizer)
+        session = ModelSession.named(name, Hardware())
+        model: nn.Module = session.model
+        return self.scorer.nll(model, session.tokenizer)
 
     def other_pages(self) -> Path:
         """Return the file of the prose that isn't scored."""
-        tokenizer: Any = Subject.named(MODEL, Hardware()).tokenizer
+        tokenizer: Any = ModelSession.named(MODEL, Hardware()).tokenizer
         file = self.folder / "other_pages.txt"
         write_text(file, tokenizer.decode(self.scorer.pages(tokenizer)[OTHER]))
         return file
@@ -99,7 +99,7 @@ def main() -> None:
     torch.set_num_threads(1)
     options.folder.mkdir(parents=True, exist_ok=True)
     bench = Bench(Scorer.read(options.data), options.folder)
-    described = bench.scorer.described(Subject.named(MODEL, Hardware()).dtype)
+    described = bench.scorer.described(ModelSession.named(MODEL, Hardware()).dtype)
     results = Results(options.json, ("policy", "keep", "recover", "text", "seed", "repair"), described)
     dense = Way("dense", 1.0, 0)
     if asdict(dense) not in results:

@@ -12,7 +12,7 @@ from prunepolicy.commands.zoo.ship import Addition, ship
 from prunepolicy.policy.zoo.signing import load_keys
 from prunepolicy.policy.zoo.sources.package import SHIPPED
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 
 
 def main() -> int:
@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--to", type=Path, default=SHIPPED, help="another zoo's folder")
     options = parser.parse_args()
     try:
-        addition = Addition(options.caveat, options.witness, Steps(Console()))
+        addition = Addition(options.caveat, options.witness, ProgressReporter(Console()))
         keys = load_keys([options.key])
         ship(options.run, options.name, keys, options.to, addition, options.version)
     except PrunePolicyError as error:

@@ -29,7 +29,7 @@ from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.io.atomic import check_target, publish, write_text
 from prunepolicy.pruning.io.machine import device_name, versions
 from prunepolicy.pruning.io.precision import compute_dtype
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 from prunepolicy.pruning.io.working_folder import working_folder
 from prunepolicy.pruning.measure.perplexity import score_text
 
@@ -160,7 +160,7 @@ class Workshop:
     folder: Path
     schedule: Schedule = Schedule()
     packages: tuple[str, ...] = PACKAGES
-    steps: Steps = field(default_factory=Steps)
+    steps: ProgressReporter = field(default_factory=ProgressReporter)
 
     @cached_property
     def texts(self) -> tuple[list[str], list[str]]:
@@ -248,7 +248,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     disable_progress_bar()
-    workshop = Workshop(options.folder, steps=Steps(Console()))
+    workshop = Workshop(options.folder, steps=ProgressReporter(Console()))
     facts = []
     known = {small.name: small for small in MODELS}
     if unknown := set(options.names) - known.keys():

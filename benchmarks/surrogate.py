@@ -23,7 +23,7 @@ from prunepolicy.envs.prune_case import PruneCase
 from prunepolicy.pruning.checkpoint.no_model import SMOLLM2
 from prunepolicy.pruning.io.machine import device_name, versions
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware
 from prunepolicy.pruning.statistics.probe import Probe
 from prunepolicy.pruning.statistics.search import exchange
@@ -91,11 +91,11 @@ NEAR = [index for index, (units, groups) in enumerate(DISTORTIONS) if units <= 0
 
 def rows_of(trial: Trial) -> Iterable[Row]:
     """Yield what was found about one model in one shape."""
-    subject = Subject.named(trial.model, Hardware("cpu"))
-    stats = subject.stats({"activations", "gradients"}, Probe(samples=max(SAMPLES)))
+    session = ModelSession.named(trial.model, Hardware("cpu"))
+    stats = session.stats({"activations", "gradients"}, Probe(samples=max(SAMPLES)))
     budget = Budget(SIZES[0], "ffn", uniform=trial.uniform)
-    case = PruneCase(trial.model, subject.checkpoint.graph, stats, budget)
-    measure = MeasuredRise(subject, Probe("self", trial.texts, 128, REWARDING_SEED))
+    case = PruneCase(trial.model, session.checkpoint.graph, stats, budget)
+    measure = MeasuredRise(session, Probe("self", trial.texts, 128, REWARDING_SEED))
     measured = measured_plans(case, measure, trial.plans)
     plans = {**about(trial), "plans": len(measured.keeps)}
     for samples in SAMPLES:

@@ -31,7 +31,7 @@ from prunepolicy.envs.thinking.oracle import equilibrium, oracle, value_of, valu
 from prunepolicy.envs.thinking.routers import always, at_random, never
 from prunepolicy.envs.thinking.schedule import Stage
 from prunepolicy.envs.thinking.simulated import SimulatedSource
-from prunepolicy.envs.thinking.source import ANSWER, THINK, Array, Source
+from prunepolicy.envs.thinking.source import ANSWER, THINK, Array, PromptSource
 from prunepolicy.envs.thinking.terms import terms
 from prunepolicy.pruning.io.atomic import write_text
 from prunepolicy.pruning.io.machine import device_name, versions
@@ -68,14 +68,14 @@ def autothink() -> tuple[Stage, ...]:
     return tuple(Stage(name=name, terms=paid, until={"steps": steps}) for (name, steps), paid in parts)
 
 
-def learned(paid: tuple[Stage, ...], seed: int, source: Source, **settings: Any) -> ThinkBandit:
+def learned(paid: tuple[Stage, ...], seed: int, source: PromptSource, **settings: Any) -> ThinkBandit:
     """Return what is learned from the rewards of some stages."""
     bandit = ThinkBandit(BanditConfig(stages=paid, learning_rate=RATE, **settings), source, seed)
     bandit.learn(sum(STEPS.values()))
     return bandit
 
 
-def judged(name: str, seed: int, think: Array, source: Source) -> dict[str, Any]:
+def judged(name: str, seed: int, think: Array, source: PromptSource) -> dict[str, Any]:
     """Return how well prompts were met that are thought about with the probabilities `think`."""
     worth = {
         rule: value_of(source, BOTH, np.stack([1 - share, share], 1), terms["naive"]())
@@ -97,7 +97,7 @@ def judged(name: str, seed: int, think: Array, source: Source) -> dict[str, Any]
     }
 
 
-def threshold(source: Source, fresh: Source) -> Array:
+def threshold(source: PromptSource, fresh: PromptSource) -> Array:
     """Return decisions on fresh prompts by the blurred difficulty from which on thinking pays in `source`."""
     seen, worth = source.features[:, 0], values(source, BOTH, terms["naive"]())
     order = np.argsort(seen)
@@ -107,7 +107,7 @@ def threshold(source: Source, fresh: Source) -> Array:
     return (fresh.features[:, 0] >= level).astype(float)
 
 
-def contenders(seed: int) -> Iterator[tuple[str, Array, Source]]:
+def contenders(seed: int) -> Iterator[tuple[str, Array, PromptSource]]:
     """Yield names, probabilities of thinking, and prompts that nobody has learned from."""
     source, fresh = (SimulatedSource(blur=BLUR, seed=2 * seed + i) for i in (0, 1))
     best = oracle(fresh, BOTH, terms["naive"]())[:, 1]

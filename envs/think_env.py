@@ -10,7 +10,7 @@ from gymnasium import spaces
 from prunepolicy.envs.episodes import Taken
 from prunepolicy.envs.prompt_env import Observation, PromptEnv, observed
 from prunepolicy.envs.settings import EnvSettings, checked
-from prunepolicy.envs.thinking.source import Source
+from prunepolicy.envs.thinking.source import PromptSource
 from prunepolicy.envs.thinking.task import ThinkTask
 
 
@@ -47,7 +47,9 @@ class ThinkEnv(PromptEnv):
         settings: those of `ThinkSettings`.
     """
 
-    def __init__(self, source: Source | None = None, render_mode: str | None = None, **settings: Any) -> None:
+    def __init__(
+        self, source: PromptSource | None = None, render_mode: str | None = None, **settings: Any
+    ) -> None:
         known = checked(ThinkSettings, settings, "Think")
         super().__init__(ThinkTask(source, known.actions, known.stages), render_mode)
         self.observation_space: spaces.Space[Any] = observed(self.task)

@@ -19,7 +19,7 @@ from prunepolicy.envs.settings import checked
 from prunepolicy.envs.think_env import ThinkSettings
 from prunepolicy.envs.thinking.sampling import Sampler, samplers
 from prunepolicy.envs.thinking.settings import built
-from prunepolicy.envs.thinking.source import Source
+from prunepolicy.envs.thinking.source import PromptSource
 from prunepolicy.envs.thinking.task import ThinkTask
 from prunepolicy.pruning.errors import UsageError
 
@@ -58,7 +58,7 @@ class ThinkVectorEnv(gymnasium.vector.VectorEnv[Observations, Actions, NDArray[A
     def __init__(
         self,
         num_envs: int = 1,
-        source: Source | None = None,
+        source: PromptSource | None = None,
         render_mode: str | None = None,
         **settings: Any,
     ) -> None:

@@ -12,7 +12,7 @@ from prunepolicy.metanet.layers import layers
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ActorCriticOutput:
     """What the network says.
 
     Attributes:
@@ -44,14 +44,14 @@ class GraphNetwork(nn.Module):
         self.decide = _head(hidden, len(DECISIONS))
         self.value = _head(hidden, 1)
 
-    def forward(self, graph: GroupGraph) -> Judgement:
-        """Judge the networks of a batch."""
+    def forward(self, graph: GroupGraph) -> ActorCriticOutput:
+        """Evaluator the networks of a batch."""
         groups = self.heard(graph)
         networks = len(graph.globals)
         places = graph.network[:, None].expand_as(groups)
         empty = groups.new_zeros(networks, groups.shape[1])
         pooled = empty.scatter_reduce(0, places, groups, "mean", include_self=False)
-        return Judgement(torch.tanh(self.decide(groups)), self.value(pooled).squeeze(1))
+        return ActorCriticOutput(torch.tanh(self.decide(groups)), self.value(pooled).squeeze(1))
 
     def heard(self, graph: GroupGraph) -> Tensor:
         """Return every group as it sees itself after all messages, shape (groups, hidden)."""

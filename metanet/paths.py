@@ -31,7 +31,7 @@ class Path(Protocol):
         """Return the last states of nodes, and what `decode` makes of each bundle with weights."""
 
 
-class Ends(NamedTuple):
+class EndpointProjections(NamedTuple):
     """What nodes contribute to messages and edges in one round, each of shape (nodes, hidden)."""
 
     say: Tensor
@@ -40,7 +40,7 @@ class Ends(NamedTuple):
     end: Tensor
 
 
-class Heard(NamedTuple):
+class MessageStats(NamedTuple):
     """What a bundle tells nodes: sum, sum of squares, largest and smallest of `number` products.
 
     Attributes:
@@ -77,15 +77,17 @@ def by_streamed_blocks(
     layers: nn.ModuleList, nodes: Tensor, bundles: Bundles, encode: Encode, decode: Decode
 ) -> tuple[Tensor, list[Tensor]]:
     """Keep no states of edges: layers only multiply them by what nodes say, so that is done again."""
-    rounds: list[Ends] = []
+    rounds: list[EndpointProjections] = []
 
-    def states_of(bundle: Bundle, rounds: Sequence[Ends]) -> Tensor:
+    def states_of(bundle: Bundle, rounds: Sequence[EndpointProjections]) -> Tensor:
         states = encode(bundle)
         for ends in rounds:
             states = _changed(bundle, states, ends)
         return states
 
-    def listen(bundle: Bundle, before: Sequence[Ends], say: Tensor) -> tuple[Heard, Heard]:
+    def listen(
+        bundle: Bundle, before: Sequence[EndpointProjections], say: Tensor
+    ) -> tuple[MessageStats, MessageStats]:
         return _heard(bundle, states_of(bundle, before), say)
 
     for layer in layers:
@@ -125,23 +127,23 @@ def _again(function: Callable[..., Any], *arguments: Any) -> Any:
     return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
 
 
-def _ends(layer: Any, nodes: Tensor) -> Ends:
+def _ends(layer: Any, nodes: Tensor) -> EndpointProjections:
     normed = layer_norm(nodes, nodes.shape[-1:])
-    return Ends(layer.say(normed), layer.hear(normed), layer.start(normed), layer.end(normed))
+    return EndpointProjections(layer.say(normed), layer.hear(normed), layer.start(normed), layer.end(normed))
 
 
-def _heard(bundle: Bundle, states: Tensor, say: Tensor) -> tuple[Heard, Heard]:
+def _heard(bundle: Bundle, states: Tensor, say: Tensor) -> tuple[MessageStats, MessageStats]:
     """Return what goes along a bundle's edges to their targets, and against them to their sources."""
     said, answered = states * say[bundle.sources][:, None], states * say[bundle.targets][:, :, None]
     return _reduced(said, 2, bundle.targets), _reduced(answered, 1, bundle.sources)
 
 
-def _reduced(products: Tensor, axis: int, nodes: Tensor) -> Heard:
+def _reduced(products: Tensor, axis: int, nodes: Tensor) -> MessageStats:
     parts = (products.sum(axis), products.square().sum(axis), products.amax(axis), products.amin(axis))
-    return Heard(nodes.flatten(), products.shape[axis], *(part.flatten(0, 1) for part in parts))
+    return MessageStats(nodes.flatten(), products.shape[axis], *(part.flatten(0, 1) for part in parts))
 
 
-def _changed(bundle: Bundle, states: Tensor, ends: Ends) -> Tensor:
+def _changed(bundle: Bundle, states: Tensor, ends: EndpointProjections) -> Tensor:
     """Return the states of edges after both directions have changed them; their signs cancel."""
     start, end = ends.start, ends.end
     along = start[bundle.sources][:, None] * end[bundle.targets][:, :, None]
@@ -149,7 +151,9 @@ def _changed(bundle: Bundle, states: Tensor, ends: Ends) -> Tensor:
     return states * (1 + along + against)
 
 
-def _told(layer: Any, nodes: Tensor, hear: Tensor, heard: Sequence[tuple[Heard, Heard]]) -> Tensor:
+def _told(
+    layer: Any, nodes: Tensor, hear: Tensor, heard: Sequence[tuple[MessageStats, MessageStats]]
+) -> Tensor:
     """Return nodes after they have heard both directions."""
     forwards, backwards = zip(*heard, strict=True)
     there = layer.mix(_aggregated(forwards, hear))
@@ -157,7 +161,7 @@ def _told(layer: Any, nodes: Tensor, hear: Tensor, heard: Sequence[tuple[Heard, 
     return nodes + there + back  # type: ignore[no-any-return]
 
 
-def _aggregated(parts: Sequence[Heard], asked: Tensor) -> Tensor:
+def _aggregated(parts: Sequence[MessageStats], asked: Tensor) -> Tensor:
     """Return mean, deviation, largest and smallest message of every node, shape (nodes, 4 x hidden).
 
     A message is a product of `asked`, which all messages to a node share, and what was summed up.

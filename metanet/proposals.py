@@ -13,7 +13,7 @@ from prunepolicy.metanet.heads import VALUE, with_channels
 from prunepolicy.metanet.metanetwork import Metanetwork
 from prunepolicy.metanet.weight_graph.graph import Weights
 
-Said = Mapping[str, Tensor]
+HeadOutput = Mapping[str, Tensor]
 """What a metanetwork's head says: tensors by name, or a number per unit by group (and a value)."""
 
 
@@ -35,7 +35,7 @@ class Proposal:
         return not self.scores
 
 
-def said_by(metanetwork: Metanetwork, network: Blueprint, weights: Weights) -> Said:
+def said_by(metanetwork: Metanetwork, network: Blueprint, weights: Weights) -> HeadOutput:
     """Return what a metanetwork's head says of a network."""
     said: dict[str, Tensor]
     if metanetwork.units is None:
@@ -46,7 +46,7 @@ def said_by(metanetwork: Metanetwork, network: Blueprint, weights: Weights) -> S
     return centred(said) if metanetwork.settings.head == "scores" else said
 
 
-def proposal(head: str, network: Blueprint, weights: Weights, said: Said) -> Proposal:
+def proposal(head: str, network: Blueprint, weights: Weights, said: HeadOutput) -> Proposal:
     """Return what becomes of a network when it is done as the head `head` said."""
     if head == "weights":
         return Proposal(said)

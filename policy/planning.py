@@ -6,11 +6,11 @@ from prunepolicy.policy.base import Instruments, Policy
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.session.model_session import MEASURED, Subject
+from prunepolicy.pruning.session.model_session import MEASURED, ModelSession
 from prunepolicy.pruning.statistics.probe import Probe
 
 
-def plan_for(session: Subject, policy: Policy, budget: Budget, probe: Probe) -> Plan:
+def plan_for(session: ModelSession, policy: Policy, budget: Budget, probe: Probe) -> Plan:
     """Let `policy` decide, with statistics refreshed between rounds where it works in rounds.
 
     Raises:
@@ -34,7 +34,7 @@ def plan_for(session: Subject, policy: Policy, budget: Budget, probe: Probe) -> 
     return plan.with_fingerprint(session.checkpoint.fingerprint)
 
 
-def instruments_for(session: Subject, needs: set[Need], budget: Budget, probe: Probe) -> Instruments:
+def instruments_for(session: ModelSession, needs: set[Need], budget: Budget, probe: Probe) -> Instruments:
     """Return what a policy with these `needs` may ask for while it plans."""
     again = lambda plan: session.stats(needs, probe, plan)  # noqa: E731
     return Instruments(again if needs & MEASURED else None, session.seconds(budget))

@@ -9,20 +9,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prunepolicy.commands.prune.job import Settings
+    from prunepolicy.commands.prune.job import PruneSettings
     from prunepolicy.commands.prune.prune import prune, prune_sizes
     from prunepolicy.policy.load import load_policy
     from prunepolicy.pruning.errors import PrunePolicyError
     from prunepolicy.pruning.plan import Budget, Plan
 
 __version__ = "0.1.0"
-__all__ = ["Budget", "Plan", "PrunePolicyError", "Settings", "load_policy", "prune", "prune_sizes"]
+__all__ = ["Budget", "Plan", "PrunePolicyError", "PruneSettings", "load_policy", "prune", "prune_sizes"]
 
 _HOMES = {
     "Budget": "prunepolicy.pruning.plan",
     "Plan": "prunepolicy.pruning.plan",
     "PrunePolicyError": "prunepolicy.pruning.errors",
-    "Settings": "prunepolicy.commands.prune.job",
+    "PruneSettings": "prunepolicy.commands.prune.job",
     "load_policy": "prunepolicy.policy.load",
     "prune": "prunepolicy.commands.prune.prune",
     "prune_sizes": "prunepolicy.commands.prune.prune",

@@ -124,7 +124,7 @@ def _carry_out(decisions: Iterable[Any], dry_run: bool, as_json: bool) -> None:
     results = []
     for decision in decisions:
         if not as_json:
-            _show_plan(decision.subject, decision.plan)
+            _show_plan(decision.session, decision.plan)
         results.append(decision.plan if dry_run else decision.carried_out())
         if not as_json and not dry_run:
             _show_report(results[-1])
@@ -163,21 +163,21 @@ def plan(
 
     prunepolicy plan smollm2-135m --keep 0.8 --out plan.json
     """
-    from prunepolicy.commands.prune.job import decide, open_subject
+    from prunepolicy.commands.prune.job import decide, open_session
 
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
         revision=revision, repair=repair, recover=recover, probe=probe, rounds=rounds,
     )  # fmt: skip
-    subject = open_subject(model, settings)
-    decided = decide(subject, policy, budget, settings)
+    session = open_session(model, settings)
+    decided = decide(session, policy, budget, settings)
     if out is not None:
         decided.save(out)
     if as_json:
         print(decided.to_json(), end="")
     else:
-        _show_plan(subject, decided)
+        _show_plan(session, decided)
         if out is not None:
             command = shlex.join(["prunepolicy", "cut", model, str(out), "--out", "DIR"])
             out_console.print(f"Plan written to {out}; carry it out with: {command}", soft_wrap=True)
@@ -205,7 +205,7 @@ def cut(
 
     prunepolicy cut smollm2-135m plan.json --out smaller/
     """
-    from prunepolicy.commands.prune.job import carry_out, open_subject
+    from prunepolicy.commands.prune.job import carry_out, open_session
     from prunepolicy.commands.prune.stored_plan import stored_plan
 
     loaded = stored_plan(plan_file, probe)
@@ -216,7 +216,7 @@ def cut(
         verify=not no_verify,
     )  # fmt: skip
     with continuing(lambda: _how_to_go_on(out)):
-        report = carry_out(open_subject(model, settings, out), loaded, out, settings)
+        report = carry_out(open_session(model, settings, out), loaded, out, settings)
     if as_json:
         print(report.to_json(), end="")
     else:
@@ -250,14 +250,14 @@ def frontier(
     prunepolicy frontier smollm2-135m --out frontier/
     """
     from prunepolicy.commands.prune.frontier import draw_frontier
-    from prunepolicy.commands.prune.job import open_subject
+    from prunepolicy.commands.prune.job import open_session
 
     budgets = [budget_of(keep, of, units, per_layer, None, 4096) for keep in numbers_of(keeps, "--keeps")]
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
         text=text, probe=probe, overwrite=overwrite,
     )  # fmt: skip
-    result = draw_frontier(open_subject(model, settings, out), policy, budgets, out, settings)
+    result = draw_frontier(open_session(model, settings, out), policy, budgets, out, settings)
     present(result, as_json)
 
 
@@ -309,10 +309,10 @@ def _log(as_json: bool) -> Console:
     return error_console if as_json else out_console
 
 
-def _show_plan(subject: Any, plan: Any) -> None:
+def _show_plan(session: Any, plan: Any) -> None:
     from prunepolicy.commands.report.plan_view import render_plan
 
-    render_plan(subject.name, subject.checkpoint, plan, out_console)
+    render_plan(session.name, session.checkpoint, plan, out_console)
 
 
 def _show_report(report: Any) -> None:

@@ -9,7 +9,7 @@ from prunepolicy.running import invoked
 
 if TYPE_CHECKING:
     from prunepolicy.commands.prune.finetune_images import RecoverySettings
-    from prunepolicy.commands.prune.job import Settings
+    from prunepolicy.commands.prune.job import PruneSettings
     from prunepolicy.pruning.plan import Budget
     from prunepolicy.pruning.session.opened_model import Hardware
 
@@ -45,12 +45,12 @@ def recovery_of(data: str | None, epochs: str, shrink: float) -> RecoverySetting
     return None if data is None else RecoverySettings(data, int(numbers[0]), int(numbers[1]), shrink)
 
 
-def settings_of(console: Console, hardware: Hardware, seed: int) -> Settings:
+def settings_of(console: Console, hardware: Hardware, seed: int) -> PruneSettings:
     """Return how this command line is carried out; its steps are told on `console`."""
-    from prunepolicy.commands.prune.job import Settings
-    from prunepolicy.pruning.io.progress import Steps
+    from prunepolicy.commands.prune.job import PruneSettings
+    from prunepolicy.pruning.io.progress import ProgressReporter
 
-    return Settings(hardware=hardware, seed=seed, command=invoked(), progress=Steps(console))
+    return PruneSettings(hardware=hardware, seed=seed, command=invoked(), progress=ProgressReporter(console))
 
 
 def words_of(text: str) -> tuple[str, ...]:

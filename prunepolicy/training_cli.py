@@ -77,13 +77,13 @@ def train(
     """
     from prunepolicy.agents.runtime.open_runner import open_runner
     from prunepolicy.agents.training.recipe_file import load_recipe
-    from prunepolicy.agents.training.seeds import Seeds, how_to_go_on, train_apart
+    from prunepolicy.agents.training.seeds import Seeds, how_to_go_on, train_detached
     from prunepolicy.agents.training.train import train
-    from prunepolicy.pruning.io.progress import Steps
+    from prunepolicy.pruning.io.progress import ProgressReporter
 
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
     console = error_console if as_json else console_for()
-    settings, steps = [load_recipe(recipe, overrides) for recipe in recipes], Steps(console)
+    settings, steps = [load_recipe(recipe, overrides) for recipe in recipes], ProgressReporter(console)
     alone = len(recipes) == 1
     folders = [out or RUNS / recipes[0].stem] if alone else [(out or RUNS) / file.stem for file in recipes]
     sets = [Seeds(*pair, seeds, resume) for pair in zip(settings, folders, strict=True)]
@@ -97,7 +97,7 @@ def train(
         if alone and seeds == 1:
             reports = [train(settings[0], folders[0], resume, steps, invoked(), runner)]
         else:
-            reports = train_apart(sets, steps, invoked(), runner)
+            reports = train_detached(sets, steps, invoked(), runner)
     if as_json:
         texts = [report.to_json().rstrip() for report in reports]
         print(texts[0] if alone else "[" + ",\n".join(texts) + "]")
@@ -124,10 +124,10 @@ def data_models(
     from prunepolicy.agents.metanet.family import Family, family_recipe
     from prunepolicy.agents.runtime.open_runner import open_runner
     from prunepolicy.agents.training.recipe_file import load_recipe
-    from prunepolicy.pruning.io.progress import Steps
+    from prunepolicy.pruning.io.progress import ProgressReporter
 
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
-    settings, steps = family_recipe(load_recipe(recipe, overrides)), Steps(console_for())
+    settings, steps = family_recipe(load_recipe(recipe, overrides)), ProgressReporter(console_for())
     with open_runner(cluster, steps.note) as runner:
         Family(settings, out).train(runner, steps)
     steps.note(f"{settings.family.count} networks in {out}")

@@ -125,13 +125,13 @@ def verify(
     """
     from prunepolicy.agents.learned_pruning.policy_card import parsed_card
     from prunepolicy.commands.zoo.rescore import rescore as measure
-    from prunepolicy.commands.zoo.view import Verified
+    from prunepolicy.commands.zoo.view import VerifiedPolicy
     from prunepolicy.policy.load import load_stored
     from prunepolicy.policy.zoo.opened import Zoo
     from prunepolicy.policy.zoo.pull import read_policy
     from prunepolicy.policy.zoo.verify import verify
     from prunepolicy.pruning.errors import UsageError
-    from prunepolicy.pruning.io.progress import Steps
+    from prunepolicy.pruning.io.progress import ProgressReporter
 
     if rescore and name is None:
         raise UsageError("--rescore measures one policy; name it.")
@@ -139,11 +139,11 @@ def verify(
     names = list(zoo.index.policies) if name is None else [zoo.find(name)]
     found, measured = verify(zoo, names), None
     if rescore and found[0].state != "bad":
-        steps = Steps(error_console if as_json else console_for())
+        steps = ProgressReporter(error_console if as_json else console_for())
         stored = read_policy(zoo, names[0])
         card = parsed_card(stored.files["card.json"], f"The card of {names[0]}")
         measured = measure(load_stored(stored), card, steps)
-    result = Verified(zoo.source.spelling, found, measured)
+    result = VerifiedPolicy(zoo.source.spelling, found, measured)
     present(result, as_json)
     if not result.good:
         raise typer.Exit(1)
@@ -190,10 +190,10 @@ def push(
     """
     from prunepolicy.commands.zoo.ship import Addition, listing_of, packed
     from prunepolicy.commands.zoo.view import Pushed
-    from prunepolicy.pruning.io.progress import Steps
+    from prunepolicy.pruning.io.progress import ProgressReporter
 
     full_name, listing = listing_of(run, name, version, licence or _asked_licence())
-    steps = Steps(error_console if as_json else console_for())
+    steps = ProgressReporter(error_console if as_json else console_for())
     addition = Addition(caveat, witness, steps)
     with packed(run, full_name, addition, listing, f"zoo:{full_name}") as parcel:
         present(Pushed(parcel, to, None) if dry_run else _sent(parcel, to, key), as_json)

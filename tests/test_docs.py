@@ -53,7 +53,7 @@ from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.io.atomic import publish
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.registry import Registry
-from prunepolicy.pruning.repair.registry import Patient, repairs
+from prunepolicy.pruning.repair.registry import RepairContext, repairs
 from prunepolicy.pruning.statistics.activations import activation_stats
 from prunepolicy.pruning.statistics.gates import masked
 
@@ -189,7 +189,9 @@ def test_the_repair_restores_the_size_of_what_is_written(
     checkpoint = tiny_checkpoint("llama")
     plan = half_of_the_channels(checkpoint)
     model = checkpoint.adapter.load(checkpoint.folder, torch.float32)
-    edits = repairs["rescale"](Patient(checkpoint, model, plan, {"input_ids": torch.randint(3, 64, (4, 8))}))
+    edits = repairs["rescale"](
+        RepairContext(checkpoint, model, plan, {"input_ids": torch.randint(3, 64, (4, 8))})
+    )
     assert set(edits.tensors) == {f"model.layers.{i}.mlp.down_proj.weight" for i in range(3)}
     for name, weight in edits.tensors.items():
         ratio = weight / checkpoint.read(name)[:, ::2]

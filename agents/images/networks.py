@@ -15,14 +15,14 @@ from prunepolicy.agents.recovery.task import LearningTask
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.convnets import networks as convnets
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.config import RecipePart
+from prunepolicy.pruning.io.config import StrictConfig
 
 PUBLISHED = 16
 """Width of the first stage of a CIFAR ResNet as published."""
 VIT = "vit"
 
 
-class NetworkRecipe(RecipePart):
+class NetworkRecipe(StrictConfig):
     """An architecture and its size.
 
     Attributes:

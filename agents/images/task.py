@@ -13,14 +13,14 @@ from torch.nn import functional
 from prunepolicy.agents.images.image_set import ImageSet, shrunk, split
 from prunepolicy.agents.images.sources import read_images
 from prunepolicy.agents.recovery.task import Batch, LearningTask, Part, logits_of
-from prunepolicy.pruning.io.config import RecipePart
+from prunepolicy.pruning.io.config import StrictConfig
 from prunepolicy.pruning.measure.intervals import Interval, share_interval
 
 READ = 512
 """Images per batch where nothing is learned."""
 
 
-class ImageRecipe(RecipePart):
+class ImageRecipe(StrictConfig):
     """Which images, and how they vary.
 
     Attributes:

@@ -37,7 +37,7 @@ def audited_cases(
         return prune_cases(assignment, probe, reward), {}
     audited = [
         _audited(assignment, measure, probe, reward, kind)
-        for measure in [measured_rise(assignment, subject, probe) for subject in assignment.subjects]
+        for measure in [measured_rise(assignment, session, probe) for session in assignment.sessions]
         for kind in range(len(assignment.recipe.budgets))
     ]
     return tuple(case for case, _ in audited), evidence_of([found for _, found in audited])
@@ -48,10 +48,10 @@ def audited_layers(
 ) -> dict[str, float]:
     """Return what a policy's card says about rises predicted layer by layer, one network per model."""
     audits = []
-    for subject, layers in zip(assignment.subjects, networks, strict=True):
-        case = replace(cases_of(assignment, subject, probe)[0], budget=Budget(max(SIZES), "ffn"))
+    for session, layers in zip(assignment.sessions, networks, strict=True):
+        case = replace(cases_of(assignment, session, probe)[0], budget=Budget(max(SIZES), "ffn"))
         predict = partial(predicted_rise, layers)
-        audits.append(_audit(assignment, case, measured_rise(assignment, subject, probe), predict))
+        audits.append(_audit(assignment, case, measured_rise(assignment, session, probe), predict))
     return evidence_of(audits)
 
 
@@ -72,21 +72,21 @@ def _audited(
 
     Its surrogate has passed, or it is measured.
     """
-    subject, note = measure.subject, assignment.steps.note
+    session, note = measure.session, assignment.steps.note
     for refresh in range(REFRESHES + 1):
         more = replace(probe, samples=probe.samples * 2**refresh)
-        case = cases_of(assignment, subject, more)[kind]
+        case = cases_of(assignment, session, more)[kind]
         found = _audit(assignment, case, measure)
         note(f"  surrogate from {more.samples} samples: {found}")
         if found.is_convincing:
             return case, found
     if reward == "surrogate":
         raise PrunePolicyError(
-            f"The surrogate doesn't know {subject.name}: {found}, where tau should reach {LEAST_TAU:g} at "
+            f"The surrogate doesn't know {session.name}: {found}, where tau should reach {LEAST_TAU:g} at "
             "equal size. Reward by what is measured (--set learner.reward=measured)."
         )
-    note(f"  {subject.name} is measured instead")
-    return replace(cases_of(assignment, subject, probe)[kind], measure=measure), found
+    note(f"  {session.name} is measured instead")
+    return replace(cases_of(assignment, session, probe)[kind], measure=measure), found
 
 
 def _audit(

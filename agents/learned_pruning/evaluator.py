@@ -1,4 +1,4 @@
-"""Judge policies on models they didn't learn from: how much worse the pruned model predicts."""
+"""Evaluator policies on models they didn't learn from: how much worse the pruned model predicts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prunepolicy.agents.learned_pruning.shared_stats import Collected
+from prunepolicy.agents.learned_pruning.shared_stats import SharedStats
 from prunepolicy.agents.runtime import LocalRunner, Runner, Shared
 from prunepolicy.agents.training.recipe import EvaluationRecipe
 from prunepolicy.policy.base import Policy
@@ -19,12 +19,12 @@ from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.measure.intervals import Interval, mean_interval
 from prunepolicy.pruning.measure.perplexity import window_losses
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.gates import masked
 from prunepolicy.pruning.statistics.probe import Probe, probe_inputs, start_token
 
 JUDGING_SEED = 1_000_003
-"""Of the text that judges; no training probe uses it."""
+"""Of the text that evaluators; no training probe uses it."""
 
 Scores = dict[str, float]
 """Excess log-perplexity over the dense model in nats per token, by `place_of`."""
@@ -50,22 +50,22 @@ class Excess:
         networks: the models and what they are scored on, by name.
     """
 
-    networks: Mapping[str, tuple[Subject, _Text]]
+    networks: Mapping[str, tuple[ModelSession, _Text]]
 
     def __call__(self, job: tuple[str, Plan]) -> list[float]:
         """Return how much worse a model predicts every window as a plan leaves it, in nats per token."""
         name, plan = job
-        subject, text = self.networks[name]
-        with masked(subject.model, subject.checkpoint.graph, plan):
-            return [float(loss) for loss in _nll(subject, text) - text.dense]
+        session, text = self.networks[name]
+        with masked(session.model, session.checkpoint.graph, plan):
+            return [float(loss) for loss in _nll(session, text) - text.dense]
 
 
 @dataclass
-class Judge:
+class Evaluator:
     """Scores policies on fixed models, budgets and texts.
 
     Attributes:
-        subjects: the models that judge.
+        sessions: the models that evaluator.
         budgets: the sizes to plan for.
         how: amount of the text.
         seed: of the policies' probes.
@@ -74,18 +74,18 @@ class Judge:
         runner: measures the plans.
     """
 
-    subjects: tuple[Subject, ...]
+    sessions: tuple[ModelSession, ...]
     budgets: tuple[Budget, ...]
     how: EvaluationRecipe
     seed: int = 0
     text: Path | None = None
     text_seed: int = JUDGING_SEED
-    collected: Collected = field(default_factory=Collected)
+    collected: SharedStats = field(default_factory=SharedStats)
     runner: Runner = field(default_factory=LocalRunner)
     _excess: Shared[Excess] | None = None
 
-    def for_the_end(self) -> Judge:
-        """Return a judge with other and more text: the one that chose the best step is partial to it."""
+    def for_the_end(self) -> Evaluator:
+        """Return a evaluator with other and more text: the one that chose the best step is partial to it."""
         how = self.how.model_copy(update={"samples": 4 * self.how.samples})
         return replace(self, how=how, text=self.how.text, text_seed=self.text_seed + 1, _excess=None)
 
@@ -95,37 +95,37 @@ class Judge:
 
     def windows(self, policy: Policy) -> Windows:
         """Return the same window by window."""
-        asked = [(subject, budget) for subject in self.subjects for budget in self.budgets]
-        plans = [(subject.name, self.plan(subject, policy, budget)) for subject, budget in asked]
-        places = [place_of(subject, budget) for subject, budget in asked]
+        asked = [(session, budget) for session in self.sessions for budget in self.budgets]
+        plans = [(session.name, self.plan(session, policy, budget)) for session, budget in asked]
+        places = [place_of(session, budget) for session, budget in asked]
         return dict(zip(places, self.runner.map(self.excess, plans), strict=True))
 
-    def plan(self, subject: Subject, policy: Policy, budget: Budget) -> Plan:
+    def plan(self, session: ModelSession, policy: Policy, budget: Budget) -> Plan:
         """Let `policy` plan for one of the models."""
-        graph, probe = subject.checkpoint.graph, replace(policy.probe, seed=self.seed)
+        graph, probe = session.checkpoint.graph, replace(policy.probe, seed=self.seed)
         needs = policy.needs(graph, budget)
-        stats = self.collected.stats(subject, needs, probe).merged(policy.read(subject.checkpoint))
-        return policy.plan(graph, stats, budget, instruments_for(subject, needs, budget, probe))
+        stats = self.collected.stats(session, needs, probe).merged(policy.read(session.checkpoint))
+        return policy.plan(graph, stats, budget, instruments_for(session, needs, budget, probe))
 
     @property
     def excess(self) -> Shared[Excess]:
         """What measures plans, on texts that are read once."""
         if self._excess is None:
-            networks = {subject.name: (subject, self._read_text(subject)) for subject in self.subjects}
+            networks = {session.name: (session, self._read_text(session)) for session in self.sessions}
             self._excess = self.runner.share(Excess(networks))
         return self._excess
 
-    def _read_text(self, subject: Subject) -> _Text:
-        adapter = subject.checkpoint.adapter
-        check_judging(subject)
+    def _read_text(self, session: ModelSession) -> _Text:
+        adapter = session.checkpoint.adapter
+        check_judging(session)
         source = "self" if self.text is None else str(self.text)
         probe = Probe(source, self.how.samples, self.how.length, self.text_seed)
         ids = probe_inputs(
-            probe, subject.model, adapter, subject.tokenizer_if_any, subject.checkpoint.fingerprint
+            probe, session.model, adapter, session.tokenizer_if_any, session.checkpoint.fingerprint
         )["input_ids"]
-        start = start_token(subject.model, subject.tokenizer_if_any)
+        start = start_token(session.model, session.tokenizer_if_any)
         text = _Text(ids[:, 1:].flatten(), probe.length, start)
-        text.dense = _nll(subject, text)
+        text.dense = _nll(session, text)
         return text
 
 
@@ -141,27 +141,27 @@ def difference(own: Windows, rival: Windows) -> Interval:
     return mean_interval(np.mean(changes, axis=0))
 
 
-def check_judging(subject: Subject) -> None:
-    """Raise `UsageError` for a model that can't judge a policy."""
-    if subject.checkpoint.adapter.task != "causal":
-        raise UsageError(f"{subject.name} doesn't write text, so it can't judge a policy.")
+def check_judging(session: ModelSession) -> None:
+    """Raise `UsageError` for a model that can't evaluator a policy."""
+    if session.checkpoint.adapter.task != "causal":
+        raise UsageError(f"{session.name} doesn't write text, so it can't evaluator a policy.")
 
 
-def place_of(subject: Subject, budget: Budget) -> str:
+def place_of(session: ModelSession, budget: Budget) -> str:
     """Return what scores call a model at a budget; budgets that differ have different names."""
     units = f" from {' and '.join(budget.units)}" if budget.units else ""
-    return f"{subject.name}, {budget}{units}{'' if budget.uniform else ' per layer'}"
+    return f"{session.name}, {budget}{units}{'' if budget.uniform else ' per layer'}"
 
 
 def mean(scores: Scores) -> float:
     """Return the mean of scores."""
     values = list(scores.values())
     if not values:
-        raise PrunePolicyError("There is nothing to judge on: no model or no budget.")
+        raise PrunePolicyError("There is nothing to evaluator on: no model or no budget.")
     return sum(values) / len(values)
 
 
-def _nll(subject: Subject, text: _Text) -> NDArray[np.float64]:
+def _nll(session: ModelSession, text: _Text) -> NDArray[np.float64]:
     """Return the mean negative log-likelihood per token of every window."""
-    found = window_losses(subject.model, text.tokens.to(subject.device), text.window, bos=text.start)
+    found = window_losses(session.model, text.tokens.to(session.device), text.window, bos=text.start)
     return found.losses / found.tokens

@@ -1,4 +1,4 @@
-"""The course of policies that prune: models to learn on and to judge, heuristics to beat, a card."""
+"""The experiment of policies that prune: models to learn on and to evaluator, heuristics to beat, a card."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from itertools import product
 from pathlib import Path
 from typing import ClassVar, Self, cast
 
-from prunepolicy.agents.learned_pruning.carded_course import CardedCourse
+from prunepolicy.agents.learned_pruning.carded_experiment import CardedExperiment
 from prunepolicy.agents.learned_pruning.evaluator import (
-    Judge,
+    Evaluator,
     Windows,
     check_judging,
     difference,
@@ -25,20 +25,20 @@ from prunepolicy.agents.learned_pruning.policy_card_text import write_policy_car
 from prunepolicy.agents.learned_pruning.report import TrainReport
 from prunepolicy.agents.learned_pruning.seeds_report import SeedsReport
 from prunepolicy.agents.runtime import Runner
-from prunepolicy.agents.training.experiment import Judgement
+from prunepolicy.agents.training.experiment import EvalResult
 from prunepolicy.agents.training.learner import SteppedLearner
 from prunepolicy.agents.training.recipe import Recipe
-from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
+from prunepolicy.agents.training.run_folder import BEST, RunFolder, RunProgress, seed_generators
 from prunepolicy.agents.training.train import SCORE
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.load import load_policy, load_policy_folder
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.source import resolve
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 from prunepolicy.pruning.io.text_file import read_text
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware
 
 CURVE = "learning.png"
@@ -46,31 +46,33 @@ KEPT_PICTURE = "kept.png"
 
 
 @dataclass
-class PruningCourse(CardedCourse):
-    """Learns a policy, and judges it by what pruned models still predict."""
+class PruningExperiment(CardedExperiment):
+    """Learns a policy, and evaluators it by what pruned models still predict."""
 
     report_type: ClassVar[type[TrainReport]] = TrainReport
     seeds_report_type: ClassVar[type[SeedsReport[TrainReport]]] = SeedsReport
     run_folder: RunFolder
     recipe: Recipe
     learner: Learner
-    judges: Judge
+    evaluators: Evaluator
     watch: KeptWatch
-    steps: Steps
+    steps: ProgressReporter
 
     @classmethod
-    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps, runner: Runner) -> Self:
+    def prepare(
+        cls, algorithm: type[SteppedLearner], run: RunFolder, steps: ProgressReporter, runner: Runner
+    ) -> Self:
         """Open the models, and make the learner."""
         recipe = cast(Recipe, run.recipe)
         hardware = Hardware(recipe.device, recipe.dtype)
-        subjects = {
-            name: Subject(name, Checkpoint.open(resolve(name)), hardware, steps)
+        sessions = {
+            name: ModelSession(name, Checkpoint.open(resolve(name)), hardware, steps)
             for name in (*recipe.models, *recipe.held_out)
         }
-        check_plannable(recipe, subjects)
-        judging = tuple(subjects[name] for name in recipe.held_out or recipe.models)
-        assignment = Assignment(recipe, tuple(subjects[name] for name in recipe.models), steps, runner=runner)
-        judge = Judge(
+        check_plannable(recipe, sessions)
+        judging = tuple(sessions[name] for name in recipe.held_out or recipe.models)
+        assignment = Assignment(recipe, tuple(sessions[name] for name in recipe.models), steps, runner=runner)
+        evaluator = Evaluator(
             judging,
             recipe.every_budget,
             recipe.evaluation,
@@ -80,30 +82,30 @@ class PruningCourse(CardedCourse):
         )
         seed_generators(recipe.seed)
         learner = cast(type[Learner], algorithm)(assignment)
-        return cls(run, recipe, learner, judge, KeptWatch(judge, recipe.evaluation.baselines), steps)
+        return cls(run, recipe, learner, evaluator, KeptWatch(evaluator, recipe.evaluation.baselines), steps)
 
-    def judge(self) -> Judgement:
+    def evaluate(self) -> EvalResult:
         """Return the excess log-perplexity on the judging models, and what was kept of every layer."""
-        scores = self.judges.scores(self.learner.policy)
+        scores = self.evaluators.scores(self.learner.policy)
         excess = mean(scores)
         row = {f"held_out/{name}": value for name, value in scores.items()}
         sentence = f"excess log-perplexity {excess:.4f} nats per token"
-        return Judgement(-excess, {**row, **self.watch.row(self.learner.policy)}, sentence)
+        return EvalResult(-excess, {**row, **self.watch.row(self.learner.policy)}, sentence)
 
     def save(self, name: str) -> None:
         """Save the policy under the run's name."""
         self.run_folder.keep_policy(self.learner.policy, name)
 
-    def conclude(self, progress: Progress) -> TrainReport:
+    def conclude(self, progress: RunProgress) -> TrainReport:
         """Compare the best policy with the baselines, and write pictures, report and card."""
         _draw(self.run_folder, self.watch, progress)
         policy = load_policy_folder(self.run_folder.path / BEST)
-        judge, windows = self.judges.for_the_end(), dict[str, Windows]()
+        evaluator, windows = self.evaluators.for_the_end(), dict[str, Windows]()
         rivals = {name: load_policy(name) for name in self.recipe.evaluation.baselines}
         compared = {policy.name: policy, **rivals}
         with self.steps.step("compare on other text: " + ", ".join(compared), len(compared)) as tick:
             for name, one in compared.items():
-                windows[name] = judge.windows(one)
+                windows[name] = evaluator.windows(one)
                 tick(1)
         scores = {name: scores_of(found) for name, found in windows.items()}
         report = TrainReport(
@@ -115,7 +117,7 @@ class PruningCourse(CardedCourse):
             scores,
             self.learner.evidence(),
             progress.best if progress.best is not None else -mean(scores[policy.name]),
-            {subject.name: subject.checkpoint.fingerprint for subject in self.judges.subjects},
+            {session.name: session.checkpoint.fingerprint for session in self.evaluators.sessions},
             {name: difference(windows[policy.name], windows[name]) for name in rivals},
         )
         report.save(self.run_folder.path)
@@ -123,33 +125,33 @@ class PruningCourse(CardedCourse):
         return report
 
 
-def check_plannable(recipe: Recipe, subjects: Mapping[str, Subject]) -> None:
+def check_plannable(recipe: Recipe, sessions: Mapping[str, ModelSession]) -> None:
     """Raise what would end a run later, as far as its recipe and the models' configurations say it.
 
     Raises:
-        UsageError: when a policy can't plan for one of the budgets, a model can't judge, or there is no text.
+        UsageError: when a policy can't plan for one of the budgets, a model can't evaluate it, or text is missing.
         BudgetError: when a model can't reach one of the budgets.
     """
     if recipe.evaluation.text is not None:
         read_text(recipe.evaluation.text)
     for name in recipe.held_out or recipe.models:
-        check_judging(subjects[name])
+        check_judging(sessions[name])
     rivals = [load_policy(name) for name in recipe.evaluation.baselines]
-    for subject, budget in product(subjects.values(), recipe.every_budget):
+    for session, budget in product(sessions.values(), recipe.every_budget):
         for policy in (recipe.beginner(), *rivals):
-            _check_plan(policy, subject, budget)
+            _check_plan(policy, session, budget)
 
 
-def _check_plan(policy: Policy, subject: Subject, budget: Budget) -> None:
+def _check_plan(policy: Policy, session: ModelSession, budget: Budget) -> None:
     if budget.of == "latency":
         return  # What a width costs in seconds has to be measured.
     try:
-        policy.check(subject.checkpoint.graph, budget)
+        policy.check(session.checkpoint.graph, budget)
     except UsageError as error:
-        raise type(error)(f"{subject.name}, by {policy.name}: {error}") from error
+        raise type(error)(f"{session.name}, by {policy.name}: {error}") from error
 
 
-def _draw(run: RunFolder, watch: KeptWatch, progress: Progress) -> None:
+def _draw(run: RunFolder, watch: KeptWatch, progress: RunProgress) -> None:
     """Draw the learning curve, and what was kept of every layer."""
     rows = run.rows()
     curve = [(int(row["step"]), row["reward"]) for row in rows if "reward" in row]
@@ -160,6 +162,6 @@ def _draw(run: RunFolder, watch: KeptWatch, progress: Progress) -> None:
         scale = "share of the kept units"
     else:
         shares, title, scale = history(rows, KEPT), "Units kept", "share of all units"
-    where = Path(place_of(watch.subject, watch.budget)).name
+    where = Path(place_of(watch.session, watch.budget)).name
     kept = KeptHistory(watch.graph, shares, progress.best_step, title, where, scale)
     plot_kept(kept, run.path / KEPT_PICTURE)

@@ -25,15 +25,15 @@ from prunepolicy.policy.kinds.gates import Gates, GatesConfig
 from prunepolicy.policy.spending import searched_groups
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.config import RecipePart, checked
+from prunepolicy.pruning.io.config import StrictConfig, checked
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.gates import gates
 from prunepolicy.pruning.statistics.probe import Probe
 from prunepolicy.pruning.statistics.stats import Stats
 
 
-class GradientGatesConfig(RecipePart):
+class GradientGatesConfig(StrictConfig):
     """Settings of the learner.
 
     Attributes:
@@ -62,7 +62,7 @@ class GradientGatesConfig(RecipePart):
 class GradientGates(Learner):
     """Moves one score per unit down the divergence between the dense and the masked network."""
 
-    config_type: ClassVar[type[RecipePart]] = GradientGatesConfig
+    config_type: ClassVar[type[StrictConfig]] = GradientGatesConfig
 
     @classmethod
     def check(cls, recipe: Recipe) -> None:
@@ -80,10 +80,10 @@ class GradientGates(Learner):
         self.check(recipe)
         settings = recipe.policy_settings("gates", GatesConfig)
         self.config = checked(GradientGatesConfig, recipe.learner, "learner")
-        self.subject, self.budgets = assignment.subjects[0], recipe.every_budget
-        self.tokens = _texts(self.subject, self.config, recipe.seed)
+        self.session, self.budgets = assignment.sessions[0], recipe.every_budget
+        self.tokens = _texts(self.session, self.config, recipe.seed)
         self.generator = torch.Generator().manual_seed(recipe.seed)
-        self.instruments = [Instruments(seconds=self.subject.seconds(budget)) for budget in self.budgets]
+        self.instruments = [Instruments(seconds=self.session.seconds(budget)) for budget in self.budgets]
         beginner = Gates(settings)
         self.logits = self._start(beginner, assignment)
         averaged = {name: logits.detach().clone() for name, logits in self.logits.items()}
@@ -100,7 +100,7 @@ class GradientGates(Learner):
         index = int(torch.randint(len(self.budgets), (1,), generator=self.generator))
         chosen = torch.randperm(len(self.tokens), generator=self.generator)[: self.config.batch]
         values = self._values(self.budgets[index], self.instruments[index])
-        loss = self._divergence(self.tokens[chosen].to(self.subject.device), values)
+        loss = self._divergence(self.tokens[chosen].to(self.session.device), values)
         self._update(loss)
         divergence = float(loss.detach())
         return {"reward": -divergence, "loss": divergence, "keep": self.budgets[index].keep}
@@ -124,13 +124,13 @@ class GradientGates(Learner):
 
     @property
     def _network(self) -> str:
-        return self.subject.checkpoint.fingerprint
+        return self.session.checkpoint.fingerprint
 
     def _start(self, beginner: Gates, assignment: Assignment) -> dict[str, Tensor]:
         """Return the heuristic's scores as leaves that take gradients."""
-        graph, budget = self.subject.checkpoint.graph, self.budgets[0]
+        graph, budget = self.session.checkpoint.graph, self.budgets[0]
         probe = replace(beginner.probe, seed=assignment.recipe.seed)
-        stats = assignment.collected.stats(self.subject, beginner.needs(graph, budget), probe)
+        stats = assignment.collected.stats(self.session, beginner.needs(graph, budget), probe)
         logits = beginner.start(graph, searched_groups(graph, budget), stats)
         return {name: (self.config.spread * values).requires_grad_() for name, values in logits.items()}
 
@@ -138,9 +138,9 @@ class GradientGates(Learner):
         """Return the multipliers of the units, 0 or 1, with gradients, where the budget removes any."""
         logits = {name: self._noisy(values) for name, values in self.logits.items()}
         drawn, stats = self._policy.learned(logits, self._network), Stats(fingerprint=self._network)
-        plan = drawn.plan(self.subject.checkpoint.graph, stats, budget, instruments)
+        plan = drawn.plan(self.session.checkpoint.graph, stats, budget, instruments)
         return {
-            name: straight_through(logits[name], units, self.config.temperature).to(self.subject.device)
+            name: straight_through(logits[name], units, self.config.temperature).to(self.session.device)
             for name, units in plan.keep.items()
         }
 
@@ -163,7 +163,7 @@ class GradientGates(Learner):
 
     def _divergence(self, tokens: Tensor, values: Mapping[str, Tensor]) -> Tensor:
         """Return the divergence of the masked network from the dense one, in nats per token."""
-        model, graph = self.subject.model, self.subject.checkpoint.graph
+        model, graph = self.session.model, self.session.checkpoint.graph
         with torch.no_grad():
             dense = model(input_ids=tokens, use_cache=False).logits.float().log_softmax(-1)
         with gates(model, graph, values):
@@ -185,8 +185,8 @@ def straight_through(logits: Tensor, kept: Sequence[int], temperature: float) ->
     return mask + soft - soft.detach()
 
 
-def _texts(subject: Subject, config: GradientGatesConfig, seed: int) -> Tensor:
+def _texts(session: ModelSession, config: GradientGatesConfig, seed: int) -> Tensor:
     """Return what to learn on, shape (texts, length)."""
-    if subject.checkpoint.adapter.task != "causal":
-        raise UsageError(f"{subject.name} doesn't write text, so its gates can't be learned from any.")
-    return subject.probe(Probe(config.text, config.texts, config.length, seed))["input_ids"].cpu()
+    if session.checkpoint.adapter.task != "causal":
+        raise UsageError(f"{session.name} doesn't write text, so its gates can't be learned from any.")
+    return session.probe(Probe(config.text, config.texts, config.length, seed))["input_ids"].cpu()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from prunepolicy.agents.learned_pruning.evaluator import Judge, mean
+from prunepolicy.agents.learned_pruning.evaluator import Evaluator, mean
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.plan import Plan
@@ -23,33 +23,33 @@ class KeptWatch:
     nothing: there it is the share of the kept units that the best heuristic would have removed.
 
     Attributes:
-        judge: whose models and budgets are looked at.
+        evaluator: whose models and budgets are looked at.
         heuristics: names of the policies among which the best is looked for.
     """
 
-    judge: Judge
+    evaluator: Evaluator
     heuristics: Sequence[str]
 
     def __post_init__(self) -> None:
-        budgets = sorted(self.judge.budgets, key=lambda budget: budget.keep)
-        self.subject, self.budget = self.judge.subjects[0], budgets[len(budgets) // 2]
+        budgets = sorted(self.evaluator.budgets, key=lambda budget: budget.keep)
+        self.session, self.budget = self.evaluator.sessions[0], budgets[len(budgets) // 2]
 
     @property
     def graph(self) -> UnitGraph:
         """The units of the model that is looked at."""
-        return self.subject.checkpoint.graph
+        return self.session.checkpoint.graph
 
     @cached_property
     def best_heuristic(self) -> Policy | None:
-        """The heuristic that the judge prefers at this model and budget; None where there is none."""
-        judge = replace(self.judge, subjects=(self.subject,), budgets=(self.budget,))
+        """The heuristic that the evaluator prefers at this model and budget; None where there is none."""
+        evaluator = replace(self.evaluator, sessions=(self.session,), budgets=(self.budget,))
         policies = map(load_policy, self.heuristics)
-        return min(policies, key=lambda policy: mean(judge.scores(policy)), default=None)
+        return min(policies, key=lambda policy: mean(evaluator.scores(policy)), default=None)
 
     @cached_property
     def _reference(self) -> Plan | None:
         rival = self.best_heuristic
-        return self.judge.plan(self.subject, rival, self.budget) if rival else None
+        return self.evaluator.plan(self.session, rival, self.budget) if rival else None
 
     @property
     def rival_name(self) -> str:
@@ -58,7 +58,7 @@ class KeptWatch:
 
     def row(self, policy: Policy) -> dict[str, float]:
         """Return a number in [0, 1] for every group of the kinds that lose units, under metric names."""
-        plan = self.judge.plan(self.subject, policy, self.budget)
+        plan = self.evaluator.plan(self.session, policy, self.budget)
         kinds = {self.graph[name].kind for name in plan.keep}
         groups = self.graph.of_kind(*kinds) if kinds else ()
         if not self.budget.uniform:

@@ -6,15 +6,15 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from prunepolicy.agents.learned_pruning.shared_stats import Collected
+from prunepolicy.agents.learned_pruning.shared_stats import SharedStats
 from prunepolicy.agents.runtime import LocalRunner, Runner
 from prunepolicy.agents.training.learner import SteppedLearner
 from prunepolicy.agents.training.recipe import Recipe, RunRecipe
 from prunepolicy.policy.base import Policy
-from prunepolicy.pruning.io.config import RecipePart, checked
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.config import StrictConfig, checked
+from prunepolicy.pruning.io.progress import ProgressReporter
 from prunepolicy.pruning.repair import repairs
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class Assignment:
 
     Attributes:
         recipe: everything the user wrote.
-        subjects: the models to learn on; each is loaded only when something asks for it.
-        collected: statistics, shared with the judge, so that nothing is measured twice.
+        sessions: the models to learn on; each is loaded only when something asks for it.
+        collected: statistics, shared with the evaluator, so that nothing is measured twice.
         runner: carries out what can be done apart: episodes, evaluations.
     """
 
     recipe: Recipe
-    subjects: tuple[Subject, ...]
-    steps: Steps = field(default_factory=Steps)
-    collected: Collected = field(default_factory=Collected)
+    sessions: tuple[ModelSession, ...]
+    steps: ProgressReporter = field(default_factory=ProgressReporter)
+    collected: SharedStats = field(default_factory=SharedStats)
     runner: Runner = field(default_factory=LocalRunner)
 
 
@@ -43,7 +43,7 @@ class Learner(SteppedLearner):
     """
 
     recipe_type: ClassVar[type[RunRecipe]] = Recipe
-    config_type: ClassVar[type[RecipePart]] = RecipePart
+    config_type: ClassVar[type[StrictConfig]] = StrictConfig
 
     @classmethod
     def check(cls, recipe: Recipe) -> None:

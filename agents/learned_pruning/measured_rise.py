@@ -14,15 +14,15 @@ from torch.nn import functional
 from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.repair import Patient, repairs
+from prunepolicy.pruning.repair import RepairContext, repairs
 from prunepolicy.pruning.repair.edited import edited
 from prunepolicy.pruning.repair.ridge import remember_moments
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.probe import Probe, batches_of
 from prunepolicy.pruning.units import Keep
 
 REWARDING_SEED = 2_000_003
-"""Of the text that rewards are measured on; no judge and no training probe uses it."""
+"""Of the text that rewards are measured on; no evaluator and no training probe uses it."""
 REMEMBERS = "ridge"
 """The repair whose second moments are measured once; all blocks of a network have to fit into memory."""
 MOST_BYTES = 1 << 30
@@ -38,13 +38,13 @@ class MeasuredRise:
     fit into `MOST_BYTES`, it is the cross entropy with the token.
 
     Attributes:
-        subject: the network.
-        text: what it is measured on; its seed should be neither a judge's nor a probe's.
+        session: the network.
+        text: what it is measured on; its seed should be neither a evaluator's nor a probe's.
         repair: name of the repair that follows every cut; None measures right after the cut.
         watched: the inputs a repair may watch, where there is one.
     """
 
-    subject: Subject
+    session: ModelSession
     text: Probe
     repair: str | None = None
     watched: Probe | None = None
@@ -55,10 +55,10 @@ class MeasuredRise:
 
     def per_text(self, keep: Keep) -> Tensor:
         """Return the rise on every text, shape (texts,), in nats per token."""
-        graph = self.subject.checkpoint.graph
+        graph = self.session.checkpoint.graph
         units = {name: tuple(ids) for name, ids in keep.items() if len(ids) < graph[name].size}
         plan, dense = Plan(units, Budget(1.0), "episode"), self._dense
-        with edited(self.subject.model, graph, plan, self._mended(plan)):
+        with edited(self.session.model, graph, plan, self._mended(plan)):
             return self._losses() - dense
 
     def __getstate__(self) -> dict[str, Any]:
@@ -70,16 +70,16 @@ class MeasuredRise:
         """Arrive where the network is."""
         self.__dict__.update(state)
         for name in ("_tokens", "_targets"):
-            self.__dict__[name] = state[name].to(self.subject.device)
+            self.__dict__[name] = state[name].to(self.session.device)
 
     @cached_property
     def _tokens(self) -> Tensor:
-        if self.subject.checkpoint.adapter.task != "causal":
+        if self.session.checkpoint.adapter.task != "causal":
             raise UsageError(
-                f"{self.subject.name} doesn't write text, so its loss can't be measured; "
+                f"{self.session.name} doesn't write text, so its loss can't be measured; "
                 "reward by the surrogate."
             )
-        return self.subject.probe(self.text)["input_ids"]
+        return self.session.probe(self.text)["input_ids"]
 
     @cached_property
     def _targets(self) -> Tensor:
@@ -109,13 +109,13 @@ class MeasuredRise:
     def _logits(self, tokens: Tensor) -> Tensor:
         """Return what the network says about every next token, shape (texts, length - 1, vocabulary)."""
         with torch.no_grad():
-            logits: Tensor = self.subject.model(input_ids=tokens, use_cache=False).logits
+            logits: Tensor = self.session.model(input_ids=tokens, use_cache=False).logits
         return logits[:, :-1]
 
     @cached_property
     def _watched(self) -> Mapping[str, Tensor]:
         """What a repair watches: as much as the text has, for those that watch anew for every plan."""
-        inputs = self.subject.probe(self.watched or self.text)
+        inputs = self.session.probe(self.watched or self.text)
         if self.repair == REMEMBERS:
             return inputs
         return {name: tensor[: self.text.samples] for name, tensor in inputs.items()}
@@ -123,10 +123,10 @@ class MeasuredRise:
     def _mended(self, plan: Plan) -> Edits:
         if self.repair is None:
             return Edits()
-        patient = Patient(self.subject.checkpoint, self.subject.model, plan, self._watched, self._known)
+        context = RepairContext(self.session.checkpoint, self.session.model, plan, self._watched, self._known)
         if self.repair == REMEMBERS and not self._known:
-            remember_moments(patient)
-        return repairs[self.repair](patient)
+            remember_moments(context)
+        return repairs[self.repair](context)
 
     @cached_property
     def _known(self) -> dict[str, tuple[Tensor, Tensor]]:

@@ -26,7 +26,7 @@ class CardPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
-class Spread(CardPart):
+class SeedSpread(CardPart):
     """A number over all seeds: the median, and the ends of its range."""
 
     median: float
@@ -34,7 +34,7 @@ class Spread(CardPart):
     most: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
+    def of(cls, values: Sequence[float]) -> SeedSpread:
         """Describe `values`, one per seed."""
         return cls(median=median(values), least=min(values), most=max(values))
 
@@ -52,14 +52,14 @@ class Scored(CardPart):
         cells: by `model, budget`.
     """
 
-    mean: Spread
-    cells: dict[str, Spread]
+    mean: SeedSpread
+    cells: dict[str, SeedSpread]
 
     @classmethod
     def of(cls, scores: Sequence[Scores]) -> Scored:
         """Describe the scores of every seed."""
-        cells = {place: Spread.of([by_place[place] for by_place in scores]) for place in scores[0]}
-        return cls(mean=Spread.of([mean(by_place) for by_place in scores]), cells=cells)
+        cells = {place: SeedSpread.of([by_place[place] for by_place in scores]) for place in scores[0]}
+        return cls(mean=SeedSpread.of([mean(by_place) for by_place in scores]), cells=cells)
 
 
 class Failure(CardPart):

@@ -17,7 +17,7 @@ from prunepolicy.envs.prune_env import MEASURED
 from prunepolicy.envs.shaping import shapings
 from prunepolicy.policy.kinds.graph import Graph, GraphConfig
 from prunepolicy.pruning.errors import MissingExtraError, UsageError
-from prunepolicy.pruning.io.config import RecipePart, checked
+from prunepolicy.pruning.io.config import StrictConfig, checked
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.units import UnitGraph
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Ppo(Learner):
     """Improves a graph policy by clipped policy gradients."""
 
-    config_type: ClassVar[type[RecipePart]] = PPOConfig
+    config_type: ClassVar[type[StrictConfig]] = PPOConfig
 
     @classmethod
     def check(cls, recipe: Recipe) -> None:
@@ -45,8 +45,8 @@ class Ppo(Learner):
         config = checked(PPOConfig, recipe.learner, "learner")
         policy = Graph(settings)
         probe = replace(policy.probe, seed=recipe.seed)
-        for subject in assignment.subjects:
-            check_same_units(policy, subject.checkpoint.graph, recipe.every_budget)
+        for session in assignment.sessions:
+            check_same_units(policy, session.checkpoint.graph, recipe.every_budget)
         cases, self._evidence = audited_cases(assignment, probe, config.reward)
         self._prepare(policy, config, cases, recipe.sizes, recipe.seed, assignment.runner)
 

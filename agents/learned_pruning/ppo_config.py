@@ -5,10 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from prunepolicy.agents.learned_pruning.audited_cases import Reward
-from prunepolicy.pruning.io.config import RecipePart
+from prunepolicy.pruning.io.config import StrictConfig
 
 
-class PPOConfig(RecipePart):
+class PPOConfig(StrictConfig):
     """Settings of the learner.
 
     An episode is one plan for one network and one budget, decided in one step.

@@ -10,7 +10,7 @@ from prunepolicy.agents.learned_pruning.measured_rise import REWARDING_SEED, Mea
 from prunepolicy.envs.prune_case import PruneCase
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.probe import WRITTEN, Probe
 from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import Keep
@@ -29,15 +29,15 @@ TEXTS, LENGTH = 6, 64
 class Refresh:
     """Statistics measured anew, on the network as a keep choice leaves it."""
 
-    subject: Subject
+    session: ModelSession
     needs: frozenset[Need]
     probe: Probe
 
     def __call__(self, keep: Keep) -> Stats:
         """Return the statistics, without a word: what happens in every episode is no news."""
         units = {name: tuple(ids) for name, ids in keep.items()}
-        with self.subject.steps.silence():
-            return self.subject.stats({*self.needs}, self.probe, Plan(units, Budget(1.0), "episode"))
+        with self.session.steps.silence():
+            return self.session.stats({*self.needs}, self.probe, Plan(units, Budget(1.0), "episode"))
 
 
 def prune_cases(assignment: Assignment, probe: Probe, reward: Source = "surrogate") -> tuple[PruneCase, ...]:
@@ -48,26 +48,26 @@ def prune_cases(assignment: Assignment, probe: Probe, reward: Source = "surrogat
         reward: where the rise of the loss comes from.
     """
     return tuple(
-        case for subject in assignment.subjects for case in cases_of(assignment, subject, probe, reward)
+        case for session in assignment.sessions for case in cases_of(assignment, session, probe, reward)
     )
 
 
 def cases_of(
-    assignment: Assignment, subject: Subject, probe: Probe, reward: Source = "surrogate"
+    assignment: Assignment, session: ModelSession, probe: Probe, reward: Source = "surrogate"
 ) -> tuple[PruneCase, ...]:
     """Return one model under every kind of budget of the recipe, which share what was measured."""
     kinds = [max(kind.listed(), key=lambda budget: budget.keep) for kind in assignment.recipe.budgets]
     needs = SEEN | DROPS if assignment.recipe.policy.get("count_layers") else SEEN
-    refresh = Refresh(subject, frozenset(needs), probe)
-    stats = assignment.collected.stats(subject, needs, probe)
-    measure = None if reward == "surrogate" else measured_rise(assignment, subject, probe, reward)
+    refresh = Refresh(session, frozenset(needs), probe)
+    stats = assignment.collected.stats(session, needs, probe)
+    measure = None if reward == "surrogate" else measured_rise(assignment, session, probe, reward)
     return tuple(
-        PruneCase(subject.name, subject.checkpoint.graph, stats, kind, measure, refresh) for kind in kinds
+        PruneCase(session.name, session.checkpoint.graph, stats, kind, measure, refresh) for kind in kinds
     )
 
 
 def measured_rise(
-    assignment: Assignment, subject: Subject, probe: Probe, reward: Source = "measured"
+    assignment: Assignment, session: ModelSession, probe: Probe, reward: Source = "measured"
 ) -> MeasuredRise:
     """Return what measures the rise of a model's loss, on text like the probe's that nothing else reads.
 
@@ -76,4 +76,4 @@ def measured_rise(
     source = probe.source if probe.source in WRITTEN else "self"
     text = Probe(source, TEXTS, LENGTH, REWARDING_SEED + assignment.recipe.seed)
     repair = assignment.recipe.policy.get("repair") or USUAL_REPAIR
-    return MeasuredRise(subject, text, repair if reward == "recovered" else None, probe)
+    return MeasuredRise(session, text, repair if reward == "recovered" else None, probe)

@@ -25,12 +25,12 @@ from prunepolicy.envs.shaping import shapings
 from prunepolicy.policy.kinds.prunenet import PruneNet, PruneNetConfig, context_of
 from prunepolicy.policy.row_choices import concrete, draw_by_weight, plackett_luce, plackett_luce_log_prob
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.config import RecipePart, checked
+from prunepolicy.pruning.io.config import StrictConfig, checked
 
 Network = Sequence[RowLayer]
 
 
-class ReinforceConfig(RecipePart):
+class ReinforceConfig(StrictConfig):
     """Settings of the learner; the comments name what PruneNet's code does.
 
     Attributes:
@@ -62,7 +62,7 @@ class ReinforceConfig(RecipePart):
 class Reinforce(Learner):
     """Improves a row policy, one network and one keep ratio per step."""
 
-    config_type: ClassVar[type[RecipePart]] = ReinforceConfig
+    config_type: ClassVar[type[StrictConfig]] = ReinforceConfig
     assignment: Assignment | None = None
 
     @classmethod
@@ -80,7 +80,7 @@ class Reinforce(Learner):
         config = checked(ReinforceConfig, recipe.learner, "learner")
         policy = PruneNet(settings)
         reads = shapings[config.shaping].reads
-        networks = [row_blocks(subject, policy, reads, assignment) for subject in assignment.subjects]
+        networks = [row_blocks(session, policy, reads, assignment) for session in assignment.sessions]
         self._prepare(policy, config, networks, recipe.seed)
         self.assignment = assignment
 

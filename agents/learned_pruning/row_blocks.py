@@ -12,7 +12,7 @@ from prunepolicy.envs.row_layer import RowLayer, block_interactions
 from prunepolicy.policy.kinds.prunenet import PruneNet
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.moments import second_moments
 from prunepolicy.pruning.statistics.probe import Probe
 from prunepolicy.pruning.units import UnitGroup
@@ -26,15 +26,15 @@ READ_FROM: dict[str, Need] = {
 
 
 def row_blocks(
-    subject: Subject, policy: PruneNet, reads: Iterable[str], assignment: Assignment
+    session: ModelSession, policy: PruneNet, reads: Iterable[str], assignment: Assignment
 ) -> tuple[RowLayer, ...]:
     """Return every feed-forward block with what `policy` sees and what the columns `reads` need."""
-    graph, columns = subject.checkpoint.graph, set(reads)
+    graph, columns = session.checkpoint.graph, set(reads)
     budget = Budget(0.8, of="ffn")
     groups, probe = policy.groups(graph, budget), replace(policy.probe, seed=assignment.recipe.seed)
     extra = {READ_FROM[name] for name in columns & READ_FROM.keys()}
-    stats = assignment.collected.stats(subject, policy.needs(graph, budget) | extra, probe)
-    interactions = _interactions(subject, groups, probe) if "output_error" in columns else {}
+    stats = assignment.collected.stats(session, policy.needs(graph, budget) | extra, probe)
+    interactions = _interactions(session, groups, probe) if "output_error" in columns else {}
     return tuple(
         RowLayer(
             group.name,
@@ -47,8 +47,8 @@ def row_blocks(
     )
 
 
-def _interactions(subject: Subject, groups: Iterable[UnitGroup], probe: Probe) -> dict[str, Tensor]:
-    inputs = subject.probe(probe)
-    with subject.steps.step("watch which channels speak together (second moments)"):
-        moments = second_moments(subject.model, groups, inputs)
-    return block_interactions(subject.checkpoint, groups, moments)
+def _interactions(session: ModelSession, groups: Iterable[UnitGroup], probe: Probe) -> dict[str, Tensor]:
+    inputs = session.probe(probe)
+    with session.steps.step("watch which channels speak together (second moments)"):
+        moments = second_moments(session.model, groups, inputs)
+    return block_interactions(session.checkpoint, groups, moments)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from prunepolicy.agents.learned_pruning.reinforce import above_others
 from prunepolicy.metanet.heads import VALUE
-from prunepolicy.metanet.proposals import Said
+from prunepolicy.metanet.proposals import HeadOutput
 
 OF_VALUE = 0.5
 """Weight of the value's squared error."""
@@ -34,17 +34,17 @@ class DrawnCuts:
     std: float
 
     @classmethod
-    def around(cls, said: Said, draws: int, std: float, generator: torch.Generator) -> Self:
+    def around(cls, said: HeadOutput, draws: int, std: float, generator: torch.Generator) -> Self:
         """Draw around what a head said."""
         noise = {name: torch.randn(draws, generator=generator) for name in _decided(said)}
         return cls({name: m.detach() + std * noise[name].to(m) for name, m in _decided(said).items()}, std)
 
-    def each(self, said: Said) -> Iterator[Said]:
+    def each(self, said: HeadOutput) -> Iterator[HeadOutput]:
         """Yield, for every draw, what the head would have said."""
         for draw in zip(*self.decisions.values(), strict=True):
             yield {n: d.expand_as(said[n]) for n, d in zip(self.decisions, draw, strict=True)}
 
-    def loss(self, rewards: Tensor, said: Said) -> Tensor:
+    def loss(self, rewards: Tensor, said: HeadOutput) -> Tensor:
         """Return what falls along the policy gradient, and while the value learns to expect these rewards.
 
         Args:
@@ -62,6 +62,6 @@ def advantages(rewards: Tensor, value: Tensor) -> Tensor:
     return above_others(rewards) if len(rewards) > 1 else rewards - value
 
 
-def _decided(said: Said) -> dict[str, Tensor]:
+def _decided(said: HeadOutput) -> dict[str, Tensor]:
     """Return every group's decision, which the head repeats for each unit."""
     return {name: numbers[0] for name, numbers in said.items() if name != VALUE}

@@ -1,4 +1,4 @@
-"""The course of metanetworks: a family to learn from, a curve that chooses, and networks that judge."""
+"""The experiment of metanetworks: a family to learn from, a curve that chooses, and networks that judge."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import ClassVar, Self, cast
 import torch
 
 from prunepolicy.agents.images.task import ImageTask
-from prunepolicy.agents.learned_pruning.carded_course import CardedCourse
+from prunepolicy.agents.learned_pruning.carded_experiment import CardedExperiment
 from prunepolicy.agents.learned_pruning.policy_card_text import write_policy_card
 from prunepolicy.agents.learned_pruning.seeds_report import SeedsReport
 from prunepolicy.agents.metanet.data_model import DataModel
@@ -25,19 +25,19 @@ from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
 from prunepolicy.agents.recovery.stored import load_network
 from prunepolicy.agents.recovery.task import LearningTask
 from prunepolicy.agents.runtime import Runner
-from prunepolicy.agents.training.experiment import Judgement
+from prunepolicy.agents.training.experiment import EvalResult
 from prunepolicy.agents.training.learner import SteppedLearner
-from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
+from prunepolicy.agents.training.run_folder import BEST, RunFolder, RunProgress, seed_generators
 from prunepolicy.policy.kinds.metanet import Metanet
 from prunepolicy.policy.load import load_policy_folder
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 from prunepolicy.pruning.session.opened_model import Hardware
 
 FAMILY, TARGETS, PICTURE = "family", "targets", "curve.png"
 
 
 @dataclass
-class MetanetCourse(CardedCourse):
+class MetanetExperiment(CardedExperiment):
     """Learns to help networks through cuts, and judges by what they are worth right after.
 
     Attributes:
@@ -53,10 +53,12 @@ class MetanetCourse(CardedCourse):
     task: LearningTask
     held_out: tuple[Path, ...]
     untouched: float
-    steps: Steps
+    steps: ProgressReporter
 
     @classmethod
-    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps, runner: Runner) -> Self:
+    def prepare(
+        cls, algorithm: type[SteppedLearner], run: RunFolder, steps: ProgressReporter, runner: Runner
+    ) -> Self:
         """Train the family where it is missing, and open it.
 
         Seeding comes last: what was there before a run is not drawn again when it is resumed.
@@ -72,20 +74,20 @@ class MetanetCourse(CardedCourse):
         learner = cast(type[MetanetLearner], algorithm)(recipe, task, networks)
         return cls(run, recipe, learner, task, held_out, untouched, steps)
 
-    def judge(self) -> Judgement:
+    def evaluate(self) -> EvalResult:
         """Return the mean score over cuts right after the cut, on networks nobody learned from."""
         curves = [_curve(self.recipe, self.task, folder, self.learner.policy) for folder in self.held_out]
         score = mean(height(curve) for curve in curves)
         speedups = self.recipe.evaluation.speedups
         row = {f"held_out/x{speedup:g}": mean(curve[speedup] for curve in curves) for speedup in speedups}
         sentence = f"{score:.4f} right after cuts, {self.untouched:.4f} without the metanetwork"
-        return Judgement(score, row, sentence)
+        return EvalResult(score, row, sentence)
 
     def save(self, name: str) -> None:
         """Save the policy under the run's name."""
         self.run_folder.keep_policy(self.learner.policy, name)
 
-    def conclude(self, progress: Progress) -> MetanetReport:
+    def conclude(self, progress: RunProgress) -> MetanetReport:
         """Take networks that nobody has seen through the whole pipeline, with and without the metanetwork."""
         path = self.run_folder.path
         policy = cast(Metanet, load_policy_folder(path / BEST))

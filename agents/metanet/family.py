@@ -14,7 +14,7 @@ from prunepolicy.agents.runtime.files import Files, read_folder, write_folder
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.pruning.checkpoint.checkpoint import CONFIG
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 from prunepolicy.pruning.session.opened_model import Hardware
 
 SEED_STRIDE = 1000
@@ -67,7 +67,7 @@ class Family:
         """Networks that only judge."""
         return self.members[-self.recipe.family.held_out :]
 
-    def train(self, runner: Runner, steps: Steps) -> None:
+    def train(self, runner: Runner, steps: ProgressReporter) -> None:
         """Train the networks that are missing, each whole or not at all."""
         missing = [folder for folder in self.members if not (folder / CONFIG).is_file()]
         if missing and self.recipe.family.folder is not None:

@@ -16,7 +16,7 @@ from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
 from prunepolicy.agents.recovery.stored import load_network, operations
 from prunepolicy.agents.recovery.task import LearningTask
 from prunepolicy.policy.kinds.metanet import Metanet
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 from prunepolicy.pruning.session.opened_model import Hardware
 
 
@@ -34,7 +34,7 @@ class Trial:
     policy: Metanet
     folder: Path
     number: int
-    steps: Steps
+    steps: ProgressReporter
 
     def outcomes(self) -> Iterator[tuple[Outcome, Tensor]]:
         """Yield what becomes of the network at every reduction of operations, either way.

@@ -21,10 +21,10 @@ from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
 from prunepolicy.pruning.allocators import allocators
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.config import RecipePart, checked
+from prunepolicy.pruning.io.config import StrictConfig, checked
 
 
-class MetaTraining(RecipePart):
+class MetaTraining(StrictConfig):
     """Settings of the learner.
 
     Attributes:

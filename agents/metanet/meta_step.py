@@ -25,7 +25,7 @@ from prunepolicy.agents.recovery.sparsity import shrink_rates
 from prunepolicy.agents.recovery.task import Batch, LearningTask
 from prunepolicy.metanet.deferred import Loss, deferred_backward
 from prunepolicy.metanet.metanetwork import Metanetwork
-from prunepolicy.metanet.proposals import Proposal, Said, proposal, said_by
+from prunepolicy.metanet.proposals import HeadOutput, Proposal, proposal, said_by
 from prunepolicy.metanet.weight_graph.graph import Weights
 from prunepolicy.pruning.statistics.gates import gates
 from prunepolicy.pruning.units import Keep
@@ -86,7 +86,7 @@ class MetaStep:
         index = int(torch.randint(len(self.recipe.keep), (1,), generator=self.generator))
         return self.recipe.keep[index]
 
-    def _rewarded(self, judge: _Judge, asked: Sequence[Asked], said: Said) -> Loss:
+    def _rewarded(self, judge: _Judge, asked: Sequence[Asked], said: HeadOutput) -> Loss:
         """Draw cuts around what was decided, and return what to learn from their rewards."""
         drawn = DrawnCuts.around(said, self.recipe.draws, self.recipe.std, self.generator)
         rewards = [judge.reward(asked, one) for one in drawn.each(said)]
@@ -107,7 +107,7 @@ class _Judge:
     network: DataModel
     task: LearningTask
     recipe: ObjectiveRecipe
-    propose: Callable[[Said], Proposal]
+    propose: Callable[[HeadOutput], Proposal]
     keep: float | None
     share: float
     found: dict[str, list[float]] = field(default_factory=dict)
@@ -123,7 +123,7 @@ class _Judge:
         if self.recipe.hold and proposed.rewrites:
             yield self.hold
 
-    def reward(self, asked: Sequence[Asked], said: Said) -> float:
+    def reward(self, asked: Sequence[Asked], said: HeadOutput) -> float:
         """Return what the network is worth when it is cut as a head has said: its loss, turned around."""
         assert self.keep is not None
         keep = self.kept(self.propose(said), self.keep)
@@ -134,22 +134,22 @@ class _Judge:
         """Return what stays of a proposal at a share of its operations."""
         return kept(self.network.units, cut_logits(self.network, proposed), keep)
 
-    def whole(self, asked: Asked, said: Said) -> Tensor:
+    def whole(self, asked: Asked, said: HeadOutput) -> Tensor:
         """Return what the modified network's answers to a batch are worth."""
         return self.share * self._judged("loss", asked, self.propose(said).weights)
 
-    def cut(self, asked: Asked, keep: Keep, strength: float, said: Said) -> Tensor:
+    def cut(self, asked: Asked, keep: Keep, strength: float, said: HeadOutput) -> Tensor:
         """Return the same for the network as a cut would leave it."""
         proposed = self.propose(said)
         with gates(self.network.model, self.network.units, masks(cut_logits(self.network, proposed), keep)):
             return strength * self._judged("cut", asked, proposed.weights)
 
-    def hold(self, said: Said) -> Tensor:
+    def hold(self, said: HeadOutput) -> Tensor:
         """Return the pull back to the original network, beyond the radius."""
         beyond = (moved(self.network, self.propose(said).weights) - self.recipe.radius).clamp(min=0)
         return self.recipe.hold * beyond.square()
 
-    def shrink(self, said: Said) -> None:
+    def shrink(self, said: HeadOutput) -> None:
         """Add to gradients what shrinks weak groups, as sparse training does it."""
         weights = self.network.stored(self.propose(said).weights)
         for name, rate in shrink_rates(self.network.units, weights).items():

@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from prunepolicy.pruning.io.config import RecipePart
+from prunepolicy.pruning.io.config import StrictConfig
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class ObjectiveRecipe(RecipePart):
+class ObjectiveRecipe(StrictConfig):
     """The terms of a meta-step.
 
     Attributes:

@@ -26,7 +26,7 @@ from prunepolicy.agents.recovery.task import LearningTask
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.policy.kinds.metanet import Metanet
 from prunepolicy.pruning.checkpoint.checkpoint import CONFIG, Checkpoint
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 
 DENSE = "dense"
 
@@ -46,7 +46,7 @@ class Pipeline:
     seed: int
     dtype: torch.dtype = torch.float32
     policy: Metanet | None = None
-    steps: Steps = field(default_factory=Steps)
+    steps: ProgressReporter = field(default_factory=ProgressReporter)
 
     def from_nothing(self, build: Callable[[], nn.Module], recipe: FitRecipe) -> Path:
         """Return a network trained from random weights."""

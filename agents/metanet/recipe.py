@@ -12,13 +12,13 @@ from prunepolicy.agents.images.task import ImageRecipe
 from prunepolicy.agents.metanet.texts import LanguageNetworkRecipe, TextRecipe
 from prunepolicy.agents.recovery.fit import FitRecipe
 from prunepolicy.agents.training.recipe import PolicyRecipe, RunEvaluation
-from prunepolicy.pruning.io.config import RecipePart
+from prunepolicy.pruning.io.config import StrictConfig
 from prunepolicy.pruning.plan import Budget, Of
 
 Speedup = Annotated[float, Field(ge=1)]
 
 
-class CutRecipe(RecipePart):
+class CutRecipe(StrictConfig):
     """How networks are cut.
 
     Attributes:
@@ -39,7 +39,7 @@ class CutRecipe(RecipePart):
         return Budget(keep, self.of, uniform=self.uniform, units=self.units, multiple_of=1)
 
 
-class PipelineRecipe(RecipePart):
+class PipelineRecipe(StrictConfig):
     """What becomes of a network; a stage without epochs, and a cut by 1, is left out.
 
     Attributes:
@@ -61,7 +61,7 @@ class PipelineRecipe(RecipePart):
     distil: float = Field(default=0.0, ge=0, le=1)
 
 
-class FamilyRecipe(RecipePart):
+class FamilyRecipe(StrictConfig):
     """Networks to learn from: the same architecture and images, other seeds.
 
     Attributes:

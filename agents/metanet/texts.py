@@ -17,12 +17,12 @@ from prunepolicy.agents.training.recipe import check_heads
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io import bounded
-from prunepolicy.pruning.io.config import RecipePart
+from prunepolicy.pruning.io.config import StrictConfig
 
 BYTES = 256
 
 
-class TextRecipe(RecipePart):
+class TextRecipe(StrictConfig):
     """Which text, read as bytes.
 
     Attributes:
@@ -93,7 +93,7 @@ def windows_of(tokens: Tensor, length: int) -> Tensor:
     return tokens[: len(tokens) // length * length].view(-1, length)
 
 
-class LanguageNetworkRecipe(RecipePart):
+class LanguageNetworkRecipe(StrictConfig):
     """A LLaMA-type model over bytes."""
 
     hidden: int = Field(default=32, ge=4)

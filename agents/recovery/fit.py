@@ -19,12 +19,12 @@ from prunepolicy.agents.recovery.sparsity import Penalty
 from prunepolicy.agents.recovery.task import Batch, LearningTask
 from prunepolicy.agents.training.optimiser_state import packed, unpack
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.io.config import RecipePart
+from prunepolicy.pruning.io.config import StrictConfig
 
 MODEL = "model/"
 
 
-class FitRecipe(RecipePart):
+class FitRecipe(StrictConfig):
     """How a network is trained.
 
     Attributes:

@@ -20,7 +20,7 @@ from prunepolicy.pruning.checkpoint.shards import Job, lay_out
 from prunepolicy.pruning.errors import NotEnoughSpaceError, UsageError
 from prunepolicy.pruning.io.safetensors_file import DTYPES
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.probe import MIXED, WRITTEN, Probe
 
 WINDOWS, JUDGED = 512, 32
@@ -31,37 +31,37 @@ COPIES = 5
 """Models in memory at most: the dense one, the cut one with its gradients and the optimiser's two moments."""
 
 
-def check_recoverable(subject: Subject) -> None:
+def check_recoverable(session: ModelSession) -> None:
     """Raise `UsageError` for models that write no text, `NotEnoughSpaceError` where memory is short."""
-    if subject.checkpoint.adapter.task != "causal":
-        raise UsageError(f"{subject.name} writes no text; --recover is for language models.")
-    if not subject.fits(torch.float32, copies=COPIES):
+    if session.checkpoint.adapter.task != "causal":
+        raise UsageError(f"{session.name} writes no text; --recover is for language models.")
+    if not session.fits(torch.float32, copies=COPIES):
         raise NotEnoughSpaceError(
-            f"{subject.name} can't learn in the memory there is; leave --recover out, and train the result."
+            f"{session.name} can't learn in the memory there is; leave --recover out, and train the result."
         )
 
 
-def recovered(subject: Subject, plan: Plan, edits: Edits, target: Path, original: Subject) -> Edits:
+def recovered(session: ModelSession, plan: Plan, edits: Edits, target: Path, original: ModelSession) -> Edits:
     """Return what differs from a plain cut after learning; `edits` where the plan asks for no learning.
 
     The texts are those of the plan's probe, but more of them: written by the dense model, or windows of
     the user's file. A run that was killed continues after its last epoch.
 
     Args:
-        original: the dense model that teaches; `subject` may have been rewritten.
+        original: the dense model that teaches; `session` may have been rewritten.
     """
     epochs = int(plan.settings.get("recover", 0))
     if not epochs:
         return edits
-    folder = prepare(subject.checkpoint, plan, target, edits)  # To learn from here; it is written over.
-    student = load_model(folder, subject.checkpoint.adapter, torch.float32, subject.device, True)
-    jobs = [job for shard in lay_out(subject.checkpoint, plan, edits.tensors) for job in shard.jobs]
+    folder = prepare(session.checkpoint, plan, target, edits)  # To learn from here; it is written over.
+    student = load_model(folder, session.checkpoint.adapter, torch.float32, session.device, True)
+    jobs = [job for shard in lay_out(session.checkpoint, plan, edits.tensors) for job in shard.jobs]
     stored = {job.header.name for job in jobs}
     for name, parameter in student.named_parameters():
         # What the running model stacks, as some do with experts, has no name to be written under.
         parameter.requires_grad_(name in stored)
     place = recovery_of(target)
-    _train(student, original, plan, Savepoint(place, _key(subject, plan)))
+    _train(student, original, plan, Savepoint(place, _key(session, plan)))
     return Edits(learned(student, jobs), edits.config)
 
 
@@ -70,7 +70,7 @@ def recovery_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.recovery")
 
 
-def _train(student: nn.Module, teacher: Subject, plan: Plan, savepoint: Savepoint) -> None:
+def _train(student: nn.Module, teacher: ModelSession, plan: Plan, savepoint: Savepoint) -> None:
     probe, epochs = Probe(**plan.settings["probe"]), int(plan.settings["recover"])
     recipe, task = TRAINING.model_copy(update={"epochs": epochs}), task_for(teacher, probe)
     answers = Teacher(teacher.model, weight=1.0, temperature=1.0)
@@ -80,7 +80,7 @@ def _train(student: nn.Module, teacher: Subject, plan: Plan, savepoint: Savepoin
     savepoint.finish()
 
 
-def task_for(subject: Subject, probe: Probe) -> Windows:
+def task_for(session: ModelSession, probe: Probe) -> Windows:
     """Return the texts: other ones than statistics were collected on, where the model writes them."""
     source = "self" if probe.source == "start" else probe.source
     writes = source in WRITTEN or source.startswith(MIXED)
@@ -90,12 +90,12 @@ def task_for(subject: Subject, probe: Probe) -> Windows:
         samples=WINDOWS + JUDGED if writes else MOST_WINDOWS,
         seed=probe.seed + 1 if writes else probe.seed,
     )
-    windows = subject.probe(wanted)["input_ids"].cpu()
+    windows = session.probe(wanted)["input_ids"].cpu()
     if len(windows) < 2:
         raise UsageError(f"{probe.source} is too short to learn from: two windows of {probe.length} tokens.")
     watched = max(1, min(JUDGED, len(windows) // 8))
     judged = windows[:watched]
-    return Windows({"validation": judged, "test": judged}, subject.device, windows[watched:])
+    return Windows({"validation": judged, "test": judged}, session.device, windows[watched:])
 
 
 def learned(student: nn.Module, jobs: Sequence[Job]) -> Mapping[str, Tensor]:
@@ -108,7 +108,7 @@ def learned(student: nn.Module, jobs: Sequence[Job]) -> Mapping[str, Tensor]:
     }
 
 
-def _key(subject: Subject, plan: Plan) -> str:
+def _key(session: ModelSession, plan: Plan) -> str:
     """Return what tells this learning from others."""
-    text = f"{subject.checkpoint.fingerprint}{plan.to_json()}{TRAINING.model_dump_json()}"
+    text = f"{session.checkpoint.fingerprint}{plan.to_json()}{TRAINING.model_dump_json()}"
     return hashlib.sha256(text.encode()).hexdigest()

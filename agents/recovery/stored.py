@@ -20,7 +20,7 @@ from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.io.atomic import publish, replace_folder
 from prunepolicy.pruning.io.transformers_loading import without_bars
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware
 
 IN_FULL = Hardware("cpu", "float32")
@@ -53,15 +53,15 @@ def cut_network(source: Path, target: Path, policy: Heuristic, budget: Budget, s
 
     Small networks lose much with every channel, so the budget is met from below as nearly as can be.
     """
-    subject = Subject(source.name, Checkpoint.open(source), IN_FULL)
-    graph, criterion = subject.checkpoint.graph, policy.criterion(budget)
-    stats = subject.stats(set(criterion.needs), replace(policy.probe, seed=seed))
-    stats = stats.merged(policy.read(subject.checkpoint))
+    session = ModelSession(source.name, Checkpoint.open(source), IN_FULL)
+    graph, criterion = session.checkpoint.graph, policy.criterion(budget)
+    stats = session.stats(set(criterion.needs), replace(policy.probe, seed=seed))
+    stats = stats.merged(policy.read(session.checkpoint))
     scores = policy.scores(graph, policy.groups(graph, budget), stats, budget)
     task = task_for(graph, scores, budget, Instruments(), criterion.comparable)
     keep = spend(task, policy.config.allocator, exact=False)
-    plan = Plan(keep, budget, policy.name).with_fingerprint(subject.checkpoint.fingerprint)
-    cut_by_plan(subject.checkpoint, plan, target)
+    plan = Plan(keep, budget, policy.name).with_fingerprint(session.checkpoint.fingerprint)
+    cut_by_plan(session.checkpoint, plan, target)
     return plan
 
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prunepolicy.agents.runtime.runner import Job, Result, Runner, Shared, Value
-from prunepolicy.agents.runtime.worker_pool import Crew, Done, Lost, News, Raised, Ready
+from prunepolicy.agents.runtime.worker_pool import Done, Lost, Raised, Ready, WorkerEvent, WorkerPool
 from prunepolicy.pruning.errors import PrunePolicyError
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """When to stop waiting, and when to stop trying.
 
     Attributes:
@@ -35,26 +35,26 @@ NEWS = 30.0
 """Seconds between sentences while nothing can happen."""
 
 
-class CrewRunner(Runner):
-    """Gives jobs to the workers of a crew, and fills the places of those that die or hang.
+class FaultTolerantRunner(Runner):
+    """Gives jobs to the workers of a pool, and fills the places of those that die or hang.
 
     Args:
-        crew: the workers.
+        pool: the workers.
         note: is told one sentence for every worker that was lost.
     """
 
-    def __init__(self, crew: Crew, patience: Patience, note: Callable[[str], None]) -> None:
-        self.crew, self.patience, self.note, self.workers = crew, patience, note, crew.size
+    def __init__(self, pool: WorkerPool, retry_policy: RetryPolicy, note: Callable[[str], None]) -> None:
+        self.pool, self.retry_policy, self.note, self.workers = pool, retry_policy, note, pool.size
         self.idle: set[int] = set()
         self.lost_in_a_row = 0
-        for worker in range(crew.size):
-            crew.begin(worker)
+        for worker in range(pool.size):
+            pool.begin(worker)
 
     def share(self, value: Value) -> Shared[Value]:
         """Return a handle of `value`, which travels to every worker once, and is freed with the handle."""
         shared = super().share(value)
-        self.crew.share(shared)
-        weakref.finalize(shared, self.crew.forget, shared.key).atexit = False
+        self.pool.share(shared)
+        weakref.finalize(shared, self.pool.forget, shared.key).atexit = False
         return shared
 
     def map(
@@ -65,7 +65,7 @@ class CrewRunner(Runner):
     ) -> Iterator[Result]:
         """Yield `work(job)` for every job, in the order of the jobs."""
         shared = work if isinstance(work, Shared) else self.share(work)
-        deadline = None if self.patience.deadline is None else self.patience.deadline * size
+        deadline = None if self.retry_policy.deadline is None else self.retry_policy.deadline * size
         batch = _Batch(self, shared.key, list(jobs), deadline)
         try:
             yield from batch.results()
@@ -74,7 +74,7 @@ class CrewRunner(Runner):
 
     def close(self) -> None:
         """End the workers."""
-        self.crew.close()
+        self.pool.close()
 
     def replace(self, worker: int, cause: str) -> None:
         """Fill the place of a lost worker, unless workers only die.
@@ -84,12 +84,12 @@ class CrewRunner(Runner):
         """
         self.idle.discard(worker)
         self.lost_in_a_row += 1
-        if self.lost_in_a_row > self.patience.attempts * self.crew.size:
+        if self.lost_in_a_row > self.retry_policy.attempts * self.pool.size:
             raise PrunePolicyError(
                 f"{self.lost_in_a_row} workers were lost one after the other and nothing got done; "
                 f"the last one {cause}."
             )
-        self.crew.begin(worker)
+        self.pool.begin(worker)
 
 
 @dataclass
@@ -101,7 +101,7 @@ class _Batch:
         lost: how many workers were lost with a job, by its index.
     """
 
-    runner: CrewRunner
+    runner: FaultTolerantRunner
     work: str
     jobs: list[Any]
     deadline: float | None
@@ -118,10 +118,10 @@ class _Batch:
         for index in range(len(self.jobs)):
             while index not in self.finished:
                 self._hand_out()
-                for news in self.runner.crew.wait(self._left()):
-                    self._hear(news)
+                for news in self.runner.pool.wait(self._left()):
+                    self._on_event(news)
                 self._end_hung()
-                self._complain()
+                self._warn_if_starved()
             outcome = self.finished.pop(index)
             if isinstance(outcome, Raised):
                 raise outcome.error
@@ -130,21 +130,21 @@ class _Batch:
     def abandon(self) -> None:
         """Start the workers afresh that are still busy with jobs nobody waits for any more."""
         for worker in self.running:
-            self.runner.crew.end(worker)
-            self.runner.crew.begin(worker)
+            self.runner.pool.end(worker)
+            self.runner.pool.begin(worker)
 
     def _hand_out(self) -> None:
         """Give every idle worker a job; where jobs come again, one that it may remember."""
-        crew, idle = self.runner.crew, self.runner.idle
+        pool, idle = self.runner.pool, self.runner.idle
         for worker in sorted(idle)[: len(self.queue)]:
-            own = (index for index in self.queue if index % crew.size == worker)
+            own = (index for index in self.queue if index % pool.size == worker)
             index = next(own, self.queue[0])
             self.queue.remove(index)
             idle.discard(worker)
             self.running[worker] = (index, time.monotonic())
-            crew.hand(worker, crew.call(worker, self.work, self.jobs[index]))
+            pool.hand(worker, pool.call(worker, self.work, self.jobs[index]))
 
-    def _hear(self, news: News) -> None:
+    def _on_event(self, news: WorkerEvent) -> None:
         match news:
             case Ready(worker):
                 self.runner.idle.add(worker)
@@ -166,7 +166,7 @@ class _Batch:
             self.runner.note(f"Worker {worker} {cause} before it had a job; another takes its place.")
         else:
             self.lost[index] += 1
-            if self.lost[index] >= self.runner.patience.attempts:
+            if self.lost[index] >= self.runner.retry_policy.attempts:
                 self.runner.replace(worker, cause)
                 raise PrunePolicyError(
                     f"Job {index + 1} of {len(self.jobs)} was given to {self.lost[index]} workers, and "
@@ -185,22 +185,22 @@ class _Batch:
         begun = min(since for _, since in self.running.values())
         return max(0.0, begun + self.deadline - time.monotonic())
 
-    def _complain(self) -> None:
+    def _warn_if_starved(self) -> None:
         """Say so while there are no workers.
 
         Raises:
             PrunePolicyError: when there were none for too long.
         """
-        now, crew = time.monotonic(), self.runner.crew
+        now, pool = time.monotonic(), self.runner.pool
         if self.running or self.runner.idle:
             self.alone_since = self.said = now
-        elif now - self.alone_since > self.runner.patience.start:
+        elif now - self.alone_since > self.runner.retry_policy.start:
             raise PrunePolicyError(
-                f"For {now - self.alone_since:.0f} s there was no place for any of {crew.size} workers."
+                f"For {now - self.alone_since:.0f} s there was no place for any of {pool.size} workers."
             )
         elif now - self.said >= NEWS:
             self.said = now
-            self.runner.note(f"Still no place for any of {crew.size} workers; waiting.")
+            self.runner.note(f"Still no place for any of {pool.size} workers; waiting.")
 
     def _end_hung(self) -> None:
         if self.deadline is None:
@@ -208,5 +208,5 @@ class _Batch:
         now = time.monotonic()
         for worker, (_, since) in list(self.running.items()):
             if now - since >= self.deadline:
-                self.runner.crew.end(worker)
+                self.runner.pool.end(worker)
                 self._do_again(worker, f"had no answer after {self.deadline:g} s and was ended")

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from prunepolicy.agents.runtime.fault_tolerant_runner import CrewRunner, Patience
-from prunepolicy.agents.runtime.process_pool import Processes
+from prunepolicy.agents.runtime.fault_tolerant_runner import FaultTolerantRunner, RetryPolicy
+from prunepolicy.agents.runtime.process_pool import ProcessPool
 from prunepolicy.agents.runtime.runner import LocalRunner, Runner
 from prunepolicy.agents.runtime.settings import ClusterSettings, load_settings
 from prunepolicy.pruning.errors import MissingExtraError
@@ -32,21 +32,24 @@ def open_runner(
         yield LocalRunner()
         return
     settings = load_settings(cluster) if isinstance(cluster, str) else cluster
-    patience = Patience(settings.deadline, settings.attempts, settings.start)
+    retry_policy = RetryPolicy(settings.deadline, settings.attempts, settings.start)
     if settings.runner == "processes":
-        crew = Processes(settings.workers or os.cpu_count() or 1, settings.threads)
-        note(f"{crew.size} processes")
-        with CrewRunner(crew, patience, note) as runner:
+        pool = ProcessPool(settings.workers or os.cpu_count() or 1, settings.threads)
+        note(f"{pool.size} processes")
+        with FaultTolerantRunner(pool, retry_policy, note) as runner:
             yield runner
         return
     if settings.address == "local":
         _guard()
     try:
         from prunepolicy.agents.runtime.ray_connection import connected
-        from prunepolicy.agents.runtime.ray_pool import RayCrew
+        from prunepolicy.agents.runtime.ray_pool import RayPool
     except ImportError as error:
         raise MissingExtraError("A Ray cluster needs", "cluster") from error
-    with connected(settings.address), CrewRunner(RayCrew(settings, note), patience, note) as runner:
+    with (
+        connected(settings.address),
+        FaultTolerantRunner(RayPool(settings, note), retry_policy, note) as runner,
+    ):
         yield runner
 
 

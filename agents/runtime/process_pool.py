@@ -10,7 +10,15 @@ from multiprocessing.context import SpawnProcess
 
 import torch
 
-from prunepolicy.agents.runtime.worker_pool import Call, Crew, Lost, News, Raised, Ready, carry_out
+from prunepolicy.agents.runtime.worker_pool import (
+    Call,
+    Lost,
+    Raised,
+    Ready,
+    WorkerEvent,
+    WorkerPool,
+    carry_out,
+)
 from prunepolicy.pruning.errors import PrunePolicyError
 
 
@@ -20,7 +28,7 @@ class _Member:
     pipe: Connection
 
 
-class Processes(Crew):
+class ProcessPool(WorkerPool):
     """Spawned processes, each at the other end of a pipe.
 
     Args:
@@ -49,7 +57,7 @@ class Processes(Crew):
         except (BrokenPipeError, ConnectionResetError):
             return
 
-    def wait(self, seconds: float | None) -> list[News]:
+    def wait(self, seconds: float | None) -> list[WorkerEvent]:
         """Return what came out of the pipes; a pipe that is closed has lost its process."""
         pipes = {member.pipe: worker for worker, member in self._members.items()}
         return [self._received(pipes[pipe]) for pipe in connection.wait(list(pipes), seconds)]  # type: ignore[index]
@@ -66,10 +74,10 @@ class Processes(Crew):
         for worker in list(self._members):
             self.end(worker)
 
-    def _received(self, worker: int) -> News:
+    def _received(self, worker: int) -> WorkerEvent:
         member = self._members[worker]
         try:
-            news: News = member.pipe.recv()
+            news: WorkerEvent = member.pipe.recv()
         except (EOFError, ConnectionResetError):
             member.process.join()
             code = member.process.exitcode or 0

@@ -19,11 +19,20 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from prunepolicy.agents.runtime.settings import ClusterSettings
-from prunepolicy.agents.runtime.worker_pool import Call, Crew, Done, Lost, News, Raised, Ready, carry_out
+from prunepolicy.agents.runtime.worker_pool import (
+    Call,
+    Done,
+    Lost,
+    Raised,
+    Ready,
+    WorkerEvent,
+    WorkerPool,
+    carry_out,
+)
 from prunepolicy.pruning.errors import PrunePolicyError
 
 
-class RayCrew(Crew):
+class RayPool(WorkerPool):
     """Actors on reserved resources; what is shared lies once in the object store of every node.
 
     Ray's own restarts and retries are off: they hide why a worker was lost, and repeat a deadly job for
@@ -68,7 +77,7 @@ class RayCrew(Crew):
         """Send a job."""
         self._awaited[self._actors[worker].carry_out.remote(call)] = worker
 
-    def wait(self, seconds: float | None) -> list[News]:
+    def wait(self, seconds: float | None) -> list[WorkerEvent]:
         """Return what the actors have answered."""
         every = list(self._awaited)
         if not every:
@@ -93,10 +102,10 @@ class RayCrew(Crew):
     def _stored(self, value: Any) -> Any:
         return ray.put(value)
 
-    def _received(self, answer: Any) -> News:
+    def _received(self, answer: Any) -> WorkerEvent:
         worker = self._awaited.pop(answer)
         try:
-            news: News = ray.get(answer)
+            news: WorkerEvent = ray.get(answer)
         except RayError as error:
             self.end(worker)
             return Lost(worker, cause_of(error))

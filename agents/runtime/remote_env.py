@@ -34,7 +34,7 @@ class Episode:
 
 
 @dataclass(frozen=True)
-class Told:
+class StepResult:
     """What an environment answered: to a reset with an observation and infos, to a step with all of it.
 
     Attributes:
@@ -50,7 +50,7 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepRequest:
     """Bring an environment to the end of `episode`; where it is over, begin the one with `next_seed`."""
 
     episode: Episode
@@ -58,14 +58,14 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Question:
+class EnvQuery:
     """Ask an environment something at the end of `episode`."""
 
     episode: Episode
     ask: Callable[[Any], Any]
 
 
-class Stage:
+class RemoteEnvHost:
     """Plays episodes in the process of a worker.
 
     It remembers what its environments were told, so that the next step costs one step, and a step that
@@ -76,14 +76,14 @@ class Stage:
         self.makers = makers
         self.playing: dict[int, tuple[Env, Episode]] = {}
 
-    def __call__(self, jobs: Sequence[Step | Question]) -> list[Any]:
+    def __call__(self, jobs: Sequence[StepRequest | EnvQuery]) -> list[Any]:
         """Return what the environments say, one after the other."""
-        return [self._step(job) if isinstance(job, Step) else self._answer(job) for job in jobs]
+        return [self._step(job) if isinstance(job, StepRequest) else self._answer(job) for job in jobs]
 
-    def _step(self, job: Step) -> Told:
+    def _step(self, job: StepRequest) -> StepResult:
         episode = job.episode
         if not episode.actions:
-            return Told(*self._begin(episode))
+            return StepResult(*self._begin(episode))
         before = replace(episode, actions=episode.actions[:-1])
         env = self._brought_to(before)
         observation, reward, terminated, truncated, info = env.step(episode.actions[-1])
@@ -91,9 +91,9 @@ class Stage:
         first = None
         if terminated or truncated:
             first = self._begin(Episode(episode.place, job.next_seed, None))
-        return Told(observation, info, float(reward), terminated, truncated, first)
+        return StepResult(observation, info, float(reward), terminated, truncated, first)
 
-    def _answer(self, job: Question) -> Any:
+    def _answer(self, job: EnvQuery) -> Any:
         return job.ask(self._brought_to(job.episode))
 
     def _begin(self, episode: Episode) -> tuple[Any, dict[str, Any]]:

@@ -10,12 +10,12 @@ from pydantic import Field
 
 from prunepolicy.pruning.errors import UsageError, did_you_mean
 from prunepolicy.pruning.io import bounded
-from prunepolicy.pruning.io.config import RecipePart, checked
+from prunepolicy.pruning.io.config import StrictConfig, checked
 
 SHIPPED = Path(str(files("prunepolicy.configs"))) / "cluster"
 
 
-class ClusterSettings(RecipePart):
+class ClusterSettings(StrictConfig):
     """Workers, what each of them takes, and how long they are waited for.
 
     Attributes:

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from prunepolicy.agents.runtime.remote_env import Env, Episode, Question, Stage, Step, Told
+from prunepolicy.agents.runtime.remote_env import (
+    Env,
+    EnvQuery,
+    Episode,
+    RemoteEnvHost,
+    StepRequest,
+    StepResult,
+)
 from prunepolicy.agents.runtime.runner import Runner
 
 CHUNKS = 4
@@ -34,7 +41,7 @@ class RunnerVecEnv(VecEnv):
 
     def __init__(self, makers: Sequence[Callable[[], Env]], runner: Runner, seed: int = 0) -> None:
         self.runner, self._specimen = runner, makers[0]()
-        self._stage = runner.share(Stage(makers))
+        self._stage = runner.share(RemoteEnvHost(makers))
         self._roots = [[seed, place] for place in range(len(makers))]
         self._numbers = [0] * len(makers)
         self._episodes = [self._next(place, None) for place in range(len(makers))]
@@ -60,14 +67,14 @@ class RunnerVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Take the step everywhere, and begin anew where an episode has ended."""
-        told: list[Told] = self._ask([self._step(episode) for episode in self._episodes])
+        told: list[StepResult] = self._ask([self._step(episode) for episode in self._episodes])
         seen = [self._settled(place, one) for place, one in enumerate(told)]
         rewards = np.array([one.reward for one in told], np.float32)
         dones = np.array([one.first is not None for one in told])
         infos = [one.info for one in told]
         return self._stacked(seen), rewards, dones, infos
 
-    def _settled(self, place: int, told: Told) -> Any:
+    def _settled(self, place: int, told: StepResult) -> Any:
         """Return what the environment shows now: the next episode's first observation after the last step."""
         told.info["TimeLimit.truncated"] = told.truncated and not told.terminated
         if told.first is None:
@@ -80,7 +87,7 @@ class RunnerVecEnv(VecEnv):
     def close(self) -> None:
         """Free the environments; the workers are the runner's."""
         self._specimen.close()
-        self._stage = self.runner.share(Stage(()))
+        self._stage = self.runner.share(RemoteEnvHost(()))
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """Return an attribute of every environment as it is now."""
@@ -113,13 +120,13 @@ class RunnerVecEnv(VecEnv):
     def _seed_of(self, place: int, number: int) -> int:
         return int(np.random.SeedSequence([*self._roots[place], number]).generate_state(1)[0])
 
-    def _step(self, episode: Episode) -> Step:
-        return Step(episode, self._seed_of(episode.place, self._numbers[episode.place] + 1))
+    def _step(self, episode: Episode) -> StepRequest:
+        return StepRequest(episode, self._seed_of(episode.place, self._numbers[episode.place] + 1))
 
     def _ask_at(self, indices: VecEnvIndices, ask: Callable[[Any], Any]) -> list[Any]:
-        return self._ask([Question(self._episodes[place], ask) for place in self._get_indices(indices)])
+        return self._ask([EnvQuery(self._episodes[place], ask) for place in self._get_indices(indices)])
 
-    def _ask(self, jobs: Sequence[Step | Question]) -> list[Any]:
+    def _ask(self, jobs: Sequence[StepRequest | EnvQuery]) -> list[Any]:
         size = max(1, len(jobs) // (CHUNKS * self.runner.workers))
         chunks = [jobs[start : start + size] for start in range(0, len(jobs), size)]
         return [told for chunk in self.runner.map(self._stage, chunks, size) for told in chunk]

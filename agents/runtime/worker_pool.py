@@ -65,10 +65,10 @@ class Lost:
     cause: str
 
 
-News = Ready | Done | Raised | Lost
+WorkerEvent = Ready | Done | Raised | Lost
 
 
-class Crew(ABC):
+class WorkerPool(ABC):
     """A fixed number of places for workers, each of which can be filled anew.
 
     Attributes:
@@ -90,7 +90,7 @@ class Crew(ABC):
         """Give a ready worker a job."""
 
     @abstractmethod
-    def wait(self, seconds: float | None) -> list[News]:
+    def wait(self, seconds: float | None) -> list[WorkerEvent]:
         """Return what has happened since the last time, after at most `seconds` if nothing has."""
 
     @abstractmethod

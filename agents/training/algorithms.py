@@ -42,17 +42,21 @@ def _loaded(entry_point: str) -> Any:
 algorithms: Registry[AlgorithmSpec] = Registry("algorithm")
 
 _PRUNING = "prunepolicy.agents.learned_pruning"
-_EXPERIMENT = f"{_PRUNING}.experiment:PruningCourse"
+_EXPERIMENT = f"{_PRUNING}.experiment:PruningExperiment"
 algorithms.add("ppo", AlgorithmSpec(f"{_PRUNING}.ppo:Ppo", _EXPERIMENT))
 algorithms.add("reinforce", AlgorithmSpec(f"{_PRUNING}.reinforce:Reinforce", _EXPERIMENT))
 algorithms.add("gradient_gates", AlgorithmSpec(f"{_PRUNING}.gradient_gates:GradientGates", _EXPERIMENT))
 _METANET = "prunepolicy.agents.metanet"
 algorithms.add(
-    "metanet", AlgorithmSpec(f"{_METANET}.learner:MetanetLearner", f"{_METANET}.experiment:MetanetCourse")
+    "metanet", AlgorithmSpec(f"{_METANET}.learner:MetanetLearner", f"{_METANET}.experiment:MetanetExperiment")
 )
 _THINKING = "prunepolicy.agents.thinking"
-algorithms.add("grpo", AlgorithmSpec(f"{_THINKING}.lm.grpo:Grpo", f"{_THINKING}.lm.experiment:ThinkCourse"))
+algorithms.add(
+    "grpo", AlgorithmSpec(f"{_THINKING}.lm.grpo:Grpo", f"{_THINKING}.lm.experiment:ThinkExperiment")
+)
 algorithms.add(
     "think_bandit",
-    AlgorithmSpec(f"{_THINKING}.bandit.learner:ThinkBandit", f"{_THINKING}.bandit.experiment:BanditCourse"),
+    AlgorithmSpec(
+        f"{_THINKING}.bandit.learner:ThinkBandit", f"{_THINKING}.bandit.experiment:BanditExperiment"
+    ),
 )

@@ -17,11 +17,11 @@ from prunepolicy.agents.training.algorithms import algorithms
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_report import RunReport
 from prunepolicy.agents.training.train import train
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 
 
 @dataclass(frozen=True)
-class Order:
+class RunRequest:
     """One run.
 
     Attributes:
@@ -36,7 +36,7 @@ class Order:
     files: Files
 
     @classmethod
-    def of(cls, recipe: RunRecipe, folder: Path) -> Order:
+    def of(cls, recipe: RunRecipe, folder: Path) -> RunRequest:
         """Return the order to train `recipe` in `folder`, whose parent is made."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         return cls(recipe, folder, folder.parent.stat().st_ino, read_folder(folder))
@@ -48,7 +48,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class RunsApart:
+class DetachedRuns:
     """Trains whole runs, each in one worker; what is there of them is continued.
 
     Attributes:
@@ -57,10 +57,10 @@ class RunsApart:
     """
 
     command: str
-    steps: Steps
+    steps: ProgressReporter
     where: Path = field(default_factory=Path.cwd)
 
-    def reports(self, runner: Runner, orders: Sequence[Order]) -> Iterator[RunReport]:
+    def reports(self, runner: Runner, orders: Sequence[RunRequest]) -> Iterator[RunReport]:
         """Yield the report of every run as its turn comes; its folder is complete then."""
         for order, files in zip(orders, runner.map(self, orders, math.inf), strict=True):
             if files is not None:
@@ -68,7 +68,7 @@ class RunsApart:
                 replace(order.report, folder=str(order.folder)).save(order.folder)
             yield order.report
 
-    def __call__(self, order: Order) -> Files | None:
+    def __call__(self, order: RunRequest) -> Files | None:
         """Train in the run's folder; elsewhere, where the disk is another one, and return the files."""
         if self._sees(order):
             with contextlib.chdir(self.where):
@@ -81,12 +81,12 @@ class RunsApart:
             self._train(order, folder)
             return read_folder(folder)
 
-    def _sees(self, order: Order) -> bool:
+    def _sees(self, order: RunRequest) -> bool:
         try:
             return os.stat(self.where / order.folder.parent).st_ino == order.inode
         except OSError:
             return False
 
-    def _train(self, order: Order, folder: Path) -> None:
+    def _train(self, order: RunRequest, folder: Path) -> None:
         # A worker that was lost may have left a part of the run, which the next one continues.
         train(order.recipe, folder, True, self.steps, self.command)

@@ -12,13 +12,13 @@ from typing import Any, ClassVar, Self
 from prunepolicy.agents.runtime import Runner
 from prunepolicy.agents.training.learner import SteppedLearner
 from prunepolicy.agents.training.recipe import RunRecipe
-from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder
+from prunepolicy.agents.training.run_folder import BEST, RunFolder, RunProgress
 from prunepolicy.agents.training.run_report import Report, RunReport, RunsReport
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 
 
 @dataclass(frozen=True)
-class Judgement:
+class EvalResult:
     """What judges say of what was learned so far.
 
     Attributes:
@@ -32,7 +32,7 @@ class Judgement:
     sentence: str
 
 
-class Course(ABC):
+class Experiment(ABC):
     """Prepares, judges and reports runs of one kind.
 
     Attributes:
@@ -46,7 +46,9 @@ class Course(ABC):
 
     @classmethod
     @abstractmethod
-    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps, runner: Runner) -> Self:
+    def prepare(
+        cls, algorithm: type[SteppedLearner], run: RunFolder, steps: ProgressReporter, runner: Runner
+    ) -> Self:
         """Open what the run's recipe names, and make the learner; seeding comes first.
 
         Args:
@@ -54,15 +56,15 @@ class Course(ABC):
         """
 
     @abstractmethod
-    def judge(self) -> Judgement:
-        """Judge what was learned so far, on what learning doesn't see."""
+    def evaluate(self) -> EvalResult:
+        """Evaluator what was learned so far, on what learning doesn't see."""
 
     @abstractmethod
     def save(self, name: str) -> None:
         """Save what was learned so far as `best` or `last` of the run."""
 
     @abstractmethod
-    def conclude(self, progress: Progress) -> RunReport:
+    def conclude(self, progress: RunProgress) -> RunReport:
         """Draw the run's pictures, compare its best with baselines, and write the report."""
 
     @classmethod

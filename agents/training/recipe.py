@@ -10,14 +10,14 @@ from pydantic import BeforeValidator, Field, model_validator
 from prunepolicy.policy.base import Policy, policies
 from prunepolicy.policy.load import is_place
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.config import RecipePart, Settings, checked
+from prunepolicy.pruning.io.config import Settings, StrictConfig, checked
 from prunepolicy.pruning.plan import Budget, Of
 
 if TYPE_CHECKING:
     pass
 
 
-class BudgetRecipe(RecipePart):
+class BudgetRecipe(StrictConfig):
     """Budgets that differ in size only: one for every number in `keep`."""
 
     keep: tuple[float, ...] = Field(default=(0.9, 0.8, 0.7), min_length=1)
@@ -30,7 +30,7 @@ class BudgetRecipe(RecipePart):
         return tuple(Budget(keep, self.of, uniform=self.uniform, units=self.units) for keep in self.keep)
 
 
-class RunEvaluation(RecipePart):
+class RunEvaluation(StrictConfig):
     """When a run is judged while it learns.
 
     Attributes:
@@ -71,7 +71,7 @@ def _listed(budgets: Any) -> Any:
     return [budgets] if isinstance(budgets, dict | BudgetRecipe) else budgets
 
 
-class RunRecipe(RecipePart):
+class RunRecipe(StrictConfig):
     """What every recipe says, whatever is learned.
 
     Attributes:

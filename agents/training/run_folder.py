@@ -39,7 +39,7 @@ MAY_CHANGE = ("episodes",)
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """How far a run has come.
 
     Attributes:
@@ -133,7 +133,7 @@ class RunFolder:
         """Let `save` write into a folder, and put it in the place of `name` in one step."""
         replace_folder(self.path / name, save)
 
-    def checkpoint(self, progress: Progress, state: LearnerState) -> None:
+    def checkpoint(self, progress: RunProgress, state: LearnerState) -> None:
         """Save everything that decides how the run goes on.
 
         The JSON file names the tensors' file and its hash, and is written last: it is what makes a
@@ -169,7 +169,7 @@ class RunFolder:
         self.cpu_counted = now
         write_text(self.path / RUN, json.dumps(data, indent=2) + "\n")
 
-    def latest(self) -> tuple[Progress, LearnerState]:
+    def latest(self) -> tuple[RunProgress, LearnerState]:
         """Return to the last checkpoint: its progress, the learner's state, metrics cut to its step.
 
         Generators of the process continue from it, too. A run without a checkpoint starts afresh.
@@ -177,9 +177,9 @@ class RunFolder:
         metrics = self.path / METRICS
         if not (self.path / CHECKPOINT).is_file():
             metrics.unlink(missing_ok=True)
-            return Progress(), LearnerState()
+            return RunProgress(), LearnerState()
         data = read_json(self.path / CHECKPOINT)
-        progress = Progress(**data["progress"])
+        progress = RunProgress(**data["progress"])
         tensors = read_tensors(self.path / Path(str(data["tensors"])).name, str(data["sha256"]))
         restore_generators(LearnerState(_under("generator/", tensors), data["generators"]))
         with suppress(FileNotFoundError):

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from prunepolicy.agents.runtime import LocalRunner, Runner
 from prunepolicy.agents.training.algorithms import algorithms
-from prunepolicy.agents.training.detached_runs import Order, RunsApart
-from prunepolicy.agents.training.experiment import Course
-from prunepolicy.agents.training.health import steps_done, watched
+from prunepolicy.agents.training.detached_runs import DetachedRuns, RunRequest
+from prunepolicy.agents.training.experiment import Experiment
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_folder import RECIPE, check_fresh, leaving_nothing, saved_step
+from prunepolicy.agents.training.run_monitor import steps_done, watched
 from prunepolicy.agents.training.run_report import REPORT, Report, RunReport
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Seeds:
         if not self.resume or (self.count > 1 and not any(self.folder.glob("seed-*"))):
             check_fresh(self.folder)
 
-    def orders(self, steps: Steps) -> list[Order]:
+    def orders(self, steps: ProgressReporter) -> list[RunRequest]:
         """Return the runs that no earlier call has finished."""
         left = []
         for recipe in self._recipes:
             if self._is_finished(recipe):
                 steps.note(f"{self._folder_of(recipe)}: finished before")
             else:
-                left.append(Order.of(recipe, self._folder_of(recipe)))
+                left.append(RunRequest.of(recipe, self._folder_of(recipe)))
         return left
 
     def conclude(self) -> Report:
@@ -63,8 +63,8 @@ class Seeds:
         return whole
 
     @property
-    def _course(self) -> type[Course]:
-        found: type[Course] = algorithms[self.recipe.algorithm].experiment_type
+    def _course(self) -> type[Experiment]:
+        found: type[Experiment] = algorithms[self.recipe.algorithm].experiment_type
         return found
 
     @property
@@ -104,8 +104,8 @@ def _saved(folder: Path) -> str:
     return f"step {step} is saved" if step else "none is saved yet"
 
 
-def train_apart(
-    sets: Sequence[Seeds], steps: Steps, command: str = "", runner: Runner | None = None
+def train_detached(
+    sets: Sequence[Seeds], steps: ProgressReporter, command: str = "", runner: Runner | None = None
 ) -> list[Report]:
     """Train every seed of every recipe, and return a report per recipe.
 
@@ -125,6 +125,6 @@ def train_apart(
         runner = runner or LocalRunner()
         # In this process the runs say themselves how far they are.
         with nullcontext() if isinstance(runner, LocalRunner) else watched(orders, steps):
-            for order, _ in zip(orders, RunsApart(command, steps).reports(runner, orders), strict=True):
+            for order, _ in zip(orders, DetachedRuns(command, steps).reports(runner, orders), strict=True):
                 steps.note(f"{order.folder}: finished")
     return [one.conclude() for one in sets]

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from prunepolicy.agents.runtime import LocalRunner, Runner
 from prunepolicy.agents.training.algorithms import algorithms
-from prunepolicy.agents.training.experiment import Course
+from prunepolicy.agents.training.experiment import Experiment
 from prunepolicy.agents.training.recipe import RunRecipe
-from prunepolicy.agents.training.run_folder import BEST, LAST, Progress, RunFolder, leaving_nothing
+from prunepolicy.agents.training.run_folder import BEST, LAST, RunFolder, RunProgress, leaving_nothing
 from prunepolicy.agents.training.run_report import RunReport
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.io.claim import claimed
-from prunepolicy.pruning.io.progress import Listener, Steps
+from prunepolicy.pruning.io.progress import Listener, ProgressReporter
 
 SCORE = "held_out/score"
 
@@ -24,7 +24,7 @@ def train(
     recipe: RunRecipe,
     folder: Path,
     resume: bool = False,
-    progress: bool | Listener | Steps = False,
+    progress: bool | Listener | ProgressReporter = False,
     command: str = "",
     runner: Runner | None = None,
 ) -> RunReport:
@@ -40,17 +40,17 @@ def train(
     Raises:
         PrunePolicyError: when something learned is no number any more, or the recipe is wrong.
     """
-    steps, runner = Steps.told(progress), runner or LocalRunner()
+    steps, runner = ProgressReporter.told(progress), runner or LocalRunner()
     recipe.check_name(folder.name)
     algorithm = algorithms[recipe.algorithm]
     algorithm.learner_type.check(recipe)
     with leaving_nothing([folder]), claimed(folder):
         run = (RunFolder.reopen if resume else RunFolder.start)(folder, recipe, command)
-        course: Course = algorithm.experiment_type.prepare(algorithm.learner_type, run, steps, runner)
+        experiment: Experiment = algorithm.experiment_type.prepare(algorithm.learner_type, run, steps, runner)
         reached, state = run.latest()
         if reached.step:
-            course.learner.restore(state)
-        report = course.conclude(_Training(run, course, steps).run(reached))
+            experiment.learner.restore(state)
+        report = experiment.conclude(_Training(run, experiment, steps).run(reached))
         run.count_cpu()
     return report
 
@@ -58,10 +58,10 @@ def train(
 @dataclass
 class _Training:
     run_folder: RunFolder
-    course: Course
-    steps: Steps
+    experiment: Experiment
+    steps: ProgressReporter
 
-    def run(self, progress: Progress) -> Progress:
+    def run(self, progress: RunProgress) -> RunProgress:
         """Step, log, evaluate and save until the recipe's last step, or until nothing improves."""
         self.run_folder.open_events(progress.step)
         left = self._left(progress)
@@ -75,9 +75,9 @@ class _Training:
             self.run_folder.close()
         return progress
 
-    def _advance(self, progress: Progress) -> Progress:
+    def _advance(self, progress: RunProgress) -> RunProgress:
         recipe, step = self.run_folder.recipe, progress.step + 1
-        metrics = self.course.learner.step()
+        metrics = self.experiment.learner.step()
         check_finite(metrics, step)
         self.run_folder.log(step, metrics)
         progress = replace(progress, step=step)
@@ -85,26 +85,26 @@ class _Training:
         if last or step % recipe.evaluation.every == 0:
             progress = self._evaluate(progress)
         if last or step % recipe.checkpoint_every == 0 or self._is_stale(progress):
-            self.course.save(LAST)
-            self.run_folder.checkpoint(progress, self.course.learner.state())
+            self.experiment.save(LAST)
+            self.run_folder.checkpoint(progress, self.experiment.learner.state())
         return progress
 
-    def _evaluate(self, progress: Progress) -> Progress:
-        judgement = self.course.judge()
+    def _evaluate(self, progress: RunProgress) -> RunProgress:
+        judgement = self.experiment.evaluate()
         check_finite(judgement.scores, progress.step)
         self.run_folder.log(progress.step, {SCORE: judgement.score, **judgement.scores})
         self.steps.note(f"  step {progress.step}: {judgement.sentence}")
         if progress.best is not None and judgement.score <= progress.best:
             return replace(progress, stale=progress.stale + 1)
-        self.course.save(BEST)
+        self.experiment.save(BEST)
         return replace(progress, best=judgement.score, best_step=progress.step, stale=0)
 
-    def _left(self, progress: Progress) -> int:
+    def _left(self, progress: RunProgress) -> int:
         """Return the number of steps until the last one."""
         left = self.run_folder.recipe.episodes - progress.step
-        return max(0, int(min(left, self.course.learner.steps_left)))
+        return max(0, int(min(left, self.experiment.learner.steps_left)))
 
-    def _is_stale(self, progress: Progress) -> bool:
+    def _is_stale(self, progress: RunProgress) -> bool:
         patience = self.run_folder.recipe.evaluation.patience
         return patience is not None and progress.stale >= patience
 

@@ -12,14 +12,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from prunepolicy.envs.thinking.rollouts import Mode, Rollouts
-from prunepolicy.envs.thinking.source import ABSTAINING, Array, Choice, Prompts, Source
+from prunepolicy.envs.thinking.source import ABSTAINING, Array, Choice, Prompts, PromptSource
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.io import bounded
 from prunepolicy.pruning.io.atomic import write_bytes
 
 
 @dataclass(frozen=True)
-class CachedSource(Source):
+class CachedSource(PromptSource):
     """For every prompt, several outcomes of thinking and several of answering at once.
 
     Outcomes were drawn from the model whatever a policy decides later, so means over them are unbiased

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prunepolicy.envs.thinking.rollouts import Mode, Rollouts
-from prunepolicy.envs.thinking.source import ABSTAIN, Array, Choice, Source
+from prunepolicy.envs.thinking.source import ABSTAIN, Array, Choice, PromptSource
 from prunepolicy.envs.thinking.terms.balance import Balance
 from prunepolicy.envs.thinking.terms.registry import OutcomeTerm
 
 
-def values(source: Source, taken: Sequence[Choice], term: OutcomeTerm) -> Array:
+def values(source: PromptSource, taken: Sequence[Choice], term: OutcomeTerm) -> Array:
     """Return the expected payment of every choice on every prompt, (prompts, choices).
 
     Exact for terms that look at mode and correctness; a term that looks at length sees the mean length.
@@ -35,7 +35,7 @@ def values(source: Source, taken: Sequence[Choice], term: OutcomeTerm) -> Array:
     return np.stack(columns, axis=1)
 
 
-def oracle(source: Source, taken: Sequence[Choice], term: OutcomeTerm) -> Array:
+def oracle(source: PromptSource, taken: Sequence[Choice], term: OutcomeTerm) -> Array:
     """Return the probabilities, 0 or 1, of the choices that are worth most, (prompts, choices)."""
     best: Array = np.eye(len(taken))[values(source, taken, term).argmax(1)]
     return best
@@ -61,7 +61,9 @@ class Value:
     think: float
 
 
-def value_of(source: Source, taken: Sequence[Choice], probabilities: ArrayLike, term: OutcomeTerm) -> Value:
+def value_of(
+    source: PromptSource, taken: Sequence[Choice], probabilities: ArrayLike, term: OutcomeTerm
+) -> Value:
     """Return the value of a policy that decides with `probabilities`, (prompts, choices).
 
     On cached rollouts this is the unbiased off-policy estimate: every cached outcome weighs with

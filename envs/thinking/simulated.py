@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from prunepolicy.envs.thinking.rollouts import Mode, Rollouts
-from prunepolicy.envs.thinking.source import ABSTAINING, Array, Choice, Prompts, Source
+from prunepolicy.envs.thinking.source import ABSTAINING, Array, Choice, Prompts, PromptSource
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
@@ -88,7 +88,7 @@ def _fitted(rollouts: Rollouts, difficulty: Array) -> list[float]:
     return [float(difficulty.mean()), *accuracy, *tokens, *(float(log.std()) for log in logs)]
 
 
-class SimulatedSource(Source):
+class SimulatedSource(PromptSource):
     """Prompts of all difficulties of a calibration, met by the model that it describes.
 
     Args:

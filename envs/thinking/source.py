@@ -69,7 +69,7 @@ class Met:
         return cls(mode[actions], np.array([choice.budget for choice in taken])[actions])
 
 
-class Source(ABC):
+class PromptSource(ABC):
     """Prompts with their outcomes.
 
     Attributes:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from prunepolicy.envs.thinking.rollouts import Mask, Rewards, Rollouts
 from prunepolicy.envs.thinking.schedule import NAIVE, Schedule, Shaped, Stage
 from prunepolicy.envs.thinking.simulated import SimulatedSource
-from prunepolicy.envs.thinking.source import Array, Met, Prompts, Source, choices
+from prunepolicy.envs.thinking.source import Array, Met, Prompts, PromptSource, choices
 
 FARTHEST = 10.0
 """Features are clipped to this when they are observed."""
@@ -48,7 +48,7 @@ class ThinkTask:
 
     def __init__(
         self,
-        source: Source | None = None,
+        source: PromptSource | None = None,
         actions: Sequence[str | float] = ("answer", "think"),
         stages: Sequence[Stage | Mapping[str, Any]] | None = None,
     ) -> None:

@@ -8,7 +8,7 @@ from prunepolicy.pruning.adapters.registry import register
 
 
 @register
-class CifarCnn(PlainConvolutionAdapter):
+class CifarCnnAdapter(PlainConvolutionAdapter):
     """Six convolutions and two hidden linear layers, every width of which is free."""
 
     model_types = ("cifar_cnn",)
@@ -17,7 +17,7 @@ class CifarCnn(PlainConvolutionAdapter):
         """Images of 36 pixels, so that the first linear layer reads four places per channel."""
         return {
             "model_type": "cifar_cnn",
-            "architectures": ["CifarCnn"],
+            "architectures": ["CifarCnnAdapter"],
             "arch": "cnn6",
             "widths": {"features": [6, 8, 7, 9, 6, 5], "hidden": [12, 10]},
             "num_labels": 5,

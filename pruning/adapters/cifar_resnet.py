@@ -8,7 +8,7 @@ from prunepolicy.pruning.adapters.registry import register
 
 
 @register
-class CifarResNet(PlainConvolutionAdapter):
+class CifarResNetAdapter(PlainConvolutionAdapter):
     """Basic blocks; every block's inner width is free, every stage has one residual width."""
 
     model_types = ("cifar_resnet",)
@@ -17,7 +17,7 @@ class CifarResNet(PlainConvolutionAdapter):
         """One block per stage."""
         return {
             "model_type": "cifar_resnet",
-            "architectures": ["CifarResNet"],
+            "architectures": ["CifarResNetAdapter"],
             "arch": "resnet8",
             "widths": {"residual": [6, 8, 12], "inner": [[5], [9], [8]]},
             "num_labels": 5,

@@ -8,7 +8,7 @@ from prunepolicy.pruning.adapters.registry import register
 
 
 @register
-class CifarVgg(PlainConvolutionAdapter):
+class CifarVggAdapter(PlainConvolutionAdapter):
     """A chain of convolutions, every width of which is free."""
 
     model_types = ("cifar_vgg",)
@@ -17,7 +17,7 @@ class CifarVgg(PlainConvolutionAdapter):
         """VGG-11 on images of 64 pixels, so that the linear layer reads four places per channel."""
         return {
             "model_type": "cifar_vgg",
-            "architectures": ["CifarVgg"],
+            "architectures": ["CifarVggAdapter"],
             "arch": "vgg11",
             "widths": {"features": [6, 8, 10, 8, 10, 12, 8, 6]},
             "num_labels": 5,

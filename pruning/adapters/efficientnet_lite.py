@@ -8,7 +8,7 @@ from prunepolicy.pruning.adapters.registry import register
 
 
 @register
-class EfficientNetLite(PlainConvolutionAdapter):
+class EfficientNetLiteAdapter(PlainConvolutionAdapter):
     """Every block's inner width is free; every stage, stem and head have a width of their own."""
 
     model_types = ("efficientnet_lite",)
@@ -19,7 +19,7 @@ class EfficientNetLite(PlainConvolutionAdapter):
         inner = [[None], [7, 8], [9, 8], [7, 10, 8], [9, 7, 8], [8, 9, 7, 10], [9]]
         return {
             "model_type": "efficientnet_lite",
-            "architectures": ["EfficientNetLite"],
+            "architectures": ["EfficientNetLiteAdapter"],
             "arch": "efficientnet-lite0",
             "widths": {"stem": 6, "residual": residual, "inner": inner, "head": 11},
             "num_labels": 5,

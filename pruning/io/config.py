@@ -13,7 +13,7 @@ from prunepolicy.pruning.errors import UsageError, did_you_mean
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
-class RecipePart(BaseModel):
+class StrictConfig(BaseModel):
     """Settings that are frozen; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -54,7 +54,7 @@ class Event:
 Listener = Callable[[Event], None]
 
 
-class Steps:
+class ProgressReporter:
     """Names the steps of a run as they happen.
 
     Args:
@@ -69,17 +69,17 @@ class Steps:
         self._place: int | None = None
 
     @classmethod
-    def told(cls, progress: bool | Listener | Steps) -> Steps:
+    def told(cls, progress: bool | Listener | ProgressReporter) -> ProgressReporter:
         """Return what tells a caller: nothing for False, lines on standard error for True, or calls."""
-        if isinstance(progress, Steps):
+        if isinstance(progress, ProgressReporter):
             return progress
         if isinstance(progress, bool):
             return cls(Console(stderr=True) if progress else None)
         return cls(listener=progress)
 
-    def __reduce__(self) -> tuple[type[Steps], tuple[()]]:
+    def __reduce__(self) -> tuple[type[ProgressReporter], tuple[()]]:
         """Travel to other processes as one that is silent."""
-        return Steps, ()
+        return ProgressReporter, ()
 
     def note(self, sentence: str | Text) -> None:
         """Print one line, which no width breaks."""
@@ -107,10 +107,10 @@ class Steps:
             self.console, self.listener = console, listener
 
     @contextmanager
-    def step(self, name: str, total: int = 0) -> Iterator[Step]:
+    def step(self, name: str, total: int = 0) -> Iterator[ProgressStep]:
         """Show one step; the yielded object is called with what was just done, in units of `total`."""
         number = None if self._place is None else self._place + 1
-        step = Step(name, number, len(self._parts), total)
+        step = ProgressStep(name, number, len(self._parts), total)
         live = self.console.is_terminal and not self.console.quiet
         with _bar(self.console, step) if live else nullcontext():
             if not live:
@@ -134,7 +134,7 @@ class Steps:
         return beat
 
 
-class Step:
+class ProgressStep:
     """One step under way; calling it says what was just done."""
 
     def __init__(self, name: str, number: int | None, of: int, total: int) -> None:
@@ -157,7 +157,7 @@ class Step:
 
 
 @contextmanager
-def _bar(console: Console, step: Step) -> Iterator[None]:
+def _bar(console: Console, step: ProgressStep) -> Iterator[None]:
     """Show a bar while the context lasts, and nothing of it afterwards."""
     columns = (
         TextColumn("{task.description}", markup=False),

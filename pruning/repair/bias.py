@@ -13,26 +13,26 @@ from torch import Tensor
 from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.keep_masks import removed_units
-from prunepolicy.pruning.repair.registry import Patient, repair
+from prunepolicy.pruning.repair.registry import RepairContext, repair
 from prunepolicy.pruning.statistics.activations import activation_stats
 from prunepolicy.pruning.units import UnitGroup, consumer_of
 
 
 @repair("ffn")
-def bias(patient: Patient) -> Edits:
+def bias(context: RepairContext) -> Edits:
     """Return biases that hold the mean contribution of every removed FFN channel.
 
     Raises:
         UsageError: when the family's feed-forward block can't carry a bias.
     """
-    checkpoint, plan = patient.checkpoint, patient.plan
+    checkpoint, plan = context.checkpoint, context.plan
     graph, key = checkpoint.graph, checkpoint.adapter.bias_key
     gone = plan.dropped_layers(graph)
     groups = [g for g in graph.of_kind("ffn") if g.layer not in gone]
     if not groups or (key is None and _bias_name(groups[0]) not in checkpoint.tensors):
         raise UsageError(f"{graph.family} networks can't carry the bias that this repair needs.")
     removed = removed_units(graph, plan.keep)
-    means = activation_stats(patient.model, graph, groups, patient.inputs).values["mean"]
+    means = activation_stats(context.model, graph, groups, context.inputs).values["mean"]
     tensors: dict[str, Tensor] = {}
     for group in groups:
         name = _bias_name(group)

@@ -16,7 +16,7 @@ from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.safetensors_file import DTYPES
 from prunepolicy.pruning.keep_masks import kept_indices, removed_units
-from prunepolicy.pruning.repair.registry import Patient, repair
+from prunepolicy.pruning.repair.registry import RepairContext, repair
 from prunepolicy.pruning.statistics.gates import masked
 from prunepolicy.pruning.statistics.probe import Inputs
 
@@ -24,15 +24,15 @@ BATCH = 128
 
 
 @repair("channel")
-def norm_stats(patient: Patient) -> Edits:
-    """Return the statistics that the pruned network's norms see on the patient's inputs.
+def norm_stats(context: RepairContext) -> Edits:
+    """Return the statistics that the pruned network's norms see on the context's inputs.
 
     Raises:
         UsageError: when the network has no batch norms, or the inputs are too few for statistics.
     """
-    checkpoint, plan = patient.checkpoint, patient.plan
-    with masked(patient.model, checkpoint.graph, plan):
-        measured = recalibrate(patient.model, equal_batches(patient.inputs))
+    checkpoint, plan = context.checkpoint, context.plan
+    with masked(context.model, checkpoint.graph, plan):
+        measured = recalibrate(context.model, equal_batches(context.inputs))
     if not measured:
         raise UsageError(
             f"{checkpoint.graph.family} networks have no batch norms that this repair could mend."

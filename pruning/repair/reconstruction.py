@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.keep_masks import removed_units
 from prunepolicy.pruning.repair.refit import Moments, refit
-from prunepolicy.pruning.repair.registry import Patient, repair
+from prunepolicy.pruning.repair.registry import RepairContext, repair
 from prunepolicy.pruning.repair.ridge import ridge
 from prunepolicy.pruning.statistics.gates import find_module, masked
 from prunepolicy.pruning.statistics.probe import Inputs, read_whole
@@ -36,25 +36,25 @@ TOLERANCE = 0.25
 
 
 @repair("ffn", "layer")
-def reconstruction(patient: Patient) -> Edits:
+def reconstruction(context: RepairContext) -> Edits:
     """Return re-fitted projections for every feed-forward block from the first cut on.
 
     Networks whose layers don't simply add what one block writes (several experts, norms after the block)
     get `ridge`. So do plans that take heads: a block can't do attention's work, and blocks that tried did
     worse on text that they weren't fitted on.
     """
-    graph, blocks = patient.checkpoint.graph, _blocks(patient)
-    loses_heads = any(graph[name].kind in HEADS for name in removed_units(graph, patient.plan.keep))
-    if blocks is None or loses_heads or not _all_add(patient, blocks):
-        return ridge(patient)
-    gone = patient.plan.dropped_layers(graph)
-    rebuilt = [_Rebuilt(patient, group, layer) for group, layer in blocks if group.layer not in gone]
-    _remember_dense(patient, blocks)
+    graph, blocks = context.checkpoint.graph, _blocks(context)
+    loses_heads = any(graph[name].kind in HEADS for name in removed_units(graph, context.plan.keep))
+    if blocks is None or loses_heads or not _all_add(context, blocks):
+        return ridge(context)
+    gone = context.plan.dropped_layers(graph)
+    rebuilt = [_Rebuilt(context, group, layer) for group, layer in blocks if group.layer not in gone]
+    _remember_dense(context, blocks)
     with ExitStack() as stack:
-        stack.enter_context(masked(patient.model, graph, patient.plan))
+        stack.enter_context(masked(context.model, graph, context.plan))
         for block in rebuilt:
             block.attach(stack)
-        read_whole(patient.model, patient.inputs)
+        read_whole(context.model, context.inputs)
     found = {consumer_of(block.group).tensor: block.found for block in rebuilt}
     return Edits({name: weight for name, weight in found.items() if weight is not None})
 
@@ -68,7 +68,7 @@ class _Rebuilt:
         found: the re-fitted weight, as the cut checkpoint stores it; None where nothing was missing.
     """
 
-    patient: Patient
+    context: RepairContext
     group: UnitGroup
     layer: nn.Module
     found: Tensor | None = None
@@ -77,7 +77,7 @@ class _Rebuilt:
     def attach(self, stack: ExitStack) -> None:
         """Watch the block, and put right what its layer hands on."""
         assert self.group.gate is not None
-        block = find_module(self.patient.model, self.group.gate.module)
+        block = find_module(self.context.model, self.group.gate.module)
         stack.callback(block.register_forward_hook(self._reads).remove)
         stack.callback(self.layer.register_forward_hook(self._hands_on).remove)
 
@@ -86,9 +86,9 @@ class _Rebuilt:
 
     def _hands_on(self, module: nn.Module, inputs: Any, output: Any) -> Any:
         """Re-fit the block, and replace what it wrote."""
-        self.patient.tick(1)
+        self.context.tick(1)
         hidden = _hidden(output)
-        missing = self.patient.dense[self.group.name].to(hidden.device).float() - hidden.float()
+        missing = self.context.dense[self.group.name].to(hidden.device).float() - hidden.float()
         if not missing.any():
             return output
         mended = (hidden.float() + self._change(self.read.pop(), missing)).to(hidden.dtype)
@@ -97,8 +97,8 @@ class _Rebuilt:
     def _change(self, read: Tensor, missing: Tensor) -> Tensor:
         """Return how much more the re-fitted block writes; `missing` is what it should."""
         part = consumer_of(self.group)
-        weight = self.patient.checkpoint.read(part.tensor)
-        kept = torch.tensor(self.patient.plan.kept(self.group))
+        weight = self.context.checkpoint.read(part.tensor)
+        kept = torch.tensor(self.context.plan.kept(self.group))
         columns = weight.float().movedim(part.axis, 1)[:, kept]
         x = read.float().reshape(-1, read.shape[-1])[:, kept.to(read.device)]
         border = len(x) // len(read) * max(1, len(read) * 3 // 4)
@@ -114,31 +114,31 @@ def _moments(x: Tensor, r: Tensor) -> Moments:
     return Moments((x.T @ x).cpu(), (r.T @ x).cpu())
 
 
-def _blocks(patient: Patient) -> list[tuple[UnitGroup, nn.Module]] | None:
+def _blocks(context: RepairContext) -> list[tuple[UnitGroup, nn.Module]] | None:
     """Return feed-forward blocks with their running layers, None unless every layer has exactly one."""
-    graph = patient.checkpoint.graph
+    graph = context.checkpoint.graph
     layers = next((group for group in graph.of_kind("layer") if group.gate), None)
     groups = graph.of_kind("ffn")
     alone = len({group.layer for group in groups}) == len(groups)
     if layers is None or not alone or any(not g.gate or g.gate.how != "input" for g in groups):
         return None
     assert layers.gate is not None
-    running = find_module(patient.model, layers.gate.module)
+    running = find_module(context.model, layers.gate.module)
     return [(group, running.get_submodule(str(group.layer))) for group in groups]
 
 
-def _remember_dense(patient: Patient, blocks: list[tuple[UnitGroup, nn.Module]]) -> None:
+def _remember_dense(context: RepairContext, blocks: list[tuple[UnitGroup, nn.Module]]) -> None:
     """Keep what the dense model's layers hand on, in main memory."""
-    if all(group.name in patient.dense for group, _ in blocks):
+    if all(group.name in context.dense for group, _ in blocks):
         return
     with ExitStack() as stack:
         for group, layer in blocks:
 
             def keep(module: nn.Module, inputs: Any, output: Any, name: str = group.name) -> None:
-                patient.dense[name] = _hidden(output).detach().cpu()
+                context.dense[name] = _hidden(output).detach().cpu()
 
             stack.callback(layer.register_forward_hook(keep).remove)
-        read_whole(patient.model, patient.inputs)
+        read_whole(context.model, context.inputs)
 
 
 def _hidden(output: Any) -> Tensor:
@@ -151,18 +151,18 @@ def _twice(inputs: Inputs) -> dict[str, Tensor]:
     return {name: torch.cat([tensor, tensor]) for name, tensor in inputs.items()}
 
 
-def _all_add(patient: Patient, blocks: list[tuple[UnitGroup, nn.Module]]) -> bool:
+def _all_add(context: RepairContext, blocks: list[tuple[UnitGroup, nn.Module]]) -> bool:
     """Return whether layers hand on twice as much of a block where it writes twice as much."""
-    one = {n: t[:1, :CHECKED] if t.dim() == 2 else t[:1] for n, t in patient.inputs.items()}
+    one = {n: t[:1, :CHECKED] if t.dim() == 2 else t[:1] for n, t in context.inputs.items()}
     deviations: list[float] = []
     with ExitStack() as stack:
         for group, layer in blocks:
             assert group.gate is not None
             doubled, compared = _comparison(deviations)
-            block = find_module(patient.model, group.gate.module)
+            block = find_module(context.model, group.gate.module)
             stack.callback(block.register_forward_hook(doubled).remove)
             stack.callback(layer.register_forward_hook(compared).remove)
-        read_whole(patient.model, _twice(one))
+        read_whole(context.model, _twice(one))
     return max(deviations, default=0.0) < TOLERANCE
 
 

@@ -15,7 +15,7 @@ from prunepolicy.pruning.statistics.probe import Inputs, Tick
 
 
 @dataclass(frozen=True)
-class Patient:
+class RepairContext:
     """What a repair works on.
 
     Attributes:
@@ -44,21 +44,21 @@ class Repair:
         kinds: of unit whose loss it makes up for.
     """
 
-    mend: Callable[[Patient], Edits]
+    mend: Callable[[RepairContext], Edits]
     kinds: tuple[str, ...]
 
-    def __call__(self, patient: Patient) -> Edits:
+    def __call__(self, context: RepairContext) -> Edits:
         """Return the tensors."""
-        return self.mend(patient)
+        return self.mend(context)
 
 
 repairs: Registry[Repair] = Registry("repair", "prunepolicy.pruning.repair")
 
 
-def repair(*kinds: str) -> Callable[[Callable[[Patient], Edits]], Repair]:
+def repair(*kinds: str) -> Callable[[Callable[[RepairContext], Edits]], Repair]:
     """Register the decorated function, which mends losses of these kinds, under the name of its file."""
 
-    def register(function: Callable[[Patient], Edits]) -> Repair:
+    def register(function: Callable[[RepairContext], Edits]) -> Repair:
         made = Repair(function, kinds)
         repairs.add(function.__module__.rsplit(".", 1)[-1], made)
         return made

@@ -13,7 +13,7 @@ from torch import Tensor
 from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.keep_masks import removed_units
 from prunepolicy.pruning.repair.refit import Moments, refit
-from prunepolicy.pruning.repair.registry import Patient, repair
+from prunepolicy.pruning.repair.registry import RepairContext, repair
 from prunepolicy.pruning.statistics.moments import second_moments
 from prunepolicy.pruning.units import UnitGroup, consumer_of
 
@@ -22,9 +22,9 @@ MOMENT_BYTES = 1 << 30
 
 
 @repair("ffn")
-def ridge(patient: Patient) -> Edits:
+def ridge(context: RepairContext) -> Edits:
     """Return re-fitted projections for every FFN block that lost channels."""
-    graph, plan = patient.checkpoint.graph, patient.plan
+    graph, plan = context.checkpoint.graph, context.plan
     removed = removed_units(graph, plan.keep)
     gone = plan.dropped_layers(graph)
     groups = [
@@ -36,17 +36,17 @@ def ridge(patient: Patient) -> Edits:
     at_once = max(1, MOMENT_BYTES // (4 * widest**2))
     for first in range(0, len(groups), at_once):
         chunk = groups[first : first + at_once]
-        new = [group for group in chunk if group.name not in patient.known]
-        moments = patient.known | (_moments(patient, new) if new else {})
+        new = [group for group in chunk if group.name not in context.known]
+        moments = context.known | (_moments(context, new) if new else {})
         for group in chunk:
             part = consumer_of(group)
-            weight = patient.checkpoint.read(part.tensor)
+            weight = context.checkpoint.read(part.tensor)
             columns = weight.float().movedim(part.axis, 1)
             kept = torch.tensor(plan.kept(group))
             cut = torch.from_numpy(removed[group.name])
             fit = taken_over(columns, kept, cut, *moments[group.name])
             tensors[part.tensor] = fit.movedim(1, part.axis).to(weight.dtype).contiguous()
-            patient.tick(1)
+            context.tick(1)
     return Edits(tensors)
 
 
@@ -64,18 +64,18 @@ def taken_over(weight: Tensor, kept: Tensor, cut: Tensor, fitted: Tensor, held_o
     return refit(weight[:, kept], *both)
 
 
-def remember_moments(patient: Patient) -> None:
-    """Measure all feed-forward blocks of the patient once, for many plans."""
-    groups = [g for g in patient.checkpoint.graph.of_kind("ffn") if g.gate and g.gate.how == "input"]
-    patient.known.update(_moments(patient, groups))
+def remember_moments(context: RepairContext) -> None:
+    """Measure all feed-forward blocks of the context once, for many plans."""
+    groups = [g for g in context.checkpoint.graph.of_kind("ffn") if g.gate and g.gate.how == "input"]
+    context.known.update(_moments(context, groups))
 
 
-def _moments(patient: Patient, groups: list[UnitGroup]) -> dict[str, tuple[Tensor, Tensor]]:
+def _moments(context: RepairContext, groups: list[UnitGroup]) -> dict[str, tuple[Tensor, Tensor]]:
     """Return second moments of the channels on three quarters of the probe, and on the rest."""
-    count = len(next(iter(patient.inputs.values())))
+    count = len(next(iter(context.inputs.values())))
     border = max(1, count * 3 // 4)
-    first = {name: tensor[:border] for name, tensor in patient.inputs.items()}
-    rest = {name: tensor[border:] for name, tensor in patient.inputs.items()}
-    fitted = second_moments(patient.model, groups, first)
-    others = second_moments(patient.model, groups, rest) if count > border else fitted
+    first = {name: tensor[:border] for name, tensor in context.inputs.items()}
+    rest = {name: tensor[border:] for name, tensor in context.inputs.items()}
+    fitted = second_moments(context.model, groups, first)
+    others = second_moments(context.model, groups, rest) if count > border else fitted
     return {name: (fitted[name], others[name]) for name in fitted}

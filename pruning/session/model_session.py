@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from prunepolicy.pruning.budget_meter import Meter
 from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.criteria import Need
-from prunepolicy.pruning.io.progress import Step, Steps
+from prunepolicy.pruning.io.progress import ProgressReporter, ProgressStep
 from prunepolicy.pruning.measure.latency_table import LatencyTable, Setting
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.repair import Patient, repairs
+from prunepolicy.pruning.repair import RepairContext, repairs
 from prunepolicy.pruning.session.opened_model import OpenedModel
 from prunepolicy.pruning.statistics.activations import ActivationWatch, activation_stats
 from prunepolicy.pruning.statistics.gate_gradients import gate_gradients
@@ -24,7 +24,7 @@ from prunepolicy.pruning.statistics.layer_drops import layer_drops
 from prunepolicy.pruning.statistics.probe import MIXED, WRITTEN, Inputs, Probe, probe_inputs
 from prunepolicy.pruning.statistics.row_features import row_stats, scored_stats
 from prunepolicy.pruning.statistics.stats import Stats, weight_stats
-from prunepolicy.pruning.statistics.stats_cache import Watched
+from prunepolicy.pruning.statistics.stats_cache import CachedStats
 from prunepolicy.pruning.units import UnitGroup
 
 Found = TypeVar("Found")
@@ -34,7 +34,7 @@ MEASURED: set[Need] = {*WATCHED, "drops"}
 
 
 @dataclass(frozen=True)
-class Subject(OpenedModel):
+class ModelSession(OpenedModel):
     """The model that a run prunes, and everything that a policy or a repair may ask of it.
 
     Attributes:
@@ -45,7 +45,7 @@ class Subject(OpenedModel):
         found: what this run has found out, by what it depends on.
     """
 
-    steps: Steps = field(default_factory=Steps)
+    steps: ProgressReporter = field(default_factory=ProgressReporter)
     opened_at: float = field(default_factory=time.monotonic)
     rewritten_by: str = ""
     reused: list[str] = field(default_factory=list)
@@ -78,7 +78,7 @@ class Subject(OpenedModel):
                 self._reuses(name, tick)
         return inputs
 
-    def _reuses(self, name: str, step: Step) -> None:
+    def _reuses(self, name: str, step: ProgressStep) -> None:
         """Say that an earlier run has done the work of a step."""
         step.remark = "reused"
         if name not in self.reused:
@@ -109,7 +109,7 @@ class Subject(OpenedModel):
         """Return the statistics of the whole network, from the cache where an earlier run left them."""
         if self.rewritten_by:  # The next run writes its weights anew.
             return self._collected(needs, probe)
-        watched = Watched(self.checkpoint, probe, frozenset(needs), self.dtype, self.device.type)
+        watched = CachedStats(self.checkpoint, probe, frozenset(needs), self.dtype, self.device.type)
         found = watched.recalled()
         if found is None:
             found = self._collected(needs, probe)
@@ -165,7 +165,7 @@ class Subject(OpenedModel):
         repair, inputs = repairs[plan.repair], self.probe(probe)
         blocks, known = len(self.checkpoint.graph.of_kind("ffn")), {} if dense is None else dense
         with self.steps.step(f"repair: {plan.repair}", blocks) as tick:
-            return repair(Patient(self.checkpoint, self.model, plan, inputs, dense=known, tick=tick))
+            return repair(RepairContext(self.checkpoint, self.model, plan, inputs, dense=known, tick=tick))
 
     def seconds(self, budget: Budget) -> Meter | None:
         """Return what predicts seconds per token here; None for budgets of anything but latency."""

@@ -36,7 +36,7 @@ CHECKSUM = "sha256"
 
 
 @dataclass(frozen=True)
-class Watched:
+class CachedStats:
     """Everything that decides what statistics come out; equal ones have the same entry.
 
     Attributes:

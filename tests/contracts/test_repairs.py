@@ -14,7 +14,7 @@ from prunepolicy.pruning.checkpoint.cut import Edits, finish, prepare
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.atomic import publish
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.repair import Patient, repairs
+from prunepolicy.pruning.repair import RepairContext, repairs
 from prunepolicy.pruning.repair.edited import edited
 from prunepolicy.pruning.repair.ridge import remember_moments, ridge, taken_over
 from prunepolicy.pruning.units import UnitGraph
@@ -55,7 +55,7 @@ def answer(model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
 def treated(checkpoint: Checkpoint, name: str) -> tuple[torch.nn.Module, Plan, Edits]:
     model = checkpoint.adapter.load(checkpoint.folder, torch.float32)
     plan = plan_for(checkpoint.graph, name)
-    return model, plan, repairs[name](Patient(checkpoint, model, plan, inputs_for(checkpoint)))
+    return model, plan, repairs[name](RepairContext(checkpoint, model, plan, inputs_for(checkpoint)))
 
 
 @pytest.mark.parametrize(("name", "family"), MEMBERS)
@@ -107,7 +107,7 @@ def test_bias_gives_back_the_mean(tiny_checkpoint: Make) -> None:
     model, inputs = checkpoint.adapter.load(checkpoint.folder, torch.float32), inputs_for(checkpoint)
     keep = {f"layers.{layer}.ffn": tuple(range(0, 48, 2)) for layer in range(3)}
     plan = Plan(keep, Budget(0.5), "test", repair="bias")
-    edits = repairs["bias"](Patient(checkpoint, model, plan, inputs))
+    edits = repairs["bias"](RepairContext(checkpoint, model, plan, inputs))
     assert edits.config == {"mlp_bias": True}
     seen: list[Tensor] = []
     module = model.get_submodule("model.layers.0.mlp")
@@ -135,10 +135,10 @@ def test_what_is_remembered_serves_every_plan(tiny_checkpoint: Make) -> None:
     known: dict[str, tuple[Tensor, Tensor]] = {}
     for start in (0, 1):
         plan = Plan({"layers.1.ffn": tuple(range(start, 48, 2))}, Budget(0.9), "test", repair="ridge")
-        patient = Patient(checkpoint, model, plan, inputs, known)
+        context = RepairContext(checkpoint, model, plan, inputs, known)
         if not known:
-            remember_moments(patient)
-        again, anew = ridge(patient), ridge(Patient(checkpoint, model, plan, inputs))
+            remember_moments(context)
+        again, anew = ridge(context), ridge(RepairContext(checkpoint, model, plan, inputs))
         assert again.tensors.keys() == anew.tensors.keys()
         assert all(torch.equal(again.tensors[name], tensor) for name, tensor in anew.tensors.items())
     assert known.keys() == {group.name for group in checkpoint.graph.of_kind("ffn")}

@@ -25,7 +25,7 @@ from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware
 from prunepolicy.pruning.statistics.probe import Probe
 from prunepolicy.pruning.statistics.stats import Stats
@@ -190,8 +190,8 @@ def test_a_real_network_is_measured_anew(
 ) -> None:
     checkpoint = tiny_checkpoint("llama", vocab_size=258, intermediate_size=64, num_hidden_layers=3)
     byte_tokenizer.save_pretrained(checkpoint.folder)
-    subject = Subject("tiny", checkpoint, Hardware("cpu", "float32"))
-    plan = subject.plan(opinionated().in_rounds(3), budget, Probe(samples=4, length=16))
+    session = ModelSession("tiny", checkpoint, Hardware("cpu", "float32"))
+    plan = session.plan(opinionated().in_rounds(3), budget, Probe(samples=4, length=16))
     plan.check(checkpoint.graph)
     used = meter_for(checkpoint.graph, budget)(plan.keep)
     assert budget.keep - 0.01 <= used <= budget.keep + 1e-9

@@ -1,4 +1,4 @@
-"""The course of decisions on prompts: judged by what they are worth on prompts nobody has learned from."""
+"""Experiments on decisions about prompts, evaluated on prompts that nothing was learned from."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 from prunepolicy.agents.runtime import Runner
 from prunepolicy.agents.thinking.bandit.learner import BanditRecipe, ThinkBandit
 from prunepolicy.agents.thinking.bandit.report import BanditReport, BanditSeedsReport, plot_decisions
-from prunepolicy.agents.training.experiment import Course, Judgement
+from prunepolicy.agents.training.experiment import EvalResult, Experiment
 from prunepolicy.agents.training.learner import SteppedLearner
-from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
+from prunepolicy.agents.training.run_folder import BEST, RunFolder, RunProgress, seed_generators
 from prunepolicy.envs.thinking.metrics import by_difficulty
 from prunepolicy.envs.thinking.oracle import Value, oracle, value_of, values
 from prunepolicy.envs.thinking.rollouts import Mode
-from prunepolicy.envs.thinking.source import Array, Source
+from prunepolicy.envs.thinking.source import Array, PromptSource
 from prunepolicy.envs.thinking.terms.registry import OutcomeTerm
 from prunepolicy.pruning.checkpoint.checkpoint import read_json
 from prunepolicy.pruning.io.atomic import write_text
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 from prunepolicy.pruning.measure.intervals import Interval, mean_interval
 
 DECISION, PICTURE = "decision.json", "think.png"
@@ -29,7 +29,7 @@ JUDGED = ("reward", "regret", "accuracy", "tokens", "think")
 
 
 @dataclass
-class BanditCourse(Course):
+class BanditExperiment(Experiment):
     """Learns when to think from outcomes, and compares with rules that need no learning."""
 
     report_type: ClassVar[type[BanditReport]] = BanditReport
@@ -37,11 +37,13 @@ class BanditCourse(Course):
     run_folder: RunFolder
     recipe: BanditRecipe
     learner: ThinkBandit
-    held_out: Source
+    held_out: PromptSource
     term: OutcomeTerm
 
     @classmethod
-    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps, runner: Runner) -> Self:
+    def prepare(
+        cls, algorithm: type[SteppedLearner], run: RunFolder, steps: ProgressReporter, runner: Runner
+    ) -> Self:
         """Draw or load the prompts."""
         recipe = cast(BanditRecipe, run.recipe)
         term = recipe.evaluation.term
@@ -50,19 +52,19 @@ class BanditCourse(Course):
         learner = cast(type[ThinkBandit], algorithm)(recipe.learner, source, recipe.seed)
         return cls(run, recipe, learner, held_out, term)
 
-    def judge(self) -> Judgement:
+    def evaluate(self) -> EvalResult:
         """Return the expected reward on the prompts that judge."""
         value = self._value(self.learner.probabilities(self.held_out))
         scores = {f"held_out/{name}": getattr(value, name) for name in JUDGED}
         sentence = f"thinks {value.think:.0%} of the time, regret {value.regret:.3f}"
-        return Judgement(value.reward, scores, sentence)
+        return EvalResult(value.reward, scores, sentence)
 
     def save(self, name: str) -> None:
         """Save the actions and their weights."""
         data = {"actions": self.recipe.learner.actions, "weights": self.learner.weights.tolist()}
         self.run_folder.keep(lambda folder: write_text(folder / DECISION, json.dumps(data, indent=1)), name)
 
-    def conclude(self, progress: Progress) -> BanditReport:
+    def conclude(self, progress: RunProgress) -> BanditReport:
         """Compare the best step with the oracle, with every single action, and with chance at its rates."""
         path = self.run_folder.path
         self.learner.weights = np.array(read_json(path / BEST / DECISION)["weights"])

@@ -22,11 +22,11 @@ from prunepolicy.envs.thinking.sampling import samplers
 from prunepolicy.envs.thinking.schedule import NAIVE, Schedule, Stage
 from prunepolicy.envs.thinking.settings import built
 from prunepolicy.envs.thinking.simulated import SimulatedSource
-from prunepolicy.envs.thinking.source import Source
+from prunepolicy.envs.thinking.source import PromptSource
 from prunepolicy.envs.thinking.task import ThinkTask
 from prunepolicy.envs.thinking.terms.registry import OutcomeTerm, terms
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.config import RecipePart
+from prunepolicy.pruning.io.config import StrictConfig
 
 if TYPE_CHECKING:
     pass
@@ -36,7 +36,7 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 """Of Adam."""
 
 
-class BanditConfig(RecipePart):
+class BanditConfig(StrictConfig):
     """Settings of the learner.
 
     Attributes:
@@ -60,7 +60,7 @@ class BanditConfig(RecipePart):
     start: float = Field(default=0.5, gt=0, lt=1)
 
 
-class PromptsRecipe(RecipePart):
+class PromptsRecipe(StrictConfig):
     """What is decided on, and what becomes of it.
 
     Attributes:
@@ -76,7 +76,7 @@ class PromptsRecipe(RecipePart):
     blur: float = Field(default=0.0, ge=0)
     hidden: bool = False
 
-    def sources(self, seed: int) -> tuple[Source, Source]:
+    def sources(self, seed: int) -> tuple[PromptSource, PromptSource]:
         """Return what to learn from and what judges."""
         if self.rollouts is None:
             made = (
@@ -141,7 +141,7 @@ class ThinkBandit(SteppedLearner):
         if recipe.prompts.rollouts is not None and not recipe.prompts.rollouts.is_file():
             raise UsageError(f"There is no file of rollouts at {recipe.prompts.rollouts}.")
 
-    def __init__(self, config: BanditConfig, source: Source | None = None, seed: int = 0) -> None:
+    def __init__(self, config: BanditConfig, source: PromptSource | None = None, seed: int = 0) -> None:
         self.config, self.seed = config, seed
         self.env = ThinkVectorEnv(
             config.prompts * config.rollouts,
@@ -173,7 +173,7 @@ class ThinkBandit(SteppedLearner):
         self._ascend((advantages[:, None] * (chosen - chances)).T @ inputs / len(actions))
         return dict(info["shaped"].statistics)
 
-    def probabilities(self, source: Source | None = None) -> Array:
+    def probabilities(self, source: PromptSource | None = None) -> Array:
         """Return the probability of every action on every prompt of `source`, (prompts, actions).
 
         Args:

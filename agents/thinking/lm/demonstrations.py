@@ -15,10 +15,10 @@ from pydantic import Field
 from prunepolicy.agents.thinking.lm.prompting import Prompting
 from prunepolicy.agents.thinking.lm.tasks import Problem
 from prunepolicy.agents.thinking.lm.tokens import ANSWER, ANSWERED, CLOSE
-from prunepolicy.pruning.io.config import RecipePart
+from prunepolicy.pruning.io.config import StrictConfig
 
 
-class DemonstrationRecipe(RecipePart):
+class DemonstrationRecipe(StrictConfig):
     """How demonstrations are written.
 
     Attributes:

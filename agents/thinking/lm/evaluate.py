@@ -11,11 +11,11 @@ from rich.table import Table
 
 from prunepolicy.agents.thinking.lm.engines import engines
 from prunepolicy.agents.thinking.lm.plots import plot_think
-from prunepolicy.agents.thinking.lm.policy_model import Student
+from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
 from prunepolicy.agents.thinking.lm.problem_set import ProblemSet, ProblemsRecipe, TaskRecipe
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
-from prunepolicy.agents.thinking.lm.rollout_batch import Roller
-from prunepolicy.agents.thinking.lm.think_eval import Examination, Examiner, Think
+from prunepolicy.agents.thinking.lm.rollout_batch import RolloutWorker
+from prunepolicy.agents.thinking.lm.think_eval import Examiner, Think, ThinkEval
 from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.agents.training.run_folder import BEST, RECIPE
 from prunepolicy.pruning.errors import UsageError
@@ -23,7 +23,7 @@ from prunepolicy.pruning.io.atomic import write_text
 from prunepolicy.pruning.io.console import Console
 from prunepolicy.pruning.session.opened_model import Hardware
 
-REPORT, PICTURE = "examination.json", "examination.png"
+REPORT, PICTURE = "think_eval.json", "think_eval.png"
 PROBLEMS = 160
 MODES: dict[str, Think] = {"auto": "auto", "always": "always", "never": "never"}
 
@@ -72,7 +72,7 @@ class ExamReport:
 
     model: str
     think: str
-    result: Examination
+    result: ThinkEval
     settings: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -127,11 +127,13 @@ def examine(model: str, request: ExamRequest, hardware: Hardware) -> ExamReport:
     asked_for, how = asked(request) if request.tasks else recipe.problems, recipe.reinforcement
     least = {"learn": 1, "held_out": request.limit or asked_for.held_out}
     problems = ProblemSet.drawn(asked_for.model_copy(update=least), 0).judge
-    student = Student.named(folder, recipe.prompt, hardware)
-    roller = Roller(engines[how.engine].open(student.model), student.prompting, how.chunk)
+    policy_model = PolicyModel.named(folder, recipe.prompt, hardware)
+    rollout_worker = RolloutWorker(
+        engines[how.engine].open(policy_model.model), policy_model.prompting, how.chunk
+    )
     longest = request.max_tokens or max(how.max_tokens)
-    sampling = student.sampling(longest, recipe.evaluation.temperature)
-    result = Examiner(problems, request.samples).examine(roller, sampling, mode)
+    sampling = policy_model.sampling(longest, recipe.evaluation.temperature)
+    result = Examiner(problems, request.samples).examine(rollout_worker, sampling, mode)
     settings: dict[str, Any] = {
         "problems": len(problems),
         "samples": request.samples,

@@ -1,4 +1,4 @@
-"""The course of models that learn when to think: what chooses the best step, and the report."""
+"""The experiment of models that learn when to think: what chooses the best step, and the report."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import ClassVar, Self, cast
 from prunepolicy.agents.runtime import Runner
 from prunepolicy.agents.thinking.lm.grpo import Grpo
 from prunepolicy.agents.thinking.lm.plots import plot_health, plot_think
-from prunepolicy.agents.thinking.lm.policy_model import Student
+from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
-from prunepolicy.agents.thinking.lm.think_eval import Examination, Examiner, Think
+from prunepolicy.agents.thinking.lm.think_eval import Examiner, Think, ThinkEval
 from prunepolicy.agents.thinking.lm.think_report import ThinkReport, ThinkSeedsReport
-from prunepolicy.agents.training.experiment import Course, Judgement
+from prunepolicy.agents.training.experiment import EvalResult, Experiment
 from prunepolicy.agents.training.learner import SteppedLearner
-from prunepolicy.agents.training.run_folder import BEST, Progress, RunFolder, seed_generators
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.agents.training.run_folder import BEST, RunFolder, RunProgress, seed_generators
+from prunepolicy.pruning.io.progress import ProgressReporter
 
 START = "start"
 THINK_PICTURE, HEALTH_PICTURE = "think.png", "health.png"
@@ -24,7 +24,7 @@ MODES: tuple[Think, ...] = ("auto", "always", "never")
 
 
 @dataclass
-class ThinkCourse(Course):
+class ThinkExperiment(Experiment):
     """Learns when to think, and judges by accuracy and tokens on held-out problems."""
 
     report_type: ClassVar[type[ThinkReport]] = ThinkReport
@@ -32,27 +32,29 @@ class ThinkCourse(Course):
     run_folder: RunFolder
     recipe: ThinkRecipe
     learner: Grpo
-    steps: Steps
+    steps: ProgressReporter
 
     @classmethod
-    def prepare(cls, algorithm: type[SteppedLearner], run: RunFolder, steps: Steps, runner: Runner) -> Self:
+    def prepare(
+        cls, algorithm: type[SteppedLearner], run: RunFolder, steps: ProgressReporter, runner: Runner
+    ) -> Self:
         """Open or make the model."""
         recipe = cast(ThinkRecipe, run.recipe)
         seed_generators(recipe.seed)
         return cls(run, recipe, cast(type[Grpo], algorithm)(recipe, steps, runner), steps)
 
-    def judge(self) -> Judgement:
+    def evaluate(self) -> EvalResult:
         """Return accuracy less the price of its tokens, both of drawn answers; and those of greedy ones."""
         learner, examiner = self.learner, Examiner(self.learner.problems.choose)
-        drawn = examiner.examine(learner.roller, learner.examining)
-        greedy = examiner.examine(learner.roller, learner.likeliest)
+        drawn = examiner.examine(learner.rollout_worker, learner.examining)
+        greedy = examiner.examine(learner.rollout_worker, learner.likeliest)
         score = drawn.accuracy - self.recipe.evaluation.price * drawn.tokens / self.longest
         row = {f"held_out/{name}": getattr(drawn, name) for name in JUDGED}
         row |= {f"held_out/greedy_{name}": getattr(greedy, name) for name in JUDGED}
         row |= {f"think/difficulty_{one.difficulty}": one.think for one in drawn.bins}
         thinks = f"thinks {drawn.think:.0%} of the time"
         sentence = f"accuracy {drawn.accuracy:.0%}, {drawn.tokens:.1f} tokens, {thinks}"
-        return Judgement(score, row, sentence)
+        return EvalResult(score, row, sentence)
 
     @property
     def longest(self) -> int:
@@ -62,14 +64,14 @@ class ThinkCourse(Course):
     def save(self, name: str) -> None:
         """Save model and tokenizer as an ordinary Hugging Face folder; after a warm-up its end, too."""
         learner = self.learner
-        self.run_folder.keep(learner.student.save, name)
+        self.run_folder.keep(learner.policy_model.save, name)
         if learner.warm and self.recipe.warm_up.steps and not (self.run_folder.path / START).is_dir():
-            self.run_folder.keep(Student(learner.start, learner.student.prompting).save, START)
+            self.run_folder.keep(PolicyModel(learner.start, learner.policy_model.prompting).save, START)
 
-    def conclude(self, progress: Progress) -> ThinkReport:
+    def conclude(self, progress: RunProgress) -> ThinkReport:
         """Examine the start and the best step on problems that chose nothing, and write the report."""
         path = self.run_folder.path
-        learned = Student.named(str(path / BEST), self.recipe.prompt, self.learner.hardware)
+        learned = PolicyModel.named(str(path / BEST), self.recipe.prompt, self.learner.hardware)
         with self.steps.step("examine the start and the best step"):
             report = ThinkReport(
                 path.name,
@@ -77,7 +79,7 @@ class ThinkCourse(Course):
                 self.recipe.model_dump(mode="json"),
                 progress.step,
                 progress.best_step,
-                self._examined(Student(self.learner.start, self.learner.student.prompting)),
+                self._examined(PolicyModel(self.learner.start, self.learner.policy_model.prompting)),
                 self._examined(learned),
                 progress.best or 0.0,
             )
@@ -86,10 +88,10 @@ class ThinkCourse(Course):
         plot_think(report.examinations, path / THINK_PICTURE)
         return report
 
-    def _examined(self, student: Student) -> dict[str, Examination]:
+    def _examined(self, policy_model: PolicyModel) -> dict[str, ThinkEval]:
         """Return how a model does, deciding by itself and with the mode forced."""
         how = self.recipe.evaluation
-        roller = self.learner.roller_of(student)
+        rollout_worker = self.learner.roller_of(policy_model)
         examiner = Examiner(self.learner.problems.judge, how.samples)
-        sampling = student.sampling(self.longest, how.temperature)
-        return {mode: examiner.examine(roller, sampling, mode) for mode in MODES}
+        sampling = policy_model.sampling(self.longest, how.temperature)
+        return {mode: examiner.examine(rollout_worker, sampling, mode) for mode in MODES}

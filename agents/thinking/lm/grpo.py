@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from prunepolicy.agents.runtime import LocalRunner, Runner
 from prunepolicy.agents.thinking.lm.demonstrations import Demonstrator
 from prunepolicy.agents.thinking.lm.engines import Sampling, engines
-from prunepolicy.agents.thinking.lm.health import Watch
+from prunepolicy.agents.thinking.lm.health import HealthMonitor
 from prunepolicy.agents.thinking.lm.imitation import Imitation
-from prunepolicy.agents.thinking.lm.policy_model import Student
+from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
 from prunepolicy.agents.thinking.lm.problem_set import ProblemSet
 from prunepolicy.agents.thinking.lm.prompt_batches import PromptBatches
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
 from prunepolicy.agents.thinking.lm.reinforcement import Reinforcement, advantages_of, divergence
-from prunepolicy.agents.thinking.lm.rollout_batch import Roller, RolloutBatch
+from prunepolicy.agents.thinking.lm.rollout_batch import RolloutBatch, RolloutWorker
 from prunepolicy.agents.thinking.lm.scoring import Scorer
 from prunepolicy.agents.thinking.lm.switches import Observed, Switch, switches
 from prunepolicy.agents.thinking.lm.thinking_gap import measured_gap
@@ -36,7 +36,7 @@ from prunepolicy.envs.thinking.sampling import samplers
 from prunepolicy.envs.thinking.schedule import Schedule
 from prunepolicy.envs.thinking.settings import built
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 from prunepolicy.pruning.session.opened_model import Hardware
 
 RAMP = 20
@@ -59,21 +59,21 @@ class Grpo(SteppedLearner):
         for task in recipe.problems.tasks:
             task.range()
 
-    def __init__(self, recipe: ThinkRecipe, steps: Steps, runner: Runner | None = None) -> None:
+    def __init__(self, recipe: ThinkRecipe, steps: ProgressReporter, runner: Runner | None = None) -> None:
         self.recipe, self.steps, self.runner = recipe, steps, runner or LocalRunner()
         self.hardware = Hardware(recipe.device, recipe.dtype)
         self.problems = ProblemSet.drawn(recipe.problems, recipe.seed)
-        self.student = self._student()
-        self.roller = self.roller_of(self.student)
+        self.policy_model = self._student()
+        self.rollout_worker = self.roller_of(self.policy_model)
         self.start = self._frozen()
         self.optimiser = torch.optim.AdamW(
-            self.student.model.parameters(), betas=(0.9, 0.95), weight_decay=0.0
+            self.policy_model.model.parameters(), betas=(0.9, 0.95), weight_decay=0.0
         )
         self.schedule = Schedule(recipe.stages)
-        self.batches = PromptBatches.of(recipe, self.problems.learn, self.roller)
+        self.batches = PromptBatches.of(recipe, self.problems.learn, self.rollout_worker)
         self.switch: Switch = built(switches, recipe.switch)
-        self.watch = Watch(recipe.alarms)
-        self.demonstrator = Demonstrator(self.student.prompting, recipe.demonstrations)
+        self.watch = HealthMonitor(recipe.alarms)
+        self.demonstrator = Demonstrator(self.policy_model.prompting, recipe.demonstrations)
         self.demonstrating = Random(recipe.seed)
         self.done = {"warm_up": 0, "reinforcing": 0, "all": 0}
         self.warm = not recipe.warm_up.steps
@@ -101,17 +101,17 @@ class Grpo(SteppedLearner):
     @property
     def sampling(self) -> Sampling:
         """How completions to learn from are drawn."""
-        return self.student.sampling(self.max_tokens, self.temperature)
+        return self.policy_model.sampling(self.max_tokens, self.temperature)
 
     @property
     def examining(self) -> Sampling:
         """How completions are drawn for evaluation."""
-        return self.student.sampling(self.max_tokens, self.recipe.evaluation.temperature)
+        return self.policy_model.sampling(self.max_tokens, self.recipe.evaluation.temperature)
 
     @property
     def likeliest(self) -> Sampling:
         """How the likeliest completions are written."""
-        return self.student.sampling(self.max_tokens, 0.0)
+        return self.policy_model.sampling(self.max_tokens, 0.0)
 
     @property
     def steps_left(self) -> float:
@@ -135,7 +135,7 @@ class Grpo(SteppedLearner):
 
     def state(self) -> LearnerState:
         """Return weights, the start, moments, and where everything random and every schedule is."""
-        tensors = {f"model/{name}": tensor for name, tensor in _weights(self.student.model).items()}
+        tensors = {f"model/{name}": tensor for name, tensor in _weights(self.policy_model.model).items()}
         if self.warm and self.recipe.warm_up.steps:
             tensors |= {f"start/{name}": tensor for name, tensor in _weights(self.start).items()}
         version, internal, gauss = self.demonstrating.getstate()
@@ -152,7 +152,7 @@ class Grpo(SteppedLearner):
 
     def restore(self, state: LearnerState) -> None:
         """Continue from what `state` returned."""
-        _load(self.student.model, state.tensors, "model/")
+        _load(self.policy_model.model, state.tensors, "model/")
         _load(self.start, state.tensors, "start/")
         unpack(self.optimiser, state.tensors)
         self.done, self.warm = dict(state.data["done"]), state.data["warm"]
@@ -163,26 +163,26 @@ class Grpo(SteppedLearner):
         version, internal, gauss = state.data["demonstrating"]
         self.demonstrating.setstate((version, tuple(internal), gauss))
 
-    def roller_of(self, student: Student) -> Roller:
-        """Return what has problems answered by the student, or by another one, wherever workers are."""
+    def roller_of(self, policy_model: PolicyModel) -> RolloutWorker:
+        """Return what has problems answered by the policy_model, or by another one, wherever workers are."""
         how = self.recipe.reinforcement
-        engine = engines[how.engine].open(student.model, self.recipe.device)
-        return Roller(engine, student.prompting, how.chunk, self.runner)
+        engine = engines[how.engine].open(policy_model.model, self.recipe.device)
+        return RolloutWorker(engine, policy_model.prompting, how.chunk, self.runner)
 
     def scorer(self, model: Any = None) -> Scorer:
-        """Return what gives log-probabilities of completions under the student, or another of its kind."""
-        student = self.student if model is None else Student(model, self.student.prompting)
-        return student.scorer(self.hardware.torch_dtype, self.temperature)
+        """Return what gives log-probabilities of completions under the model, or another of its kind."""
+        policy_model = self.policy_model if model is None else PolicyModel(model, self.policy_model.prompting)
+        return policy_model.scorer(self.hardware.torch_dtype, self.temperature)
 
-    def _student(self) -> Student:
+    def _student(self) -> PolicyModel:
         recipe = self.recipe
         if recipe.model is None:
-            return Student.new(recipe, self.problems, self.hardware.torch_device)
-        return Student.named(recipe.model, recipe.prompt, self.hardware)
+            return PolicyModel.new(recipe, self.problems, self.hardware.torch_device)
+        return PolicyModel.named(recipe.model, recipe.prompt, self.hardware)
 
     def _frozen(self) -> Any:
         """Return a copy of the model as it is now."""
-        return copy.deepcopy(self.student.model).requires_grad_(False).eval()
+        return copy.deepcopy(self.policy_model.model).requires_grad_(False).eval()
 
     def _imitate_alone(self, rate: float = 1.0) -> tuple[float, float]:
         self.optimiser.zero_grad()
@@ -195,7 +195,7 @@ class Grpo(SteppedLearner):
         """Add the gradient of fresh demonstrations, and return the loss."""
         recipe, generator = self.recipe.imitation, self.demonstrating
         rows = self.demonstrator.batch(self.problems.fresh(generator), recipe.batch, generator)
-        scorer = self.student.scorer(self.hardware.torch_dtype)
+        scorer = self.policy_model.scorer(self.hardware.torch_dtype)
         imitation = Imitation(scorer, recipe.token_weight, self.recipe.micro_tokens, recipe.mean)
         return sum(_backward(weight * loss) for loss in imitation.losses(rows)) / (weight or 1.0)
 
@@ -208,7 +208,7 @@ class Grpo(SteppedLearner):
         how, done = self.recipe.warm_up, self.done["warm_up"]
         if done % how.check and done < how.steps:
             return {}
-        gap = measured_gap(self.roller, self.problems.choose[: how.problems], self.likeliest)
+        gap = measured_gap(self.rollout_worker, self.problems.choose[: how.problems], self.likeliest)
         if gap.easy <= how.easy and gap.hard >= how.hard and gap.thinking >= how.thinking:
             self.warm, self.start = True, self._frozen()
             ahead = f"thinking is ahead by {gap.hard:.0%} on hard problems"
@@ -285,12 +285,12 @@ class Grpo(SteppedLearner):
         return {"kl": divergence(self.scorer(), self.scorer(self.start), part, self.recipe.micro_tokens)}
 
     def _gradient_norm(self) -> float:
-        gradients = [p.grad for p in self.student.model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self.policy_model.model.parameters() if p.grad is not None]
         return float(nn.utils.get_total_norm(gradients))
 
     def _update(self, rate: float) -> None:
         """Take one step; the rate rises at the very beginning."""
-        nn.utils.clip_grad_norm_(self.student.model.parameters(), self.recipe.clip)
+        nn.utils.clip_grad_norm_(self.policy_model.model.parameters(), self.recipe.clip)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * min(1.0, self.done["all"] / RAMP)
         self.optimiser.step()

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.io.config import RecipePart
+from prunepolicy.pruning.io.config import StrictConfig
 
 
 def _word(value: Any) -> Any:
@@ -21,7 +21,7 @@ Reaction = Annotated[Literal["off", "warn", "stop"], BeforeValidator(_word)]
 Row = Mapping[str, float]
 
 
-class AlarmRecipe(RecipePart):
+class AlarmRecipe(StrictConfig):
     """What to do when learning looks dead.
 
     Attributes:
@@ -88,7 +88,7 @@ ALARMS = {
 
 
 @dataclass
-class Watch:
+class HealthMonitor:
     """Remembers for how long each alarm's condition has held.
 
     Attributes:

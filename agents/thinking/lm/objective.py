@@ -13,10 +13,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from prunepolicy.pruning.io.config import RecipePart
+from prunepolicy.pruning.io.config import StrictConfig
 
 
-class ObjectiveRecipe(RecipePart):
+class ObjectiveRecipe(StrictConfig):
     """Settings of the loss.
 
     Attributes:

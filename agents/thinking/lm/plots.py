@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from prunepolicy.agents.runtime.plotting import LINES, figure_at
-from prunepolicy.agents.thinking.lm.think_eval import Examination
+from prunepolicy.agents.thinking.lm.think_eval import ThinkEval
 
 PANELS = {
     "what it does": ("accuracy", "think", "mixed", "zero_variance", "clipped_length"),
@@ -26,8 +26,8 @@ PANELS = {
 """Metrics that every picture of health shows together."""
 
 
-def plot_think(examinations: Mapping[str, Examination], path: Path) -> None:
-    """Draw accuracy, tokens and think rate over difficulty as a PNG, a line per examination."""
+def plot_think(examinations: Mapping[str, ThinkEval], path: Path) -> None:
+    """Draw accuracy, tokens and think rate over difficulty as a PNG, a line per think_eval."""
     columns = {"accuracy": "accuracy", "tokens": "tokens of a completion", "think": "share that thinks"}
     with figure_at(path, (11, 3.6)) as figure:
         every = figure.subplots(1, len(columns))

@@ -23,7 +23,7 @@ from prunepolicy.pruning.session.opened_model import Hardware, OpenedModel
 
 
 @dataclass(frozen=True)
-class Student:
+class PolicyModel:
     """A transformers model in float32, or in its own type where that is asked for."""
 
     model: Any

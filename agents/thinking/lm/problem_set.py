@@ -10,14 +10,14 @@ from pydantic import Field
 
 from prunepolicy.agents.thinking.lm.tasks import Problem, tasks
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.config import RecipePart
+from prunepolicy.pruning.io.config import StrictConfig
 
 TRIES = 20
 HELD_OUT_SEED = 7_919
-"""Apart from every seed of a run, so that all runs are judged on the same problems."""
+"""Apart from every seed of a run, so that all runs are evaluated on the same problems."""
 
 
-class TaskRecipe(RecipePart):
+class TaskRecipe(StrictConfig):
     """One task, and how hard.
 
     Attributes:
@@ -51,7 +51,7 @@ class TaskRecipe(RecipePart):
         return range(low, high + 1)
 
 
-class ProblemsRecipe(RecipePart):
+class ProblemsRecipe(StrictConfig):
     """What to learn on and what to judge with.
 
     Attributes:

@@ -10,7 +10,13 @@ import numpy as np
 
 from prunepolicy.agents.thinking.lm.engines import Sampling
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
-from prunepolicy.agents.thinking.lm.rollout_batch import Group, Roller, RolloutBatch, dealt_anew, seed_of
+from prunepolicy.agents.thinking.lm.rollout_batch import (
+    Group,
+    RolloutBatch,
+    RolloutWorker,
+    dealt_anew,
+    seed_of,
+)
 from prunepolicy.agents.thinking.lm.tasks import Problem
 from prunepolicy.envs.thinking.sampling import Sampler, samplers
 from prunepolicy.envs.thinking.settings import built
@@ -27,15 +33,19 @@ class PromptBatches:
 
     recipe: ThinkRecipe
     problems: tuple[Problem, ...]
-    roller: Roller
+    rollout_worker: RolloutWorker
     sampler: Sampler
     references: list[float] = field(default_factory=list)
 
     @classmethod
-    def of(cls, recipe: ThinkRecipe, problems: tuple[Problem, ...], roller: Roller) -> PromptBatches:
+    def of(
+        cls, recipe: ThinkRecipe, problems: tuple[Problem, ...], rollout_worker: RolloutWorker
+    ) -> PromptBatches:
         """Make the sampler that the recipe names."""
         drawing = {"prompts": len(problems), "seed": recipe.seed}
-        return cls(recipe, problems, roller, built(samplers, {**recipe.reinforcement.sampler, **drawing}))
+        return cls(
+            recipe, problems, rollout_worker, built(samplers, {**recipe.reinforcement.sampler, **drawing})
+        )
 
     def roll(self, step: int, sampling: Sampling) -> RolloutBatch:
         """Answer the next prompts; seeds come from run, step, prompt and how often it was drawn before."""
@@ -49,7 +59,7 @@ class PromptBatches:
             seen[prompt] += 1
             reference = self.references[prompt] if self.references else 0.0
             groups.append(Group(self.problems[prompt], number, how.group, seed, how.force, reference))
-        batch = self.roller.roll(groups, sampling)
+        batch = self.rollout_worker.roll(groups, sampling)
         self.sampler.observe(np.repeat(drawn, how.group), batch.table.correct)
         if how.shuffle:
             batch = replace(batch, table=dealt_anew(batch.table, seed_of(self.recipe.seed, step)))
@@ -70,5 +80,5 @@ class PromptBatches:
             Group(problem, number, count, seed_of(self.recipe.seed, 0, number), "think")
             for number, problem in enumerate(self.problems)
         ]
-        table = self.roller.roll(groups, sampling).table
+        table = self.rollout_worker.roll(groups, sampling).table
         return [float(mean) for mean in table.correct.reshape(len(groups), count).mean(1)]

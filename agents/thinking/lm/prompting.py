@@ -14,12 +14,12 @@ from pydantic import Field
 
 from prunepolicy.agents.thinking.lm.tokens import CLOSE
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.config import RecipePart
+from prunepolicy.pruning.io.config import StrictConfig
 
 ELLIPSIS = "<think>\n...\n"
 
 
-class PromptRecipe(RecipePart):
+class PromptRecipe(StrictConfig):
     r"""The words around a question.
 
     Attributes:

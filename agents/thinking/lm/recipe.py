@@ -13,7 +13,7 @@ from prunepolicy.agents.thinking.lm.problem_set import ProblemsRecipe
 from prunepolicy.agents.thinking.lm.prompting import PromptRecipe
 from prunepolicy.agents.thinking.lm.tiny_model import NewModel
 from prunepolicy.agents.training.recipe import RunEvaluation, RunRecipe
-from prunepolicy.pruning.io.config import RecipePart
+from prunepolicy.pruning.io.config import StrictConfig
 
 
 def _listed(value: Any) -> Any:
@@ -24,7 +24,7 @@ def _listed(value: Any) -> Any:
 Rates = Annotated[tuple[PositiveFloat, ...], BeforeValidator(_listed), Field(min_length=1)]
 
 
-class WarmUpRecipe(RecipePart):
+class WarmUpRecipe(StrictConfig):
     """Imitation before anything else.
 
     Attributes:
@@ -46,7 +46,7 @@ class WarmUpRecipe(RecipePart):
     problems: int = Field(default=96, ge=3)
 
 
-class ImitationRecipe(RecipePart):
+class ImitationRecipe(StrictConfig):
     """One step of imitation.
 
     Attributes:
@@ -62,7 +62,7 @@ class ImitationRecipe(RecipePart):
     mean: Literal["tokens", "demonstrations"] = "tokens"
 
 
-class ReinforcementRecipe(RecipePart):
+class ReinforcementRecipe(StrictConfig):
     """One step of reinforcement learning.
 
     Attributes:

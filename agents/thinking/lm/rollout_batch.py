@@ -1,4 +1,4 @@
-"""From prompts to judged completions: requests, generation in chunks, verification, the table of rollouts."""
+"""From prompts to verified completions: requests, generation in chunks, verification, rollouts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from prunepolicy.envs.thinking.verifiers import Question, Verdict, Verifier, ver
 
 @dataclass(frozen=True)
 class RolloutBatch:
-    """Completions of some problems, judged; rows of one problem follow each other.
+    """Verified completions of some problems; rows of one problem follow each other.
 
     Attributes:
         prompts: token ids, one row per completion.
@@ -68,7 +68,7 @@ class Group:
     reference: float = 0.0
 
 
-class Judged(NamedTuple):
+class VerifiedBatch(NamedTuple):
     """What came of completions: see `RolloutBatch`."""
 
     table: Rollouts
@@ -77,13 +77,13 @@ class Judged(NamedTuple):
 
 
 @dataclass
-class AnswerJudge:
+class AnswerVerifier:
     """Reads and checks answers."""
 
     prompting: Prompting
     checks: dict[str, Verifier] = field(default_factory=dict)
 
-    def judged(self, owners: Sequence[Group], rows: Sequence[list[int]]) -> Judged:
+    def verified(self, owners: Sequence[Group], rows: Sequence[list[int]]) -> VerifiedBatch:
         """Return the table of given completions, and what else their texts showed.
 
         Args:
@@ -106,7 +106,7 @@ class AnswerJudge:
             features=[[float(owner.problem.difficulty)] for owner in owners],
         )
         errors = sum(bool(verdict.error) for verdict in verdicts)
-        return Judged(table, errors, float(np.mean([response.rest for response in responses])))
+        return VerifiedBatch(table, errors, float(np.mean([response.rest for response in responses])))
 
     def _verdict(self, owner: Group, response: Response) -> Verdict:
         problem = owner.problem
@@ -121,7 +121,7 @@ class AnswerJudge:
 
 
 @dataclass
-class Roller:
+class RolloutWorker:
     """Has problems answered, and says how that went.
 
     Attributes:
@@ -134,9 +134,9 @@ class Roller:
     runner: Runner = field(default_factory=LocalRunner)
 
     @cached_property
-    def judge(self) -> AnswerJudge:
+    def verifier(self) -> AnswerVerifier:
         """What reads and checks the answers."""
-        return AnswerJudge(self.prompting)
+        return AnswerVerifier(self.prompting)
 
     def roll(self, groups: Sequence[Group], sampling: Sampling) -> RolloutBatch:
         """Answer every problem of `groups`; the chunks alone decide what is written together."""
@@ -151,7 +151,7 @@ class Roller:
         prompts = tuple(request.prompt for request in requests for _ in range(request.count))
         owners = [one for one in groups for _ in range(one.count)]
         rows = [row[:n] for row, n in zip(written.tokens.tolist(), written.lengths.tolist(), strict=True)]
-        return RolloutBatch(prompts, written, *self.judge.judged(owners, rows))
+        return RolloutBatch(prompts, written, *self.verifier.verified(owners, rows))
 
 
 def seed_of(*numbers: int) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from prunepolicy.agents.thinking.lm.engines import Sampling
 from prunepolicy.agents.thinking.lm.engines.registry import Force
-from prunepolicy.agents.thinking.lm.rollout_batch import Group, Roller, seed_of
+from prunepolicy.agents.thinking.lm.rollout_batch import Group, RolloutWorker, seed_of
 from prunepolicy.agents.thinking.lm.tasks import Problem
 from prunepolicy.envs.thinking.rollouts import Rollouts
 from prunepolicy.pruning.measure.intervals import Interval, around
@@ -33,7 +33,7 @@ class Bin:
 
 
 @dataclass(frozen=True)
-class Examination:
+class ThinkEval:
     """Answers to all problems.
 
     Attributes:
@@ -56,12 +56,12 @@ class Examination:
         """How many there were."""
         return sum(one.answers for one in self.bins)
 
-    def more_right_than(self, other: Examination) -> Interval:
+    def more_right_than(self, other: ThinkEval) -> Interval:
         """Return the interval of the difference in accuracy, as if the problems had been different ones."""
         errors = [each.accuracy * (1 - each.accuracy) / each.answers for each in (self, other)]
         return around(self.accuracy - other.accuracy, math.sqrt(sum(errors)))
 
-    def longer_than(self, other: Examination) -> Interval | None:
+    def longer_than(self, other: ThinkEval) -> Interval | None:
         """Return that of the difference in tokens; None where an error isn't known."""
         if self.tokens_error is None or other.tokens_error is None:
             return None
@@ -86,24 +86,24 @@ class Examiner:
     problems: Sequence[Problem]
     samples: int = 1
 
-    def examine(self, roller: Roller, sampling: Sampling, think: Think = "auto") -> Examination:
+    def examine(self, rollout_worker: RolloutWorker, sampling: Sampling, think: Think = "auto") -> ThinkEval:
         """Return how that went with the mode decided by the model, or forced."""
         groups = [
             Group(problem, number, self.samples, seed_of(EXAM_SEED, number), FORCED[think])
             for number, problem in enumerate(self.problems)
         ]
-        batch = roller.roll(groups, sampling)
+        batch = rollout_worker.roll(groups, sampling)
         cut_off = float((~batch.written.ended).float().mean())
         return examination_of(batch.table, cut_off)
 
 
-def examination_of(table: Rollouts, cut_off: float = 0.0) -> Examination:
+def examination_of(table: Rollouts, cut_off: float = 0.0) -> ThinkEval:
     """Return the summary of a table whose first feature is the difficulty."""
     difficulty = table.features[:, 0].astype(int)
     bins = tuple(_bin(level, table.where(difficulty == level)) for level in np.unique(difficulty).tolist())
     whole = _bin(0, table)
     error = float(table.length.std(ddof=1)) / math.sqrt(len(table)) if len(table) > 1 else None
-    return Examination(whole.accuracy, whole.tokens, whole.think, cut_off, bins, error)
+    return ThinkEval(whole.accuracy, whole.tokens, whole.think, cut_off, bins, error)
 
 
 def _bin(level: int, table: Rollouts) -> Bin:

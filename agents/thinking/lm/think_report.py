@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from prunepolicy.agents.thinking.lm.think_eval import Examination
+from prunepolicy.agents.thinking.lm.think_eval import ThinkEval
 from prunepolicy.agents.training.run_report import RunReport, RunsReport
 from prunepolicy.envs.thinking.metrics import Point, aes, e_f1
 from prunepolicy.pruning.io.console import Console
@@ -30,12 +30,12 @@ class ThinkReport(RunReport):
     recipe: dict[str, Any]
     steps: int
     best_step: int
-    start: dict[str, Examination]
-    learned: dict[str, Examination]
+    start: dict[str, ThinkEval]
+    learned: dict[str, ThinkEval]
     selected: float
 
     @property
-    def examinations(self) -> dict[str, Examination]:
+    def examinations(self) -> dict[str, ThinkEval]:
         """What tables and pictures compare."""
         return {
             "always, start": self.start["always"],
@@ -130,8 +130,8 @@ class ThinkSeedsReport(RunsReport[ThinkReport]):
         console.print(f"The model of seed {self.chosen.recipe['seed']} is kept as the best.")
 
 
-def examination_table(examinations: dict[str, Examination]) -> Table:
-    """Return a table with a row per examination, think rates by difficulty at its end."""
+def examination_table(examinations: dict[str, ThinkEval]) -> Table:
+    """Return a table with a row per think_eval, think rates by difficulty at its end."""
     grid = Table(title="Held-out problems")
     levels = [one.difficulty for one in next(iter(examinations.values())).bins]
     for heading in ("", "accuracy", "tokens", "thinks", *(f"at {level}" for level in levels)):

@@ -9,7 +9,7 @@ import numpy as np
 
 from prunepolicy.agents.thinking.lm.engines import Sampling
 from prunepolicy.agents.thinking.lm.engines.registry import Force
-from prunepolicy.agents.thinking.lm.rollout_batch import Group, Roller
+from prunepolicy.agents.thinking.lm.rollout_batch import Group, RolloutWorker
 from prunepolicy.agents.thinking.lm.tasks import Problem
 from prunepolicy.envs.thinking.rollouts import Rollouts
 
@@ -32,19 +32,21 @@ class Gap:
         return {"gap_easy": self.easy, "gap_hard": self.hard, "hard_thinking": self.thinking}
 
 
-def forced(roller: Roller, problems: Sequence[Problem], sampling: Sampling, mode: Force) -> Rollouts:
+def forced(
+    rollout_worker: RolloutWorker, problems: Sequence[Problem], sampling: Sampling, mode: Force
+) -> Rollouts:
     """Return how the likeliest answers go when the mode is forced, one row per problem."""
     groups = [Group(problem, number, force=mode) for number, problem in enumerate(problems)]
-    return roller.roll(groups, sampling).table
+    return rollout_worker.roll(groups, sampling).table
 
 
-def measured_gap(roller: Roller, problems: Sequence[Problem], sampling: Sampling) -> Gap:
+def measured_gap(rollout_worker: RolloutWorker, problems: Sequence[Problem], sampling: Sampling) -> Gap:
     """Measure the gap on the easiest and the hardest third of some problems."""
     ordered = sorted(problems, key=lambda problem: problem.difficulty)
     third = max(1, len(ordered) // 3)
     chosen = [*ordered[:third], *ordered[-third:]]
     thinking, answering = (
-        np.asarray(forced(roller, chosen, sampling, mode).correct, dtype=np.float64)
+        np.asarray(forced(rollout_worker, chosen, sampling, mode).correct, dtype=np.float64)
         for mode in ("think", "answer")
     )
     ahead = thinking - answering

@@ -8,10 +8,10 @@ import torch
 from pydantic import Field, model_validator
 
 from prunepolicy.agents.training.recipe import check_heads
-from prunepolicy.pruning.io.config import RecipePart
+from prunepolicy.pruning.io.config import StrictConfig
 
 
-class NewModel(RecipePart):
+class NewModel(StrictConfig):
     """Sizes of a model that starts with random weights.
 
     Attributes:

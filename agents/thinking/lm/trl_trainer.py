@@ -19,7 +19,7 @@ from transformers.trainer_callback import ExportableState, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from prunepolicy.agents.thinking.lm.prompting import Prompting
-from prunepolicy.agents.thinking.lm.rollout_batch import AnswerJudge, Group
+from prunepolicy.agents.thinking.lm.rollout_batch import AnswerVerifier, Group
 from prunepolicy.agents.thinking.lm.tasks import Problem
 from prunepolicy.envs.thinking.rollouts import Rollouts
 from prunepolicy.envs.thinking.schedule import Schedule
@@ -63,7 +63,7 @@ class ShapedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # no types
         self, model: Any, stages: Stages, prompting: Prompting, args: GRPOConfig, **options: Any
     ) -> None:
         self.prompting = prompting
-        self.judge = AnswerJudge(prompting)
+        self.verifier = AnswerVerifier(prompting)
         super().__init__(
             model, reward_funcs=[shaped], args=args, processing_class=prompting.tokenizer, **options
         )
@@ -84,7 +84,7 @@ class ShapedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # no types
     ) -> Tensor:
         """Return the rewards of all processes' completions, (completions, 1)."""
         owners = [Group(problem_of(row), 0) for row in inputs]
-        table, errors, leaked = self.judge.judged(owners, completion_ids_list)
+        table, errors, leaked = self.verifier.verified(owners, completion_ids_list)
         own = torch.tensor(
             [[float(getattr(table, name)[row]) for name in COLUMNS] for row in range(len(table))]
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from prunepolicy.commands.doctor.resource_estimate import Needs, needs_of
+from prunepolicy.commands.doctor.resource_estimate import ResourceEstimate, estimate_resources
 from prunepolicy.commands.doctor.runtimes import RuntimeSupport, runtimes_for
 from prunepolicy.pruning.adapters import ModelAdapter, adapter_for
 from prunepolicy.pruning.adapters.base import Config
@@ -68,7 +68,7 @@ class Diagnosis:
     least_keep: float
     runtimes: tuple[RuntimeSupport, ...]
     tensor_parallel: tuple[int, ...]
-    needs: Needs | None
+    needs: ResourceEstimate | None
     problems: tuple[str, ...]
 
     def to_json(self) -> str:
@@ -128,7 +128,7 @@ def doctor(model: str, revision: str | None = None) -> Diagnosis:
         least_keep=cost_of(graph, least(graph.groups)).params / whole.params,
         runtimes=runtimes_for(adapter, graph.family),
         tensor_parallel=_tensor_parallel(graph, config, adapter),
-        needs=needs_of(checkpoint, whole.params, checkpoint.nbytes) if checkpoint else None,
+        needs=estimate_resources(checkpoint, whole.params, checkpoint.nbytes) if checkpoint else None,
         problems=(*lack, *_problems(folder, config, adapter, checkpoint)),
     )
 
@@ -157,7 +157,7 @@ def _diagnosis_of_unknown(model: str, checkpoint: Checkpoint, reason: str) -> Di
         least_keep=1.0,
         runtimes=(),
         tensor_parallel=(),
-        needs=needs_of(checkpoint, params, checkpoint.nbytes),
+        needs=estimate_resources(checkpoint, params, checkpoint.nbytes),
         problems=(reason,),
     )
 

@@ -13,7 +13,7 @@ CUT_COPIES = 3
 
 
 @dataclass(frozen=True)
-class Needs:
+class ResourceEstimate:
     """Bytes that the steps of a run take.
 
     Attributes:
@@ -38,10 +38,10 @@ class Needs:
         )
 
 
-def needs_of(checkpoint: Checkpoint, params: int, nbytes: int) -> Needs:
+def estimate_resources(checkpoint: Checkpoint, params: int, nbytes: int) -> ResourceEstimate:
     """Predict what cutting `checkpoint` takes, down to so many parameters in so many bytes."""
     largest = max((entry.nbytes for entry in checkpoint.tensors.values()), default=0)
-    return Needs(
+    return ResourceEstimate(
         disk=nbytes,
         cut=CUT_COPIES * largest + LIBRARIES,
         proof=int(4.2 * params) + LIBRARIES,

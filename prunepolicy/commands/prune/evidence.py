@@ -36,7 +36,7 @@ from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.proof.answers import answer_of
 from prunepolicy.pruning.proof.proof import Receipt, prove
 from prunepolicy.pruning.repair.edited import edited
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 
 PROOF_TOKENS = 24
 PLAN = "plan.json"
@@ -61,38 +61,38 @@ class Evidence:
     command: str
 
 
-def prove_result(subject: Subject, plan: Plan, edits: Edits, folder: Path) -> Receipt:
+def prove_result(session: ModelSession, plan: Plan, edits: Edits, folder: Path) -> Receipt:
     """Compare the folder, loaded elsewhere, with the masked dense model."""
-    if not subject.fits(torch.float32):
+    if not session.fits(torch.float32):
         return Receipt(False, False, "Loading wasn't tested: the model doesn't fit into memory.")
     try:
-        inputs, expected = _expected_answers(subject, plan, edits)
+        inputs, expected = _expected_answers(session, plan, edits)
     except PrunePolicyError:
         raise  # The source is no good, so that its cut is none.
     except Exception as error:  # The model's own code can raise anything; the result may be good.
         from prunepolicy.pruning.io.transformers_loading import first_line
 
         return Receipt(False, True, f"The source gives nothing to compare with: {first_line(error)}")
-    with subject.steps.step("load in a clean process"):
-        return prove(folder, subject.checkpoint, inputs, expected)
+    with session.steps.step("load in a clean process"):
+        return prove(folder, session.checkpoint, inputs, expected)
 
 
-def _expected_answers(subject: Subject, plan: Plan, edits: Edits) -> tuple[Mapping[str, Tensor], Tensor]:
+def _expected_answers(session: ModelSession, plan: Plan, edits: Edits) -> tuple[Mapping[str, Tensor], Tensor]:
     """Return inputs, and what the dense model answers with the plan's units switched off.
 
     Both sides compute in float32, where rounding can't hide a wrong cut; a model that was rounded
     to another type for speed is no reference.
     """
-    model = subject.model if subject.dtype == torch.float32 else subject.load(torch.float32)
-    inputs = proof_inputs(subject, min(PROOF_TOKENS, context_of(model)))
-    with torch.no_grad(), edited(model, subject.checkpoint.graph, plan, edits):
-        answers, _ = answer_of(model(**subject.placed(inputs, torch.float32)))
+    model = session.model if session.dtype == torch.float32 else session.load(torch.float32)
+    inputs = proof_inputs(session, min(PROOF_TOKENS, context_of(model)))
+    with torch.no_grad(), edited(model, session.checkpoint.graph, plan, edits):
+        answers, _ = answer_of(model(**session.placed(inputs, torch.float32)))
     return inputs, answers.cpu()
 
 
-def proof_inputs(subject: Subject, length: int) -> Mapping[str, Tensor]:
+def proof_inputs(session: ModelSession, length: int) -> Mapping[str, Tensor]:
     """Return two seeded inputs of the model's kind."""
-    config, task = subject.checkpoint.config, subject.checkpoint.adapter.task
+    config, task = session.checkpoint.config, session.checkpoint.adapter.task
     generator = torch.Generator().manual_seed(0)
     if task == "vision":
         side, channels = int(config.get("image_size", 224)), int(config.get("num_channels", 3))
@@ -100,19 +100,19 @@ def proof_inputs(subject: Subject, length: int) -> Mapping[str, Tensor]:
     return {"input_ids": torch.randint(int(config["vocab_size"]), (2, length), generator=generator)}
 
 
-def report_on(subject: Subject, found: Evidence) -> PruneReport:
+def report_on(session: ModelSession, found: Evidence) -> PruneReport:
     """Put together what is known of a run; folder and duration are filled in by whoever publishes."""
-    checkpoint, plan, measured = subject.checkpoint, found.plan, found.measured
+    checkpoint, plan, measured = session.checkpoint, found.plan, found.measured
     graph, uniform = checkpoint.graph, plan.is_uniform(checkpoint.graph)
     return PruneReport(
-        origin=_origin(subject, found),
+        origin=_origin(session, found),
         folder="",
         model_type=str(checkpoint.config.get("model_type", "")),
         task=checkpoint.adapter.task,
         load=loading_lines(checkpoint.adapter, uniform, _prepares(checkpoint)),
         uniform=uniform,
         budget=plan.budget,
-        reached=meter_for(graph, plan.budget, subject.seconds(plan.budget))(plan.keep),
+        reached=meter_for(graph, plan.budget, session.seconds(plan.budget))(plan.keep),
         before=measured.before.facts(cost_of(graph)),
         after=measured.after.facts(cost_of(graph, plan.keep)),
         kept=kept_units(graph, plan),
@@ -135,8 +135,8 @@ def _prepares(checkpoint: Checkpoint) -> bool:
     return has_tokenizer(checkpoint.folder)
 
 
-def _origin(subject: Subject, found: Evidence) -> Origin:
-    name, checkpoint, plan = subject.name, subject.checkpoint, found.plan
+def _origin(session: ModelSession, found: Evidence) -> Origin:
+    name, checkpoint, plan = session.name, session.checkpoint, found.plan
     return Origin(
         model=name,
         fingerprint=checkpoint.fingerprint,
@@ -147,10 +147,10 @@ def _origin(subject: Subject, found: Evidence) -> Origin:
         repair=plan.repair,
         recover=int(plan.settings.get("recover", 0)),
         versions=versions("prunepolicy", "torch", "transformers", "safetensors"),
-        machine=device_name(subject.device),
+        machine=device_name(session.device),
         base_model=name if "/" in name and not Path(name).exists() else None,
         licence=licence_of(checkpoint.folder, checkpoint.config),
-        reused=tuple(subject.reused),
+        reused=tuple(session.reused),
     )
 
 

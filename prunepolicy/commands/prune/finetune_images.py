@@ -23,7 +23,7 @@ from prunepolicy.pruning.checkpoint.checkpoint import CONFIG, Checkpoint
 from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 
 STAGES = ".stages"
 
@@ -63,47 +63,47 @@ class Recovery:
     seed: int
 
     @classmethod
-    def opened(cls, settings: RecoverySettings, subject: Subject, target: Path, seed: int) -> Recovery:
+    def opened(cls, settings: RecoverySettings, session: ModelSession, target: Path, seed: int) -> Recovery:
         """Read the images at the size that the network sees.
 
         Raises:
             UsageError: when it sees no images, or others.
         """
-        checkpoint = subject.checkpoint
+        checkpoint = session.checkpoint
         if checkpoint.adapter.task != "vision":
             raise UsageError("--data trains image classifiers; this model sees no images.")
-        task = ImageRecipe(source=settings.data).open(subject.device)
+        task = ImageRecipe(source=settings.data).open(session.device)
         side = int(checkpoint.config.get("image_size", task.images.side))
         if side < task.images.side:
-            task = ImageRecipe(source=settings.data, side=side).open(subject.device)
+            task = ImageRecipe(source=settings.data, side=side).open(session.device)
         _check(checkpoint.config, task)
         return cls(settings, task, stages_of(target), seed)
 
-    def adapted(self, subject: Subject) -> Subject:
+    def adapted(self, session: ModelSession) -> ModelSession:
         """Return the network trained before its cut."""
         recipe, _ = self.settings.trainings
-        name = f"adapted-{self._key(subject.checkpoint.fingerprint, recipe)}"
-        trained = self._pipeline(subject).trained(name, subject.checkpoint.folder, recipe)
-        return replace(subject, checkpoint=Checkpoint.open(trained))
+        name = f"adapted-{self._key(session.checkpoint.fingerprint, recipe)}"
+        trained = self._pipeline(session).trained(name, session.checkpoint.folder, recipe)
+        return replace(session, checkpoint=Checkpoint.open(trained))
 
-    def edits(self, subject: Subject, plan: Plan) -> Edits:
+    def edits(self, session: ModelSession, plan: Plan) -> Edits:
         """Return the weights of the pruned network after its training."""
         _, recipe = self.settings.trainings
         key = self._key(plan.to_json(), recipe)
         cut = self.folder / f"cut-{key}"
         if not (cut / CONFIG).is_file():
-            cut_by_plan(subject.checkpoint, plan, cut)
+            cut_by_plan(session.checkpoint, plan, cut)
             first = remeasure_norms(load_network(cut).to(self.task.device), self.task)
-            subject.steps.note(f"  accuracy right after the cut: {self.accuracy(first):.1%}")
-        trained = Checkpoint.open(self._pipeline(subject).trained(f"recovered-{key}", cut, recipe))
-        types = {name: subject.checkpoint.read(name).dtype for name in trained.tensors}
+            session.steps.note(f"  accuracy right after the cut: {self.accuracy(first):.1%}")
+        trained = Checkpoint.open(self._pipeline(session).trained(f"recovered-{key}", cut, recipe))
+        types = {name: session.checkpoint.read(name).dtype for name in trained.tensors}
         return Edits({name: trained.read(name).to(types[name]) for name in trained.tensors})
 
     def accuracy(self, model: nn.Module) -> float:
         """Return the accuracy on the test part."""
         return self.task.score(model, "test")
 
-    def measured(self, found: Measurements, original: Subject, folder: Path) -> Measurements:
+    def measured(self, found: Measurements, original: ModelSession, folder: Path) -> Measurements:
         """Return what was measured, with the accuracy before and after."""
         models = (load_network(original.checkpoint.folder), load_network(folder))
         before, after = (self.task.outcomes(model.to(self.task.device), "test") for model in models)
@@ -121,9 +121,9 @@ class Recovery:
         yield
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _pipeline(self, subject: Subject) -> Pipeline:
+    def _pipeline(self, session: ModelSession) -> Pipeline:
         return Pipeline(
-            self.task, PipelineRecipe(), self.folder, self.seed, subject.dtype, steps=subject.steps
+            self.task, PipelineRecipe(), self.folder, self.seed, session.dtype, steps=session.steps
         )
 
     def _key(self, what: str, recipe: FitRecipe) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from prunepolicy.commands.prune.job import Settings, holding, probe_for
+from prunepolicy.commands.prune.job import PruneSettings, holding, probe_for
 from prunepolicy.commands.prune.measure import choose_text
 from prunepolicy.commands.report.plots import FRONTIER_PICTURE, FrontierPoint, plot_frontier
 from prunepolicy.commands.report.report_view import count
@@ -20,7 +20,7 @@ from prunepolicy.pruning.errors import UnsupportedModelError
 from prunepolicy.pruning.io.atomic import replace_folder, write_text
 from prunepolicy.pruning.io.console import Console
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.gates import masked
 
 
@@ -82,7 +82,11 @@ class Frontier:
 
 
 def draw_frontier(
-    subject: Subject, policy: str | Policy, budgets: Sequence[Budget], target: Path, settings: Settings
+    session: ModelSession,
+    policy: str | Policy,
+    budgets: Sequence[Budget],
+    target: Path,
+    settings: PruneSettings,
 ) -> Frontier:
     """Score once and plan every budget, each inside the one before; write plans, table and plot.
 
@@ -90,28 +94,28 @@ def draw_frontier(
         UnsupportedModelError: for models that don't write text, which have no perplexity.
     """
     with holding(target, settings.overwrite):
-        if subject.checkpoint.adapter.task != "causal":
+        if session.checkpoint.adapter.task != "causal":
             raise UnsupportedModelError("A frontier needs a model that writes text.")
         policy = load_policy(policy) if isinstance(policy, str) else policy
         for budget in budgets:
-            policy.check(subject.checkpoint.graph, budget, Instruments(seconds=subject.seconds(budget)))
-        subject.steps.outline(("text", "plan", "measure"))
-        with subject.steps.part("text"):
-            text = choose_text(subject, settings.text)
+            policy.check(session.checkpoint.graph, budget, Instruments(seconds=session.seconds(budget)))
+        session.steps.outline(("text", "plan", "measure"))
+        with session.steps.part("text"):
+            text = choose_text(session, settings.text)
         assert text is not None  # None is for models that don't write.
-        with subject.steps.part("plan"):
-            plans = nested_plans(subject, policy, budgets, settings)
-        with subject.steps.part("measure"), subject.steps.step("perplexity", len(plans) + 1) as tick:
-            dense = text.score(subject.model).perplexity
+        with session.steps.part("plan"):
+            plans = nested_plans(session, policy, budgets, settings)
+        with session.steps.part("measure"), session.steps.step("perplexity", len(plans) + 1) as tick:
+            dense = text.score(session.model).perplexity
             tick(1)
             rows = []
             for plan in plans:
-                with masked(subject.model, subject.checkpoint.graph, plan):
-                    rows.append(_point(subject, plan, text.score(subject.model).perplexity))
+                with masked(session.model, session.checkpoint.graph, plan):
+                    rows.append(_point(session, plan, text.score(session.model).perplexity))
                 tick(1)
-        params = cost_of(subject.checkpoint.graph).params
+        params = cost_of(session.checkpoint.graph).params
         frontier = Frontier(
-            subject.name, policy.name, budgets[0].of, dense, params, text.name, str(target), tuple(rows)
+            session.name, policy.name, budgets[0].of, dense, params, text.name, str(target), tuple(rows)
         )
         _publish(frontier, plans, target)
     return frontier
@@ -131,24 +135,24 @@ def _publish(frontier: Frontier, plans: Sequence[Plan], target: Path) -> None:
 
 
 def nested_plans(
-    subject: Subject, policy: Policy, budgets: Sequence[Budget], settings: Settings
+    session: ModelSession, policy: Policy, budgets: Sequence[Budget], settings: PruneSettings
 ) -> list[Plan]:
     """Return one plan per budget from one scoring pass, the largest first, each within the last."""
-    graph, seconds = subject.checkpoint.graph, subject.seconds(budgets[0])
-    stats = subject.stats(policy.needs(graph, budgets[0]), probe_for(policy, settings))
-    stats = stats.merged(policy.read(subject.checkpoint))
+    graph, seconds = session.checkpoint.graph, session.seconds(budgets[0])
+    stats = session.stats(policy.needs(graph, budgets[0]), probe_for(policy, settings))
+    stats = stats.merged(policy.read(session.checkpoint))
     plans: list[Plan] = []
-    with subject.steps.step("plans", len(budgets)) as tick:
+    with session.steps.step("plans", len(budgets)) as tick:
         for budget in sorted(budgets, key=lambda budget: -budget.keep):
             within = plans[-1] if plans else None
             plan = policy.plan(graph, stats, budget, Instruments(seconds=seconds, within=within))
-            plans.append(replace(plan, fingerprint=subject.checkpoint.fingerprint))
+            plans.append(replace(plan, fingerprint=session.checkpoint.fingerprint))
             tick(1)
     return plans
 
 
-def _point(subject: Subject, plan: Plan, perplexity: float) -> FrontierRow:
-    graph = subject.checkpoint.graph
+def _point(session: ModelSession, plan: Plan, perplexity: float) -> FrontierRow:
+    graph = session.checkpoint.graph
     before, after = cost_of(graph), cost_of(graph, plan.keep)
     name = f"plan-{plan.budget.keep:g}.json"
     return FrontierRow(

@@ -28,18 +28,18 @@ from prunepolicy.pruning.checkpoint.source import resolve
 from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError
 from prunepolicy.pruning.io.atomic import check_target, publish
 from prunepolicy.pruning.io.claim import real_place, release
-from prunepolicy.pruning.io.progress import Listener, Steps
+from prunepolicy.pruning.io.progress import Listener, ProgressReporter
 from prunepolicy.pruning.io.text_file import read_text
 from prunepolicy.pruning.io.working_folder import discard, left_behind
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.repair import repairs
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware
 from prunepolicy.pruning.statistics.probe import Probe
 
 
 @dataclass(frozen=True)
-class Settings:
+class PruneSettings:
     """How a run is carried out; what it decides about is in policy and budget.
 
     Attributes:
@@ -69,12 +69,12 @@ class Settings:
     measure: bool = True
     verify: bool = True
     command: str = ""
-    progress: bool | Listener | Steps = False
+    progress: bool | Listener | ProgressReporter = False
 
     @cached_property
-    def steps(self) -> Steps:
+    def steps(self) -> ProgressReporter:
         """What tells the run's steps."""
-        return Steps.told(self.progress)
+        return ProgressReporter.told(self.progress)
 
 
 @dataclass(frozen=True)
@@ -82,31 +82,33 @@ class Changed:
     """A network before its cut.
 
     Attributes:
-        subject: what is planned for and cut: rewritten, and trained, where policy and user want it.
+        session: what is planned for and cut: rewritten, and trained, where policy and user want it.
         original: what the user gave; the result is compared with it.
         recovery: how the pruned network is trained, if it is.
         began: when work on this result did, on the monotonic clock; None for the whole run.
-        dense: what repairs of several plans for it share, as `Patient` has it.
+        dense: what repairs of several plans for it share, as `RepairContext` has it.
     """
 
-    subject: Subject
-    original: Subject
+    session: ModelSession
+    original: ModelSession
     recovery: Recovery | None = None
     began: float | None = None
     dense: dict[str, Tensor] | None = None
 
 
 @contextmanager
-def changed(subject: Subject, policy: Policy, target: Path, settings: Settings) -> Iterator[Changed]:
-    """Yield what is cut: the subject, or what a policy and training on the user's data have made of it."""
+def changed(
+    session: ModelSession, policy: Policy, target: Path, settings: PruneSettings
+) -> Iterator[Changed]:
+    """Yield what is cut: the session, or what a policy and training on the user's data have made of it."""
     wanted = settings.recovery
-    recovery = None if wanted is None else Recovery.opened(wanted, subject, target, settings.seed)
-    with rewritten(subject, policy, target) as whole:
+    recovery = None if wanted is None else Recovery.opened(wanted, session, target, settings.seed)
+    with rewritten(session, policy, target) as whole:
         if recovery is None:
-            yield Changed(whole, subject)
+            yield Changed(whole, session)
             return
         with recovery.clearing():
-            yield Changed(recovery.adapted(whole), subject, recovery)
+            yield Changed(recovery.adapted(whole), session, recovery)
 
 
 @contextmanager
@@ -119,7 +121,7 @@ def holding(target: Path, overwrite: bool) -> Iterator[None]:
         release(target)
 
 
-def open_subject(model: str, settings: Settings, target: Path | None = None) -> Subject:
+def open_session(model: str, settings: PruneSettings, target: Path | None = None) -> ModelSession:
     """Find and open what the user calls `model`, and see that `target` lies outside of it.
 
     Texts of the user's are read later; that they can be is seen here, before the work begins.
@@ -127,18 +129,18 @@ def open_subject(model: str, settings: Settings, target: Path | None = None) -> 
     for file in (settings.text, Probe(settings.probe).file if settings.probe else None):
         if file is not None:
             read_text(file)
-    subject = Subject(
+    session = ModelSession(
         model,
         Checkpoint.open(resolve(model, settings.revision, arch=settings.arch)),
         settings.hardware,
         settings.steps,
     )
     if target is not None:
-        check_apart(subject.checkpoint.folder, target)
-    for note in (*subject.checkpoint.notes, subject.checkpoint.adapter.notice):
+        check_apart(session.checkpoint.folder, target)
+    for note in (*session.checkpoint.notes, session.checkpoint.adapter.notice):
         if note:
             settings.steps.note(note)
-    return subject
+    return session
 
 
 def loaded(policy: str | Policy) -> Policy:
@@ -146,7 +148,7 @@ def loaded(policy: str | Policy) -> Policy:
     return load_policy(policy) if isinstance(policy, str) else policy
 
 
-def check_request(subject: Subject, policy: Policy, budget: Budget, settings: Settings) -> None:
+def check_request(session: ModelSession, policy: Policy, budget: Budget, settings: PruneSettings) -> None:
     """Raise what follows from the request and the model's configuration alone, before any weight is read.
 
     Raises:
@@ -158,23 +160,23 @@ def check_request(subject: Subject, policy: Policy, budget: Budget, settings: Se
     if settings.repair not in (None, "none"):
         repairs[settings.repair]
     if settings.recover:
-        check_recoverable(subject)
+        check_recoverable(session)
     if budget.of != "latency":  # What a width costs in seconds has to be measured.
-        policy.check(subject.checkpoint.graph, budget)
+        policy.check(session.checkpoint.graph, budget)
     if settings.text is not None and settings.measure:
-        choose_text(subject, settings.text)
+        choose_text(session, settings.text)
 
 
-def decide(subject: Subject, policy: str | Policy, budget: Budget, settings: Settings) -> Plan:
+def decide(session: ModelSession, policy: str | Policy, budget: Budget, settings: PruneSettings) -> Plan:
     """Let a policy plan, and bind the plan to repair and probe."""
     policy = loaded(policy)
-    check_request(subject, policy, budget, settings)
+    check_request(session, policy, budget, settings)
     if settings.rounds != 1:
         policy = policy.in_rounds(settings.rounds)
     repair = policy.repair if settings.repair is None else settings.repair
     probe = probe_for(policy, settings)
-    plan = plan_for(subject, policy, budget, probe)
-    mends = repair not in (None, "none") and (settings.repair or _mendable(subject, plan, repair))
+    plan = plan_for(session, policy, budget, probe)
+    mends = repair not in (None, "none") and (settings.repair or _mendable(session, plan, repair))
     needed: dict[str, Any] = {"probe": vars(probe)}
     if settings.recover:
         needed["recover"] = settings.recover
@@ -183,14 +185,14 @@ def decide(subject: Subject, policy: str | Policy, budget: Budget, settings: Set
     return replace(plan, repair=repair if mends else None, settings=needed)
 
 
-def probe_for(policy: Policy, settings: Settings) -> Probe:
+def probe_for(policy: Policy, settings: PruneSettings) -> Probe:
     """Return the policy's probe, with what the user wants otherwise."""
     probe = replace(policy.probe, seed=settings.seed)
     return replace(probe, source=settings.probe) if settings.probe else probe
 
 
 def carry_out(
-    subject: Subject, plan: Plan, target: Path, settings: Settings, changed: Changed | None = None
+    session: ModelSession, plan: Plan, target: Path, settings: PruneSettings, changed: Changed | None = None
 ) -> PruneReport:
     """Cut, prove, measure and publish what `plan` says.
 
@@ -204,8 +206,8 @@ def carry_out(
     part = settings.steps.part
     if changed is None:
         settings.steps.outline(parts_of(settings))
-        changed = Changed(subject, subject)
-    checkpoint, original, recovery = subject.checkpoint, changed.original, changed.recovery
+        changed = Changed(session, session)
+    checkpoint, original, recovery = session.checkpoint, changed.original, changed.recovery
     plan.check(checkpoint.graph)
     probe = _probe_of(plan)
     with holding(target, settings.overwrite), _clearing(target):
@@ -213,15 +215,15 @@ def carry_out(
             text = choose_text(original, settings.text) if settings.measure else None
         with part("repair"):
             edits = (
-                subject.repaired(plan, probe, changed.dense)
+                session.repaired(plan, probe, changed.dense)
                 if recovery is None
-                else recovery.edits(subject, plan)
+                else recovery.edits(session, plan)
             )
-            edits = recovered(subject, plan, edits, target, original)
+            edits = recovered(session, plan, edits, target, original)
         with part("cut"), settings.steps.step("cut", checkpoint.nbytes) as tick:
             folder = prepare(checkpoint, plan, target, edits, tick)
         with part("prove"):
-            proof = prove_result(subject, plan, edits, folder) if settings.verify else None
+            proof = prove_result(session, plan, edits, folder) if settings.verify else None
         if proof is not None and proof.ran and not proof.ok:
             report = report_on(original, Evidence(plan, Measurements(), proof, settings.command))
             raise set_aside(folder, target, report, plan)
@@ -230,7 +232,7 @@ def carry_out(
         if recovery is not None and settings.measure:
             measured = recovery.measured(measured, original, folder)
         report = report_on(original, Evidence(plan, measured, proof, settings.command))
-        began = subject.opened_at if changed.began is None else changed.began
+        began = session.opened_at if changed.began is None else changed.began
         report = replace(report, folder=str(target), seconds=time.monotonic() - began)
         add_evidence(report, plan, folder)
         finish(folder)
@@ -238,7 +240,7 @@ def carry_out(
     return report
 
 
-def parts_of(settings: Settings, first: bool = True) -> tuple[str, ...]:
+def parts_of(settings: PruneSettings, first: bool = True) -> tuple[str, ...]:
     """Return what carrying out one plan consists of; the text to score is written for the first only."""
     wanted = {"text": settings.measure and first, "prove": settings.verify, "measure": settings.measure}
     return tuple(part for part in ("text", "repair", "cut", "prove", "measure") if wanted.get(part, True))
@@ -280,9 +282,9 @@ def _clearing(target: Path) -> Iterator[None]:
         raise
 
 
-def _mendable(subject: Subject, plan: Plan, repair: str) -> bool:
+def _mendable(session: ModelSession, plan: Plan, repair: str) -> bool:
     """Return whether the plan takes what the repair makes up for, in a network whose blocks it can re-fit."""
-    graph = subject.checkpoint.graph
+    graph = session.checkpoint.graph
     blocks = {group.name for group in graph.of_kind("ffn") if group.gate and group.gate.how == "input"}
     cut = [graph[name] for name, kept in plan.keep.items() if len(kept) < graph[name].size]
     lost = {group.kind for group in cut if group.kind != "ffn" or group.name in blocks}

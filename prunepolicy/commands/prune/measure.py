@@ -22,7 +22,7 @@ from prunepolicy.pruning.measure.intervals import Interval
 from prunepolicy.pruning.measure.latency import ModelTime, interleaved, time_model
 from prunepolicy.pruning.measure.perplexity import Fidelity, TextScore, WindowLosses, fidelity, window_losses
 from prunepolicy.pruning.measure.speedup import Speedup, speedup, spread
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.probe import Probe
 
 PROMPTS = ("The capital of France is", "Once upon a time, there was a", "To make a good cup of tea,")
@@ -83,20 +83,20 @@ class Measurements:
     change: Interval | None = None
 
 
-def measure(subject: Subject, folder: Path, text: ScoredText | None) -> Measurements:
+def measure(session: ModelSession, folder: Path, text: ScoredText | None) -> Measurements:
     """Measure the dense model and the pruned one in `folder`, in turn, on the same inputs."""
-    if not subject.fits(subject.dtype, copies=2):
+    if not session.fits(session.dtype, copies=2):
         return Measurements(warnings=("Both models don't fit into memory; nothing was measured.",))
-    pruned = load_model(folder, subject.checkpoint.adapter, subject.dtype, subject.device, True)
-    models = (subject.model, pruned)
+    pruned = load_model(folder, session.checkpoint.adapter, session.dtype, session.device, True)
+    models = (session.model, pruned)
     if text is None:
-        return _compare_outputs(subject, models)
-    with subject.steps.step("perplexity"):
-        dense = subject.once(("losses", text.name), lambda: text.losses(subject.model))
+        return _compare_outputs(session, models)
+    with session.steps.step("perplexity"):
+        dense = session.once(("losses", text.name), lambda: text.losses(session.model))
         losses = [dense, text.losses(pruned)]
-    with subject.steps.step("speed, before and after in turn"):
-        times = _times(subject, models)
-    texts = _samples(subject, pruned)
+    with session.steps.step("speed, before and after in turn"):
+        times = _times(session, models)
+    texts = _samples(session, pruned)
     medians = [{name: spread(series).median for name, series in of_one.items()} for of_one in times]
     before, after = (
         Behaviour(*seen) for seen in zip((each.score for each in losses), medians, texts, strict=True)
@@ -106,22 +106,22 @@ def measure(subject: Subject, folder: Path, text: ScoredText | None) -> Measurem
     return Measurements(before, after, text.name, speedups, change=change)
 
 
-def _compare_outputs(subject: Subject, models: tuple[nn.Module, ...]) -> Measurements:
+def _compare_outputs(session: ModelSession, models: tuple[nn.Module, ...]) -> Measurements:
     """Compare models that don't write text: their outputs and their speed, on noise."""
-    inputs = subject.probe(NOISE)
+    inputs = session.probe(NOISE)
     one = {name: tensor[:1] for name, tensor in inputs.items()}
-    with subject.steps.step("outputs, before and after"), torch.no_grad():
+    with session.steps.step("outputs, before and after"), torch.no_grad():
         closeness = fidelity(*(model(**inputs) for model in models))
-    with subject.steps.step("speed, before and after in turn"):
+    with session.steps.step("speed, before and after in turn"):
         runs = [partial(time_model, model, one, 0) for model in models]
         series = [[time.prefill for time in times] for times in _in_turn(runs)]
-    workload = "One image" if subject.checkpoint.adapter.task == "vision" else "One text"
+    workload = "One image" if session.checkpoint.adapter.task == "vision" else "One text"
     before, after = (Behaviour(latency={workload: spread(times).median}) for times in series)
     gain = speedup(series[0], series[1])
     return Measurements(before, after, "seeded noise", {workload: gain}, closeness)
 
 
-def choose_text(subject: Subject, file: Path | None) -> ScoredText | None:
+def choose_text(session: ModelSession, file: Path | None) -> ScoredText | None:
     """Return what models are scored on: a file, or text that the dense model writes.
 
     None for models that don't write text.
@@ -129,28 +129,28 @@ def choose_text(subject: Subject, file: Path | None) -> ScoredText | None:
     Raises:
         UsageError: when the file can't be read, or has nothing to predict.
     """
-    checkpoint = subject.checkpoint
+    checkpoint = session.checkpoint
     if checkpoint.adapter.task != "causal":
         return None
     if file is not None:
-        tokens = token_ids(subject.model, subject.tokenizer, read_text(file))
+        tokens = token_ids(session.model, session.tokenizer, read_text(file))
         if len(tokens) < 2:
             raise UsageError(f"The text {file} has {len(tokens)} tokens; there is nothing to predict in it.")
-        start = start_of_text(subject.model, subject.tokenizer)
+        start = start_of_text(session.model, session.tokenizer)
         return ScoredText(file.name, lambda model: window_losses(model, tokens, bos=start))
-    ids = subject.once(OWN_TEXT, lambda: subject.written("text to score", OWN_TEXT))["input_ids"]
+    ids = session.once(OWN_TEXT, lambda: session.written("text to score", OWN_TEXT))["input_ids"]
     tokens, window, first = ids[:, 1:].flatten(), ids.shape[1], int(ids[0, 0])
     return ScoredText(
         "text written by the dense model", lambda model: window_losses(model, tokens, window, bos=first)
     )
 
 
-def _times(subject: Subject, models: tuple[nn.Module, ...]) -> list[dict[str, list[float]]]:
+def _times(session: ModelSession, models: tuple[nn.Module, ...]) -> list[dict[str, list[float]]]:
     """Return, per model, the seconds of every workload's repeats."""
-    vocabulary = int(subject.checkpoint.config["vocab_size"])
-    length = min(PROMPT_TOKENS, context_of(subject.model) - DECODED)
+    vocabulary = int(session.checkpoint.config["vocab_size"])
+    length = min(PROMPT_TOKENS, context_of(session.model) - DECODED)
     generator = torch.Generator().manual_seed(0)
-    prompt = torch.randint(0, vocabulary, (1, length), generator=generator).to(subject.device)
+    prompt = torch.randint(0, vocabulary, (1, length), generator=generator).to(session.device)
     runs = [partial(time_model, model, {"input_ids": prompt}, DECODED) for model in models]
     return [
         {
@@ -167,17 +167,17 @@ def _in_turn(runs: Sequence[Callable[[], ModelTime]]) -> list[list[ModelTime]]:
     return interleaved(runs, min(MOST, max(FEWEST, int(SECONDS / once))))
 
 
-def _samples(subject: Subject, pruned: nn.Module) -> list[tuple[str, ...]]:
+def _samples(session: ModelSession, pruned: nn.Module) -> list[tuple[str, ...]]:
     """Return what either model makes of a few prompts; nothing where there is no tokenizer to read them."""
-    tokenizer = subject.tokenizer_if_any
+    tokenizer = session.tokenizer_if_any
     if tokenizer is None:
         return [(), ()]
 
     def written(model: nn.Module) -> tuple[str, ...]:
         return tuple(_continue(model, tokenizer, prompt) for prompt in PROMPTS)
 
-    with subject.steps.step("samples"):
-        return [subject.once("samples", lambda: written(subject.model)), written(pruned)]
+    with session.steps.step("samples"):
+        return [session.once("samples", lambda: written(session.model)), written(pruned)]
 
 
 def _continue(model: Any, tokenizer: Any, prompt: str) -> str:

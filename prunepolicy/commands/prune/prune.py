@@ -10,23 +10,23 @@ from pathlib import Path
 
 from prunepolicy.commands.prune.job import (
     Changed,
-    Settings,
+    PruneSettings,
     carry_out,
     changed,
     check_request,
     decide,
     holding,
     loaded,
-    open_subject,
+    open_session,
     parts_of,
 )
 from prunepolicy.commands.report.report import PruneReport
 from prunepolicy.policy.base import Policy
 from prunepolicy.pruning.io.atomic import check_target
 from prunepolicy.pruning.io.cache import recalled
-from prunepolicy.pruning.io.progress import Listener, Steps
+from prunepolicy.pruning.io.progress import Listener, ProgressReporter
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 
 
 def prune(
@@ -34,8 +34,8 @@ def prune(
     out: str | Path,
     keep: float | Budget = 0.8,
     policy: str | Policy = "default",
-    settings: Settings | None = None,
-    progress: bool | Listener | Steps = False,
+    settings: PruneSettings | None = None,
+    progress: bool | Listener | ProgressReporter = False,
 ) -> PruneReport:
     """Prune `model`, prove that the result loads, and write it to `out` with its evidence.
 
@@ -61,8 +61,8 @@ def prune_sizes(
     out: str | Path,
     keeps: Sequence[float | Budget],
     policy: str | Policy = "default",
-    settings: Settings | None = None,
-    progress: bool | Listener | Steps = False,
+    settings: PruneSettings | None = None,
+    progress: bool | Listener | ProgressReporter = False,
 ) -> list[PruneReport]:
     """Prune `model` to several sizes, each as `prune` does; what doesn't depend on the size is done once.
 
@@ -72,7 +72,7 @@ def prune_sizes(
     Raises:
         PrunePolicyError: with one sentence; sizes that were finished by then stay.
     """
-    settings = settings or Settings()
+    settings = settings or PruneSettings()
     settings = replace(settings, progress=progress or settings.steps)
     targets = targets_of(Path(out), [keep if isinstance(keep, Budget) else Budget(keep) for keep in keeps])
     return [decision.carried_out() for decision in decisions(model, targets, policy, settings)]
@@ -89,26 +89,26 @@ def targets_of(out: Path, budgets: Sequence[Budget]) -> dict[Path, Budget]:
 class Decision:
     """A plan for one size, and everything that it takes to carry it out."""
 
-    patient: Changed
+    context: Changed
     plan: Plan
     target: Path
-    settings: Settings
+    settings: PruneSettings
 
     @property
-    def subject(self) -> Subject:
+    def session(self) -> ModelSession:
         """What the user gave."""
-        return self.patient.original
+        return self.context.original
 
     def carried_out(self) -> PruneReport:
         """Cut, prove, measure and publish."""
-        return carry_out(self.patient.subject, self.plan, self.target, self.settings, self.patient)
+        return carry_out(self.context.session, self.plan, self.target, self.settings, self.context)
 
 
 def decisions(
     model: str,
     targets: Mapping[Path, Budget],
     policy: str | Policy,
-    settings: Settings,
+    settings: PruneSettings,
     dry_run: bool = False,
 ) -> Iterator[Decision]:
     """Yield one plan after the other; the caller carries each out before it asks for the next.
@@ -126,25 +126,25 @@ def decisions(
     with ExitStack() as stack:
         for target in () if dry_run else left:
             stack.enter_context(holding(target, settings.overwrite))
-        subject, chosen = open_subject(model, settings, beside), loaded(policy)
+        session, chosen = open_session(model, settings, beside), loaded(policy)
         for target, report in finished.items():
-            if report.origin.fingerprint != subject.checkpoint.fingerprint:
+            if report.origin.fingerprint != session.checkpoint.fingerprint:
                 check_target(target, settings.overwrite)
             settings.steps.note(f"{target} is there already.")
         for budget in left.values():
-            check_request(subject, chosen, budget, settings)
+            check_request(session, chosen, budget, settings)
         settings.steps.outline(_outline(settings, len(left), dry_run))
-        patient = stack.enter_context(changed(subject, chosen, beside, settings))
+        context = stack.enter_context(changed(session, chosen, beside, settings))
         if len(left) > 1:
-            patient = replace(patient, dense={})
+            context = replace(context, dense={})
         for target, budget in left.items():
             with settings.steps.part("plan"):
-                plan = decide(patient.subject, chosen, budget, settings)
-            yield Decision(patient, plan, target, settings)
-            patient = replace(patient, began=time.monotonic())
+                plan = decide(context.session, chosen, budget, settings)
+            yield Decision(context, plan, target, settings)
+            context = replace(context, began=time.monotonic())
 
 
-def _finished(targets: Mapping[Path, Budget], settings: Settings) -> dict[Path, PruneReport]:
+def _finished(targets: Mapping[Path, Budget], settings: PruneSettings) -> dict[Path, PruneReport]:
     """Return the reports of those among several results that the same command line has made."""
     if len(targets) == 1 or settings.overwrite or not settings.command:
         return {}
@@ -153,7 +153,7 @@ def _finished(targets: Mapping[Path, Budget], settings: Settings) -> dict[Path, 
     return {target: report for target, report in found.items() if report and report.origin.command == same}
 
 
-def _outline(settings: Settings, sizes: int, dry_run: bool) -> list[str]:
+def _outline(settings: PruneSettings, sizes: int, dry_run: bool) -> list[str]:
     """Return the parts of a run for so many sizes."""
     each = [("plan", *(() if dry_run else parts_of(settings, first=size == 0))) for size in range(sizes)]
     return [part for parts in each for part in parts]

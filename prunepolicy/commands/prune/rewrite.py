@@ -15,29 +15,29 @@ from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.cut import Edits, finish, prepare
 from prunepolicy.pruning.io.claim import release
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 
 
 @contextmanager
-def rewritten(subject: Subject, policy: Policy, beside: Path) -> Iterator[Subject]:
-    """Yield what `policy` plans for: the subject itself, or one whose weights it has rewritten.
+def rewritten(session: ModelSession, policy: Policy, beside: Path) -> Iterator[ModelSession]:
+    """Yield what `policy` plans for: the session itself, or one whose weights it has rewritten.
 
     Args:
         beside: the rewritten network lies in a folder beside it while the context lasts.
     """
     if not policy.rewrites:
-        yield subject
+        yield session
         return
-    with subject.steps.step(f"let {policy.name} rewrite the weights"):
-        edits = Edits(rewritten_tensors(subject.checkpoint, policy))
+    with session.steps.step(f"let {policy.name} rewrite the weights"):
+        edits = Edits(rewritten_tensors(session.checkpoint, policy))
     near = beside.parent if beside.parent.is_dir() else None
     with tempfile.TemporaryDirectory(prefix=f".{beside.name}-rewritten-", dir=near) as folder:
         target = Path(folder) / "model"
         nothing = Plan({}, Budget(1.0), policy.name)
         try:
-            place = prepare(subject.checkpoint, nothing, target, edits)
+            place = prepare(session.checkpoint, nothing, target, edits)
             finish(place)
-            yield replace(subject, checkpoint=Checkpoint.open(place), rewritten_by=policy.name)
+            yield replace(session, checkpoint=Checkpoint.open(place), rewritten_by=policy.name)
         finally:
             release(target)
 

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from rich.table import Table
 
-from prunepolicy.commands.doctor.resource_estimate import needs_of
+from prunepolicy.commands.doctor.resource_estimate import estimate_resources
 from prunepolicy.commands.report.report_view import count, size
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.per_layer import who_can_load
@@ -36,7 +36,7 @@ def render_plan(name: str, checkpoint: Checkpoint, plan: Plan, console: Console)
         f"Parameters {count(before.params)} → {count(after.params)} ({after.params / before.params:.1%}), "
         f"operations {after.flops / before.flops:.1%}, disk {size(after.weight_bytes)}{repair}.",
     )
-    console.print(needs_of(checkpoint, after.params, after.weight_bytes).sentence)
+    console.print(estimate_resources(checkpoint, after.params, after.weight_bytes).sentence)
     for sentence in who_can_load(graph, plan):
         console.print(sentence, style="dim")
 

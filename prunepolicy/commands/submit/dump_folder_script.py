@@ -1,6 +1,6 @@
 """The program of a small job that prints a folder of the head node: its log is how the folder gets here.
 
-Ray's job interface carries logs, and no files. Needs nothing but Python.
+Ray's job interface carries logs, and no files. ResourceEstimate nothing but Python.
 """
 
 from __future__ import annotations

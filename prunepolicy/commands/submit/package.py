@@ -18,7 +18,7 @@ ANYTHING = ("*",)
 
 
 @dataclass(frozen=True)
-class Package:
+class JobPackage:
     """Files for a job.
 
     Attributes:
@@ -32,7 +32,7 @@ class Package:
     elsewhere: tuple[str, ...]
 
     @classmethod
-    def of(cls, root: Path, recipe: RunRecipe, include: Sequence[str] = ()) -> Package:
+    def of(cls, root: Path, recipe: RunRecipe, include: Sequence[str] = ()) -> JobPackage:
         """Choose what a recipe needs, and what the user includes.
 
         Raises:

@@ -22,7 +22,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from prunepolicy.agents.runtime.files import write_folder
 from prunepolicy.agents.runtime.ray_connection import check_reachable
 from prunepolicy.commands.submit.dump_folder_script import MARK
-from prunepolicy.commands.submit.package import Package
+from prunepolicy.commands.submit.package import JobPackage
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.io.bounded import parsed_json
 
@@ -54,7 +54,7 @@ class Jobs:
         except (AuthenticationError, ConnectionError, RuntimeError) as error:
             raise self._refused(error) from error
 
-    def submit(self, package: Package, command: str, job: str) -> None:
+    def submit(self, package: JobPackage, command: str, job: str) -> None:
         """Send files and a command that runs among them on the head node; the job's name is `job`."""
         with tempfile.TemporaryDirectory() as staged:
             package.stage(Path(staged))

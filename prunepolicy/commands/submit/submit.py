@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunepolicy.agents.training.recipe_file import load_recipe
-from prunepolicy.commands.submit.package import LARGEST, MIB, Package
+from prunepolicy.commands.submit.package import LARGEST, MIB, JobPackage
 from prunepolicy.pruning.errors import MissingExtraError, PrunePolicyError, UsageError, redacted
 from prunepolicy.pruning.io.console import Console
 
@@ -64,7 +64,7 @@ class Submission:
         return f"{shlex.join(words)} --out {place_of(self.run)}"
 
     @cached_property
-    def package(self) -> Package:
+    def package(self) -> JobPackage:
         """What is sent.
 
         Raises:
@@ -73,7 +73,7 @@ class Submission:
         """
         recipe = load_recipe(self.recipe, self.overrides)
         go_along = [self._place(self.recipe), *(self._place(Path(name)) for name in self.include)]
-        package = Package.of(self.root, recipe, [place.as_posix() for place in go_along])
+        package = JobPackage.of(self.root, recipe, [place.as_posix() for place in go_along])
         package.check()
         return package
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunepolicy.agents.learned_pruning.evaluator import Judge, place_of
+from prunepolicy.agents.learned_pruning.evaluator import Evaluator, place_of
 from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Witness, check_portable, read_card
 from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.policy.base import Policy
@@ -16,9 +16,9 @@ from prunepolicy.pruning.checkpoint.no_model import SMOLLM2
 from prunepolicy.pruning.checkpoint.source import resolve
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.io.config import checked
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware
 
 TOLERATED_NATS = 0.005
@@ -70,7 +70,7 @@ class Rescore:
         )
 
 
-def rescore(policy: Policy, card: PolicyCard, steps: Steps) -> Rescore:
+def rescore(policy: Policy, card: PolicyCard, steps: ProgressReporter) -> Rescore:
     """Measure one number of a policy's card.
 
     It is that of the card's witness, where that model can be had. Else it is that of the smallest judging
@@ -84,17 +84,17 @@ def rescore(policy: Policy, card: PolicyCard, steps: Steps) -> Rescore:
         raise PrunePolicyError(f"The card of {card.name} can't be measured again: {card.measure}")
     recipe = checked(Recipe, card.recipe, f"the recipe of {card.name}")
     if card.witness is not None and (here := _checkpoint_here(card.witness.model, card.witness.fingerprint)):
-        subject, claimed = _subject(here, recipe, steps), {card.witness.where: card.witness.score}
+        session, claimed = _session(here, recipe, steps), {card.witness.where: card.witness.score}
         same_model = True
     else:
-        subject, claimed = _smallest(card, recipe, steps), card.chosen
-        same_model = subject.name in card.judges
-    budget = _hardest(card.name, claimed, recipe, subject)
-    place = place_of(subject, budget)
-    return Rescore(card.name, place, claimed[place], _score(policy, recipe, subject, budget), same_model)
+        session, claimed = _smallest(card, recipe, steps), card.chosen
+        same_model = session.name in card.judges
+    budget = _hardest(card.name, claimed, recipe, session)
+    place = place_of(session, budget)
+    return Rescore(card.name, place, claimed[place], _score(policy, recipe, session, budget), same_model)
 
 
-def witness_of(folder: Path, model: str, steps: Steps) -> Witness:
+def witness_of(folder: Path, model: str, steps: ProgressReporter) -> Witness:
     """Score the policy in a folder on a model that others can get, at the smallest budget of its recipe.
 
     Raises:
@@ -103,24 +103,24 @@ def witness_of(folder: Path, model: str, steps: Steps) -> Witness:
     if Path(model).exists():
         raise UsageError(f"{model} is a folder here, which others don't have; name a hub id or {SMOLLM2}.")
     recipe = checked(Recipe, read_card(folder).recipe, f"the recipe of {folder}")
-    subject = _subject((model, Checkpoint.open(resolve(model))), recipe, steps)
+    session = _session((model, Checkpoint.open(resolve(model))), recipe, steps)
     budget = min(recipe.every_budget, key=lambda budget: budget.keep)
-    score = _score(load_policy_folder(folder), recipe, subject, budget)
-    fingerprint = subject.checkpoint.fingerprint
-    return Witness(model=model, fingerprint=fingerprint, where=place_of(subject, budget), score=score)
+    score = _score(load_policy_folder(folder), recipe, session, budget)
+    fingerprint = session.checkpoint.fingerprint
+    return Witness(model=model, fingerprint=fingerprint, where=place_of(session, budget), score=score)
 
 
-def _subject(found: tuple[str, Checkpoint], recipe: Recipe, steps: Steps) -> Subject:
-    return Subject(*found, Hardware(recipe.device, recipe.dtype), steps)
+def _session(found: tuple[str, Checkpoint], recipe: Recipe, steps: ProgressReporter) -> ModelSession:
+    return ModelSession(*found, Hardware(recipe.device, recipe.dtype), steps)
 
 
-def _score(policy: Policy, recipe: Recipe, subject: Subject, budget: Budget) -> float:
+def _score(policy: Policy, recipe: Recipe, session: ModelSession, budget: Budget) -> float:
     """Return the excess of a model at a budget, as at the end of a training."""
-    judge = Judge((subject,), (budget,), recipe.evaluation, recipe.seed).for_the_end()
-    return judge.scores(policy)[place_of(subject, budget)]
+    judge = Evaluator((session,), (budget,), recipe.evaluation, recipe.seed).for_the_end()
+    return judge.scores(policy)[place_of(session, budget)]
 
 
-def _smallest(card: PolicyCard, recipe: Recipe, steps: Steps) -> Subject:
+def _smallest(card: PolicyCard, recipe: Recipe, steps: ProgressReporter) -> ModelSession:
     judges = card.held_out or card.models
     here = [place for name in judges if (place := _checkpoint_here(name, card.judges.get(name)))]
     if not here:
@@ -131,7 +131,7 @@ def _smallest(card: PolicyCard, recipe: Recipe, steps: Steps) -> Subject:
             f"The card of {card.name} can't be measured again here: it needs one of {', '.join(judges)}, "
             f"and none, or another of that name, is in this folder{made}."
         )
-    return _subject(min(here, key=lambda item: item[1].nbytes), recipe, steps)
+    return _session(min(here, key=lambda item: item[1].nbytes), recipe, steps)
 
 
 def _checkpoint_here(name: str, fingerprint: str | None) -> tuple[str, Checkpoint] | None:
@@ -145,9 +145,9 @@ def _checkpoint_here(name: str, fingerprint: str | None) -> tuple[str, Checkpoin
     return (name, checkpoint) if fingerprint in (None, checkpoint.fingerprint) else None
 
 
-def _hardest(name: str, claimed: Mapping[str, float], recipe: Recipe, subject: Subject) -> Budget:
-    scores = {budget: claimed.get(place_of(subject, budget)) for budget in recipe.every_budget}
+def _hardest(name: str, claimed: Mapping[str, float], recipe: Recipe, session: ModelSession) -> Budget:
+    scores = {budget: claimed.get(place_of(session, budget)) for budget in recipe.every_budget}
     known = {budget: abs(score) for budget, score in scores.items() if score is not None}
     if not known:
-        raise PrunePolicyError(f"The card of {name} has no score of {subject.name}, so it is damaged.")
+        raise PrunePolicyError(f"The card of {name} has no score of {session.name}, so it is damaged.")
     return max(known, key=known.__getitem__)

@@ -24,7 +24,7 @@ from prunepolicy.policy.zoo.push import Parcel, push
 from prunepolicy.policy.zoo.sources.package import SHIPPED
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.config import checked
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 
 if TYPE_CHECKING:
     from prunepolicy.policy.zoo.push import Keys
@@ -46,7 +46,7 @@ class Addition:
 
     caveat: str = ""
     witness: str = ""
-    steps: Steps = field(default_factory=Steps)
+    steps: ProgressReporter = field(default_factory=ProgressReporter)
 
 
 NOTHING = Addition()

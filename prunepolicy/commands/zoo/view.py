@@ -92,7 +92,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedPolicy:
     """What checking policies found.
 
     Attributes:

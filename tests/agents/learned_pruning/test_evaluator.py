@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from prunepolicy.agents.learned_pruning.evaluator import Judge, difference
+from prunepolicy.agents.learned_pruning.evaluator import Evaluator, difference
 from prunepolicy.agents.training.recipe import EvaluationRecipe
 from prunepolicy.policy.load import load_policy
 from prunepolicy.policy.planning import plan_for
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware
 from prunepolicy.pruning.statistics.probe import Probe
 
@@ -20,9 +20,9 @@ from prunepolicy.pruning.statistics.probe import Probe
 def test_budgets_that_differ_have_scores_of_their_own(
     model: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Judge, "plan", lambda self, subject, policy, budget: budget)
-    monkeypatch.setattr(Judge, "excess", staticmethod(lambda job: 1.0))
-    subject = Subject("tiny", Checkpoint.open(Path(model())), Hardware("cpu", "float32"))
+    monkeypatch.setattr(Evaluator, "plan", lambda self, session, policy, budget: budget)
+    monkeypatch.setattr(Evaluator, "excess", staticmethod(lambda job: 1.0))
+    session = ModelSession("tiny", Checkpoint.open(Path(model())), Hardware("cpu", "float32"))
     budgets = (
         Budget(0.8, "ffn"),
         Budget(0.8, "ffn", uniform=False),
@@ -30,7 +30,7 @@ def test_budgets_that_differ_have_scores_of_their_own(
         Budget(0.8, units=("ffn", "heads")),
         Budget(0.8, units=("ffn", "heads"), uniform=False),
     )
-    scores = Judge((subject,), budgets, EvaluationRecipe()).scores(load_policy("random"))
+    scores = Evaluator((session,), budgets, EvaluationRecipe()).scores(load_policy("random"))
     assert [*scores] == [
         "tiny, keep 0.8 of ffn",
         "tiny, keep 0.8 of ffn per layer",
@@ -45,11 +45,11 @@ def test_policies_that_work_in_rounds_are_judged_in_rounds(
 ) -> None:
     checkpoint = tiny_checkpoint("llama", vocab_size=258, intermediate_size=64, num_hidden_layers=3)
     byte_tokenizer.save_pretrained(checkpoint.folder)
-    subject, budget = Subject("tiny", checkpoint, Hardware("cpu", "float32")), Budget(0.5, "ffn")
+    session, budget = ModelSession("tiny", checkpoint, Hardware("cpu", "float32")), Budget(0.5, "ffn")
     policy = load_policy("activation").with_settings(samples=4, length=16).in_rounds(3)
-    judged = Judge((subject,), (budget,), EvaluationRecipe()).plan(subject, policy, budget)
-    assert judged.keep == plan_for(subject, policy, budget, Probe(samples=4, length=16)).keep
-    assert judged.keep != plan_for(subject, policy.in_rounds(1), budget, Probe(samples=4, length=16)).keep
+    judged = Evaluator((session,), (budget,), EvaluationRecipe()).plan(session, policy, budget)
+    assert judged.keep == plan_for(session, policy, budget, Probe(samples=4, length=16)).keep
+    assert judged.keep != plan_for(session, policy.in_rounds(1), budget, Probe(samples=4, length=16)).keep
 
 
 def test_windows_of_two_policies_are_compared_in_pairs() -> None:

@@ -16,7 +16,7 @@ from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware
 from prunepolicy.pruning.statistics.stats import Stats
 
@@ -51,12 +51,12 @@ def recipe(checkpoint: Checkpoint, **changes: Any) -> Recipe:
 def learner(checkpoint: Checkpoint, silent: int = 0, **changes: Any) -> GradientGates:
     """A learner for the tiny network, the first `silent` channels of which write nothing."""
     chosen = recipe(checkpoint, **changes)
-    subject = Subject(chosen.models[0], checkpoint, Hardware("cpu", "float32"))
+    session = ModelSession(chosen.models[0], checkpoint, Hardware("cpu", "float32"))
     with torch.no_grad():
-        for layer in subject.model.model.layers:
+        for layer in session.model.model.layers:
             layer.mlp.down_proj.weight[:, :silent] = 0
             layer.mlp.down_proj.weight *= 10
-    return GradientGates(Assignment(chosen, (subject,)))
+    return GradientGates(Assignment(chosen, (session,)))
 
 
 @pytest.mark.parametrize("uniform", [True, False])
@@ -112,20 +112,20 @@ def test_the_backward_pass_sees_a_sigmoid_around_the_threshold() -> None:
 
 def test_the_models_own_weights_stay_as_they_are(checkpoint: Checkpoint) -> None:
     agent = learner(checkpoint)
-    before = {name: weight.clone() for name, weight in agent.subject.model.named_parameters()}
+    before = {name: weight.clone() for name, weight in agent.session.model.named_parameters()}
     agent.step()
-    for name, weight in agent.subject.model.named_parameters():
+    for name, weight in agent.session.model.named_parameters():
         assert weight.grad is None
         assert torch.equal(weight, before[name])
 
 
 def test_a_fine_tuned_twin_is_refused(checkpoint: Checkpoint) -> None:
     agent, budget = learner(checkpoint), Budget(0.75, "ffn")
-    assert agent.subject.plan(agent.policy, budget, agent.policy.probe).keep
+    assert agent.session.plan(agent.policy, budget, agent.policy.probe).keep
     with torch.no_grad():
-        agent.subject.model.lm_head.weight.mul_(1.5)
-    agent.subject.model.save_pretrained(checkpoint.folder)
-    twin = Subject("twin", Checkpoint.open(checkpoint.folder), agent.subject.hardware)
+        agent.session.model.lm_head.weight.mul_(1.5)
+    agent.session.model.save_pretrained(checkpoint.folder)
+    twin = ModelSession("twin", Checkpoint.open(checkpoint.folder), agent.session.hardware)
     with pytest.raises(UsageError, match="another network"):
         twin.plan(agent.policy, budget, agent.policy.probe)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from prunepolicy.agents.learned_pruning.evaluator import Judge
+from prunepolicy.agents.learned_pruning.evaluator import Evaluator
 from prunepolicy.agents.learned_pruning.keep_tracker import KeptWatch, history, moved_share
 from prunepolicy.agents.learned_pruning.learning_plots import KeptHistory, plot_kept, plot_learning
 from prunepolicy.agents.training.recipe import EvaluationRecipe
@@ -19,7 +19,7 @@ from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware
 from prunepolicy.pruning.units import UnitGraph
 
@@ -30,18 +30,18 @@ def graph_of(model_type: str = "llama") -> UnitGraph:
 
 
 @pytest.fixture
-def judge(model: Callable[..., str]) -> Callable[..., Judge]:
-    subject = Subject("tiny", Checkpoint.open(Path(model())), Hardware("cpu", "float32"))
+def evaluator(model: Callable[..., str]) -> Callable[..., Evaluator]:
+    session = ModelSession("tiny", Checkpoint.open(Path(model())), Hardware("cpu", "float32"))
 
-    def make(uniform: bool) -> Judge:
+    def make(uniform: bool) -> Evaluator:
         budgets = tuple(Budget(keep, "ffn", uniform=uniform, multiple_of=1) for keep in (0.9, 0.5, 0.75))
-        return Judge((subject,), budgets, EvaluationRecipe(samples=2, length=12))
+        return Evaluator((session,), budgets, EvaluationRecipe(samples=2, length=12))
 
     return make
 
 
-def test_shares_kept_are_logged_where_widths_may_differ(judge: Callable[..., Judge]) -> None:
-    watch = KeptWatch(judge(uniform=False), ())
+def test_shares_kept_are_logged_where_widths_may_differ(evaluator: Callable[..., Evaluator]) -> None:
+    watch = KeptWatch(evaluator(uniform=False), ())
     row = watch.row(Heuristic(HeuristicConfig(criterion="fisher", samples=4, length=12)))
     assert set(row) == {f"kept/layers.{layer}.ffn" for layer in range(3)}
     assert sum(row.values()) / 3 == pytest.approx(0.75, abs=0.01)
@@ -49,17 +49,17 @@ def test_shares_kept_are_logged_where_widths_may_differ(judge: Callable[..., Jud
 
 
 def test_departures_from_the_best_heuristic_are_logged_where_widths_are_equal(
-    judge: Callable[..., Judge], monkeypatch: pytest.MonkeyPatch
+    evaluator: Callable[..., Evaluator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = {"magnitude": 2.0, "magnitude_l1": 1.0, "random": 3.0}
-    monkeypatch.setattr(Judge, "scores", lambda self, policy: {"": scores[policy.name]})
-    watch = KeptWatch(judge(uniform=True), tuple(scores))
+    monkeypatch.setattr(Evaluator, "scores", lambda self, policy: {"": scores[policy.name]})
+    watch = KeptWatch(evaluator(uniform=True), tuple(scores))
     assert watch.rival_name == "magnitude_l1"
     assert set(watch.row(load_policy("magnitude_l1")).values()) == {0.0}
     row = watch.row(load_policy("random"))
     assert set(row) == {f"moved/layers.{layer}.ffn" for layer in range(3)}
     assert all(0 < share < 0.5 for share in row.values())
-    assert KeptWatch(judge(uniform=True), ()).row(load_policy("random")) == {}
+    assert KeptWatch(evaluator(uniform=True), ()).row(load_policy("random")) == {}
 
 
 def test_what_moved_is_counted_among_the_kept() -> None:
@@ -118,8 +118,8 @@ def test_equal_numbers_can_be_drawn_and_a_curve_of_one_step(tmp_path: Path) -> N
     assert all((tmp_path / name).stat().st_size > 1000 for name in ("flat.png", "curve.png"))
 
 
-def test_looking_leaves_the_generators_alone(judge: Callable[..., Judge]) -> None:
-    watch = KeptWatch(judge(uniform=True), ("magnitude", "random"))
+def test_looking_leaves_the_generators_alone(evaluator: Callable[..., Evaluator]) -> None:
+    watch = KeptWatch(evaluator(uniform=True), ("magnitude", "random"))
     policy = load_policy("random")
     watch.row(policy)
     torch.manual_seed(3)

@@ -17,7 +17,7 @@ from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.envs.prune_env import PruneEnv
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.io.console import Console
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware
 
 PROBE = module.Probe("self", 8, 12)
@@ -34,7 +34,7 @@ def assignment(model: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> As
     recipe = Recipe(algorithm="ppo", policy={"kind": "graph"}, models=(name,), budgets=budgets)
     monkeypatch.setattr("prunepolicy.agents.learned_pruning.prune_cases.TEXTS", 4)
     monkeypatch.setattr("prunepolicy.agents.learned_pruning.prune_cases.LENGTH", 12)
-    return Assignment(recipe, (Subject.named(name, Hardware("cpu", "float32")),))
+    return Assignment(recipe, (ModelSession.named(name, Hardware("cpu", "float32")),))
 
 
 def test_cases_have_what_the_environment_needs(assignment: Assignment) -> None:
@@ -72,7 +72,7 @@ def test_measured_and_recovered_rewards_ask_the_network(assignment: Assignment) 
 
 def test_the_policys_own_repair_is_what_recovers(assignment: Assignment) -> None:
     recipe = assignment.recipe.model_copy(update={"policy": {"kind": "graph", "repair": "ridge"}})
-    (case,) = prune_cases(Assignment(recipe, assignment.subjects), PROBE, "recovered")
+    (case,) = prune_cases(Assignment(recipe, assignment.sessions), PROBE, "recovered")
     assert isinstance(case.measure, MeasuredRise)
     assert case.measure.repair == "ridge"
 
@@ -81,10 +81,10 @@ def test_statistics_can_be_measured_anew_without_a_word(assignment: Assignment) 
     (case,) = prune_cases(assignment, PROBE)
     assert case.refresh is not None
     said = StringIO()
-    assignment.subjects[0].steps.console = Console(file=said)
+    assignment.sessions[0].steps.console = Console(file=said)
     fresh = case.refresh({"layers.0.ffn": tuple(range(8))})
     assert said.getvalue() == ""
-    assignment.subjects[0].steps.note("heard again")
+    assignment.sessions[0].steps.note("heard again")
     assert said.getvalue() == "heard again\n"
     before, after = (stats.get("gradients", "layers.1.ffn") for stats in (case.stats, fresh))
     assert before.shape == after.shape
@@ -134,7 +134,7 @@ def test_every_kind_of_budget_is_audited(assignment: Assignment, monkeypatch: py
     monkeypatch.setattr(
         module, "audit", lambda case, *args, **named: MISLEADING if case.budget.uniform else CONVINCING
     )
-    cases, evidence = audited_cases(Assignment(recipe, assignment.subjects), PROBE)
+    cases, evidence = audited_cases(Assignment(recipe, assignment.sessions), PROBE)
     assert [case.budget.uniform for case in cases] == [False, True]
     assert [case.measure is None for case in cases] == [True, False]
     assert evidence["unconvincing surrogates"] == 1

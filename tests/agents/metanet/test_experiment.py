@@ -17,7 +17,7 @@ from prunepolicy.agents.learned_pruning.policy_card import read_card
 from prunepolicy.agents.learned_pruning.policy_card_text import options_for
 from prunepolicy.agents.metanet import family as family_module
 from prunepolicy.agents.metanet import pipeline as pipeline_module
-from prunepolicy.agents.metanet.experiment import MetanetCourse
+from prunepolicy.agents.metanet.experiment import MetanetExperiment
 from prunepolicy.agents.metanet.family import Family
 from prunepolicy.agents.metanet.learner import MetaTraining
 from prunepolicy.agents.metanet.meta_step import MetaStep
@@ -35,7 +35,7 @@ from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.io.config import checked
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 from prunepolicy.pruning.measure.intervals import share_interval
 
 SHORT = {"epochs": 1, "batch": 64}
@@ -103,7 +103,7 @@ def test_its_card_compares_and_the_run_is_listed(whole: Path) -> None:
     assert str(whole) in Catalogue.of(whole.parent).runs
     assert card.verdict in described(str(whole), whole.parent)
     with pytest.raises(PrunePolicyError, match="can't be measured again: Scores are the error rate"):
-        rescore(load_policy(whole / "best"), card, Steps())
+        rescore(load_policy(whole / "best"), card, ProgressReporter())
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_several_seeds_share_a_card(whole: Path, tmp_path: Path) -> None:
         shutil.copytree(whole / "best", tmp_path / "all" / f"seed-{seed}" / "best")
         found = MetanetReport.load(whole)
         reports.append(replace(found, recipe={**found.recipe, "seed": seed}, selected=float(seed)))
-    summary = MetanetCourse.summarise(tmp_path / "all", recipe(), reports)
+    summary = MetanetExperiment.summarise(tmp_path / "all", recipe(), reports)
     card = read_card(tmp_path / "all" / "best")
     assert (card.name, card.seeds, card.chosen_seed) == ("all", (0, 1), 1)
     assert load_policy(str(tmp_path / "all")).name == "all"
@@ -187,7 +187,7 @@ def test_transformers_are_cut_to_equal_widths_or_refused_at_once() -> None:
 def test_a_family_is_the_same_from_any_number_of_workers(whole: Path, tmp_path: Path) -> None:
     with open_runner("processes", lambda note: None) as runner:
         apart = Family(recipe(), tmp_path / "family")
-        apart.train(runner, Steps())
+        apart.train(runner, ProgressReporter())
     expected = left_behind(whole / "family")
     assert left_behind(tmp_path / "family") == expected
 

@@ -14,7 +14,7 @@ from prunepolicy.agents.recovery import language
 from prunepolicy.agents.recovery.distillation import divergence
 from prunepolicy.agents.recovery.fit import Fit
 from prunepolicy.cli import main
-from prunepolicy.commands.prune.job import open_subject
+from prunepolicy.commands.prune.job import open_session
 from prunepolicy.pruning.checkpoint.loading import load_model
 from prunepolicy.pruning.session.opened_model import Hardware
 from prunepolicy.pruning.statistics.probe import Probe
@@ -38,11 +38,11 @@ def settings(**changes: Any) -> Settings:
 
 def distance(name: str, folder: Path) -> float:
     """Return how far the result's predictions are from the dense model's, on the text that was learned."""
-    subject = open_subject(name, settings())
-    pruned = load_model(folder, subject.checkpoint.adapter, torch.float32, torch.device("cpu"), True)
-    tokens = language.task_for(subject, Probe(samples=4, length=16)).windows
+    session = open_session(name, settings())
+    pruned = load_model(folder, session.checkpoint.adapter, torch.float32, torch.device("cpu"), True)
+    tokens = language.task_for(session, Probe(samples=4, length=16)).windows
     with torch.no_grad():
-        answers = [model(input_ids=tokens).logits for model in (pruned, subject.model)]
+        answers = [model(input_ids=tokens).logits for model in (pruned, session.model)]
     return float(divergence(answers[0], answers[1], 1.0))
 
 
@@ -50,10 +50,10 @@ def test_the_model_learns_from_its_own_writing_and_a_file(model: Model, tmp_path
     text = tmp_path / "text.txt"
     text.write_text("words " * 400, encoding="utf-8")
     count = language.WINDOWS + language.JUDGED
-    subject = open_subject(model("llama"), settings())
-    windows = language.task_for(subject, Probe(f"self+{text}", samples=4, length=16)).windows
-    own = subject.probe(Probe(samples=count, length=16, seed=1))["input_ids"]
-    file = subject.probe(Probe(str(text), samples=count, length=16))["input_ids"]
+    session = open_session(model("llama"), settings())
+    windows = language.task_for(session, Probe(f"self+{text}", samples=4, length=16)).windows
+    own = session.probe(Probe(samples=count, length=16, seed=1))["input_ids"]
+    file = session.probe(Probe(str(text), samples=count, length=16))["input_ids"]
     assert torch.equal(windows, torch.cat([own, file])[language.JUDGED :])
 
 
@@ -62,9 +62,9 @@ def test_the_model_learns_from_other_writing_of_the_kind_it_was_watched_on(
     watched: str, taught: str, model: Model
 ) -> None:
     count = language.WINDOWS + language.JUDGED
-    subject = open_subject(model("llama"), settings())
-    windows = language.task_for(subject, Probe(watched, samples=4, length=16)).windows
-    written = subject.probe(Probe(taught, samples=count, length=16, seed=1))["input_ids"]
+    session = open_session(model("llama"), settings())
+    windows = language.task_for(session, Probe(watched, samples=4, length=16)).windows
+    written = session.probe(Probe(taught, samples=count, length=16, seed=1))["input_ids"]
     assert len(windows) >= language.WINDOWS
     assert torch.equal(windows, written[-len(windows) :])
 

@@ -13,7 +13,7 @@ from prunepolicy.agents.runtime import LocalRunner, Runner
 from prunepolicy.agents.runtime.open_runner import open_runner
 from prunepolicy.agents.runtime.settings import ClusterSettings
 from prunepolicy.agents.thinking.lm.engines import Chunk, Request, engines
-from prunepolicy.agents.thinking.lm.policy_model import Student
+from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
 from prunepolicy.agents.thinking.lm.problem_set import ProblemSet
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
 from prunepolicy.agents.training.recipe_file import load_recipe
@@ -60,12 +60,12 @@ def test_answers_written_by_workers_leave_the_same_bytes(recipe: ThinkRecipe, tm
 
 def test_an_engine_travels_with_the_weights_of_the_moment(recipe: ThinkRecipe) -> None:
     problems = ProblemSet.drawn(recipe.problems, 0)
-    student = Student.new(recipe, problems, torch.device("cpu"))
-    chunk = Chunk((Request((5, 6, 7), 3, 1),), student.sampling(6))
-    engine = engines["transformers"].open(student.model, "cpu")
+    policy_model = PolicyModel.new(recipe, problems, torch.device("cpu"))
+    chunk = Chunk((Request((5, 6, 7), 3, 1),), policy_model.sampling(6))
+    engine = engines["transformers"].open(policy_model.model, "cpu")
     before = engine(chunk)
     with torch.no_grad():
-        for weight in student.model.parameters():
+        for weight in policy_model.model.parameters():
             weight.add_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
     arrived = pickle.loads(pickle.dumps(engine))(chunk)
     here = engine(chunk)

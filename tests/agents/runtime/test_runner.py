@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from prunepolicy.agents.runtime import LocalRunner, Shared
-from prunepolicy.agents.runtime.fault_tolerant_runner import CrewRunner, Patience
-from prunepolicy.agents.runtime.process_pool import Processes
-from prunepolicy.agents.runtime.worker_pool import Call, Crew, Done, Lost, News, Ready, carry_out
+from prunepolicy.agents.runtime.fault_tolerant_runner import FaultTolerantRunner, RetryPolicy
+from prunepolicy.agents.runtime.process_pool import ProcessPool
+from prunepolicy.agents.runtime.worker_pool import Call, Done, Lost, Ready, WorkerEvent, WorkerPool, carry_out
 from prunepolicy.pruning.errors import PrunePolicyError
 
 
-class Invented(Crew):
-    """A crew without processes: what happens is what the test says.
+class Invented(WorkerPool):
+    """A pool without processes: what happens is what the test says.
 
     Attributes:
         fate: of jobs, in the order in which they are handed out: a cause of loss, `hang`, or nothing.
@@ -30,7 +30,7 @@ class Invented(Crew):
     def __init__(self, size: int, fate: tuple[str, ...] = (), starts: bool = True) -> None:
         super().__init__()
         self.size, self.fate, self.starts = size, list(fate), starts
-        self.news: list[News] = []
+        self.news: list[WorkerEvent] = []
         self.begun: list[int] = []
         self.handed: list[tuple[int, Any]] = []
 
@@ -46,7 +46,7 @@ class Invented(Crew):
         if fate != "hang":
             self.news.append(Lost(worker, fate) if fate else Done(worker, call.job * 10))
 
-    def wait(self, seconds: float | None) -> list[News]:
+    def wait(self, seconds: float | None) -> list[WorkerEvent]:
         news, self.news = self.news[-1:], self.news[:-1]  # the last to begin is the first to end
         return news
 
@@ -56,17 +56,17 @@ class Invented(Crew):
     def close(self) -> None: ...
 
 
-def runner(crew: Crew, notes: list[str], **patience: Any) -> CrewRunner:
-    return CrewRunner(crew, Patience(**patience), notes.append)
+def runner(pool: WorkerPool, notes: list[str], **retry_policy: Any) -> FaultTolerantRunner:
+    return FaultTolerantRunner(pool, RetryPolicy(**retry_policy), notes.append)
 
 
 def test_results_come_in_the_order_of_the_jobs_and_lost_jobs_are_done_again() -> None:
     notes: list[str] = []
-    crew = Invented(3, ("", "died", "", "was lost with its node"))
-    assert list(runner(crew, notes).map(abs, range(7))) == [0, 10, 20, 30, 40, 50, 60]
+    pool = Invented(3, ("", "died", "", "was lost with its node"))
+    assert list(runner(pool, notes).map(abs, range(7))) == [0, 10, 20, 30, 40, 50, 60]
     causes = [re.fullmatch(r"Worker \d (.*); job \d of 7 is done again\.", note) for note in notes]
     assert [cause and cause[1] for cause in causes] == ["died", "was lost with its node"]
-    assert (len(crew.handed), len(crew.begun)) == (9, 5)
+    assert (len(pool.handed), len(pool.begun)) == (9, 5)
 
 
 def test_a_job_that_takes_every_worker_with_it_ends_in_a_sentence() -> None:
@@ -87,17 +87,17 @@ class Stillborn(Invented):
 
 
 def test_workers_that_only_die_end_in_a_sentence() -> None:
-    crew, notes = Stillborn(2), []
+    pool, notes = Stillborn(2), []
     with pytest.raises(PrunePolicyError, match=r"5 workers were lost one after the.*exited with code 1"):
-        list(runner(crew, notes, attempts=2).map(abs, range(3)))
+        list(runner(pool, notes, attempts=2).map(abs, range(3)))
     assert notes[0] == "Worker 1 exited with code 1 before it had a job; another takes its place."
-    assert len(crew.begun) == 2 + 4
+    assert len(pool.begun) == 2 + 4
 
 
 def test_a_hung_worker_is_ended_at_its_deadline_which_grows_with_the_size_of_jobs() -> None:
     notes: list[str] = []
-    crew = Invented(1, ("hang",))
-    assert list(runner(crew, notes, deadline=0.01).map(abs, [4], size=2)) == [40]
+    pool = Invented(1, ("hang",))
+    assert list(runner(pool, notes, deadline=0.01).map(abs, [4], size=2)) == [40]
     assert notes == ["Worker 0 had no answer after 0.02 s and was ended; job 1 of 1 is done again."]
     with pytest.raises(StopAsyncIteration):  # without a deadline it is waited for
         list(runner(Hanging(1, ("hang",)), [], deadline=0.01).map(abs, [4], size=math.inf))
@@ -106,7 +106,7 @@ def test_a_hung_worker_is_ended_at_its_deadline_which_grows_with_the_size_of_job
 class Hanging(Invented):
     """Stops the test when it would wait for ever."""
 
-    def wait(self, seconds: float | None) -> list[News]:
+    def wait(self, seconds: float | None) -> list[WorkerEvent]:
         if seconds is None:
             raise StopAsyncIteration
         return super().wait(seconds)
@@ -120,22 +120,22 @@ def test_a_cluster_without_room_ends_in_a_sentence() -> None:
 class Together(Invented):
     """Workers that answer at the same time."""
 
-    def wait(self, seconds: float | None) -> list[News]:
+    def wait(self, seconds: float | None) -> list[WorkerEvent]:
         news, self.news = self.news, []
         return news
 
 
 def test_jobs_that_come_again_go_where_they_were() -> None:
-    crew = Together(2)
-    working = runner(crew, [])
+    pool = Together(2)
+    working = runner(pool, [])
     for _ in range(3):
         list(working.map(abs, [0, 1]))
-    assert sorted(set(crew.handed)) == [(0, 0), (1, 1)]
+    assert sorted(set(pool.handed)) == [(0, 0), (1, 1)]
 
 
 def test_an_abandoned_map_leaves_no_busy_worker_behind() -> None:
-    crew = Invented(2)
-    working = runner(crew, [])
+    pool = Invented(2)
+    working = runner(pool, [])
     results = working.map(abs, range(8))
     assert next(results) == 0
     results.close()  # type: ignore[attr-defined]
@@ -143,18 +143,18 @@ def test_an_abandoned_map_leaves_no_busy_worker_behind() -> None:
 
 
 def test_what_is_shared_is_sent_once_and_freed_with_its_handle() -> None:
-    crew = Invented(1)
-    working = runner(crew, [])
+    pool = Invented(1)
+    working = runner(pool, [])
     table = working.share({"a": 1})
     assert table.value == {"a": 1}
-    assert crew.call(0, table.key, None).new == {table.key: {"a": 1}}
-    assert crew.call(0, table.key, None).new == {}
-    crew.begin(0)
-    assert set(crew.call(0, table.key, None).new) == {table.key}
+    assert pool.call(0, table.key, None).new == {table.key: {"a": 1}}
+    assert pool.call(0, table.key, None).new == {}
+    pool.begin(0)
+    assert set(pool.call(0, table.key, None).new) == {table.key}
     key = table.key
     del table
     assert key not in Shared.here
-    assert crew.call(0, "", None).kept == frozenset()
+    assert pool.call(0, "", None).kept == frozenset()
 
 
 def test_errors_that_cannot_travel_are_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,16 +177,16 @@ def notes() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def processes(notes: list[str]) -> Iterator[CrewRunner]:
-    crew = Processes(2)
-    with runner(crew, notes, deadline=3.0) as working:
+def processes(notes: list[str]) -> Iterator[FaultTolerantRunner]:
+    pool = ProcessPool(2)
+    with runner(pool, notes, deadline=3.0) as working:
         yield working
-    assert not [member for member in crew._members.values() if member.process.is_alive()]
+    assert not [member for member in pool._members.values() if member.process.is_alive()]
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSTOP])
 def test_processes_that_are_killed_or_stopped_change_nothing(
-    processes: CrewRunner, notes: list[str], tmp_path: Path, sign: signal.Signals
+    processes: FaultTolerantRunner, notes: list[str], tmp_path: Path, sign: signal.Signals
 ) -> None:
     work = importlib.import_module("cluster_work")
     jobs = [(number, str(tmp_path / "flag") if number == 3 else "", sign) for number in range(8)]
@@ -198,7 +198,7 @@ def test_processes_that_are_killed_or_stopped_change_nothing(
     assert said.split(" ", 2)[2] == f"{what}; job 4 of 8 is done again."
 
 
-def test_processes_pass_on_errors_and_shared_things(processes: CrewRunner) -> None:
+def test_processes_pass_on_errors_and_shared_things(processes: FaultTolerantRunner) -> None:
     work = importlib.import_module("cluster_work")
     table = processes.share({number: -number for number in range(6)})
     answers = list(processes.map(work.Adds(table), range(6)))

@@ -14,7 +14,7 @@ from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.vec_env import VecMonitor
 
 from prunepolicy.agents.runtime import LocalRunner
-from prunepolicy.agents.runtime.remote_env import Stage
+from prunepolicy.agents.runtime.remote_env import RemoteEnvHost
 from prunepolicy.agents.runtime.vec_env import RunnerVecEnv
 from prunepolicy.envs.prune_case import invented_case
 from prunepolicy.envs.prune_env import PruneEnv
@@ -30,7 +30,7 @@ class Forgetful(LocalRunner):
 
     def map(self, work: Any, jobs: Iterable[Any], size: float = 1) -> Iterator[Any]:
         for job in jobs:
-            yield Stage(work.value.makers)(job)
+            yield RemoteEnvHost(work.value.makers)(job)
 
 
 def played(runner: LocalRunner, seed: int = 0) -> list[Any]:

@@ -12,12 +12,12 @@ import pytest
 
 from prunepolicy.agents.runtime.open_runner import open_runner
 from prunepolicy.agents.runtime.settings import ClusterSettings
-from prunepolicy.agents.training.health import steps_done
 from prunepolicy.agents.training.recipe_file import load_recipe
-from prunepolicy.agents.training.seeds import Seeds, train_apart
+from prunepolicy.agents.training.run_monitor import steps_done
+from prunepolicy.agents.training.seeds import Seeds, train_detached
 from prunepolicy.cli import main
 from prunepolicy.pruning.io.console import Console
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 
 BANDIT = Path(__file__).parents[3] / "configs" / "think" / "bandit.yaml"
 SHORT = ["episodes=6", "evaluation.every=3", "prompts.simulated=200", "learner.prompts=16"]
@@ -63,7 +63,7 @@ def test_runs_of_other_processes_are_watched(recipes: list[str], tmp_path: Path)
     sets = [Seeds(load_recipe(Path(file), SHORT), tmp_path / Path(file).stem) for file in recipes]
     settings = ClusterSettings(runner="processes", workers=2)
     with open_runner(settings, lambda sentence: None) as runner:
-        train_apart(sets, Steps(console), runner=runner)
+        train_detached(sets, ProgressReporter(console), runner=runner)
     assert "✓ learn" in console.file.getvalue()  # type: ignore[attr-defined]
     assert [steps_done(one.folder) for one in sets] == [6, 6]
 

@@ -207,7 +207,7 @@ def test_training_stops_early_when_nothing_improves(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "prunepolicy.agents.learned_pruning.evaluator.Judge.scores", lambda self, policy: {"x": 1.0}
+        "prunepolicy.agents.learned_pruning.evaluator.Evaluator.scores", lambda self, policy: {"x": 1.0}
     )
     evaluation = {"every": 1, "patience": 2, "samples": 4, "length": 12, "baselines": []}
     report = train(recipe(model, evaluation=evaluation), tmp_path / "run")

@@ -50,11 +50,11 @@ def test_weak_groups_shrink_before_the_cut(weights: Path, tmp_path: Path, monkey
     """The plan is made of what the training before the cut has left."""
     spreads = []
 
-    def look(subject: Any, *arguments: Any) -> Any:
-        stored = {name: subject.checkpoint.read(name) for name in subject.checkpoint.tensors}
-        norms = [group_squares(group, stored).sqrt() for group in subject.checkpoint.graph.groups]
+    def look(session: Any, *arguments: Any) -> Any:
+        stored = {name: session.checkpoint.read(name) for name in session.checkpoint.tensors}
+        norms = [group_squares(group, stored).sqrt() for group in session.checkpoint.graph.groups]
         spreads.append(sum(float(norm.std() / norm.mean()) for norm in norms))
-        return decide(subject, *arguments)
+        return decide(session, *arguments)
 
     decide = job.decide
     monkeypatch.setattr("prunepolicy.commands.prune.prune.decide", look)

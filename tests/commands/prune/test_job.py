@@ -13,20 +13,20 @@ import safetensors.torch
 import torch
 import transformers
 
-from prunepolicy import Budget, PrunePolicyError, Settings, prune
+from prunepolicy import Budget, PrunePolicyError, PruneSettings, prune
 from prunepolicy.cli import main
 from prunepolicy.commands.prune.evidence import licence_of
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.proof.proof import Receipt
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware, OpenedModel
 
 Model = Callable[..., str]
 FLOAT32 = Hardware("cpu", "float32")
 
 
-def quickly(**changes: Any) -> Settings:
-    return Settings(**{"hardware": FLOAT32, "measure": False, "verify": False, **changes})
+def quickly(**changes: Any) -> PruneSettings:
+    return PruneSettings(**{"hardware": FLOAT32, "measure": False, "verify": False, **changes})
 
 
 def test_the_same_seed_gives_the_same_result(model: Model, quick: str, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_the_proof_holds_whatever_the_model_computes_in(
 def test_a_text_that_is_missing_is_missed_before_the_work_begins(
     broken: str, probe: str, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Subject, "load", lambda *_: pytest.fail("loaded the model first"))
+    monkeypatch.setattr(ModelSession, "load", lambda *_: pytest.fail("loaded the model first"))
     settings = quickly(probe=probe) if broken == "probe" else quickly(text=Path("no.txt"))
     with pytest.raises(UsageError, match=r"^Can't read the text no.txt: No such file or directory.$"):
         prune(model(), tmp_path / "out", 0.75, settings=settings)

@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
-from prunepolicy import Budget, PrunePolicyError, Settings, prune, prune_sizes
+from prunepolicy import Budget, PrunePolicyError, PruneSettings, prune, prune_sizes
 from prunepolicy.cli import main
 from prunepolicy.commands.prune import job
 from prunepolicy.commands.prune import measure as quality
 from prunepolicy.commands.report.report import PruneReport
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.pruning.io.progress import Event
-from prunepolicy.pruning.session import model_session as subject
+from prunepolicy.pruning.session import model_session as session
 from prunepolicy.pruning.session.opened_model import Hardware
 
 Model = Callable[..., str]
 FFN = [Budget(0.75, "ffn"), Budget(0.5, "ffn")]
-QUICKLY = Settings(hardware=Hardware("cpu", "float32"), measure=False, verify=False)
+QUICKLY = PruneSettings(hardware=Hardware("cpu", "float32"), measure=False, verify=False)
 POLICY = Heuristic(HeuristicConfig(samples=4, length=16, repair="reconstruction"), "quick")
 
 
@@ -36,13 +36,13 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts how often the model is watched."""
     found: Counter[str] = Counter()
     for name in ("gate_gradients", "probe_inputs"):
-        function = getattr(subject, name)
+        function = getattr(session, name)
 
         def counted(*arguments: Any, _name: str = name, _function: Any = function) -> Any:
             found[_name] += 1
             return _function(*arguments)
 
-        monkeypatch.setattr(subject, name, counted)
+        monkeypatch.setattr(session, name, counted)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from prunepolicy.commands.prune.job import Settings
+from prunepolicy.commands.prune.job import PruneSettings
 from prunepolicy.commands.prune.prune import prune
 from prunepolicy.commands.prune.rewrite import rewritten, rewritten_tensors
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
@@ -19,11 +19,11 @@ from prunepolicy.pruning.adapters import adapters
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware
 
 Make = Callable[..., Checkpoint]
-QUICK = Settings(measure=False, hardware=Hardware("cpu", "float32"))
+QUICK = PruneSettings(measure=False, hardware=Hardware("cpu", "float32"))
 SMALL = {"layers": 2, "hidden": 8}
 FAMILIES = ["cifar_resnet", "cifar_cnn", "efficientnet_lite", "resnet", "llama", "vit", "gpt_neox", "mixtral"]
 WIDE = {"widths": {"residual": [16, 24, 32], "inner": [[16], [24], [32]]}}
@@ -74,14 +74,14 @@ def test_the_result_is_a_cut_of_the_rewritten_network_and_is_proven(
     tiny_checkpoint: Make, tmp_path: Path
 ) -> None:
     checkpoint, policy = tiny_checkpoint("cifar_resnet", **WIDE), learned()
-    subject = Subject("tiny", checkpoint, Hardware("cpu", "float32"))
+    session = ModelSession("tiny", checkpoint, Hardware("cpu", "float32"))
     report = prune(
         str(checkpoint.folder), tmp_path / "out", Budget(0.6, "flops", uniform=False), policy, QUICK
     )
     assert report.proof is not None
     assert report.proof.ok
     assert report.origin.fingerprint == checkpoint.fingerprint
-    with rewritten(subject, policy, tmp_path / "other") as changed:
+    with rewritten(session, policy, tmp_path / "other") as changed:
         bias = tensors_of(changed.checkpoint.folder)["fc.bias"]
     assert torch.equal(tensors_of(tmp_path / "out")["fc.bias"], bias)
     assert not torch.equal(bias, checkpoint.read("fc.bias"))
@@ -89,20 +89,20 @@ def test_the_result_is_a_cut_of_the_rewritten_network_and_is_proven(
 
 
 def test_a_plan_alone_is_refused(tiny_checkpoint: Make) -> None:
-    subject = Subject("tiny", tiny_checkpoint("cifar_resnet"), Hardware("cpu", "float32"))
+    session = ModelSession("tiny", tiny_checkpoint("cifar_resnet"), Hardware("cpu", "float32"))
     policy = learned()
     with pytest.raises(UsageError, match="rewrites weights"):
-        plan_for(subject, policy, Budget(0.6, "flops", uniform=False), policy.probe)
+        plan_for(session, policy, Budget(0.6, "flops", uniform=False), policy.probe)
 
 
 @pytest.mark.parametrize("head", ["scores", "decisions"])
 def test_what_corrects_scores_makes_plans_of_its_own(tiny_checkpoint: Make, head: Any) -> None:
     """Nothing is rewritten, so that a plan says all."""
-    subject = Subject("tiny", tiny_checkpoint("cifar_resnet", **WIDE), Hardware("cpu", "float32"))
+    session = ModelSession("tiny", tiny_checkpoint("cifar_resnet", **WIDE), Hardware("cpu", "float32"))
     policy, budget = learned(head), Budget(0.6, "flops", uniform=False)
     assert not policy.rewrites
     ranking = Heuristic(HeuristicConfig(criterion="group_norm", allocator="global_score"))
-    plans = [plan_for(subject, one, budget, one.probe) for one in (policy, ranking)]
+    plans = [plan_for(session, one, budget, one.probe) for one in (policy, ranking)]
     assert plans[0].keep != plans[1].keep
 
 

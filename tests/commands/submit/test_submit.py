@@ -20,7 +20,7 @@ from prunepolicy.cli import main
 from prunepolicy.commands.submit import package as package_module
 from prunepolicy.commands.submit import submit as submit_module
 from prunepolicy.commands.submit.dump_folder_script import MARK
-from prunepolicy.commands.submit.package import Package
+from prunepolicy.commands.submit.package import JobPackage
 from prunepolicy.commands.submit.submit import Submission, checked_run, place_of
 from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError, UsageError
 from prunepolicy.pruning.io.console import Console
@@ -68,7 +68,7 @@ def submission(recipe: str = "train.yaml", **settings: Any) -> Submission:
     return Submission(Path(recipe), "http://head:8265", **settings)
 
 
-def sent(package: Package) -> set[str]:
+def sent(package: JobPackage) -> set[str]:
     return {file.as_posix() for file in package.files if not file.as_posix().startswith(OWN)}
 
 
@@ -165,7 +165,7 @@ def test_recipes_and_models_outside_are_refused(project: Path, tmp_path: Path) -
         _ = submission(str(tmp_path / "far.yaml")).package
     recipe = Recipe(algorithm="ppo", policy={"kind": "graph"}, models=("../models/m",))
     with pytest.raises(UsageError, match=r"\.\./models/m lies outside"):
-        Package.of(project, recipe)
+        JobPackage.of(project, recipe)
 
 
 def test_a_dry_run_lists_every_file_and_needs_no_cluster(project: Path, capsys: Any) -> None:

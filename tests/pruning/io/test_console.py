@@ -12,7 +12,7 @@ from rich.table import Table
 from prunepolicy.cli import main
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.io.console import Console, styled
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 
 Make = Callable[..., Checkpoint]
 NAMES = ["exp [red]", "[/b]", "a[link=x]y", "[", "run]7[", ":smile:", "a[@click=app.bell]b", "tail\\"]
@@ -30,7 +30,7 @@ def shown(console: Console) -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_are_shown_as_they_are_everywhere(name: str, console: Console) -> None:
-    steps, table = Steps(console), Table(name, title=f"the title {name}")
+    steps, table = ProgressReporter(console), Table(name, title=f"the title {name}")
     table.add_row(f"the cell {name}")
     console.print(f"the line {name}", table, styled(("the text ", "bold"), name))
     with steps.step(f"the step {name}", total=1) as advance:

@@ -10,14 +10,14 @@ import pytest
 
 from prunepolicy.pruning.io import progress
 from prunepolicy.pruning.io.console import Console
-from prunepolicy.pruning.io.progress import Event, Steps
+from prunepolicy.pruning.io.progress import Event, ProgressReporter
 
 LONG = "repair: " + "x" * 40
 
 
-def logged(width: int = 80, terminal: bool = False) -> tuple[Steps, io.StringIO]:
+def logged(width: int = 80, terminal: bool = False) -> tuple[ProgressReporter, io.StringIO]:
     file = io.StringIO()
-    return Steps(Console(file=file, width=width, force_terminal=terminal)), file
+    return ProgressReporter(Console(file=file, width=width, force_terminal=terminal)), file
 
 
 def test_a_log_gets_plain_lines_and_few_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ def test_a_bar_shows_name_share_and_time_left_in_eighty_columns() -> None:
 
 def test_callers_hear_of_beginning_progress_and_end() -> None:
     heard: list[Event] = []
-    steps = Steps.told(heard.append)
+    steps = ProgressReporter.told(heard.append)
     with steps.step("read"), steps.silence(), steps.step("secret"):
         pass
     with steps.step("cut", 4) as tick:
@@ -76,7 +76,7 @@ def test_callers_hear_of_beginning_progress_and_end() -> None:
 
 def test_true_tells_standard_error_and_false_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     for told in (False, True):
-        with Steps.told(told).step("read"):
+        with ProgressReporter.told(told).step("read"):
             pass
     out, err = capsys.readouterr()
     assert (out, err.count("read")) == ("", 1)
@@ -84,7 +84,7 @@ def test_true_tells_standard_error_and_false_nobody(capsys: pytest.CaptureFixtur
 
 def test_parts_are_counted_in_order_and_unknown_ones_not_at_all() -> None:
     heard: list[Event] = []
-    steps = Steps.told(heard.append)
+    steps = ProgressReporter.told(heard.append)
     with steps.part("early"), steps.step("unknown"):
         pass
     steps.outline(("plan", "cut", "plan", "cut"))

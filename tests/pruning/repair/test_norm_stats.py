@@ -14,7 +14,7 @@ from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.atomic import publish
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.repair.norm_stats import equal_batches, norm_stats, recalibrate
-from prunepolicy.pruning.repair.registry import Patient
+from prunepolicy.pruning.repair.registry import RepairContext
 
 Make = Callable[..., Checkpoint]
 
@@ -61,7 +61,7 @@ def test_repair_writes_what_the_pruned_network_measures(
     checkpoint, inputs = tiny_checkpoint(model_type), images()
     load = checkpoint.adapter.load
     plan = half(checkpoint)
-    edits = norm_stats(Patient(checkpoint, load(checkpoint.folder, torch.float32), plan, inputs))
+    edits = norm_stats(RepairContext(checkpoint, load(checkpoint.folder, torch.float32), plan, inputs))
     folder = prepare(checkpoint, plan, tmp_path / "cut", edits)
     finish(folder)
     publish(folder, tmp_path / "cut")
@@ -74,7 +74,7 @@ def test_networks_without_batch_norms_and_single_images_are_refused(tiny_checkpo
     model = language.adapter.load(language.folder, torch.float32)
     tokens = {"input_ids": torch.randint(3, 60, (2, 8))}
     with pytest.raises(UsageError, match="no batch norms"):
-        norm_stats(Patient(language, model, Plan({}, Budget(1.0), "test"), tokens))
+        norm_stats(RepairContext(language, model, Plan({}, Budget(1.0), "test"), tokens))
     with pytest.raises(UsageError, match="two probe images"):
         equal_batches(images(1))
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.repair import Patient, repairs
+from prunepolicy.pruning.repair import RepairContext, repairs
 from prunepolicy.pruning.repair.edited import edited
 from prunepolicy.pruning.units import Keep
 
@@ -37,8 +37,8 @@ def both_repairs(checkpoint: Checkpoint, keep: Keep | None = None) -> list[dict[
     """What reconstruction and ridge change; every second channel goes unless `keep` says otherwise."""
     model = checkpoint.adapter.load(checkpoint.folder, torch.float32)
     halves = {group.name: tuple(range(0, group.size, 2)) for group in checkpoint.graph.of_kind("ffn")}
-    patient = Patient(checkpoint, model, Plan(keep or halves, Budget(0.5), "test"), tokens(50, 0))
-    return [dict(repairs[name](patient).tensors) for name in ("reconstruction", "ridge")]
+    context = RepairContext(checkpoint, model, Plan(keep or halves, Budget(0.5), "test"), tokens(50, 0))
+    return [dict(repairs[name](context).tensors) for name in ("reconstruction", "ridge")]
 
 
 def last_hidden(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
@@ -61,10 +61,10 @@ def test_the_stream_stays_closer_than_after_ridge(
 ) -> None:
     checkpoint, model = opened
     plan = Plan(keep, Budget(0.5), "test")
-    patient = Patient(checkpoint, model, plan, tokens(int(checkpoint.config["vocab_size"]), 0))
+    context = RepairContext(checkpoint, model, plan, tokens(int(checkpoint.config["vocab_size"]), 0))
     unseen = tokens(int(checkpoint.config["vocab_size"]), 1)
     followed, alone = (
-        distance(checkpoint, model, plan, repairs[name](patient), unseen)
+        distance(checkpoint, model, plan, repairs[name](context), unseen)
         for name in ("reconstruction", "ridge")
     )
     assert followed < 0.99 * alone
@@ -73,15 +73,15 @@ def test_the_stream_stays_closer_than_after_ridge(
 def test_what_comes_before_the_first_cut_stays_as_it_was(opened: tuple[Checkpoint, nn.Module]) -> None:
     checkpoint, model = opened
     plan = Plan({"layers.1.ffn": tuple(range(0, 48, 2))}, Budget(0.9), "test")
-    patient = Patient(checkpoint, model, plan, tokens(int(checkpoint.config["vocab_size"]), 0))
-    changed = {name.split(".")[2] for name in repairs["reconstruction"](patient).tensors}
+    context = RepairContext(checkpoint, model, plan, tokens(int(checkpoint.config["vocab_size"]), 0))
+    changed = {name.split(".")[2] for name in repairs["reconstruction"](context).tensors}
     assert changed == {"1", "2"}
 
 
 def test_a_plan_that_removes_nothing_changes_nothing(opened: tuple[Checkpoint, nn.Module]) -> None:
     checkpoint, model = opened
-    patient = Patient(checkpoint, model, Plan({}, Budget(1.0), "test"), tokens(50, 0))
-    assert not repairs["reconstruction"](patient).tensors
+    context = RepairContext(checkpoint, model, Plan({}, Budget(1.0), "test"), tokens(50, 0))
+    assert not repairs["reconstruction"](context).tensors
 
 
 @pytest.mark.parametrize("family", ["gemma3_text", "bert", "mixtral"])

@@ -17,7 +17,7 @@ from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.session.model_session import Subject
+from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware
 from prunepolicy.pruning.statistics.probe import Probe
 from prunepolicy.pruning.statistics.stats import Stats
@@ -34,20 +34,20 @@ def policy_called(name: str) -> Policy:
 
 
 @pytest.fixture
-def subject(tiny_checkpoint: Make, byte_tokenizer: object) -> Subject:
+def session(tiny_checkpoint: Make, byte_tokenizer: object) -> ModelSession:
     checkpoint = tiny_checkpoint("llama", vocab_size=258, intermediate_size=64)
     byte_tokenizer.save_pretrained(checkpoint.folder)  # type: ignore[attr-defined]
-    return Subject("tiny", checkpoint, Hardware("cpu", "float32"))
+    return ModelSession("tiny", checkpoint, Hardware("cpu", "float32"))
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_a_saved_policy_plans_the_same(name: str, subject: Subject, tmp_path: Path) -> None:
+def test_a_saved_policy_plans_the_same(name: str, session: ModelSession, tmp_path: Path) -> None:
     policy, budget = policy_called(name), Budget(0.75, "ffn")
     policy.save(tmp_path / "policy")
     again = load_policy(tmp_path / "policy")
     assert (
-        plan_for(subject, again, budget, PROBE).to_json()
-        == plan_for(subject, policy, budget, PROBE).to_json()
+        plan_for(session, again, budget, PROBE).to_json()
+        == plan_for(session, policy, budget, PROBE).to_json()
     )
     assert again.repair == policy.repair
     assert again.probe == policy.probe
@@ -55,37 +55,37 @@ def test_a_saved_policy_plans_the_same(name: str, subject: Subject, tmp_path: Pa
 
 @pytest.mark.parametrize("name", POLICIES)
 @pytest.mark.parametrize("budget", [Budget(0.75, "ffn"), Budget(0.85), Budget(0.9, "flops")], ids=str)
-def test_the_budget_is_met_from_below(name: str, budget: Budget, subject: Subject) -> None:
-    plan = plan_for(subject, policy_called(name), budget, PROBE)
-    plan.check(subject.checkpoint.graph)
-    used = meter_for(subject.checkpoint.graph, budget)(plan.keep)
+def test_the_budget_is_met_from_below(name: str, budget: Budget, session: ModelSession) -> None:
+    plan = plan_for(session, policy_called(name), budget, PROBE)
+    plan.check(session.checkpoint.graph)
+    used = meter_for(session.checkpoint.graph, budget)(plan.keep)
     assert budget.keep - 0.01 <= used <= budget.keep + 1e-9
-    assert plan.is_uniform(subject.checkpoint.graph)
-    assert plan.fingerprint == subject.checkpoint.fingerprint
+    assert plan.is_uniform(session.checkpoint.graph)
+    assert plan.fingerprint == session.checkpoint.fingerprint
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_what_it_asks_for_is_enough_and_all_it_reads(name: str, subject: Subject) -> None:
-    policy, budget, graph = policy_called(name), Budget(0.75, "ffn"), subject.checkpoint.graph
+def test_what_it_asks_for_is_enough_and_all_it_reads(name: str, session: ModelSession) -> None:
+    policy, budget, graph = policy_called(name), Budget(0.75, "ffn"), session.checkpoint.graph
     needs = policy.needs(graph, budget)
-    stats = subject.stats(needs, PROBE)
-    assert policy.plan(graph, stats, budget).keep == plan_for(subject, policy, budget, PROBE).keep
+    stats = session.stats(needs, PROBE)
+    assert policy.plan(graph, stats, budget).keep == plan_for(session, policy, budget, PROBE).keep
     if needs:
         with pytest.raises(PrunePolicyError, match="not available"):
             policy.plan(graph, Stats(), budget)
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_equal_seeds_give_equal_plans(name: str, subject: Subject) -> None:
+def test_equal_seeds_give_equal_plans(name: str, session: ModelSession) -> None:
     policy, budget = policy_called(name), Budget(0.75, "ffn")
-    first = plan_for(subject, policy, budget, PROBE)
+    first = plan_for(session, policy, budget, PROBE)
     torch.manual_seed(99)
-    assert plan_for(subject, policy, budget, PROBE) == first
+    assert plan_for(session, policy, budget, PROBE) == first
 
 
-def test_chance_depends_on_the_seed(subject: Subject) -> None:
+def test_chance_depends_on_the_seed(session: ModelSession) -> None:
     policy, budget = policy_called("random"), Budget(0.75, "ffn")
-    assert plan_for(subject, policy, budget, PROBE) != plan_for(subject, policy, budget, Probe(seed=1))
+    assert plan_for(session, policy, budget, PROBE) != plan_for(session, policy, budget, Probe(seed=1))
 
 
 @pytest.mark.parametrize("family", ["llama", "mixtral", "gpt2"])
@@ -95,11 +95,11 @@ def test_one_pass_sees_what_two_would(
 ) -> None:
     checkpoint = tiny_checkpoint(family, vocab_size=258)
     byte_tokenizer.save_pretrained(checkpoint.folder)  # type: ignore[attr-defined]
-    subject, probe = Subject("tiny", checkpoint, Hardware("cpu", "float32")), PROBE
+    session, probe = ModelSession("tiny", checkpoint, Hardware("cpu", "float32")), PROBE
     block = next(group for group in checkpoint.graph.groups if group.kind == "ffn")
     plan = Plan({block.name: tuple(range(block.size // 2))}, Budget(0.5), "test") if cut else None
-    together = subject.stats({"activations", "gradients"}, probe, plan)
-    apart = subject.stats({"activations"}, probe, plan).merged(subject.stats({"gradients"}, probe, plan))
+    together = session.stats({"activations", "gradients"}, probe, plan)
+    apart = session.stats({"activations"}, probe, plan).merged(session.stats({"gradients"}, probe, plan))
     assert together.values.keys() == apart.values.keys()
     for name, by_group in apart.values.items():
         assert together.values[name].keys() == by_group.keys()

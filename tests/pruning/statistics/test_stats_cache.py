@@ -15,7 +15,7 @@ from prunepolicy.pruning.io.cache import cache_folder
 from prunepolicy.pruning.statistics import stats_cache
 from prunepolicy.pruning.statistics.probe import Probe
 from prunepolicy.pruning.statistics.stats import Stats
-from prunepolicy.pruning.statistics.stats_cache import LIMIT, Watched
+from prunepolicy.pruning.statistics.stats_cache import LIMIT, CachedStats
 
 STATS = Stats({
     "rms": {"layers.0.ffn": torch.arange(6.0), "layers.1.ffn": torch.empty(0)},
@@ -26,19 +26,19 @@ STATS = Stats({
 @pytest.fixture
 def watched(
     tiny_checkpoint: Callable[..., Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Watched:
+) -> CachedStats:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     text = tmp_path / "text.txt"
     text.write_text("one")
     probe = Probe(str(text))
-    return Watched(tiny_checkpoint(), probe, frozenset(["gradients"]), torch.float32, "cpu")
+    return CachedStats(tiny_checkpoint(), probe, frozenset(["gradients"]), torch.float32, "cpu")
 
 
 def entries() -> list[Path]:
     return sorted((cache_folder() / "statistics").glob("*"))
 
 
-def test_what_is_kept_comes_back_bit_by_bit(watched: Watched) -> None:
+def test_what_is_kept_comes_back_bit_by_bit(watched: CachedStats) -> None:
     assert watched.recalled() is None
     watched.remember(STATS)
     found = replace(watched).recalled()
@@ -51,7 +51,7 @@ def test_what_is_kept_comes_back_bit_by_bit(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("place", [3, 100, -40, -1])
-def test_a_damaged_entry_is_none_and_is_replaced(place: int, watched: Watched) -> None:
+def test_a_damaged_entry_is_none_and_is_replaced(place: int, watched: CachedStats) -> None:
     watched.remember(STATS)
     (file,) = entries()
     whole = bytearray(file.read_bytes())
@@ -66,7 +66,7 @@ def test_a_damaged_entry_is_none_and_is_replaced(place: int, watched: Watched) -
 
 
 def test_whatever_decides_the_numbers_decides_the_entry(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
+    watched: CachedStats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched.remember(STATS)
     others = [
@@ -81,7 +81,7 @@ def test_whatever_decides_the_numbers_decides_the_entry(
     assert replace(watched).recalled() is None
 
 
-def test_another_text_of_the_same_name_and_weights_written_anew_count_as_others(watched: Watched) -> None:
+def test_another_text_of_the_same_name_and_weights_written_anew_count_as_others(watched: CachedStats) -> None:
     watched.remember(STATS)
     assert watched.probe.file is not None
     watched.probe.file.write_text("two")
@@ -92,7 +92,7 @@ def test_another_text_of_the_same_name_and_weights_written_anew_count_as_others(
     assert replace(watched).recalled() is None
 
 
-def test_what_was_used_longest_ago_makes_room(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_used_longest_ago_makes_room(watched: CachedStats, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LIMIT, "1")
     large = Stats({"rms": {"all": torch.zeros(100_000)}})
     runs = [replace(watched, device=str(number)) for number in range(4)]
@@ -108,7 +108,7 @@ def test_what_was_used_longest_ago_makes_room(watched: Watched, monkeypatch: pyt
 
 
 def test_a_cache_that_cannot_be_written_keeps_nothing(
-    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    watched: CachedStats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))

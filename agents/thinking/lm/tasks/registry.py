@@ -32,7 +32,7 @@ Make = Callable[[Random, int], Problem]
 
 
 @dataclass(frozen=True)
-class Task:
+class ProblemTask:
     """A source of problems.
 
     Attributes:
@@ -46,14 +46,14 @@ class Task:
     verifier: str
 
 
-tasks: Registry[Task] = Registry("task", "prunepolicy.agents.thinking.lm.tasks")
+tasks: Registry[ProblemTask] = Registry("task", "prunepolicy.agents.thinking.lm.tasks")
 
 
 def task(name: str, levels: range, verifier: str = "integer") -> Callable[[Make], Make]:
     """Register the decorated function as the source of the task `name`."""
 
     def register(make: Make) -> Make:
-        tasks.add(name, Task(levels, make, verifier))
+        tasks.add(name, ProblemTask(levels, make, verifier))
         return make
 
     return register

@@ -10,13 +10,13 @@ import pytest
 from prunepolicy.agents.thinking.bandit.learner import ThinkBandit
 from prunepolicy.agents.thinking.bandit.report import BanditReport
 from prunepolicy.agents.training.recipe_file import load_recipe
-from prunepolicy.agents.training.seeds import Seeds, train_apart
+from prunepolicy.agents.training.seeds import Seeds, train_detached
 from prunepolicy.agents.training.train import train
 from prunepolicy.envs.thinking.cached import CachedSource
 from prunepolicy.envs.thinking.simulated import SimulatedSource
 from prunepolicy.envs.thinking.source import ANSWER, THINK, Met
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 
 RECIPE = Path(__file__).parents[4] / "configs" / "think" / "bandit.yaml"
 SHORT = ["episodes=60", "evaluation.every=20", "checkpoint_every=20", "learner.learning_rate=0.1"]
@@ -73,7 +73,7 @@ def test_cached_rollouts_are_learned_from_and_others_of_their_prompts_judge(tmp_
 
 def test_seeds_are_summed_up_and_the_best_is_kept(tmp_path: Path) -> None:
     recipe = load_recipe(RECIPE, SHORT)
-    (report,) = train_apart([Seeds(recipe, tmp_path / "runs", 2)], Steps())
+    (report,) = train_detached([Seeds(recipe, tmp_path / "runs", 2)], ProgressReporter())
     data = json.loads(report.to_json())
     best = max(data["runs"], key=lambda run: run["selected"])["recipe"]["seed"]
     kept, chosen = (tmp_path / "runs" / part / "decision.json" for part in ("best", f"seed-{best}/best"))

@@ -1,4 +1,4 @@
-"""A tiny student with random weights, and a recipe that takes seconds."""
+"""A tiny policy_model with random weights, and a recipe that takes seconds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from prunepolicy.agents.thinking.lm.policy_model import Student
+from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
 from prunepolicy.agents.thinking.lm.problem_set import ProblemSet, ProblemsRecipe, TaskRecipe
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
 from prunepolicy.agents.thinking.lm.tiny_model import NewModel
@@ -55,11 +55,11 @@ def recipe() -> Callable[..., ThinkRecipe]:
 
 
 @pytest.fixture
-def student() -> Student:
+def policy_model() -> PolicyModel:
     """A model with random weights that are large enough for clear preferences."""
     recipe = quick_recipe(new=SIZES)
     problems = ProblemSet.drawn(
         ProblemsRecipe(tasks=(TaskRecipe(task="modular_chain", levels=(1, 3)),), learn=5, held_out=5), 0
     )
     assert isinstance(recipe.new, NewModel)
-    return Student.new(recipe, problems, torch.device("cpu"))
+    return PolicyModel.new(recipe, problems, torch.device("cpu"))

@@ -10,105 +10,109 @@ import torch
 
 from prunepolicy.agents.thinking.lm.engines import Completions, Request, Sampling, engines
 from prunepolicy.agents.thinking.lm.engines.registry import Force
-from prunepolicy.agents.thinking.lm.policy_model import Student
+from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
 from prunepolicy.agents.thinking.lm.scoring import Scorer
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 QUESTIONS = ("a1b2 mod 5?", "a1b2c4d0 mod 5?", "a3 mod 5?")
 
 
-def requests(student: Student, force: Force = "free", count: int = 4) -> list[Request]:
+def requests(policy_model: PolicyModel, force: Force = "free", count: int = 4) -> list[Request]:
     return [
-        Request(tuple(student.prompting.ids(text)), count, seed, force)
+        Request(tuple(policy_model.prompting.ids(text)), count, seed, force)
         for seed, text in enumerate(QUESTIONS, 5)
     ]
 
 
-def written(student: Student, asked: list[Request], sampling: Sampling) -> Completions:
-    return engines["transformers"].open(student.model).generate(asked, sampling)
+def written(policy_model: PolicyModel, asked: list[Request], sampling: Sampling) -> Completions:
+    return engines["transformers"].open(policy_model.model).generate(asked, sampling)
 
 
-def test_the_likeliest_tokens_are_those_of_transformers_own_generation(student: Student) -> None:
-    for request in requests(student):
-        own = written(student, [request], student.sampling(12, 0.0))
-        theirs = student.model.generate(
+def test_the_likeliest_tokens_are_those_of_transformers_own_generation(policy_model: PolicyModel) -> None:
+    for request in requests(policy_model):
+        own = written(policy_model, [request], policy_model.sampling(12, 0.0))
+        theirs = policy_model.model.generate(
             input_ids=torch.tensor([request.prompt]),
             attention_mask=torch.ones(1, len(request.prompt), dtype=torch.long),
             max_new_tokens=12,
             do_sample=False,
-            eos_token_id=student.end,
-            pad_token_id=student.pad,
+            eos_token_id=policy_model.end,
+            pad_token_id=policy_model.pad,
         )
         expected = theirs[0, len(request.prompt) :].tolist()
         assert own.tokens[0, : own.lengths[0]].tolist() == expected[: own.lengths[0]]
 
 
-def test_log_probabilities_are_those_of_one_pass_over_prompt_and_completion(student: Student) -> None:
-    asked, sampling = requests(student), student.sampling(9, 0.7)
-    found = written(student, asked, sampling)
+def test_log_probabilities_are_those_of_one_pass_over_prompt_and_completion(
+    policy_model: PolicyModel,
+) -> None:
+    asked, sampling = requests(policy_model), policy_model.sampling(9, 0.7)
+    found = written(policy_model, asked, sampling)
     rows = [row[:n] for row, n in zip(found.tokens.tolist(), found.lengths.tolist(), strict=True)]
     prompts = [request.prompt for request in asked for _ in range(request.count)]
-    scorer = Scorer(student.model, student.prompting.closing[0], student.pad, temperature=0.7)
+    scorer = Scorer(policy_model.model, policy_model.prompting.closing[0], policy_model.pad, temperature=0.7)
     scores = scorer(prompts, rows)
     width = found.log_probs.shape[1]
     torch.testing.assert_close(scores.log_probs[:, :width].detach(), found.log_probs, atol=1e-5, rtol=1e-4)
     assert scores.mask.sum(1).tolist() == found.lengths.tolist()
 
 
-def test_completions_do_not_depend_on_what_else_is_in_the_batch(student: Student) -> None:
-    asked, sampling = requests(student, count=6), student.sampling(16)
+def test_completions_do_not_depend_on_what_else_is_in_the_batch(policy_model: PolicyModel) -> None:
+    asked, sampling = requests(policy_model, count=6), policy_model.sampling(16)
     # A likely end makes rows leave the batch at different times.
     with torch.no_grad():
-        student.model.model.embed_tokens.weight[student.end] *= 3
-    together = written(student, asked, sampling)
-    apart = Completions.joined([written(student, [one], sampling) for one in asked], student.pad)
+        policy_model.model.model.embed_tokens.weight[policy_model.end] *= 3
+    together = written(policy_model, asked, sampling)
+    apart = Completions.joined([written(policy_model, [one], sampling) for one in asked], policy_model.pad)
     assert len(set(together.lengths.tolist())) > 2
     assert together.tokens.tolist() == apart.tokens.tolist()
     assert together.ended.tolist() == apart.ended.tolist()
-    assert written(student, asked, sampling).tokens.tolist() == together.tokens.tolist()
+    assert written(policy_model, asked, sampling).tokens.tolist() == together.tokens.tolist()
 
 
-def test_modes_can_be_forced_and_half_of_them_carry_a_fair_coins_probability(student: Student) -> None:
-    closing, sampling = student.prompting.closing, student.sampling(5)
-    answers = written(student, requests(student, "answer"), sampling)
+def test_modes_can_be_forced_and_half_of_them_carry_a_fair_coins_probability(
+    policy_model: PolicyModel,
+) -> None:
+    closing, sampling = policy_model.prompting.closing, policy_model.sampling(5)
+    answers = written(policy_model, requests(policy_model, "answer"), sampling)
     assert (answers.tokens[:, 0] == closing[0]).all()
-    thinks = written(student, requests(student, "think", 40), sampling)
+    thinks = written(policy_model, requests(policy_model, "think", 40), sampling)
     assert not (thinks.tokens[:, 0] == closing[0]).any()
-    half = written(student, requests(student, "half"), sampling)
+    half = written(policy_model, requests(policy_model, "half"), sampling)
     first = half.tokens[:, 0].reshape(3, 4) == closing[0]
     assert first.tolist() == [[True, True, False, False]] * 3
     assert half.log_probs[:2, 0].exp().tolist() == pytest.approx([0.5, 0.5])
-    prompt = torch.tensor([requests(student)[0].prompt])
-    chances = student.model(prompt).logits[0, -1].softmax(-1).detach()
+    prompt = torch.tensor([requests(policy_model)[0].prompt])
+    chances = policy_model.model(prompt).logits[0, -1].softmax(-1).detach()
     expected = 0.5 * chances[half.tokens[2, 0]] / (1 - chances[closing[0]])
     assert float(half.log_probs[2, 0].exp()) == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_a_closing_tag_of_several_tokens_is_written_whole(student: Student) -> None:
+def test_a_closing_tag_of_several_tokens_is_written_whole(policy_model: PolicyModel) -> None:
     """Models without a token of their own for the tag spell it."""
-    sampling = Sampling(6, (5, 6, 7), (student.end,), student.pad)
-    found = written(student, requests(student, "answer"), sampling)
+    sampling = Sampling(6, (5, 6, 7), (policy_model.end,), policy_model.pad)
+    found = written(policy_model, requests(policy_model, "answer"), sampling)
     assert (found.tokens[:, :3] == torch.tensor([5, 6, 7])).all()
     assert (found.log_probs[:, 1:3] < 0).all()
-    thinks = written(student, requests(student, "think", 30), sampling)
+    thinks = written(policy_model, requests(policy_model, "think", 30), sampling)
     assert not (thinks.tokens[:, 0] == 5).any()
 
 
-def test_frequencies_follow_the_models_probabilities(student: Student) -> None:
-    request = Request(tuple(student.prompting.ids(QUESTIONS[0])), 4000, 1)
-    found = written(student, [request], student.sampling(1))
-    chances = student.model(torch.tensor([request.prompt])).logits[0, -1].softmax(-1).detach()
+def test_frequencies_follow_the_models_probabilities(policy_model: PolicyModel) -> None:
+    request = Request(tuple(policy_model.prompting.ids(QUESTIONS[0])), 4000, 1)
+    found = written(policy_model, [request], policy_model.sampling(1))
+    chances = policy_model.model(torch.tensor([request.prompt])).logits[0, -1].softmax(-1).detach()
     frequencies = torch.bincount(found.tokens[:, 0], minlength=len(chances)) / 4000
     assert float((frequencies - chances).abs().max()) < 0.03
 
 
-def test_without_vllm_one_sentence_says_what_to_do(student: Student) -> None:
+def test_without_vllm_one_sentence_says_what_to_do(policy_model: PolicyModel) -> None:
     with pytest.raises(PrunePolicyError, match=r"reinforcement\.engine=transformers"):
-        engines["vllm"].open(student.model)
+        engines["vllm"].open(policy_model.model)
 
 
 def test_vllm_is_handed_the_weights_and_read_like_the_other_engine(
-    student: Student, monkeypatch: pytest.MonkeyPatch
+    policy_model: PolicyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Against a stand-in that has the part of vLLM's interface that is used."""
     handed: dict[str, torch.Tensor] = {}
@@ -128,7 +132,7 @@ def test_vllm_is_handed_the_weights_and_read_like_the_other_engine(
         def generate(self, prompts: list[Any], settings: list[Any], use_tqdm: bool) -> list[Any]:
             outputs = []
             for how in settings:
-                ids = [9, student.end][: how.max_tokens]
+                ids = [9, policy_model.end][: how.max_tokens]
                 logprob = -0.5 if self.raw else -0.5 / how.temperature
                 chances = [{token: SimpleNamespace(logprob=logprob)} for token in ids]
                 row = SimpleNamespace(token_ids=ids, logprobs=chances)
@@ -140,14 +144,14 @@ def test_vllm_is_handed_the_weights_and_read_like_the_other_engine(
     monkeypatch.setitem(sys.modules, "vllm", module)
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     with pytest.raises(UsageError, match="starts from a folder"):
-        engines["vllm"].open(student.model)
-    student.model.config._name_or_path = "somewhere"
-    engine = engines["vllm"].open(student.model)
-    found = engine.generate(requests(student, "answer", 2), student.sampling(8, 2.0))
-    assert found.tokens[0].tolist() == [*student.prompting.closing, 9, student.end]
+        engines["vllm"].open(policy_model.model)
+    policy_model.model.config._name_or_path = "somewhere"
+    engine = engines["vllm"].open(policy_model.model)
+    found = engine.generate(requests(policy_model, "answer", 2), policy_model.sampling(8, 2.0))
+    assert found.tokens[0].tolist() == [*policy_model.prompting.closing, 9, policy_model.end]
     assert found.log_probs[0].tolist() == [0.0, -0.25, -0.25]  # at the temperature that was drawn at
     assert found.ended.all()
     assert len(found) == 6
-    assert set(handed) == {name for name, _ in student.model.named_parameters()}
+    assert set(handed) == {name for name, _ in policy_model.model.named_parameters()}
     with pytest.raises(UsageError, match="can't force the mode 'half'"):
-        engine.generate(requests(student, "half"), student.sampling(8))
+        engine.generate(requests(policy_model, "half"), policy_model.sampling(8))

@@ -10,7 +10,7 @@ import transformers
 import yaml
 
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
-from prunepolicy.agents.thinking.lm.think_eval import Bin, Examination
+from prunepolicy.agents.thinking.lm.think_eval import Bin, ThinkEval
 from prunepolicy.agents.thinking.lm.think_report import ThinkReport
 from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.cli import main
@@ -54,7 +54,7 @@ def test_commands_train_examine_and_sum_up_seeds(
     assert main(["eval", str(seed), "--think", "never", "--json"]) == 0
     examined = json.loads(capsys.readouterr().out)
     assert examined["result"]["think"] == 0
-    assert (seed / "eval-never" / "examination.png").stat().st_size > 1000
+    assert (seed / "eval-never" / "think_eval.png").stat().st_size > 1000
     assert main(["eval", str(seed), "--think", "auto", "--limit", "3", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["settings"]["problems"] == 3
     assert main(["eval", str(seed), "--think", "always", "--tasks", "parity:3-4", "--limit", "6"]) == 0
@@ -105,9 +105,9 @@ def test_a_recipe_without_a_model_asks_for_one(tmp_path: Path, capsys: pytest.Ca
     assert "no model to start from: --set model=PATH_OR_HUB_ID" in " ".join(capsys.readouterr().err.split())
 
 
-def exam(accuracy: float, tokens: float, thinks: tuple[float, ...], answers: int = 1000) -> Examination:
+def exam(accuracy: float, tokens: float, thinks: tuple[float, ...], answers: int = 1000) -> ThinkEval:
     bins = tuple(Bin(level, answers, accuracy, tokens, share) for level, share in enumerate(thinks, 1))
-    return Examination(accuracy, tokens, sum(thinks) / len(thinks), 0.0, bins, 300 / answers)
+    return ThinkEval(accuracy, tokens, sum(thinks) / len(thinks), 0.0, bins, 300 / answers)
 
 
 def test_figures_compare_with_the_start_that_always_thinks() -> None:

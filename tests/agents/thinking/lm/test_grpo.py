@@ -20,7 +20,7 @@ from prunepolicy.agents.training.run_folder import CHECKPOINT, METRICS
 from prunepolicy.agents.training.train import train
 from prunepolicy.envs.thinking.rollouts import Rollouts
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
-from prunepolicy.pruning.io.progress import Steps
+from prunepolicy.pruning.io.progress import ProgressReporter
 
 Make = Callable[..., ThinkRecipe]
 COMPARED = ("best/model.safetensors", "last/model.safetensors", METRICS, CHECKPOINT)
@@ -57,7 +57,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     assert content(tmp_path / "cut" / "run") == content(tmp_path / "whole" / "run")
 
 
-class Counting(Steps):
+class Counting(ProgressReporter):
     """Remembers what was to be done, and what was said to be done."""
 
     @contextmanager
@@ -82,21 +82,21 @@ def test_progress_ends_at_its_end_though_the_warm_up_ended_early(recipe: Make, t
 
 def test_rollouts_are_the_same_however_the_chunks_are_spread_over_workers(recipe: Make) -> None:
     """A worker gets whole chunks and writes them as one process that writes all of them does."""
-    learner = Grpo(recipe(warm_up={}, reinforcement={**SHORT, "chunk": 1}), Steps())
+    learner = Grpo(recipe(warm_up={}, reinforcement={**SHORT, "chunk": 1}), ProgressReporter())
     together = learner.batches.roll(1, learner.sampling)
     written = []
-    generate = learner.roller.engine.generate
-    other = Grpo(recipe(warm_up={}, reinforcement={**SHORT, "chunk": 1}), Steps())
+    generate = learner.rollout_worker.engine.generate
+    other = Grpo(recipe(warm_up={}, reinforcement={**SHORT, "chunk": 1}), ProgressReporter())
 
     def elsewhere(requests: Sequence[object], sampling: object) -> object:
         written.append(len(requests))
         return generate(requests, sampling)  # type: ignore[arg-type]  # by a model of its own
 
-    other.roller.engine.generate = elsewhere  # type: ignore[method-assign, assignment]
+    other.rollout_worker.engine.generate = elsewhere  # type: ignore[method-assign, assignment]
     apart = other.batches.roll(1, other.sampling)
     assert written == [1, 1, 1]
     assert together.written.tokens.tolist() == apart.written.tokens.tolist()
-    another = Grpo(recipe(warm_up={}, seed=1), Steps())
+    another = Grpo(recipe(warm_up={}, seed=1), ProgressReporter())
     assert (
         another.batches.roll(1, another.sampling).written.tokens.tolist() != together.written.tokens.tolist()
     )
@@ -110,7 +110,10 @@ def outcomes(batch: RolloutBatch, correct: np.ndarray) -> RolloutBatch:
 
 def undecided(learner: Grpo) -> None:
     """Teach the learner to start with either of two tokens, by a fair coin."""
-    closing, prompt = learner.student.prompting.closing, learner.student.prompting.ids("a1b2 mod 5?")
+    closing, prompt = (
+        learner.policy_model.prompting.closing,
+        learner.policy_model.prompting.ids("a1b2 mod 5?"),
+    )
     rows = [(prompt, [*closing]), (prompt, [9])]
     for _ in range(40):
         learner.optimiser.zero_grad()
@@ -118,7 +121,7 @@ def undecided(learner: Grpo) -> None:
             loss.backward()
         learner.done["all"] += 1
         learner._update(0.01)
-    learner.optimiser = torch.optim.AdamW(learner.student.model.parameters())
+    learner.optimiser = torch.optim.AdamW(learner.policy_model.model.parameters())
 
 
 @pytest.mark.parametrize("thinking_pays", [True, False])
@@ -128,7 +131,7 @@ def test_the_mode_that_pays_is_chosen_more_often(
     """Outcomes are invented: one mode is always right."""
     how = {"prompts": 4, "group": 8, "max_tokens": [3], "learning_rate": 0.003}
     stages = [{"name": "naive", "terms": [{"name": "naive"}]}]
-    learner = Grpo(recipe(warm_up={}, reinforcement=how, stages=stages), Steps())
+    learner = Grpo(recipe(warm_up={}, reinforcement=how, stages=stages), ProgressReporter())
     undecided(learner)
     roll = PromptBatches.roll
 
@@ -144,7 +147,7 @@ def test_the_mode_that_pays_is_chosen_more_often(
 
 def test_every_stage_has_its_own_length_and_learning_rate(recipe: Make) -> None:
     how = {**SHORT, "max_tokens": [6, 9], "learning_rate": [0.001, 0.002]}
-    learner = Grpo(recipe(warm_up={}, reinforcement=how), Steps())
+    learner = Grpo(recipe(warm_up={}, reinforcement=how), ProgressReporter())
     found = []
     for _ in range(3):
         learner.step()
@@ -157,11 +160,11 @@ def test_every_stage_has_its_own_length_and_learning_rate(recipe: Make) -> None:
 
 def test_imitation_teaches_the_format(recipe: Make) -> None:
     learner = Grpo(
-        recipe(warm_up={"steps": 400, "check": 400}, imitation={"batch": 8}, episodes=401), Steps()
+        recipe(warm_up={"steps": 400, "check": 400}, imitation={"batch": 8}, episodes=401), ProgressReporter()
     )
-    before = learner.batches.roll(1, learner.student.sampling(30)).table
+    before = learner.batches.roll(1, learner.policy_model.sampling(30)).table
     losses = [learner.step()["loss"] for _ in range(60)]
-    after = learner.batches.roll(2, learner.student.sampling(30)).table
+    after = learner.batches.roll(2, learner.policy_model.sampling(30)).table
     assert losses[-1] < 0.4 * losses[0]
     assert not before.well_formed.any()
     assert after.well_formed.any()
@@ -171,7 +174,7 @@ def test_a_stage_has_its_own_temperature_and_exams_have_theirs(recipe: Make) -> 
     naive = [{"name": "naive"}]
     stages = [{"name": "a", "terms": naive, "until": {"steps": 1}}, {"name": "b", "terms": naive}]
     changes = {"reinforcement": {**SHORT, "temperature": [1.5, 0.5]}, "evaluation": {"temperature": 0.9}}
-    learner = Grpo(recipe(warm_up={}, stages=stages, **changes), Steps())
+    learner = Grpo(recipe(warm_up={}, stages=stages, **changes), ProgressReporter())
     for temperature in (1.5, 0.5):
         assert learner.sampling.temperature == learner.scorer().temperature == temperature
         assert learner.examining.temperature == 0.9
@@ -186,11 +189,11 @@ def test_reinforcement_without_a_start_that_uses_both_modes_is_refused(recipe: M
 
 
 def test_a_warm_up_that_leaves_nothing_to_learn_is_refused_before_any_reward(recipe: Make) -> None:
-    learner = Grpo(recipe(warm_up={"steps": 2, "check": 2, "problems": 6}), Steps())
+    learner = Grpo(recipe(warm_up={"steps": 2, "check": 2, "problems": 6}), ProgressReporter())
     learner.step()
     with pytest.raises(PrunePolicyError, match=r"After 2 steps of imitation.*warm_up\.steps"):
         learner.step()
-    gap = measured_gap(learner.roller, learner.problems.choose, learner.likeliest)
+    gap = measured_gap(learner.rollout_worker, learner.problems.choose, learner.likeliest)
     assert -1 <= gap.hard <= 1
     assert gap.thinking == 0
 
@@ -203,15 +206,15 @@ def test_recipes_that_contradict_themselves_are_refused(recipe: Make, tmp_path: 
     with pytest.raises(ValueError, match=r"set reinforcement\.references"):
         recipe(stages=[{"name": "a", "terms": [{"name": "adapt_think"}]}])
     with pytest.raises(UsageError, match="Unknown term 'naiv'"):
-        Grpo(recipe(stages=[{"name": "a", "terms": [{"name": "naiv"}]}]), Steps())
+        Grpo(recipe(stages=[{"name": "a", "terms": [{"name": "naiv"}]}]), ProgressReporter())
     with pytest.raises(UsageError, match="Unknown switch 'sas'"):
-        Grpo(recipe(switch={"name": "sas"}), Steps())
+        Grpo(recipe(switch={"name": "sas"}), ProgressReporter())
 
 
 def test_references_are_the_starts_accuracies_and_survive(recipe: Make) -> None:
     how = {**SHORT, "references": 2, "force": "half", "objective": {"advantage": "raw", "ratio": "sequence"}}
     stages = [{"name": "a", "terms": [{"name": "adapt_think"}]}]
-    learner = Grpo(recipe(warm_up={}, reinforcement=how, stages=stages), Steps())
+    learner = Grpo(recipe(warm_up={}, reinforcement=how, stages=stages), ProgressReporter())
     row = learner.step()
     assert len(learner.batches.references) == len(learner.problems.learn)
     assert row["mixed"] == 1

@@ -15,9 +15,9 @@ from prunepolicy.agents.thinking.lm.objective import (
     divergence_of,
     token_weights,
 )
-from prunepolicy.agents.thinking.lm.policy_model import Student
+from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
 from prunepolicy.agents.thinking.lm.reinforcement import Reinforcement, advantages_of
-from prunepolicy.agents.thinking.lm.rollout_batch import Group, Roller
+from prunepolicy.agents.thinking.lm.rollout_batch import Group, RolloutWorker
 from prunepolicy.agents.thinking.lm.scoring import by_length
 from prunepolicy.agents.thinking.lm.tasks import Problem
 
@@ -94,23 +94,25 @@ def test_batches_of_like_lengths_hold_every_row_once_within_their_size() -> None
     assert batches[-1] == [6]
 
 
-def gradient_of(student: Student) -> torch.Tensor:
-    found = torch.cat([p.grad.flatten() for p in student.model.parameters()])
-    student.model.zero_grad()
+def gradient_of(policy_model: PolicyModel) -> torch.Tensor:
+    found = torch.cat([p.grad.flatten() for p in policy_model.model.parameters()])
+    policy_model.model.zero_grad()
     return found
 
 
-def test_micro_batches_add_up_to_the_batch(student: Student) -> None:
+def test_micro_batches_add_up_to_the_batch(policy_model: PolicyModel) -> None:
     problem = Problem("modular_chain", "a1b2 mod 5?", "3", 1, ("1b2=3",))
-    roller = Roller(engines["transformers"].open(student.model), student.prompting)
-    batch = roller.roll([Group(problem, number, 4, number) for number in range(3)], student.sampling(9))
-    advantages, scorer = torch.linspace(-1, 1, 12), student.scorer(torch.float32)
+    rollout_worker = RolloutWorker(engines["transformers"].open(policy_model.model), policy_model.prompting)
+    batch = rollout_worker.roll(
+        [Group(problem, number, 4, number) for number in range(3)], policy_model.sampling(9)
+    )
+    advantages, scorer = torch.linspace(-1, 1, 12), policy_model.scorer(torch.float32)
     gradients = []
     for size in (10_000, 60):
         update = Reinforcement(scorer, scorer, ObjectiveRecipe(kl=0.1), size)
         for loss in update.losses(batch, advantages, range(12)):
             loss.backward()
-        gradients.append(gradient_of(student))
+        gradients.append(gradient_of(policy_model))
         assert update.sums.rows == 12
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-3)
     rows = [(list(prompt), tokens) for prompt, tokens in zip(batch.prompts, batch.tokens, strict=True)]
@@ -119,13 +121,13 @@ def test_micro_batches_add_up_to_the_batch(student: Student) -> None:
         for size in (10_000, 60):
             for loss in Imitation(scorer, weighted, size, mean).losses(rows):
                 loss.backward()
-            found.append(gradient_of(student))
+            found.append(gradient_of(policy_model))
         torch.testing.assert_close(found[0], found[1], atol=1e-6, rtol=1e-3)
 
 
-def test_a_mean_over_demonstrations_does_not_drown_short_ones(student: Student) -> None:
+def test_a_mean_over_demonstrations_does_not_drown_short_ones(policy_model: PolicyModel) -> None:
     rows = [([9, 9], [5]), ([9, 9], [6] * 9)]
-    scorer = student.scorer(torch.float32)
+    scorer = policy_model.scorer(torch.float32)
     scores = scorer(*zip(*rows, strict=True))
     by_row = -(scores.log_probs.sum(1) / scores.mask.sum(1)).detach()
     found = {

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import transformers
 
-from prunepolicy.agents.thinking.lm.policy_model import Student
+from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
 from prunepolicy.agents.thinking.lm.prompting import ELLIPSIS, Prompting, PromptRecipe
 from prunepolicy.agents.thinking.lm.tokens import TAGS, reasoning_tokenizer
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
@@ -27,16 +27,16 @@ def test_any_text_survives_the_tokenizer_and_tags_survive_decoding(merges: int) 
 
 
 def test_the_student_is_an_ordinary_hugging_face_folder_that_can_be_pruned(
-    student: Student, tmp_path: Path
+    policy_model: PolicyModel, tmp_path: Path
 ) -> None:
-    student.save(tmp_path / "tiny")
+    policy_model.save(tmp_path / "tiny")
     loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "tiny")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "tiny")
-    assert loaded.config.eos_token_id == tokenizer.eos_token_id == student.end
-    assert tokenizer.tokenize(TEXT) == student.tokenizer.tokenize(TEXT)
+    assert loaded.config.eos_token_id == tokenizer.eos_token_id == policy_model.end
+    assert tokenizer.tokenize(TEXT) == policy_model.tokenizer.tokenize(TEXT)
     assert Checkpoint.open(tmp_path / "tiny").graph.of_kind("ffn")
-    again = Student.named(str(tmp_path / "tiny"), PromptRecipe(), Hardware("cpu", "float32"))
-    assert again.prompting.ids("a1b2?") == student.prompting.ids("a1b2?")
+    again = PolicyModel.named(str(tmp_path / "tiny"), PromptRecipe(), Hardware("cpu", "float32"))
+    assert again.prompting.ids("a1b2?") == policy_model.prompting.ids("a1b2?")
     assert all(parameter.requires_grad for parameter in again.model.parameters())
 
 

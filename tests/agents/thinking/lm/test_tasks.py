@@ -7,7 +7,7 @@ import pytest
 from prunepolicy.agents.thinking.lm.demonstrations import DemonstrationRecipe, Demonstrator
 from prunepolicy.agents.thinking.lm.problem_set import ProblemSet, ProblemsRecipe, TaskRecipe
 from prunepolicy.agents.thinking.lm.prompting import Prompting
-from prunepolicy.agents.thinking.lm.rollout_batch import AnswerJudge, Group
+from prunepolicy.agents.thinking.lm.rollout_batch import AnswerVerifier, Group
 from prunepolicy.agents.thinking.lm.tasks import tasks
 from prunepolicy.agents.thinking.lm.tokens import reasoning_tokenizer
 from prunepolicy.envs.thinking.rollouts import Mode
@@ -27,7 +27,7 @@ def test_problems_repeat_with_their_seed_and_have_the_difficulty_asked_for(name:
 
 @pytest.mark.parametrize("name", tasks)
 def test_every_demonstration_is_accepted_by_the_tasks_own_verifier(name: str) -> None:
-    judge = AnswerJudge(Prompting(reasoning_tokenizer()))
+    judge = AnswerVerifier(Prompting(reasoning_tokenizer()))
     generator, level = Random(0), tasks[name].levels[0]
     problems = [tasks[name].make(generator, level) for _ in range(4)]
     for share, mode in ((1.0, Mode.THINK), (0.0, Mode.ANSWER)):

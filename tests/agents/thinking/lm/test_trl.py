@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from prunepolicy.agents.thinking.lm.policy_model import Student
+from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
 from prunepolicy.agents.thinking.lm.problem_set import ProblemSet, ProblemsRecipe, TaskRecipe
 from prunepolicy.envs.thinking.rollouts import Rollouts
 from prunepolicy.envs.thinking.schedule import Schedule
@@ -32,7 +32,7 @@ STAGES = [
 PROBLEMS = ProblemsRecipe(tasks=(TaskRecipe(task="modular_chain", levels=(1, 3)),), learn=8, held_out=4)
 
 
-def trainer(student: Student, folder: Path, **options: Any) -> Any:
+def trainer(policy_model: PolicyModel, folder: Path, **options: Any) -> Any:
     arguments = trl.GRPOConfig(
         output_dir=str(folder),
         per_device_train_batch_size=8,
@@ -49,22 +49,28 @@ def trainer(student: Student, folder: Path, **options: Any) -> Any:
         logging_steps=1,
         restore_callback_states_from_checkpoint=True,
     )
-    data = trl_dataset(ProblemSet.drawn(PROBLEMS, 0).learn, student.prompting)
+    data = trl_dataset(ProblemSet.drawn(PROBLEMS, 0).learn, policy_model.prompting)
     return ShapedGRPOTrainer(
-        student.model, STAGES, student.prompting, arguments, train_dataset=data, eval_dataset=data, **options
+        policy_model.model,
+        STAGES,
+        policy_model.prompting,
+        arguments,
+        train_dataset=data,
+        eval_dataset=data,
+        **options,
     )
 
 
-def rows(student: Student, count: int = 4) -> tuple[list[dict[str, Any]], list[list[int]]]:
+def rows(policy_model: PolicyModel, count: int = 4) -> tuple[list[dict[str, Any]], list[list[int]]]:
     """Right answers at once, wrong ones after a thought; two groups of the trainer's size."""
     problems = [problem for problem in ProblemSet.drawn(PROBLEMS, 0).learn[:2] for _ in range(count)]
-    encode = student.tokenizer
+    encode = policy_model.tokenizer
     texts = [
         f"</think><answer>{p.answer}</answer>" if number % 2 else "1b2=3\n</think><answer>x</answer>"
         for number, p in enumerate(problems)
     ]
-    inputs = list(trl_dataset(problems, student.prompting))
-    return inputs, [[*encode(text)["input_ids"], student.end] for text in texts]
+    inputs = list(trl_dataset(problems, policy_model.prompting))
+    return inputs, [[*encode(text)["input_ids"], policy_model.end] for text in texts]
 
 
 def test_the_method_that_gathers_rewards_is_where_it_was() -> None:
@@ -77,10 +83,10 @@ def test_the_method_that_gathers_rewards_is_where_it_was() -> None:
 
 
 def test_rewards_are_those_of_the_shaping_core_and_bare_when_evaluating(
-    student: Student, tmp_path: Path
+    policy_model: PolicyModel, tmp_path: Path
 ) -> None:
-    made = trainer(student, tmp_path)
-    inputs, ids = rows(student)
+    made = trainer(policy_model, tmp_path)
+    inputs, ids = rows(policy_model)
     made.model.train()
     # TRL's texts lack special tokens: modes must not be read from them.
     found = made._calculate_rewards(inputs, [""] * 8, [""] * 8, ids)
@@ -95,15 +101,17 @@ def test_rewards_are_those_of_the_shaping_core_and_bare_when_evaluating(
     assert made.schedule.state()["progress"]["steps"] == 0
 
 
-def test_training_runs_and_its_schedule_survives_a_checkpoint(student: Student, tmp_path: Path) -> None:
-    made = trainer(student, tmp_path)
-    before = student.model.model.embed_tokens.weight.detach().clone()
+def test_training_runs_and_its_schedule_survives_a_checkpoint(
+    policy_model: PolicyModel, tmp_path: Path
+) -> None:
+    made = trainer(policy_model, tmp_path)
+    before = policy_model.model.model.embed_tokens.weight.detach().clone()
     made.train()
     assert made.schedule.stage.name == "second"
     logged = [row for row in made.state.log_history if "think/mixed" in row]
     assert len(logged) == 2
-    assert before.shape == student.model.model.embed_tokens.weight.shape
-    again = trainer(student, tmp_path)
+    assert before.shape == policy_model.model.model.embed_tokens.weight.shape
+    again = trainer(policy_model, tmp_path)
     assert again.schedule.stage.name == "first"
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
     assert again.schedule.state() == made.schedule.state()
@@ -111,11 +119,11 @@ def test_training_runs_and_its_schedule_survives_a_checkpoint(student: Student, 
     assert memory.schedule.state() == Schedule(STAGES).state()
 
 
-def test_problems_survive_the_data_set(student: Student) -> None:
+def test_problems_survive_the_data_set(policy_model: PolicyModel) -> None:
     problems = ProblemSet.drawn(PROBLEMS, 0).learn
-    for problem, row in zip(problems, trl_dataset(problems, student.prompting), strict=True):
+    for problem, row in zip(problems, trl_dataset(problems, policy_model.prompting), strict=True):
         again = problem_of(row)
         assert (again.question, again.answer, again.difficulty) == (
             problem.question, problem.answer, problem.difficulty,
         )  # fmt: skip
-        assert torch.tensor(student.prompting.ids(again.question)).numel()
+        assert torch.tensor(policy_model.prompting.ids(again.question)).numel()

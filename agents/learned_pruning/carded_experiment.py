@@ -8,13 +8,13 @@ from typing import Any
 
 from prunepolicy.agents.learned_pruning.policy_card_text import write_policy_card
 from prunepolicy.agents.learned_pruning.seeds_report import SeedsReport
-from prunepolicy.agents.training.experiment import Course
+from prunepolicy.agents.training.experiment import Experiment
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_folder import BEST, RunFolder
 from prunepolicy.policy.load import load_policy_folder
 
 
-class CardedCourse(Course):
+class CardedExperiment(Experiment):
     """Its runs end with reports that compare."""
 
     @classmethod

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from prunepolicy.agents.training.detached_runs import Order
+from prunepolicy.agents.training.detached_runs import RunRequest
 from prunepolicy.agents.training.run_folder import METRICS
 from prunepolicy.pruning.io import bounded
-from prunepolicy.pruning.io.progress import Advance, Steps
+from prunepolicy.pruning.io.progress import Advance, ProgressReporter
 
 SECONDS = 2.0
 """Between looks."""
@@ -19,7 +19,7 @@ TAIL = 1 << 16
 
 
 @contextmanager
-def watched(orders: Sequence[Order], steps: Steps) -> Iterator[None]:
+def watched(orders: Sequence[RunRequest], steps: ProgressReporter) -> Iterator[None]:
     """Show the steps of all runs together while the context lasts.
 
     Runs on machines with other disks show nothing before they end.
@@ -35,7 +35,7 @@ def watched(orders: Sequence[Order], steps: Steps) -> Iterator[None]:
             watcher.join()
 
 
-def _watch(orders: Sequence[Order], advance: Advance, over: threading.Event) -> None:
+def _watch(orders: Sequence[RunRequest], advance: Advance, over: threading.Event) -> None:
     seen = 0
     while True:
         ended = over.wait(SECONDS)
