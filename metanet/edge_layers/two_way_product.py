@@ -16,6 +16,7 @@ from prunepolicy.metanet.edge_layers.registry import edge_layers
 AGGREGATIONS = ("mean", "std", "max", "min")
 
 
+@edge_layers.register
 class TwoWayProduct(MessagePassing):  # type: ignore[misc]  # torch-geometric has no types
     """One round in which nodes and edges change; `paths.by_blocks` computes the same on whole blocks.
 
@@ -62,6 +63,3 @@ class TwoWayProduct(MessagePassing):  # type: ignore[misc]  # torch-geometric ha
     def message(self, said_j: Tensor, asked_i: Tensor, states: Tensor) -> Tensor:
         """Return what goes along every edge."""
         return said_j * asked_i * states
-
-
-edge_layers.add("two_way_product", TwoWayProduct)

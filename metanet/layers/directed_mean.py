@@ -9,6 +9,7 @@ from torch_geometric.nn import MessagePassing
 from prunepolicy.metanet.layers.registry import layers
 
 
+@layers.register
 class DirectedMean(MessagePassing):  # type: ignore[misc]  # torch-geometric has no types
     """One round of messages with a residual connection.
 
@@ -30,6 +31,3 @@ class DirectedMean(MessagePassing):  # type: ignore[misc]  # torch-geometric has
     def message(self, x_j: Tensor, edge_features: Tensor) -> Tensor:
         """Return what is said along every edge."""
         return torch.relu(self.say(torch.cat([x_j, edge_features], dim=1)))
-
-
-layers.add("directed_mean", DirectedMean)

@@ -37,6 +37,7 @@ class GatesConfig(PolicyConfig):
     units: dict[str, Annotated[int, Field(ge=0, le=MOST_UNITS)]] = Field(default_factory=dict)
 
 
+@policies.register
 class Gates(Policy):
     """Keeps the units with the highest learned scores, at any budget."""
 
@@ -120,6 +121,3 @@ class Gates(Policy):
                 "ask for a budget of the kinds in its recipe."
             )
         return self.logits
-
-
-policies.add("gates", Gates)

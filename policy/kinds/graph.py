@@ -54,6 +54,7 @@ class GraphConfig(PolicyConfig):
     removal_rounds: int = Field(default=1, ge=1, le=MOST_ROUNDS)
 
 
+@policies.register
 class Graph(Policy):
     """Corrects a heuristic's scores by what its network makes of the whole graph."""
 
@@ -124,6 +125,3 @@ class Graph(Policy):
             return searched_groups(graph, budget)
         mixed, free = replace(budget, units=self.config.units).kinds, () if budget.uniform else FREE_KINDS
         return graph.of_kind(*mixed, *free) or searched_groups(graph, budget)
-
-
-policies.add("graph", Graph)

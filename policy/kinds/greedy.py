@@ -11,6 +11,7 @@ from prunepolicy.pruning.statistics.stats import Stats, group_costs
 from prunepolicy.pruning.units import UnitGraph
 
 
+@policies.register
 class Greedy(Search):
     """Ranks units by when a greedy search on the surrogate would remove them."""
 
@@ -31,6 +32,3 @@ class Greedy(Search):
             order = {name: place * prices[name] for name, place in order.items()}
         task = task_for(graph, order, budget, instruments, comparable=not budget.uniform)
         return Plan(spend(task), budget, self.name)
-
-
-policies.add("greedy", Greedy)

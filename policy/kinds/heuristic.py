@@ -42,6 +42,7 @@ class HeuristicConfig(PolicyConfig):
     rounds: int = Field(default=1, ge=1, le=MOST_ROUNDS)
 
 
+@policies.register
 class Heuristic(Policy):
     """Scores units with a criterion and lets an allocator spend the budget."""
 
@@ -121,6 +122,3 @@ def _default_kinds(graph: UnitGraph, criterion: Criterion) -> tuple[str, ...]:
     if criterion.comparable:
         return tuple(kind for kind in FREE_KINDS if kind in graph.kinds) or ("layer",)
     return main_kind(graph)
-
-
-policies.add("heuristic", Heuristic)

@@ -50,6 +50,7 @@ class MetanetConfig(HeuristicConfig):
     allocator: str = "global_score"
 
 
+@policies.register
 class Metanet(Heuristic):
     """Rewrites weights so that little is lost when a criterion chooses, or corrects the criterion's scores.
 
@@ -145,6 +146,3 @@ def _free(graph: UnitGraph, budget: Budget) -> Budget:
     """Let widths differ where a configuration states every one by itself: equal ones would win nothing."""
     alone = all(len(groups) == 1 for groups in graph.ties.values())
     return replace(budget, uniform=False) if alone else budget
-
-
-policies.add("metanet", Metanet)

@@ -60,6 +60,7 @@ class PruneNetConfig(PolicyConfig):
         return shape
 
 
+@policies.register
 class PruneNet(Policy):
     """Scores rows with one small network that all layers share."""
 
@@ -170,6 +171,3 @@ def _scorer(config: PruneNetConfig) -> RowScorer | AffineScorer:
     if config.shape is None:
         raise UsageError("The affine scorer knows one shape only: give shape: [rows, columns].")
     return AffineScorer(*config.shape)
-
-
-policies.add("prunenet", PruneNet)

@@ -12,6 +12,7 @@ from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph
 
 
+@policies.register
 class Qubo(Search):
     """Starts from the Fisher ranking, and swaps units inside every group."""
 
@@ -31,6 +32,3 @@ class Qubo(Search):
         stays = exchange(surrogate, spend(task), gone, self.config.steps, stats.seed)
         keep = {name: tuple(mask.nonzero().flatten().tolist()) for name, mask in stays.items()}
         return Plan(shrunk(keep, graph), budget, self.name)
-
-
-policies.add("qubo", Qubo)

@@ -246,10 +246,15 @@ def raiser(error: BaseException) -> Callable[..., None]:
 @pytest.mark.parametrize(
     ("where", "error", "words", "left"),
     [
-        ("pruning.cut._write_index", OSError(28, "No space left on device"), "The disk is full", True),
-        ("agents.prune.job.measure", RuntimeError("boom\nmore"), "RuntimeError: boom", False),
         (
-            "agents.prune.evidence.write_card",
+            "pruning.checkpoint.cut._write_index",
+            OSError(28, "No space left on device"),
+            "The disk is full",
+            True,
+        ),
+        ("commands.prune.job.measure", RuntimeError("boom\nmore"), "RuntimeError: boom", False),
+        (
+            "commands.prune.evidence.write_card",
             PermissionError(13, "Permission denied"),
             "Permission denied",
             False,

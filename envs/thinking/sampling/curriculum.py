@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr
 from prunepolicy.envs.thinking.sampling.registry import Prompts, Sampler, Weights, samplers
 
 
+@samplers.register
 class Curriculum(Sampler):
     """Draws uniformly from the easiest share of the prompts, by `difficulty`, which grows with success.
 
@@ -54,6 +55,3 @@ class Curriculum(Sampler):
         """Continue from what `state` returned."""
         super().restore(state)
         self._open, self._accuracy = state["open"], state["accuracy"]
-
-
-samplers.add("curriculum", Curriculum)

@@ -7,6 +7,7 @@ import numpy as np
 from prunepolicy.envs.thinking.sampling.registry import Prompts, Sampler, samplers
 
 
+@samplers.register
 class Random(Sampler):
     """Draws uniformly, without repetition as long as prompts last."""
 
@@ -14,6 +15,3 @@ class Random(Sampler):
         """Return `count` prompts; several passes over all of them where there are fewer."""
         passes = -(-count // self.prompts)
         return np.concatenate([generator.permutation(self.prompts) for _ in range(passes)])[:count]
-
-
-samplers.add("random", Random)

@@ -15,6 +15,7 @@ SMALLEST = 1e-6
 """Weight below which no prompt falls, so that none is lost for good."""
 
 
+@samplers.register
 class VarianceAware(Sampler):
     """Draws a share `mixed` of a batch by how much outcomes vary, with repetition, the rest uniformly.
 
@@ -81,4 +82,3 @@ class VarianceAware(Sampler):
 
 
 _REMEMBERED = ("rights", "tries", "diversity", "weights")
-samplers.add("variance_aware", VarianceAware)

@@ -6,6 +6,7 @@ from prunepolicy.envs.thinking.rollouts import Rewards, Rollouts
 from prunepolicy.envs.thinking.terms.registry import OutcomeTerm, terms
 
 
+@terms.register
 class AdaptThink(OutcomeTerm):
     """Pays correctness, less the reference's accuracy on the prompt, and `bonus` for not thinking.
 
@@ -18,6 +19,3 @@ class AdaptThink(OutcomeTerm):
     def pay(self, rollouts: Rollouts) -> Rewards:
         """Return the payment of every rollout."""
         return rollouts.correct - rollouts.reference + self.bonus * rollouts.answers
-
-
-terms.add("adapt_think", AdaptThink)

@@ -12,6 +12,7 @@ from prunepolicy.envs.thinking.rollouts import Rewards, Rollouts
 from prunepolicy.envs.thinking.terms.registry import Term, terms
 
 
+@terms.register
 class Balance(Term):
     """Pulls rewards towards a penalty: r becomes (1 - d) r + d target, d a number per mode.
 
@@ -75,6 +76,3 @@ class Balance(Term):
 
 def _clipped(value: float) -> float:
     return min(1.0, max(0.0, value))
-
-
-terms.add("balance", Balance)

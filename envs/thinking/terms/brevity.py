@@ -8,6 +8,7 @@ from prunepolicy.envs.thinking.rollouts import Rewards, Rollouts
 from prunepolicy.envs.thinking.terms.registry import OutcomeTerm, terms
 
 
+@terms.register
 class Brevity(OutcomeTerm):
     """Charges `weight` for every thousand tokens."""
 
@@ -16,6 +17,3 @@ class Brevity(OutcomeTerm):
     def pay(self, rollouts: Rollouts) -> Rewards:
         """Return the charge of every rollout."""
         return -self.weight * rollouts.length / 1000
-
-
-terms.add("brevity", Brevity)

@@ -6,12 +6,10 @@ from prunepolicy.envs.thinking.rollouts import Rewards, Rollouts
 from prunepolicy.envs.thinking.terms.registry import OutcomeTerm, terms
 
 
+@terms.register
 class Correctness(OutcomeTerm):
     """Pays 1 for a correct answer."""
 
     def pay(self, rollouts: Rollouts) -> Rewards:
         """Return the payment of every rollout."""
         return rollouts.correct.astype(float)
-
-
-terms.add("correctness", Correctness)

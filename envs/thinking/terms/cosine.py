@@ -11,6 +11,7 @@ from prunepolicy.envs.thinking.terms.registry import OutcomeTerm, terms
 Ends = tuple[float, float]
 
 
+@terms.register
 class Cosine(OutcomeTerm):
     """Pays from the first to the second number of `correct` or `wrong` as length goes from 0 to `longest`.
 
@@ -27,6 +28,3 @@ class Cosine(OutcomeTerm):
         along = (1 + np.cos(np.pi * np.clip(rollouts.length / self.longest, 0, 1))) / 2
         right, wrong = (end + (start - end) * along for start, end in (self.correct, self.wrong))
         return np.where(rollouts.abstains, 0.0, np.where(rollouts.correct, right, wrong))
-
-
-terms.add("cosine", Cosine)

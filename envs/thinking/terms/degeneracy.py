@@ -8,6 +8,7 @@ from prunepolicy.envs.thinking.rollouts import Rewards, Rollouts
 from prunepolicy.envs.thinking.terms.registry import Term, terms
 
 
+@terms.register
 class Degeneracy(Term):
     """Sets the reward of degenerate text to `penalty` where it is negative already.
 
@@ -19,6 +20,3 @@ class Degeneracy(Term):
     def shape(self, rollouts: Rollouts, rewards: Rewards) -> Rewards:
         """Return the rewards, those of degenerate failures replaced."""
         return np.where(rollouts.degenerate & (rewards < 0), np.minimum(rewards, self.penalty), rewards)
-
-
-terms.add("degeneracy", Degeneracy)

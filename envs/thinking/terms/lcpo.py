@@ -11,6 +11,7 @@ from prunepolicy.envs.thinking.rollouts import Rewards, Rollouts
 from prunepolicy.envs.thinking.terms.registry import OutcomeTerm, terms
 
 
+@terms.register
 class Lcpo(OutcomeTerm):
     """Pays correctness with regard to the tokens that the prompt asked for (the column `budget`).
 
@@ -29,6 +30,3 @@ class Lcpo(OutcomeTerm):
             return rollouts.correct - self.weight * np.abs(left)
         worth = np.where(asked, np.clip(self.weight * left + 0.5, 0, 1), 1.0)
         return np.where(rollouts.correct, worth, 0.0)
-
-
-terms.add("lcpo", Lcpo)

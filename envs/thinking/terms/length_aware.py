@@ -15,6 +15,7 @@ from prunepolicy.envs.thinking.terms.registry import OutcomeTerm, terms
 SMALLEST_STD = 1e-6
 
 
+@terms.register
 class LengthAware(OutcomeTerm):
     """Adds exp(-a y) - 1 to correct and 1 - exp(-b y) to wrong rollouts.
 
@@ -72,6 +73,3 @@ class LengthAware(OutcomeTerm):
         """Continue from what `state` returned."""
         self._accuracy.clear()
         self._accuracy.update(state["accuracy"])
-
-
-terms.add("length_aware", LengthAware)

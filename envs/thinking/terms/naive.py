@@ -8,6 +8,7 @@ from prunepolicy.envs.thinking.rollouts import Rewards, Rollouts
 from prunepolicy.envs.thinking.terms.registry import OutcomeTerm, terms
 
 
+@terms.register
 class Naive(OutcomeTerm):
     """Thinking pays 1 when correct and 0 when wrong, answering at once 2 and -1; the unreadable pays 0.
 
@@ -20,6 +21,3 @@ class Naive(OutcomeTerm):
         answered = np.where(rollouts.correct, 2.0, -1.0)
         paid = np.select([rollouts.thinks, rollouts.answers], [thought, answered], 0.0)
         return np.where(rollouts.well_formed, paid, 0.0)
-
-
-terms.add("naive", Naive)

@@ -10,6 +10,7 @@ from prunepolicy.envs.thinking.rollouts import Rewards, Rollouts
 from prunepolicy.envs.thinking.terms.registry import OutcomeTerm, terms
 
 
+@terms.register
 class ShorterBetter(OutcomeTerm):
     """Pays `right` when correct, less `weight` for every token away from the group's best length.
 
@@ -26,6 +27,3 @@ class ShorterBetter(OutcomeTerm):
         shortest = group_min(np.where(rollouts.correct, lengths, np.inf), groups)
         best = np.where(np.isfinite(shortest), shortest, group_mean(lengths, groups))
         return self.right * rollouts.correct - self.weight * np.abs(lengths - best)
-
-
-terms.add("shorter_better", ShorterBetter)

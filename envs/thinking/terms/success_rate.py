@@ -14,6 +14,7 @@ from prunepolicy.envs.thinking.success_counts import Kernel, SuccessCounts
 from prunepolicy.envs.thinking.terms.registry import OutcomeTerm, terms
 
 
+@terms.register
 class SuccessRate(OutcomeTerm):
     """Pays weight * (2u - 1), u drawn from Beta(successes + 1, failures + 1) of prompts like this one.
 
@@ -74,6 +75,3 @@ class SuccessRate(OutcomeTerm):
             rows = modes == mode
             drawn[rows] = counts.draw(features[rows], generator)
         return drawn
-
-
-terms.add("success_rate", SuccessRate)

@@ -8,6 +8,7 @@ from prunepolicy.envs.thinking.rollouts import Rewards, Rollouts
 from prunepolicy.envs.thinking.terms.registry import OutcomeTerm, terms
 
 
+@terms.register
 class Ternary(OutcomeTerm):
     """Pays 1 when correct, `abstain` for abstaining and -1 when wrong, whatever the length.
 
@@ -22,6 +23,3 @@ class Ternary(OutcomeTerm):
     def pay(self, rollouts: Rollouts) -> Rewards:
         """Return the payment of every rollout."""
         return np.where(rollouts.abstains, self.abstain, np.where(rollouts.correct, 1.0, -1.0))
-
-
-terms.add("ternary", Ternary)

@@ -8,6 +8,7 @@ from prunepolicy.envs.thinking.rollouts import Rewards, Rollouts
 from prunepolicy.envs.thinking.terms.registry import OutcomeTerm, terms
 
 
+@terms.register
 class ThinkPrune(OutcomeTerm):
     """Pays 1 for a correct answer of at most `limit` tokens; stages lower the limit.
 
@@ -19,6 +20,3 @@ class ThinkPrune(OutcomeTerm):
     def pay(self, rollouts: Rollouts) -> Rewards:
         """Return the payment of every rollout."""
         return (rollouts.correct & (rollouts.length <= self.limit)).astype(float)
-
-
-terms.add("think_prune", ThinkPrune)

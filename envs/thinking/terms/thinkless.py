@@ -8,6 +8,7 @@ from prunepolicy.envs.thinking.rollouts import Rewards, Rollouts
 from prunepolicy.envs.thinking.terms.registry import OutcomeTerm, terms
 
 
+@terms.register
 class Thinkless(OutcomeTerm):
     """Pays 1 for a correct answer at once, 0.5 for a correct one after thinking, -1 for a wrong one.
 
@@ -19,6 +20,3 @@ class Thinkless(OutcomeTerm):
         """Return the payment of every rollout."""
         paid = np.where(rollouts.correct, np.where(rollouts.thinks, 0.5, 1.0), -1.0)
         return np.where(rollouts.abstains, 0.0, paid)
-
-
-terms.add("thinkless", Thinkless)

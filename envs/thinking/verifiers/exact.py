@@ -5,6 +5,7 @@ from __future__ import annotations
 from prunepolicy.envs.thinking.verifiers.registry import Question, Verifier, verifiers
 
 
+@verifiers.register
 class Exact(Verifier):
     """Accepts the right answer alone; case and amount of white space don't matter."""
 
@@ -20,6 +21,3 @@ class Exact(Verifier):
 
 def _words(text: str) -> list[str]:
     return text.casefold().split()
-
-
-verifiers.add("exact", Exact)

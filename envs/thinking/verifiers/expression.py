@@ -20,6 +20,7 @@ DEEPEST = 50
 """Nested parentheses; deeper ones are no answer but an attack on the parser."""
 
 
+@verifiers.register
 class Expression(Verifier):
     """Accepts an expression of `+ - * /` that uses exactly the numbers of `metadata["numbers"]`, each once.
 
@@ -65,6 +66,3 @@ def _evaluated(node: ast.expr) -> tuple[list[int], Fraction]:
         (left, first), (right, second) = _evaluated(node.left), _evaluated(node.right)
         return left + right, OPERATORS[type(node.op)](first, second)
     raise ValueError(f"{type(node).__name__} is not among + - * /")
-
-
-verifiers.add("expression", Expression)

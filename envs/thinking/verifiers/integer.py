@@ -9,6 +9,7 @@ from prunepolicy.envs.thinking.verifiers.registry import Question, Verifier, ver
 INTEGER = re.compile(r"[+-]?\d{1,100}", re.ASCII)
 
 
+@verifiers.register
 class Integer(Verifier):
     """Accepts one integer in digits, equal to the right one; nothing may stand beside it."""
 
@@ -22,6 +23,3 @@ class Integer(Verifier):
         if not INTEGER.fullmatch(question.answer.strip()):
             raise ValueError(f"the right answer {question.answer!r} is no integer")
         return bool(INTEGER.fullmatch(answer)) and int(answer) == int(question.answer)
-
-
-verifiers.add("integer", Integer)

@@ -13,6 +13,7 @@ SYMBOL = re.compile(r"\s*\\?[A-Za-z]\w*\s*")
 DELIMITERS = ("$", "\\[", "\\]", "\\(", "\\)", "\\boxed", "\\fbox")
 
 
+@verifiers.register
 class MathVerify(Verifier):
     """Accepts what math-verify holds equal to the right answer, out of one expression.
 
@@ -66,6 +67,3 @@ def compare(right: str, answer: str) -> bool:
     if not gold:
         raise ValueError(f"the right answer {right!r} can't be read")
     return bool(found) and bool(verify(gold, found, timeout_seconds=None))
-
-
-verifiers.add("math_verify", MathVerify)

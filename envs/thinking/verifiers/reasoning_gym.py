@@ -24,6 +24,7 @@ RUNS_ANSWERS = {
 EXPRESSIONS = {"countdown", "puzzle24"}
 
 
+@verifiers.register
 class ReasoningGym(Verifier):
     """Accepts what the scorer of the question's `task` gives full marks.
 
@@ -68,6 +69,3 @@ def score(task: str, answer: str, entry: dict[str, Any]) -> float:
     from reasoning_gym import get_score_answer_fn
 
     return float(get_score_answer_fn(task)(answer, entry))
-
-
-verifiers.add("reasoning_gym", ReasoningGym)

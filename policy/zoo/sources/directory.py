@@ -12,6 +12,7 @@ from prunepolicy.policy.zoo.sources.registry import CHUNK, Source, Stream, sourc
 from prunepolicy.pruning.errors import PrunePolicyError
 
 
+@sources.register
 class Directory(Source):
     """Reads files of a folder; links are not followed, so nothing outside it is read."""
 
@@ -55,6 +56,3 @@ def open_regular(file: Path, root: Path) -> int:
             os.close(descriptor)
         raise PrunePolicyError(f"{file} is a link or no regular file, so it isn't read.")
     return descriptor
-
-
-sources.add("directory", Directory)

@@ -61,6 +61,7 @@ class Deadline:
             raise TimeoutError
 
 
+@sources.register
 class Http(Source):
     """Reads files below an address; HTTPS is never left for HTTP, and no other scheme is entered."""
 
@@ -253,6 +254,3 @@ def _gone(address: str, error: Exception) -> InterruptedTransferError:
     said = str(getattr(reason, "strerror", None) or reason)
     words = "".join(letter for letter in said[:120] if letter.isprintable())
     return InterruptedTransferError(f"Can't reach {address}: {words or type(reason).__name__}.")
-
-
-sources.add("http", Http)

@@ -18,6 +18,7 @@ MOVING = ("main", "master", "HEAD")
 """Names of revisions that are another one tomorrow."""
 
 
+@sources.register
 class Hub(Http):
     """Reads files of a repository through the hub's own addresses, with the user's token if there is one."""
 
@@ -94,6 +95,3 @@ def pinned_place(spelling: str) -> tuple[str, str]:
             f"{spelling} can change at any time: pin a tag or a commit, as in hf://{form[1]}@COMMIT."
         )
     return form[1], form[2]
-
-
-sources.add("hub", Hub)

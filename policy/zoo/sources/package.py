@@ -11,6 +11,7 @@ from prunepolicy.policy.zoo.sources.registry import sources
 SHIPPED = Path(__file__).resolve().parents[2] / "shipped"
 
 
+@sources.register
 class Package(Directory):
     """The folder `policy/shipped`; its policies are used where they lie."""
 
@@ -22,6 +23,3 @@ class Package(Directory):
     def claims(cls, spelling: str) -> bool:
         """Return whether the spelling is `package`."""
         return spelling == PACKAGE
-
-
-sources.add("package", Package)

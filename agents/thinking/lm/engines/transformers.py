@@ -22,6 +22,7 @@ CROWDED = 0.8
 """Ended rows leave once the others are fewer than this share of the batch: leaving costs a copy."""
 
 
+@engines.register
 class TransformersEngine(Engine):
     """Runs a model in this process, on whatever device it lies."""
 
@@ -217,6 +218,3 @@ def _drawn(log_probs: Tensor, uniforms: Tensor) -> Tensor:
     cumulated = log_probs.exp().cumsum(-1)
     target = uniforms[:, None] * cumulated[:, -1:]
     return torch.searchsorted(cumulated, target, right=True)[:, 0].clamp(max=log_probs.shape[1] - 1)
-
-
-engines.add("transformers", TransformersEngine)

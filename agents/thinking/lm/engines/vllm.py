@@ -20,6 +20,7 @@ MEMORY = 0.4
 """Share of the device's memory that vLLM may take; the model that learns lies beside it."""
 
 
+@engines.register
 class VllmEngine(Engine):
     """Runs the model a second time, in vLLM, on the same device."""
 
@@ -113,6 +114,3 @@ def _completion(given: list[int], written: Any, sampling: Sampling) -> Completio
         torch.tensor([[0.0] * len(given) + own]),
         torch.tensor([ids[-1] in sampling.end]),
     )
-
-
-engines.add("vllm", VllmEngine)

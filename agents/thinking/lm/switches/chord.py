@@ -11,6 +11,7 @@ from pydantic import Field
 from prunepolicy.agents.thinking.lm.switches.registry import Mixture, Switch, switches
 
 
+@switches.register
 class Chord(Switch):
     """Adds both losses, with a weight that falls linearly from `start` to `end` over `steps` steps."""
 
@@ -23,6 +24,3 @@ class Chord(Switch):
         done = min(1.0, step / self.steps)
         weight = self.start + (self.end - self.start) * done
         return Mixture(weight, 1 - weight, weight)
-
-
-switches.add("chord", Chord)

@@ -7,6 +7,7 @@ from pydantic import Field
 from prunepolicy.agents.thinking.lm.switches.registry import Mixture, Switch, switches
 
 
+@switches.register
 class Constant(Switch):
     """Draws with a fixed probability."""
 
@@ -15,6 +16,3 @@ class Constant(Switch):
     def mixture(self, step: int, chance: float) -> Mixture:
         """Return one of both."""
         return Mixture.drawn(self.imitation, chance)
-
-
-switches.add("constant", Constant)

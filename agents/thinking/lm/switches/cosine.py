@@ -9,6 +9,7 @@ from pydantic import Field
 from prunepolicy.agents.thinking.lm.switches.registry import Mixture, Switch, switches
 
 
+@switches.register
 class Cosine(Switch):
     """Draws with a probability that falls from `start` to `end` over `steps` steps."""
 
@@ -20,6 +21,3 @@ class Cosine(Switch):
         """Return one of both."""
         done = min(1.0, step / self.steps)
         return Mixture.drawn(self.end + (self.start - self.end) * (1 + cos(pi * done)) / 2, chance)
-
-
-switches.add("cosine", Cosine)

@@ -14,6 +14,7 @@ from pydantic import Field, PrivateAttr
 from prunepolicy.agents.thinking.lm.switches.registry import Mixture, Observed, Switch, switches
 
 
+@switches.register
 class Sasr(Switch):
     """Draws imitation with probability G / (G + gamma W), within bounds.
 
@@ -85,6 +86,3 @@ class Sasr(Switch):
         """Continue from what `state` returned."""
         self._warm, self._norm = list(state["warm"]), state["norm"]
         self._divergence, self._unseen = state["divergence"], state["unseen"]
-
-
-switches.add("sasr", Sasr)
