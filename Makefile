@@ -16,7 +16,7 @@ GRAPH_METHODS := graph 'graph, unlearned' activation fisher 'fisher, layers too'
 	'fisher, varied text' 'fisher x activation, varied text'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo extras models learned bench docs clean
+.PHONY: help setup check test demo extras models learned bench docs site clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,8 +59,11 @@ bench: setup  ## measure again what the documents show, into benchmarks/results/
 docs: setup  ## regenerate the documents' tables and figures from benchmarks/results/
 	$(BIN)/python benchmarks/tables.py
 
+site: setup  ## build the documentation site into site/, strictly and without network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:  ## remove what the other targets made, .venv included
-	rm -rf $(VENV) build dist smaller *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site smaller *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:

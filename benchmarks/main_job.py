@@ -13,8 +13,9 @@ from pathlib import Path
 
 import torch
 
-from prunepolicy import PruneSettings, prune_sizes
+from prunepolicy import PruneSettings
 from prunepolicy.commands.prune.job import parts_of
+from prunepolicy.commands.prune.prune import prune_sizes
 from prunepolicy.pruning.io.atomic import write_text
 from prunepolicy.pruning.io.machine import device_name, versions
 from prunepolicy.pruning.io.progress import Event, ProgressReporter

@@ -31,6 +31,7 @@ from prunepolicy.options import (
     Overwrite,
     PerLayer,
     PlanFile,
+    Plugin,
     PolicyName,
     Probe,
     Recover,
@@ -43,7 +44,7 @@ from prunepolicy.options import (
     Trust,
     Units,
 )
-from prunepolicy.parsing import budget_of, hardware_of, numbers_of, recovery_of, settings_of
+from prunepolicy.parsing import add_plugins, budget_of, hardware_of, numbers_of, recovery_of, settings_of
 from prunepolicy.pruning.io.console import Console
 from prunepolicy.running import console_for, continuing, error_console, invoked, present, run
 from prunepolicy.training_cli import data_models, fetch, policies, submit, train
@@ -84,6 +85,7 @@ def prune(
     device: Device = "auto",
     dtype: Dtype = "auto",
     trust_remote_code: Trust = False,
+    plugin: Plugin = None,
     revision: Revision = None,
     overwrite: Overwrite = False,
     no_measure: NoMeasure = False,
@@ -105,6 +107,7 @@ def prune(
     """
     from prunepolicy.commands.prune.prune import decisions, targets_of
 
+    add_plugins(plugin)
     sizes = list(dict.fromkeys(numbers_of(keep, "--keep")))
     budgets = [budget_of(size, of, units, per_layer, multiple_of, context) for size in sizes]
     settings = replace(
@@ -154,6 +157,7 @@ def plan(
     device: Device = "auto",
     dtype: Dtype = "auto",
     trust_remote_code: Trust = False,
+    plugin: Plugin = None,
     revision: Revision = None,
     as_json: AsJson = False,
 ) -> None:
@@ -165,6 +169,7 @@ def plan(
     """
     from prunepolicy.commands.prune.job import decide, open_session
 
+    add_plugins(plugin)
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),

@@ -118,3 +118,7 @@ Trust = Annotated[
         "--trust-remote-code", help="Run code that a folder carries, where transformers has none for it."
     ),
 ]
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", help="A Python file that registers components of your own, under its name."),
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prunepolicy.pruning.io.console import Console
@@ -69,3 +70,11 @@ def numbers_of(text: str, option: str) -> list[float]:
     if not numbers:
         raise UsageError(f"{option} takes numbers separated by commas; got {text!r}.")
     return numbers
+
+
+def add_plugins(files: list[Path] | None) -> None:
+    """Let registries import the user's own files."""
+    from prunepolicy.pruning.plugins import add_plugin
+
+    for file in files or ():
+        add_plugin(file)

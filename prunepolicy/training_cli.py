@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunepolicy.options import AsJson
+from prunepolicy.options import AsJson, Plugin
+from prunepolicy.parsing import add_plugins
 from prunepolicy.running import console_for, continuing, error_console, invoked
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def train(
     seeds: SeedCount = 1,
     set_: Set = None,
     cluster: Cluster = None,
+    plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
     """Learn a policy from a recipe, judge it on held-out models, and write it with its evidence.
@@ -81,6 +83,7 @@ def train(
     from prunepolicy.agents.training.train import train
     from prunepolicy.pruning.io.progress import ProgressReporter
 
+    add_plugins(plugin)
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
     console = error_console if as_json else console_for()
     settings, steps = [load_recipe(recipe, overrides) for recipe in recipes], ProgressReporter(console)

@@ -204,15 +204,15 @@ class Plan:
             file.settings.model_dump(exclude_unset=True),
         )
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the plan to `path`, whole or not at all."""
-        write_text(path, self.to_json())
+        write_text(Path(path), self.to_json())
 
     @classmethod
-    def load(cls, path: Path) -> Plan:
+    def load(cls, path: str | Path) -> Plan:
         """Read the plan at `path`."""
         try:
-            return cls.from_json(bounded.read_text(path))
+            return cls.from_json(bounded.read_text(Path(path)))
         except (OSError, ValueError) as error:
             raise PrunePolicyError(f"Can't read the plan {path}: {bounded.why(error)}.") from error
 

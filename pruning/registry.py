@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from prunepolicy.pruning.errors import UsageError, did_you_mean
+from prunepolicy.pruning.plugins import load_plugins
 
 T = TypeVar("T")
 
@@ -28,7 +31,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def register(self, item: T) -> T:
         """Add `item` under the name of the module that defines it (use as a decorator)."""
-        self.add(_module_of(item).rsplit(".", 1)[-1], item)
+        self.add(file_name(item), item)
         return item
 
     def add(self, name: str, item: T) -> None:
@@ -57,14 +60,19 @@ class Registry(Mapping[str, T], Generic[T]):
         return name in self._items
 
     def _fill(self) -> None:
-        if self._filled or self.package is None:
+        if self._filled:
             return
         self._filled = True
-        package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self.package}.{module.name}")
+        if self.package is not None:
+            package = importlib.import_module(self.package)
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{self.package}.{module.name}")
+        load_plugins()
 
 
-def _module_of(item: object) -> str:
+def file_name(item: object) -> str:
+    """Return the name of the file that defines a class or function, or the class of anything else."""
     owner: type | Callable[..., object] = item if callable(item) else type(item)
-    return owner.__module__
+    if owner.__module__ != "__main__":
+        return owner.__module__.rpartition(".")[2]
+    return Path(str(getattr(sys.modules["__main__"], "__file__", "main"))).stem

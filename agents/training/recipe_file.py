@@ -14,12 +14,13 @@ from prunepolicy.pruning.io import bounded
 from prunepolicy.pruning.io.config import checked
 
 
-def load_recipe(source: Path, overrides: Sequence[str] = ()) -> RunRecipe:
+def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> RunRecipe:
     """Read a recipe and apply `--set key=value` overrides to it; its algorithm says which keys it has.
 
     Raises:
         UsageError: when the file is no YAML, or a key or value is wrong; the sentence names it.
     """
+    source = Path(source)
     try:
         data = bounded.read_yaml(source)
     except (OSError, ValueError) as error:

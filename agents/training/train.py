@@ -22,7 +22,7 @@ SCORE = "held_out/score"
 
 def train(
     recipe: RunRecipe,
-    folder: Path,
+    folder: str | Path,
     resume: bool = False,
     progress: bool | Listener | ProgressReporter = False,
     command: str = "",
@@ -40,7 +40,7 @@ def train(
     Raises:
         PrunePolicyError: when something learned is no number any more, or the recipe is wrong.
     """
-    steps, runner = ProgressReporter.told(progress), runner or LocalRunner()
+    folder, steps, runner = Path(folder), ProgressReporter.told(progress), runner or LocalRunner()
     recipe.check_name(folder.name)
     algorithm = algorithms[recipe.algorithm]
     algorithm.learner_type.check(recipe)

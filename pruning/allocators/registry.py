@@ -13,7 +13,7 @@ from prunepolicy.pruning.budget_meter import Meter
 from prunepolicy.pruning.errors import BudgetError
 from prunepolicy.pruning.plan import KIND_OF, Budget, Plan
 from prunepolicy.pruning.reach import ALIGNED_KINDS, rounded_up
-from prunepolicy.pruning.registry import Registry
+from prunepolicy.pruning.registry import Registry, file_name
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 
 TOLERANCE = 0.01
@@ -47,7 +47,7 @@ allocators: Registry[Allocator] = Registry("allocator", "prunepolicy.pruning.all
 
 def allocator(function: Allocator) -> Allocator:
     """Register the decorated function under the name of its file."""
-    allocators.add(function.__module__.rsplit(".", 1)[-1], function)
+    allocators.add(file_name(function), function)
     return function
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from prunepolicy.pruning.registry import Registry
+from prunepolicy.pruning.registry import Registry, file_name
 from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
@@ -48,7 +48,7 @@ def criterion(
     """Register the decorated function under the name of its file."""
 
     def register(score: Score) -> Score:
-        criteria.add(score.__module__.rsplit(".", 1)[-1], Criterion(score, needs, comparable, kinds))
+        criteria.add(file_name(score), Criterion(score, needs, comparable, kinds))
         return score
 
     return register

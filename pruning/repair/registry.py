@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.registry import Registry
+from prunepolicy.pruning.registry import Registry, file_name
 from prunepolicy.pruning.statistics.probe import Inputs, Tick
 
 
@@ -60,7 +60,7 @@ def repair(*kinds: str) -> Callable[[Callable[[RepairContext], Edits]], Repair]:
 
     def register(function: Callable[[RepairContext], Edits]) -> Repair:
         made = Repair(function, kinds)
-        repairs.add(function.__module__.rsplit(".", 1)[-1], made)
+        repairs.add(file_name(function), made)
         return made
 
     return register

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rich.table import Table
 
@@ -22,6 +22,12 @@ from prunepolicy.pruning.measure.intervals import Interval
 from prunepolicy.pruning.measure.multiple_choice import answers_to, read_choices
 from prunepolicy.pruning.measure.perplexity import WINDOW, text_losses
 from prunepolicy.pruning.session.opened_model import Hardware, OpenedModel
+
+Files = str | Path | Sequence[str | Path]
+
+
+def _paths(files: Files) -> tuple[Path, ...]:
+    return tuple(map(Path, [files] if isinstance(files, str | Path) else files))
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,20 @@ class EvalRequest:
     limit: int | None = None
     window: int | None = None
     batch: int = 4
+
+    @classmethod
+    def of(
+        cls,
+        text: Files = (),
+        choices: Files = (),
+        tasks: str | Sequence[str] = (),
+        include_path: str | Path | None = None,
+        **numbers: int | None,
+    ) -> Self:
+        """Return what was meant by one file or several, given as paths or strings."""
+        names = (tasks,) if isinstance(tasks, str) else tuple(tasks)
+        folder = None if include_path is None else Path(include_path)
+        return cls(_paths(text), _paths(choices), names, folder, **numbers)  # type: ignore[arg-type]
 
     def check(self) -> None:
         """Raise `UsageError` when there is nothing to measure, or a file can't be read."""
@@ -105,18 +125,25 @@ class EvalReport:
 
 
 def evaluate(
-    model: str, request: EvalRequest, against: str | None = None, hardware: Hardware | None = None
+    model: str,
+    request: EvalRequest | None = None,
+    against: str | None = None,
+    hardware: Hardware | None = None,
+    **measures: Any,
 ) -> EvalReport:
     """Score `model`, and `against` in the same run and precision.
 
     Args:
         model: a folder, a hub id or an alias.
+        request: what to measure; or `measures` says it, as in `text="held_out.txt"` or `tasks=["piqa"]`.
         against: usually the model before pruning; it comes first in the report.
+        measures: attributes of an `EvalRequest`; one file or name stands for a list of one.
 
     Raises:
         UsageError: when there is nothing to measure, or both names mean one model.
         UnsupportedModelError: for models that don't write text.
     """
+    request = request or EvalRequest.of(**measures)
     request.check()
     if against == model:
         raise UsageError(f"{model!r} can't be compared with itself.")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from prunepolicy.commands.prune.job import PruneSettings, holding, probe_for
+from prunepolicy.commands.prune.job import PruneSettings, holding, open_session, probe_for
 from prunepolicy.commands.prune.measure import choose_text
 from prunepolicy.commands.report.plots import FRONTIER_PICTURE, FrontierPoint, plot_frontier
 from prunepolicy.commands.report.report_view import count
@@ -79,6 +79,27 @@ class Frontier:
             f"Cut a point: prunepolicy cut {self.model} {self.folder}/PLAN --out DIR",
             soft_wrap=True,
         )
+
+
+KEEPS = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5)
+"""Points of a frontier, as shares that stay."""
+
+
+def frontier(
+    model: str,
+    out: str | Path,
+    keeps: Sequence[float | Budget] = KEEPS,
+    policy: str | Policy = "default",
+    settings: PruneSettings | None = None,
+) -> Frontier:
+    """Plan every size from one pass of statistics, and write nested plans, a table and a plot to `out`.
+
+    Raises:
+        PrunePolicyError: with one sentence, for whatever goes wrong; `out` is untouched then.
+    """
+    settings, target = settings or PruneSettings(), Path(out)
+    budgets = [keep if isinstance(keep, Budget) else Budget(keep) for keep in keeps]
+    return draw_frontier(open_session(model, settings, target), policy, budgets, target, settings)
 
 
 def draw_frontier(

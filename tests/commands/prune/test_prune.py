@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from prunepolicy import Budget, PrunePolicyError, PruneSettings, prune, prune_sizes
+from prunepolicy import Budget, PrunePolicyError, PruneSettings, prune
 from prunepolicy.cli import main
 from prunepolicy.commands.prune import job
 from prunepolicy.commands.prune import measure as quality
+from prunepolicy.commands.prune.prune import prune_sizes
 from prunepolicy.commands.report.report import PruneReport
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.pruning.io.progress import Event

@@ -1,0 +1,80 @@
+"""Every program in examples/ runs, on tiny models."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+QUICK = (
+    "episodes=1",
+    "budgets.keep=[0.75]",
+    "evaluation.samples=2",
+    "evaluation.length=16",
+    "evaluation.baselines=[magnitude]",
+)
+RUNS: dict[str, list[str]] = {
+    "prune_one": ["{model}", "{out}/smaller", "--keep", "0.75"],
+    "own_criterion": ["{model}", "--out", "{out}", "--keep", "0.75"],
+    "train_policy": [
+        "{model}", "--out", "{out}/run", "--keep", "0.75", "--set=policy.samples=2", "--set=policy.length=8",
+        *(f"--set={key}" for key in QUICK),
+    ],
+    "think_bandit": ["--out", "{out}/run", "--set=episodes=4"],
+    "image_classifier": ["{images}", "shapes", "{out}/smaller", "--keep", "0.4221", "--epochs", "1"],
+}  # fmt: skip
+WRITTEN = {
+    "prune_one": "smaller/prune_report.json",
+    "own_criterion": "own_criterion/frontier.json",
+    "train_policy": "run/pruned/prune_report.json",
+    "think_bandit": "run/train_report.json",
+    "image_classifier": "smaller/prune_report.json",
+}
+
+
+def test_every_example_is_listed_and_tested() -> None:
+    names = {file.stem for file in EXAMPLES.glob("*.py")}
+    assert names == RUNS.keys()
+    listed = (EXAMPLES / "README.md").read_text("utf-8")
+    assert all(f"`{name}.py`" in listed for name in names)
+
+
+@pytest.fixture
+def places(
+    model: Callable[..., str], tiny_checkpoint: Callable[..., Checkpoint], tmp_path: Path
+) -> dict[str, str]:
+    sizes = {"num_channels": 1, "image_size": 8, "num_labels": 4}
+    return {
+        "model": model(),
+        "images": str(tiny_checkpoint("resnet", **sizes).folder),
+        "out": str(tmp_path / "out"),
+    }
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_examples_run(
+    name: str, places: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [argument.format(**places) for argument in RUNS[name]]
+    script = str(EXAMPLES / f"{name}.py")
+    if name == "own_criterion":  # its component is called like the program that runs
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(
+            [sys.executable, script, *arguments], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        said = done.stdout
+    else:
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        runpy.run_path(script, run_name="__main__")
+        said = capsys.readouterr().out
+    assert said.strip()
+    assert (Path(places["out"]) / WRITTEN[name]).is_file()
