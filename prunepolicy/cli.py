@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from prunepolicy.entrypoint import console_for, continuing, error_console, invoked, present, run
 from prunepolicy.evaluation_cli import bench, doctor, evaluate
+from prunepolicy.option_parsing import budget_of, hardware_of, numbers_of, recovery_of, settings_of
 from prunepolicy.options import (
     Arch,
     AsJson,
@@ -43,9 +45,7 @@ from prunepolicy.options import (
     Trust,
     Units,
 )
-from prunepolicy.parsing import budget_of, hardware_of, numbers_of, recovery_of, settings_of
 from prunepolicy.pruning.io.console import Console
-from prunepolicy.running import console_for, continuing, error_console, invoked, present, run
 from prunepolicy.training_cli import data_models, fetch, policies, submit, train
 from prunepolicy.zoo_cli import zoo_app
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from prunepolicy.entrypoint import console_for, present
+from prunepolicy.option_parsing import hardware_of, numbers_of, words_of
 from prunepolicy.options import AsJson, Device, Dtype, Model, Revision, Trust
-from prunepolicy.parsing import hardware_of, numbers_of, words_of
-from prunepolicy.running import console_for, present
 
 
 def evaluate(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prunepolicy.entrypoint import console_for, continuing, error_console, invoked
 from prunepolicy.options import AsJson
-from prunepolicy.running import console_for, continuing, error_console, invoked
 
 if TYPE_CHECKING:
     from prunepolicy.agents.training.run_report import Report

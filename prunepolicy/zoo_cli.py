@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prunepolicy.entrypoint import console_for, error_console, present
 from prunepolicy.options import AsJson
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.running import console_for, error_console, present
 
 if TYPE_CHECKING:
     from prunepolicy.commands.zoo.view import Pushed
@@ -59,7 +59,7 @@ def list_(source: SourceOption = None, as_json: AsJson = False) -> None:
     prunepolicy zoo list --source https://example.org/zoo
     """
     from prunepolicy.commands.zoo.view import Listed
-    from prunepolicy.policy.zoo.opened import Zoo
+    from prunepolicy.policy.zoo.zoo_handle import Zoo
 
     present(Listed.of(Zoo.open(source)), as_json)
 
@@ -74,8 +74,8 @@ def show(name: Id, source: SourceOption = None, as_json: AsJson = False) -> None
     """
     from prunepolicy.agents.learned_pruning.policy_card import parsed_card
     from prunepolicy.commands.zoo.view import Shown
-    from prunepolicy.policy.zoo.opened import Zoo
     from prunepolicy.policy.zoo.pull import read_file
+    from prunepolicy.policy.zoo.zoo_handle import Zoo
 
     zoo = Zoo.open(source)
     full_name = zoo.find(name)
@@ -93,8 +93,8 @@ def pull(name: Id, source: SourceOption = None, as_json: AsJson = False) -> None
 
     prunepolicy zoo pull llama-graph.v1 --source hf://someone/zoo@v3
     """
-    from prunepolicy.policy.zoo.opened import Zoo
     from prunepolicy.policy.zoo.pull import pull
+    from prunepolicy.policy.zoo.zoo_handle import Zoo
 
     zoo = Zoo.open(source)
     full_name = zoo.find(name)
@@ -127,9 +127,9 @@ def verify(
     from prunepolicy.commands.zoo.rescore import rescore as measure
     from prunepolicy.commands.zoo.view import VerifiedPolicy
     from prunepolicy.policy.load import load_stored
-    from prunepolicy.policy.zoo.opened import Zoo
     from prunepolicy.policy.zoo.pull import read_policy
     from prunepolicy.policy.zoo.verify import verify
+    from prunepolicy.policy.zoo.zoo_handle import Zoo
     from prunepolicy.pruning.errors import UsageError
     from prunepolicy.pruning.io.progress import ProgressReporter
 
@@ -257,7 +257,7 @@ def mirror(
     prunepolicy zoo list --source /mnt/usb/zoo
     """
     from prunepolicy.policy.zoo.mirror import mirror
-    from prunepolicy.policy.zoo.opened import Zoo
+    from prunepolicy.policy.zoo.zoo_handle import Zoo
 
     zoo = Zoo.open(source)
     new, count = mirror(zoo, folder), len(zoo.index.policies)

@@ -16,8 +16,8 @@ import transformers
 
 from prunepolicy.cli import main, prune_main
 from prunepolicy.commands.report.report import PruneReport
+from prunepolicy.entrypoint import run as carry_out
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.running import run as carry_out
 
 Model = Callable[..., str]
 FAST = ("--dtype", "float32", "--no-verify", "--no-measure")

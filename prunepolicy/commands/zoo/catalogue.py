@@ -16,9 +16,9 @@ from prunepolicy.agents.training.run_folder import BEST
 from prunepolicy.policy.base import POLICY_FILE
 from prunepolicy.policy.load import built_in_policies, is_place, load_policy
 from prunepolicy.policy.zoo.identifiers import find
-from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.pull import read_policy
 from prunepolicy.policy.zoo.settings import PACKAGE
+from prunepolicy.policy.zoo.zoo_handle import Zoo
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean

@@ -11,11 +11,11 @@ from rich.table import Table
 from prunepolicy.agents.learned_pruning.policy_card import PolicyCard
 from prunepolicy.agents.learned_pruning.policy_card_text import policy_card
 from prunepolicy.commands.zoo.rescore import Rescore
-from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.pull import is_here
 from prunepolicy.policy.zoo.push import Parcel
 from prunepolicy.policy.zoo.settings import pinned
 from prunepolicy.policy.zoo.verify import Finding
+from prunepolicy.policy.zoo.zoo_handle import Zoo
 from prunepolicy.pruning.io.console import Console
 
 
