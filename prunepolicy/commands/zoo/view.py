@@ -56,7 +56,7 @@ class Listed:
             console.print(f"The zoo at {spelling} is empty.")
             return
         grid = Table(title=f"The zoo at {spelling}", title_justify="left")
-        for heading in ("name", "kind", "version", "bytes", "licence", "from", "here"):
+        for heading in ("name", "kind", "version", "bytes", "licence", "origin", "installed"):
             grid.add_column(heading, justify="right" if heading == "bytes" else "left", overflow="fold")
         for name, entry in policies.items():
             here = "yes" if name in self.here else "no"
