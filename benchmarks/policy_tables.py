@@ -21,8 +21,8 @@ All methods only choose what goes: nothing is repaired, unless it says so. Numbe
 log-perplexity over the dense model in nats per token (0.1 is a perplexity 10.5 % higher): median
 (smallest to largest) over seeds, each with calibration data of its own, and for learned policies a
 training of its own. Code was scored with the first seed. Criteria whose scores can't be compared
-across layers have no place in the tables per layer, and PruneNet knows equal widths only. `graph` calibrates on varied
-text, as the default does, the others on text from the start token.
+across layers have no place in the tables per layer, and PruneNet knows equal widths only. `graph` calibrates
+on varied text, as the default does, the others on text from the start token.
 """
 FIGURE = """![Excess by size, as a multiple of the best hand-made criterion's](policies.png)
 

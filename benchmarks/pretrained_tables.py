@@ -28,8 +28,8 @@ training bring the whole network to {tuned}, so that is what pruned ones compare
 LITE = """### EfficientNet-Lite0
 
 Nothing is trained: too few photos. Evaluated on 20 labelled photos of foolbox (the whole network names {came}
-of them right), and on five views of each, by how often the pruned network names what the whole one names. Norms
-and gradients are measured on other, random views of the same photos, without labels.
+of them right), and on five views of each, by how often the pruned network names what the whole one names.
+Norms and gradients are measured on other, random views of the same photos, without labels.
 """
 SMOKE = """### Other architectures, small
 

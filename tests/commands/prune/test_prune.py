@@ -55,7 +55,7 @@ def test_a_second_run_reuses_statistics_says_so_and_gives_the_same_bytes(
     again = prune(name, tmp_path / "2", FFN[0], POLICY, QUICKLY, heard.append)
     assert passes["gate_gradients"] == 1
     assert (first.origin.reused, again.origin.reused) == ((), ("statistics", "calibration data"))
-    assert "statistics, probe" in (tmp_path / "2/README.md").read_text()
+    assert "statistics, calibration data" in (tmp_path / "2/README.md").read_text()
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     without = prune(name, tmp_path / "3", FFN[0], POLICY, QUICKLY)
