@@ -1,4 +1,4 @@
-"""What the text is worth that a choice of units is made on."""
+"""What the calibration data is worth."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from cells import table, three_places
 
 Row = dict[str, Any]
 KEEPS = (0.9, 0.8, 0.7)
-INTRODUCTION = """## The text that a choice is made on
+INTRODUCTION = """## Calibration data
 
 {model}, {dtype}, {machine}, one thread; one seed, equal widths, nothing repaired. Excess log-perplexity over
-the dense model on the first 4096 tokens of prose (two stories) and of code. `self` is what the dense model
-writes itself, `varied` the same with every second text from a random token on, `other pages` the rest of the
-same stories, as a user's own text would be (`--probe FILE`), and with both, `--probe self+FILE`, half of the
-pieces are of either kind. Gates that learned on the scored pages
-themselves show how low a choice of units can come at all; it is no method.
+the dense model on the first 4096 tokens of prose (two stories) and of code. `self` is text sampled from
+the dense model, `varied` the same with every second text from a random token on, `other pages` the rest of
+the same stories, as a user's own text would be (`--probe FILE`), and with both, `--probe self+FILE`, half
+of the pieces are of either kind. Gates trained on the evaluation pages
+themselves are a lower bound, not a method.
 """
 
 
@@ -44,4 +44,4 @@ def _table(rows: Sequence[Row], dense: Row) -> str:
         lines.append((sum(row["prose"] for row in mine.values()) / len(mine), [method, text, *cells]))
     head = [f"{scored}, keep {keep}" for scored in ("prose", "code") for keep in KEEPS]
     ordered = sorted(lines, key=lambda line: line[0])
-    return table(["method", "watched or learned on", *head], [line for _, line in ordered])
+    return table(["method", "calibration or training data", *head], [line for _, line in ordered])

@@ -8,18 +8,18 @@ from policy_tables import KEEPS, SHAPES, Comparison, Place, against_hand_made, r
 
 INTRODUCTION = """## Graph policies
 
-{model}, {dtype}, {machine}, one thread; {texts}. Nothing was chosen, and no policy learned, on them.
+{model}, {dtype}, {machine}, one thread; {texts}. Nothing was chosen, and no policy trained, on them.
 Excess log-perplexity over the dense model in nats per token, as in the section above. Where parameters are
-budgeted, widths are multiples of {multiple_of}, so that every method spends the whole budget. `graph` watches
-the network on varied text, as the default does, and so do the criteria that say so. It decides how many
+budgeted, widths are multiples of {multiple_of}, so that every method spends the whole budget. `graph`
+calibrates on varied text, as the default does, and so do the criteria that say so. It decides how many
 layers go beside channels, in the order of what was measured without each; `unlearned` is the same policy
-before it learned anything: what its text, the measuring and the usual number of layers are worth. The `graph`
-of the section above is the same, without multiples of {multiple_of}.
+before training: what its calibration data, the measuring and the usual number of layers are worth. The
+`graph` of the section above is the same, without multiples of {multiple_of}.
 """
 AGAINST = {
     ("selection",): "Right after the cut",
     ("repaired",): "After the same repair, the default's; first seed",
-    ("small",): "On families that nothing learned from, right after the cut",
+    ("small",): "On families unseen in training, right after the cut",
 }
 
 

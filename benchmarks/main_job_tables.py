@@ -9,16 +9,29 @@ from cells import table
 
 STEPS = {
     "read the model": ("load",),
-    "texts it writes": ("probe", "text to score", "let the model write"),
-    "statistics": ("activations", "gate gradients", "watch", "statistics"),
+    "sampled texts": (
+        "calibration data",
+        "sample evaluation",
+        "probe",
+        "text to score",
+        "let the model write",
+    ),
+    "statistics": ("collect", "activations", "gate gradients", "watch", "statistics"),
     "plan": ("plan",),
     "repair": ("repair",),
     "cut": ("cut",),
     "proof of loading": ("load in a clean process", "prove"),
-    "perplexity and samples": ("perplexity", "samples", "measure quality", "let both write"),
-    "speed": ("speed", "measure speed"),
+    "perplexity and samples": (
+        "measure perplexity",
+        "sample generations",
+        "perplexity",
+        "samples",
+        "measure quality",
+        "let both write",
+    ),
+    "latency": ("measure latency", "speed", "measure speed"),
 }
-"""Rows of the table, and how the steps in them begin, in this version or the one before."""
+"""Rows of the table, and how the steps in them begin, in this version or one before."""
 
 
 def main_job(results: dict[str, Any]) -> str:

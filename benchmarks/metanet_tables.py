@@ -14,7 +14,7 @@ INTRODUCTION = """## Metanetworks: rewriting weights before the cut
 
 {name} of width {width} on {source} at {side} x {side} pixels, {train:,} training images; {machine}, one
 thread. Every method starts from the same three dense networks ({dense} epochs), trains {before} epochs before
-the cut and {after} after it, or as many after it at once (`cut first`), and is cut to the same operations.
+the cut and {after} after it, or as many after it at once (`cut first`), and is cut to the same FLOPs.
 Test accuracy on all 10,000 test images: median and range of the seeds. The best epoch is the best on
 validation images, never on test images. How many times as fast: both networks in turn on 128 images, beside
 other work, so roughly.
@@ -29,7 +29,7 @@ every channel instead of changing weights one by one; `scores` rewrites nothing 
 so do `decisions`, one per layer, learned from the rewards of cuts that are drawn around them. `9 networks`
 learned from so many, three times the steps.
 Scratch-E and Scratch-B start the pruned shape of `group norm` from nothing, with the dense network's epochs
-and operations.
+and FLOPs.
 """
 TRANSFER = """### The same metanetworks on other networks
 
@@ -94,26 +94,30 @@ def verdict(rows: list[dict[str, Any]]) -> str:
     for speedup in (2.0, 3.0):
         way = best_way(rows, speedup)
         own = _last(rows, way, speedup)
-        rivals = {method: _last(rows, method, speedup) for method in _trained(rows, speedup)}
-        best = max(rivals, key=lambda method: mean(rivals[method]))
+        best = best_other(rows, speedup)
+        points = ", ".join(f"{100 * value:+.2f}" for value in paired_differences(rows, way, best, speedup))
         sentences.append(
             f"At {speedup:g}x the metanetwork used in the way that is best on validation images ({way}) "
             f"keeps {percent(mean(own))} on average, against "
-            f"{percent(mean(dense))} dense, {percent(mean(rivals['group norm']))} for group norm alone and "
-            f"{percent(mean(rivals[best]))} for the best method, {best}.{_paired(rows, way, best, speedup)}"
+            f"{percent(mean(dense))} dense, {percent(mean(_last(rows, 'group norm', speedup)))} for group "
+            f"norm alone and {percent(mean(_last(rows, best, speedup)))} for the best method, {best}. "
+            f"Seed by seed that is {points} points."
         )
     return " ".join(sentences)
 
 
-def _paired(rows: list[dict[str, Any]], way: str, rival: str, speedup: float) -> str:
-    """Return a sentence on the seeds that two methods share."""
+def paired_differences(rows: list[dict[str, Any]], way: str, rival: str, speedup: float) -> list[float]:
+    """Return by how much `way` is ahead of `rival` on every seed that the two share."""
     found = [
         {row["seed"]: row["last"] for row in rows if (row["method"], row["speedup"]) == (method, speedup)}
         for method in (way, rival)
     ]
-    ahead = [found[0][seed] - found[1][seed] for seed in sorted(found[0].keys() & found[1].keys())]
-    points = ", ".join(f"{100 * value:+.2f}" for value in ahead)
-    return f" Seed by seed that is {points} points."
+    return [found[0][seed] - found[1][seed] for seed in sorted(found[0].keys() & found[1].keys())]
+
+
+def best_other(rows: list[dict[str, Any]], speedup: float) -> str:
+    """Return the method with the highest mean accuracy among those that use no metanetwork."""
+    return max(_trained(rows, speedup), key=lambda method: mean(_last(rows, method, speedup)))
 
 
 def best_way(rows: list[dict[str, Any]], speedup: float) -> str:

@@ -16,13 +16,13 @@ SHAPES = {True: "equal widths", False: "per layer"}
 USUAL = "fisher x activation"
 INTRODUCTION = """## Policies
 
-{model}, {dtype}, {machine}, one thread; {texts}. Nothing was chosen, and no policy learned, on them.
+{model}, {dtype}, {machine}, one thread; {texts}. Nothing was chosen, and no policy trained, on them.
 All methods only choose what goes: nothing is repaired, unless it says so. Numbers are excess
 log-perplexity over the dense model in nats per token (0.1 is a perplexity 10.5 % higher): median
-(smallest to largest) over seeds, each with a probe of its own, and for learned policies a training of
-its own. Code was scored with the first seed. Criteria whose scores can't be compared across layers have
-no place in the tables per layer, and PruneNet knows equal widths only. `graph` watches the network on varied
-text, as the default does, the others on text from the start token.
+(smallest to largest) over seeds, each with calibration data of its own, and for learned policies a
+training of its own. Code was scored with the first seed. Criteria whose scores can't be compared
+across layers have no place in the tables per layer, and PruneNet knows equal widths only. `graph` calibrates
+on varied text, as the default does, the others on text from the start token.
 """
 FIGURE = """![Excess by size, as a multiple of the best hand-made criterion's](policies.png)
 
@@ -115,10 +115,10 @@ def policies(results: dict[str, Any]) -> str:
 
 
 def small_models(found: Comparison) -> Iterator[str]:
-    """All methods on every small model that nothing learned from, on text that it wrote."""
+    """All methods on every small model unseen in training, on text that it wrote."""
     for model in sorted({row["model"] for row in found.rows if row["block"] == "small"}):
         sizes = [Place("ffn", keep, True, "small", model, "own text") for keep in KEEPS]
-        yield from ranking(f"{model.rpartition('/')[2]}, which nothing learned from", found, sizes)
+        yield from ranking(f"{model.rpartition('/')[2]}, unseen in training", found, sizes)
 
 
 def against_hand_made(
@@ -213,8 +213,8 @@ def seconds(found: Comparison) -> Iterator[str]:
         cells.append([method, f"{parts[0]:.1f}", f"{parts[1]:.2f}", f"{sum(parts):.1f}", f"{ratio:.2f}"])
     yield "### Seconds to plan\n"
     yield (
-        "CPU seconds on one thread, the model in memory and the probe's text written; medians over all "
-        f"budgets and seeds. The last column is a multiple of {USUAL}. What it took to learn a policy isn't "
-        "counted: gates are learned for every network anew, and the published PruneNet for every shape.\n"
+        "CPU seconds on one thread, the model in memory and the calibration data sampled; medians over all "
+        f"budgets and seeds. The last column is a multiple of {USUAL}. Training a policy isn't "
+        "counted: gates are trained for every network, and the published PruneNet for every shape.\n"
     )
     yield table(["method", "statistics", "plan", "together", "times"], cells) + "\n"

@@ -11,7 +11,7 @@ from cells import percent, remark, spread, table
 Rows = list[dict[str, Any]]
 INTRODUCTION = """## Pretrained networks, without data models
 
-Networks that others trained and packages carry, cut to the same operations from their weights alone or from
+Networks that others trained and packages carry, cut to the same FLOPs from their weights alone or from
 256 unlabelled images; batch norms are measured again after the cut. {machine}, one thread; median and range
 of the seeds, which move what is drawn and the order of training images. Fisher, taylor and group norm rank
 over all layers, so that widths differ; random, magnitude and torch-pruning's default take the same share of
@@ -20,16 +20,16 @@ every layer, so that the tables compare ways to prune, not criteria alone.
 CNN = """### The six-convolution network of cifar-10-model
 
 CIFAR-10's *test* images are the only ones at hand, so they are split: {train:,} to fit on, {validation:,} to
-watch, {test:,} to judge on. The numbers can't be compared with papers. As it came, the network names
-{whole} of all {images:,} right; on the {test:,} that judge {came}, and {remeasured} once its norms are
+validate, {test:,} to test on. The numbers can't be compared with papers. As it came, the network names
+{whole} of all {images:,} right; on the {test:,} test images {came}, and {remeasured} once its norms are
 measured again (they were trained to remember little more than one batch). The same {epochs} epochs of
 training bring the whole network to {tuned}, so that is what pruned ones compare with.
 """
 LITE = """### EfficientNet-Lite0
 
-Nothing is trained: too few photos. Judged on 20 labelled photos of foolbox (the whole network names {came} of
-them right), and on five views of each, by how often the pruned network names what the whole one names. Norms
-and gradients are measured on other, random views of the same photos, without labels.
+Nothing is trained: too few photos. Evaluated on 20 labelled photos of foolbox (the whole network names {came}
+of them right), and on five views of each, by how often the pruned network names what the whole one names.
+Norms and gradients are measured on other, random views of the same photos, without labels.
 """
 SMOKE = """### Other architectures, small
 
@@ -50,7 +50,7 @@ def pretrained_networks(results: dict[str, Any]) -> str:
         own = [row for row in rows if row["network"] == name]
         parts.append(text)
         for speedup in sorted({row["speedup"] for row in own if "reached" in row}):
-            parts.append(f"Cut to 1/{speedup:g} of the operations:\n\n{_ranking(name, own, speedup)}\n")
+            parts.append(f"Cut to 1/{speedup:g} of the FLOPs:\n\n{_ranking(name, own, speedup)}\n")
     return "\n".join([*parts, verdict(rows), ""])
 
 

@@ -20,7 +20,7 @@ from prunepolicy.agents.learned_pruning.reinforce import Reinforce, ReinforceCon
 from prunepolicy.envs.row_layer import RowLayer
 from prunepolicy.envs.shaping.spectral import ks_distances
 from prunepolicy.policy.kinds.prunenet import PruneNet, PruneNetConfig, context_of
-from prunepolicy.policy.row_choices import concrete, draw_by_weight
+from prunepolicy.policy.row_sampling import concrete, draw_by_weight
 from prunepolicy.pruning.io.atomic import write_text
 from prunepolicy.pruning.io.machine import device_name, versions
 from prunepolicy.pruning.statistics.row_features import leverage, standardised, weight_columns

@@ -49,7 +49,7 @@ class Change:
 CHANGES = (
     Change(
         "Varied text instead of text from the start token",
-        "when every second text that the model is watched on starts with a random token",
+        "when every second calibration text starts with a random token",
         {
             "fisher x activation, ridge": "default, ridge",
             "fisher, ridge, per layer": "default, ridge, per layer",

@@ -17,9 +17,9 @@ NAMES = {
     "autothink_solved": "the same stages, lengths where all is right, batch-scaled",
     "autothink_floor": "more brevity, which waits while accuracy is low, for answers that vary",
     "autothink_settled": "the same, settling on what is right alone",
-    "settled_shuffled": "control: the same, outcomes dealt at random",
+    "settled_shuffled": "control: the same, outcomes shuffled within modes",
     "naive": "naive reward",
-    "shuffled": "control: AutoThink, outcomes dealt at random",
+    "shuffled": "control: AutoThink, outcomes shuffled within modes",
     "brevity": "naive reward and brevity",
     "think_prune": "ThinkPrune",
     "adapt_think": "AdaptThink",
@@ -95,7 +95,7 @@ def _longer(rows: Sequence[Row]) -> str:
     steps = [row["best_step"] for row in rows]
     note = (
         f"{min(steps)} to {max(steps)} steps, the last 100 of them at a quarter of the learning rate, from "
-        f"starts made anew on {_machines(rows)}; all of this was chosen on a start that no row is about, and "
+        f"new starts on {_machines(rows)}; all of this was chosen on a start that no row is about, and "
         "no step was chosen.\n"
     )
     return f"{note}\n{_compared(rows)}\n\n{_by_difficulty(rows)}"
@@ -146,7 +146,7 @@ def _rates(rows: Iterable[Row], which: str, mode: str, name: str) -> list[str]:
 
 def _pruned(rows: Sequence[Row]) -> str:
     lines = []
-    for method, model in (("whole", "whole"), ("pruned", "0.7 of its FFN channels, mended by imitation")):
+    for method, model in (("whole", "whole"), ("pruned", "0.7 of its FFN channels, repaired by imitation")):
         here = [row for row in rows if row["method"] == method]
         for state, which, mode in (
             ("always thinks", "start", "always"),
@@ -156,7 +156,7 @@ def _pruned(rows: Sequence[Row]) -> str:
             exams = [row[which][mode] for row in here]
             per_answer = [exam["tokens"] / exam["accuracy"] for exam in exams if exam["accuracy"]]
             lines.append([model, state, *_exam(here, which, mode), spread(per_answer, four)])
-    note = f"Pruned, then taught when to think ({_machines(rows)}).\n"
+    note = f"Pruned, then trained when to think ({_machines(rows)}).\n"
     head = ["model", "", "seeds", "accuracy", "tokens", "thinks", "tokens to a correct answer"]
     return f"{note}\n{table(head, lines)}"
 

@@ -1,4 +1,4 @@
-"""What learning after the cut brings back."""
+"""What knowledge distillation after the cut brings back."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from cells import four, table
 
 Row = dict[str, Any]
-INTRODUCTION = """## Learning after the cut: `--recover 1`
+INTRODUCTION = """## Knowledge distillation after the cut: `--recover 1`
 
-{model}, cut in parameters; the cut model then learns for one pass from the dense model's answers, on 512
-texts of 128 tokens that this one writes (`self`; `varied`: every second from a random token on), or on the
+{model}, cut in parameters; then one epoch of knowledge distillation from the dense model, on 512
+texts of 128 tokens sampled from it (`self`; `varied`: every second from a random token on), or on the
 user's: `other pages` are the rest of the stories whose first 4096 tokens are scored. {machine}, one thread,
 one seed; seconds are CPU seconds of the whole command, beside other work, without scoring. The default
-repairs by reconstruction before it learns, or by ridge where the table says so.
+repairs by reconstruction before that, or by ridge where the table says so.
 """
 
 
@@ -26,7 +26,15 @@ def recover(results: Row) -> str:
         seconds = f"{row['cpu_seconds']:.0f}"
         policy = f"{row['policy']}, {row['repair']}" if row["repair"] else row["policy"]
         lines.append([policy, row["keep"], row["text"], row["recover"], *_perplexities(row), seconds])
-    head = ["policy", "keep", "watched and taught on", "passes", "perplexity of prose", "of code", "seconds"]
+    head = [
+        "policy",
+        "keep",
+        "calibration and distillation data",
+        "epochs",
+        "perplexity of prose",
+        "of code",
+        "seconds",
+    ]
     return f"{INTRODUCTION.format(**results)}\n{table(head, lines)}\n"
 
 

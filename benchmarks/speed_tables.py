@@ -7,11 +7,12 @@ from typing import Any
 
 from cells import table
 
+from prunepolicy.commands.evaluate.bench import limit_sentence
 from prunepolicy.pruning.measure.intervals import Interval
 
 
 def latency(results: dict[str, Any]) -> str:
-    """The measured speed-up beside what fewer operations and bytes would give."""
+    """The measured speed-up beside what fewer FLOPs and bytes would give."""
     rows = []
     for name, report in results.items():
         for measured in report["measurements"]:
@@ -35,7 +36,12 @@ def latency(results: dict[str, Any]) -> str:
     ]
     report = next(iter(results.values()))
     settings = ", ".join(f"{key} {value}" for key, value in report["settings"].items())
-    limits = dict.fromkeys(f"{m['phase']}, batch {m['batch']}: {m['limit']}" for m in report["measurements"])
+    peak = report["ceilings"]
+    limits = (
+        f"{m['phase']}, batch {m['batch']}: "
+        + limit_sentence(m["achieved_flops"] / peak["flops"], m["achieved_bandwidth"] / peak["bandwidth"])
+        for m in report["measurements"]
+    )
     return "\n".join([
         "## Speed\n", f"SmolLM2-135M-Instruct against itself, keep 0.8; {settings}.\n", table(head, rows), "",
         f"Limits ({next(iter(results))}):", *(f"- {limit}" for limit in limits), "",

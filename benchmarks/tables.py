@@ -1,4 +1,4 @@
-"""Write docs/results.md and its figures from benchmarks/results/*.json; nothing is typed by hand."""
+"""Write docs/results.md and docs/results/ from benchmarks/results/*.json; nothing is typed by hand."""
 
 from __future__ import annotations
 
@@ -21,40 +21,58 @@ from quality_tables import plot_quality, quality, write_readme
 from reasoning_tables import reasoning
 from recover_tables import recover
 from speed_tables import latency, startup, streaming
+from summary_table import summary
 from thinking_tables import success_rate_control, think_bandit
 from training_tables import episodes, prunenet_episode, prunenet_saturation, small_models, surrogate
 
 from prunepolicy.pruning.io.atomic import write_text
 
 RESULTS, DOCS = Path("benchmarks/results"), Path("docs")
+TOPICS = DOCS / "results"
 Results = dict[str, Any]
-SECTIONS: dict[str, Callable[[Results], str]] = {
-    "quality": quality,
-    "policies": policies,
-    "calibration": calibration,
-    "graph_policies": graph_policies,
-    "recover": recover,
-    "latency": latency,
-    "startup": startup,
-    "main_job": main_job,
-    "installs": installs,
-    "older_transformers": older_transformers,
-    "episodes": episodes,
-    "prunenet_episode": prunenet_episode,
-    "prunenet_saturation": prunenet_saturation,
-    "surrogate": surrogate,
-    "reasoning": reasoning,
-    "small_models": small_models,
-    "think_bandit": think_bandit,
-    "success_rate_control": success_rate_control,
-    "metanet": metanet,
-    "metanet_transfer": metanet_transfer,
-    "metanet_smoke": metanet_smoke,
-    "pretrained_networks": pretrained_networks,
-    "metanet_step": metanet_step,
-    "cluster": cluster,
+DOCUMENTS: dict[str, tuple[str, dict[str, Callable[[Results], str]]]] = {
+    "quality": ("Quality after pruning, repair and distillation", {"quality": quality, "recover": recover}),
+    "policies": (
+        "Criteria, searches and learned policies",
+        {"policies": policies, "graph_policies": graph_policies},
+    ),
+    "calibration": ("Calibration data", {"calibration": calibration}),
+    "speed": ("Speed and resources", {"latency": latency, "startup": startup, "main_job": main_job}),
+    "compatibility": (
+        "Where it installs, where results load",
+        {"installs": installs, "older_transformers": older_transformers},
+    ),
+    "training": (
+        "What learning a policy takes",
+        {
+            "episodes": episodes,
+            "prunenet_episode": prunenet_episode,
+            "prunenet_saturation": prunenet_saturation,
+            "surrogate": surrogate,
+            "small_models": small_models,
+        },
+    ),
+    "thinking": (
+        "When to think",
+        {
+            "reasoning": reasoning,
+            "think_bandit": think_bandit,
+            "success_rate_control": success_rate_control,
+        },
+    ),
+    "metanetworks": (
+        "Metanetworks and image classifiers",
+        {
+            "metanet": metanet,
+            "metanet_transfer": metanet_transfer,
+            "metanet_smoke": metanet_smoke,
+            "pretrained_networks": pretrained_networks,
+            "metanet_step": metanet_step,
+        },
+    ),
+    "cluster": ("Cluster", {"cluster": cluster}),
 }
-"""One per results file, in the order of the document."""
+"""By the name of the document: its title, and a section per results file, in order."""
 FAULTS = ("lost_node", "out_of_memory")
 
 
@@ -63,19 +81,28 @@ def main() -> None:
     found = {
         file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(RESULTS.glob("*.json"))
     }
-    parts = ["# Results\n\nEvery number here is written by `make docs` from `benchmarks/results/`.\n"]
-    parts += [section(found[name]) for name, section in SECTIONS.items() if name in found]
-    lost = [found[name] for name in FAULTS if name in found]
-    parts += [faults(lost)] if lost else []
-    cuts = [results for name, results in found.items() if name.startswith("streaming")]
-    parts += [streaming(cuts)] if cuts else []
-    write_text(DOCS / "results.md", "\n".join(parts))
+    titles = {name: title for name, (title, _) in DOCUMENTS.items()}
+    write_text(DOCS / "results.md", summary(found, titles))
+    for name in DOCUMENTS:
+        write_text(TOPICS / f"{name}.md", document(name, found))
     write_readme(found["quality"]["rows"], Path("README.md"))
-    plot_quality(found["quality"]["rows"], DOCS / "quality.png")
+    plot_quality(found["quality"]["rows"], TOPICS / "quality.png")
     if "metanet" in found:
-        plot_metanet(found["metanet"], DOCS / "metanet.png")
+        plot_metanet(found["metanet"], TOPICS / "metanet.png")
     if "policies" in found:
-        plot_policies(Comparison(found["policies"]["rows"]), DOCS / "policies.png")
+        plot_policies(Comparison(found["policies"]["rows"]), TOPICS / "policies.png")
+
+
+def document(name: str, found: dict[str, Results]) -> str:
+    """Return one document of docs/results/."""
+    title, sections = DOCUMENTS[name]
+    parts = [f"# {title}\n\nWritten by `make docs` from `benchmarks/results/`; [summary](../results.md).\n"]
+    parts += [section(found[file]) for file, section in sections.items() if file in found]
+    lost = [found[file] for file in FAULTS if file in found]
+    parts += [faults(lost)] if name == "cluster" and lost else []
+    cuts = [results for file, results in found.items() if file.startswith("streaming")]
+    parts += [streaming(cuts)] if name == "speed" and cuts else []
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def prunenet_episode(results: dict[str, Any]) -> str:
         ["published: full decomposition, predictor run twice", f"{results['published_seconds']:.3f}", ""],
         ["the same reward here", *_timed(results, "same_reward")],
         ["Gram matrices and one count of eigenvalues alone", *_timed(results, "one_count")],
-        ["the mended reward", *_timed(results, "function_aware")],
+        ["the corrected reward", *_timed(results, "function_aware")],
     ]
     note = (
         f"{results['setting']}; {results['machine']}. Largest difference between the two rewards that "
@@ -98,7 +98,7 @@ def surrogate(results: dict[str, Any]) -> str:
 
 
 def small_models(results: dict[str, Any]) -> str:
-    """The small models that graph policies learn from and are judged on."""
+    """The small models that graph policies are trained and evaluated on."""
     lines = [
         [row["name"], f"{row['parameters']:,}", f"{row['steps']:,}", f"{row['validation_perplexity']:.1f}"]
         for row in results["models"]

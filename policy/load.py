@@ -94,9 +94,9 @@ def _from_zoo(name: str) -> Policy:
 
 def _shipped(name: str) -> Policy:
     from prunepolicy.policy.zoo.identifiers import find
-    from prunepolicy.policy.zoo.opened import Zoo
     from prunepolicy.policy.zoo.pull import read_policy
     from prunepolicy.policy.zoo.settings import PACKAGE
+    from prunepolicy.policy.zoo.zoo_handle import Zoo
 
     zoo = Zoo.open(PACKAGE)
     known = zoo.index.policies

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from prunepolicy.policy.base import Instruments, Policy, PolicyConfig
-from prunepolicy.policy.spending import check_spendable, searched_groups, unscored
+from prunepolicy.policy.budgeting import check_spendable, searched_groups, unscored
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.statistics.stats import Stats

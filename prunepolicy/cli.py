@@ -1,4 +1,4 @@
-"""The commands: they parse, call one function, and print. Heavy imports live inside them."""
+"""The commands: each parses, calls one function, and prints. Heavy imports live inside them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,20 @@ from typing import Annotated, Any
 
 import typer
 
+from prunepolicy.entrypoint import console_for, continuing, error_console, invoked, present, run
 from prunepolicy.evaluation_cli import bench, doctor, evaluate
+from prunepolicy.help_panels import HelpCommand, help_without_command
+from prunepolicy.option_parsing import (
+    add_plugins,
+    budget_of,
+    hardware_of,
+    numbers_of,
+    recovery_of,
+    settings_of,
+)
 from prunepolicy.options import (
+    OUTPUT,
+    WHAT,
     Arch,
     AsJson,
     Context,
@@ -44,16 +56,15 @@ from prunepolicy.options import (
     Trust,
     Units,
 )
-from prunepolicy.parsing import add_plugins, budget_of, hardware_of, numbers_of, recovery_of, settings_of
 from prunepolicy.pruning.io.console import Console
-from prunepolicy.running import console_for, continuing, error_console, invoked, present, run
 from prunepolicy.training_cli import data_models, fetch, policies, submit, train
 from prunepolicy.zoo_cli import zoo_app
 
+PRUNING, EVALUATING, LEARNING = "Prune a model", "Evaluate a model", "Learned policies"
+"""Panels of `prunepolicy --help`."""
+
 app = typer.Typer(
     name="prunepolicy",
-    help="Prune networks with policies, into smaller ones that plain transformers loads.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -62,38 +73,41 @@ prune_app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_ex
 out_console = console_for()
 
 
+@app.command(cls=HelpCommand, rich_help_panel=PRUNING)
+@prune_app.command(cls=HelpCommand)
 def prune(
     model: Model,
-    out: Out,
+    *,
     keep: Keeps,
-    policy: PolicyName = "default",
     of: Of = "params",
+    policy: PolicyName = "default",
     units: Units = "",
     per_layer: PerLayer = False,
     multiple_of: MultipleOf = None,
+    rounds: Rounds = 1,
     context: Context = 4096,
     probe: Probe = None,
     repair: Repair = None,
     recover: Recover = 0,
-    rounds: Rounds = 1,
     text: Text = None,
+    no_measure: NoMeasure = False,
+    no_verify: NoVerify = False,
     arch: Arch = None,
     data: Data = None,
     epochs: Epochs = "0,20",
     shrink: Shrink = 0.0,
+    out: Out,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    trust_remote_code: Trust = False,
     plugin: Plugin = None,
     revision: Revision = None,
-    overwrite: Overwrite = False,
-    no_measure: NoMeasure = False,
-    no_verify: NoVerify = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
+    trust_remote_code: Trust = False,
 ) -> None:
-    """Prune MODEL, prove that the result loads, and write it with its evidence.
+    """Prune MODEL, check that a clean process loads the result, and measure quality and speed.
 
     [bold]Examples[/bold]
 
@@ -135,33 +149,39 @@ def _carry_out(decisions: Iterable[Any], dry_run: bool, as_json: bool) -> None:
         _print_json(results)
 
 
-@app.command()
+@app.command(cls=HelpCommand, rich_help_panel=PRUNING)
 def plan(
     model: Model,
     keep: Keep,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Where plan.json goes.", show_default=False, dir_okay=False),
-    ] = None,
-    policy: PolicyName = "default",
     of: Of = "params",
+    policy: PolicyName = "default",
     units: Units = "",
     per_layer: PerLayer = False,
     multiple_of: MultipleOf = None,
+    rounds: Rounds = 1,
     context: Context = 4096,
     probe: Probe = None,
     repair: Repair = None,
     recover: Recover = 0,
-    rounds: Rounds = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="File for the plan, such as plan.json.",
+            show_default=False,
+            dir_okay=False,
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
-    trust_remote_code: Trust = False,
     plugin: Plugin = None,
     revision: Revision = None,
-    as_json: AsJson = False,
+    trust_remote_code: Trust = False,
 ) -> None:
-    """Dry run: decide what would stay, show it, and write only the plan.
+    """Dry run: decide what to remove, show the plan, and write nothing else.
 
     [bold]Example[/bold]
 
@@ -188,23 +208,24 @@ def plan(
             out_console.print(f"Plan written to {out}; carry it out with: {command}", soft_wrap=True)
 
 
-@app.command()
+@app.command(cls=HelpCommand, rich_help_panel=PRUNING)
 def cut(
     model: Model,
     plan_file: PlanFile,
-    out: Out,
-    text: Text = None,
+    *,
     probe: Probe = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    trust_remote_code: Trust = False,
-    revision: Revision = None,
-    overwrite: Overwrite = False,
+    text: Text = None,
     no_measure: NoMeasure = False,
     no_verify: NoVerify = False,
+    out: Out,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    trust_remote_code: Trust = False,
 ) -> None:
-    """Carry out a plan: the same plan gives the same bytes. An interrupted run continues.
+    """Apply a plan: the same plan gives the same bytes, and an interrupted run continues.
 
     [bold]Example[/bold]
 
@@ -228,27 +249,31 @@ def cut(
         _show_report(report)
 
 
-@app.command()
+@app.command(cls=HelpCommand, rich_help_panel=PRUNING)
 def frontier(
     model: Model,
-    out: Out,
-    policy: PolicyName = "default",
-    of: Of = "params",
+    *,
     keeps: Annotated[
-        str, typer.Option("--keeps", help="Points of the frontier.")
+        str,
+        typer.Option(
+            "--keeps", help="Fractions to keep, one point of the frontier each.", rich_help_panel=WHAT
+        ),
     ] = "0.95,0.9,0.85,0.8,0.75,0.7,0.65,0.6,0.55,0.5",
+    of: Of = "params",
+    policy: PolicyName = "default",
     units: Units = "",
     per_layer: PerLayer = False,
-    text: Text = None,
     probe: Probe = None,
+    text: Text = None,
+    out: Out,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
     trust_remote_code: Trust = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
 ) -> None:
-    """Score once, then plan every size: nested plans, a table, and a plot of quality against size.
+    """Plot perplexity against size: one scoring pass, a nested plan per size, a table and a figure.
 
     [bold]Example[/bold]
 
@@ -266,12 +291,12 @@ def frontier(
     present(result, as_json)
 
 
-app.command("prune")(prune)
-app.command("eval")(evaluate)
-for command in (bench, doctor, train, data_models, submit, fetch, policies):
-    app.command(command.__name__.replace("_", "-"))(command)
-app.add_typer(zoo_app)
-prune_app.command()(prune)
+app.command("doctor", cls=HelpCommand, rich_help_panel=PRUNING)(doctor)
+app.command("eval", cls=HelpCommand, rich_help_panel=EVALUATING)(evaluate)
+app.command("bench", cls=HelpCommand, rich_help_panel=EVALUATING)(bench)
+for command in (policies, train, data_models, submit, fetch):
+    app.command(command.__name__.replace("_", "-"), cls=HelpCommand, rich_help_panel=LEARNING)(command)
+app.add_typer(zoo_app, rich_help_panel=LEARNING)
 
 
 def _print_version(wanted: bool) -> None:
@@ -282,13 +307,24 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Prune networks with policies, into smaller ones that plain transformers loads."""
+    """Prune networks with policies, into smaller ones that plain transformers loads.
+
+    [bold]Examples[/bold]
+
+    prunepolicy prune smollm2-135m --keep 0.9 --out smaller/
+
+    prunepolicy doctor smollm2-135m
+
+    prunepolicy eval smaller/ --text held_out.txt --against smollm2-135m
+    """
+    help_without_command(context)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -310,7 +346,7 @@ def _how_to_go_on(*targets: Path) -> str:
 
 
 def _log(as_json: bool) -> Console:
-    """Return where steps are told: beside the result, or apart from it where that is for programs."""
+    """Return where progress is printed: beside the result, or on standard error where that is JSON."""
     return error_console if as_json else out_console
 
 

@@ -1,4 +1,4 @@
-"""The commands that look at a model: how good it is, how fast it is, what it is."""
+"""The commands that examine a model: its quality, its speed, its architecture."""
 
 from __future__ import annotations
 
@@ -7,39 +7,68 @@ from typing import Annotated
 
 import typer
 
-from prunepolicy.options import AsJson, Device, Dtype, Model, Revision, Trust
-from prunepolicy.parsing import hardware_of, numbers_of, words_of
-from prunepolicy.running import console_for, present
+from prunepolicy.entrypoint import console_for, present
+from prunepolicy.option_parsing import hardware_of, numbers_of, words_of
+from prunepolicy.options import OUTPUT, AsJson, Device, Dtype, Model, Revision, Trust
+
+Texts = Annotated[
+    list[Path] | None,
+    typer.Option("--text", help="Text file on which perplexity is measured; repeatable."),
+]
+Choices = Annotated[
+    list[Path] | None,
+    typer.Option("--choices", help="Multiple-choice questions, PIQA or BLiMP as JSON lines; repeatable."),
+]
+Tasks = Annotated[
+    str,
+    typer.Option(
+        "--tasks",
+        help="lm-eval tasks, such as arc_easy; with --think, reasoning tasks, such as addition:1-4.",
+    ),
+]
+Think = Annotated[
+    str | None,
+    typer.Option("--think", help="Evaluate reasoning accuracy with thinking set to auto, always or never."),
+]
+ThinkOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Output folder for metrics and figure, with --think.",
+        show_default="the run's folder",
+        rich_help_panel=OUTPUT,
+    ),
+]
+IncludePath = Annotated[
+    Path | None, typer.Option("--include-path", help="Folder with your own lm-eval tasks.")
+]
+Window = Annotated[
+    int | None,
+    typer.Option(
+        "--window",
+        help="Window length for perplexity, in tokens.",
+        show_default="512, or the model's context length",
+    ),
+]
 
 
 def evaluate(
     model: Model,
-    text: Annotated[list[Path] | None, typer.Option("--text", help="Text files for perplexity.")] = None,
-    choices: Annotated[list[Path] | None, typer.Option("--choices", help="PIQA or BLiMP lines.")] = None,
-    tasks: Annotated[
-        str,
-        typer.Option("--tasks", help="lm-eval's, e.g. arc_easy; with --think ours, e.g. addition:1-4."),
-    ] = "",
-    think: Annotated[
-        str | None, typer.Option("--think", help="Ask reasoning problems: auto, always or never think.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="With --think, for numbers and picture.", show_default="inside a run"),
-    ] = None,
-    include_path: Annotated[Path | None, typer.Option("--include-path", help="Own lm-eval tasks.")] = None,
-    against: Annotated[str | None, typer.Option("--against", help="A model to compare with.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Questions per task at most.")] = None,
-    window: Annotated[
-        int | None,
-        typer.Option("--window", help="Tokens the model sees at once.", show_default="512, or its context"),
-    ] = None,
+    text: Texts = None,
+    choices: Choices = None,
+    tasks: Tasks = "",
+    include_path: IncludePath = None,
+    think: Think = None,
+    against: Annotated[str | None, typer.Option("--against", help="Dense model to compare with.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Questions per task, at most.")] = None,
+    window: Window = None,
+    out: ThinkOut = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     trust_remote_code: Trust = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure quality: perplexity on text, multiple choice, lm-eval tasks; or when a model thinks.
+    """Measure quality: perplexity, multiple choice, lm-eval tasks; with --think, reasoning accuracy.
 
     [bold]Examples[/bold]
 
@@ -55,7 +84,7 @@ def evaluate(
         folder = examined.save(out)
         present(examined, as_json)
         if folder is not None and not as_json:
-            console_for().print(f"Numbers and picture: {folder}", soft_wrap=True)
+            console_for().print(f"Metrics and figure: {folder}", soft_wrap=True)
         return
     from prunepolicy.commands.evaluate.evaluate import EvalRequest, evaluate
 
@@ -67,18 +96,22 @@ def evaluate(
 
 def bench(
     model: Model,
-    against: Annotated[str, typer.Option("--against", help="The model to compare with.", show_default=False)],
-    batch: Annotated[str, typer.Option("--batch", help="Batch sizes.")] = "1,8",
-    prompt: Annotated[int, typer.Option("--prompt", help="Tokens to read.")] = 128,
-    new: Annotated[int, typer.Option("--new", help="Tokens to write.")] = 32,
-    repeats: Annotated[int, typer.Option("--repeats", help="Timings per model.")] = 10,
-    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads.")] = None,
+    against: Annotated[
+        str, typer.Option("--against", help="Dense model to compare with.", show_default=False)
+    ],
+    batch: Annotated[str, typer.Option("--batch", help="Batch sizes, separated by commas.")] = "1,8",
+    prompt: Annotated[int, typer.Option("--prompt", help="Prompt length in tokens (prefill).")] = 128,
+    new: Annotated[int, typer.Option("--new", help="Tokens to generate (decode).")] = 32,
+    repeats: Annotated[int, typer.Option("--repeats", help="Timed runs per model and batch size.")] = 10,
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="CPU threads.", show_default="torch's choice")
+    ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     trust_remote_code: Trust = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure speed: reading and writing, both models in turn, median, spread and ratio.
+    """Measure speed: prefill and decode of both models in turn, with the ratio and its interval.
 
     [bold]Example[/bold]
 
@@ -92,7 +125,7 @@ def bench(
 
 
 def doctor(model: Model, revision: Revision = None, as_json: AsJson = False) -> None:
-    """Say what was recognised, what can go, which runtimes load the result, what is missing.
+    """Report the detected architecture, the prunable units and the supported runtimes.
 
     [bold]Example[/bold]
 

@@ -7,118 +7,223 @@ from typing import Annotated
 
 import typer
 
+WHAT = "What to remove"
+REPAIR = "Calibration and repair"
+EVALUATION = "Evaluation"
+IMAGES = "Image classifiers"
+OUTPUT = "Hardware and output"
+"""Panels of `--help`."""
+
 Model = Annotated[
     str,
-    typer.Argument(help="A model folder, a .gguf file, smollm2-135m, or a hub id.", show_default=False),
+    typer.Argument(
+        metavar="MODEL",
+        help="A model folder, a .gguf file, a hub id, or smollm2-135m.",
+        show_default=False,
+    ),
 ]
 PlanFile = Annotated[
     Path,
     typer.Argument(metavar="PLAN", help="A plan.json.", show_default=False, exists=True, dir_okay=False),
 ]
-Out = Annotated[Path, typer.Option("--out", help="Where the result goes.", show_default=False)]
+Out = Annotated[
+    Path, typer.Option("--out", help="Output folder.", show_default=False, rich_help_panel=OUTPUT)
+]
 PolicyName = Annotated[
     str,
     typer.Option(
         "--policy",
-        help="default, a name that `prunepolicy policies` lists, zoo:NAME.vN, or a path: ./mine.",
+        help="Policy that decides what to remove: a name that `prunepolicy policies` lists, zoo:NAME.vN, or "
+        "a folder such as ./mine.",
+        rich_help_panel=WHAT,
     ),
 ]
-Keep = Annotated[float, typer.Option("--keep", help="Fraction that stays, e.g. 0.8.", show_default=False)]
+Keep = Annotated[
+    float,
+    typer.Option("--keep", help="Fraction to keep, such as 0.8.", show_default=False, rich_help_panel=WHAT),
+]
 Keeps = Annotated[
     str,
     typer.Option(
         "--keep",
-        help="Fraction that stays, e.g. 0.8; several, as in 0.9,0.8,0.7, give a folder each: OUT/keep-0.9.",
+        help="Fraction to keep, such as 0.8; several, as in 0.9,0.8,0.7, write one folder each: "
+        "OUT/keep-0.9.",
         show_default=False,
+        rich_help_panel=WHAT,
     ),
 ]
 Of = Annotated[
     str,
     typer.Option(
-        "--of", help="Of what: params, flops, memory, latency, ffn, heads, layers, experts, channels."
+        "--of",
+        help="What the fraction counts: params, flops, memory, latency, ffn, heads, layers, experts or "
+        "channels.",
+        rich_help_panel=WHAT,
     ),
 ]
 Units = Annotated[
-    str, typer.Option("--units", help="Unit kinds that may go, e.g. ffn,heads.", show_default="by policy")
+    str,
+    typer.Option(
+        "--units",
+        help="Kinds of unit that may be removed, such as ffn,heads.",
+        show_default="the policy's",
+        rich_help_panel=WHAT,
+    ),
 ]
 PerLayer = Annotated[
     bool,
-    typer.Option("--per-layer", help="Let widths differ by layer (the result carries a modelling file)."),
+    typer.Option(
+        "--per-layer",
+        help="Allow a different width in every layer; the result carries the modelling file that loads it.",
+        rich_help_panel=WHAT,
+    ),
 ]
 MultipleOf = Annotated[
-    int | None, typer.Option("--multiple-of", help="Width multiple.", show_default="128 or less")
+    int | None,
+    typer.Option(
+        "--multiple-of",
+        help="Keep a multiple of this many channels in every layer.",
+        show_default="largest power of two up to 128 that meets the budget",
+        rich_help_panel=WHAT,
+    ),
 ]
-Context = Annotated[int, typer.Option("--context", help="Tokens in the KV-cache, with --of memory.")]
+Context = Annotated[
+    int,
+    typer.Option(
+        "--context",
+        help="Context length of the KV cache in tokens, with --of memory.",
+        rich_help_panel=WHAT,
+    ),
+]
 Probe = Annotated[
     str | None,
     typer.Option(
         "--probe",
-        help="Watch on: self (what it writes), varied (more kinds of it), start, a text file, or self+FILE.",
-        show_default="by policy",
+        help="Calibration data: self (sampled from the model), varied (every second text sampled from a "
+        "random first token), start (the start token only), a text file, or self+FILE.",
+        show_default="the policy's",
+        rich_help_panel=REPAIR,
     ),
 ]
 Repair = Annotated[
     str | None,
     typer.Option(
-        "--repair", help="After the cut: reconstruction, ridge, bias or none.", show_default="by policy"
+        "--repair",
+        help="Closed-form repair after pruning: reconstruction, ridge, bias or none.",
+        show_default="the policy's",
+        rich_help_panel=REPAIR,
     ),
 ]
 Rounds = Annotated[
-    int, typer.Option("--rounds", help="Remove in so many steps, watching the model anew after each.")
+    int,
+    typer.Option(
+        "--rounds",
+        help="Iterative pruning: number of rounds; statistics are recomputed after each.",
+        rich_help_panel=WHAT,
+    ),
 ]
 Recover = Annotated[
     int,
-    typer.Option("--recover", min=0, help="Learn from the dense model in so many passes (language models)."),
+    typer.Option(
+        "--recover",
+        min=0,
+        help="Epochs of knowledge distillation from the dense model after pruning (language models).",
+        rich_help_panel=REPAIR,
+    ),
 ]
 Text = Annotated[
     Path | None,
     typer.Option(
-        "--text", help="Held-out text to score before and after.", exists=True, dir_okay=False, readable=True
+        "--text",
+        help="Held-out text file on which perplexity is measured before and after.",
+        show_default="text sampled from the dense model",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+        rich_help_panel=EVALUATION,
     ),
 ]
 Arch = Annotated[
     str | None,
     typer.Option(
         "--arch",
-        help="MODEL is a bare .safetensors file of this network: resnet20, vgg19, efficientnet-lite0, ...",
+        help="Architecture of MODEL where it is a bare .safetensors file: resnet20, vgg19, "
+        "efficientnet-lite0, ...",
+        rich_help_panel=IMAGES,
     ),
 ]
 Data = Annotated[
     str | None,
     typer.Option(
-        "--data", help="Train before and after the cut, and test, on images: fashion-mnist, or a folder."
+        "--data",
+        help="Labelled images for training and accuracy: fashion-mnist, or a folder.",
+        rich_help_panel=IMAGES,
     ),
 ]
 Epochs = Annotated[
     str,
     typer.Option(
-        "--epochs", help="With --data: epochs before and after the cut; 10,10 for what rewrites weights."
+        "--epochs",
+        help="Training epochs before and after pruning, with --data; 10,10 suits policies that rewrite "
+        "weights.",
+        rich_help_panel=IMAGES,
     ),
 ]
 Shrink = Annotated[
     float,
     typer.Option(
         "--shrink",
-        help="With --data: how strongly weak groups of weights shrink before the cut (sparse training); "
-        "0.001 suits convolution networks.",
+        help="Strength of the group-sparsity penalty during training before pruning, with --data; 0.001 "
+        "suits convolutional networks.",
+        rich_help_panel=IMAGES,
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Of everything random.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, …")]
-Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
-Revision = Annotated[str | None, typer.Option("--revision", help="Branch, tag or commit on the hub.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at the target.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-NoMeasure = Annotated[bool, typer.Option("--no-measure", help="Skip quality and speed.")]
-NoVerify = Annotated[bool, typer.Option("--no-verify", help="Skip the proof of loading.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the plan and write nothing.")]
+Seed = Annotated[int, typer.Option("--seed", help="Random seed.", rich_help_panel=OUTPUT)]
+Device = Annotated[str, typer.Option("--device", help="Device: auto, cpu, cuda, …", rich_help_panel=OUTPUT)]
+Dtype = Annotated[
+    str,
+    typer.Option("--dtype", help="Data type: auto, float32, bfloat16 or float16.", rich_help_panel=OUTPUT),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option("--revision", help="Branch, tag or commit on the hub.", rich_help_panel=OUTPUT),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace the output folder if it exists.", rich_help_panel=OUTPUT),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.", rich_help_panel=OUTPUT)]
+NoMeasure = Annotated[
+    bool,
+    typer.Option(
+        "--no-measure", help="Skip the measurement of quality and speed.", rich_help_panel=EVALUATION
+    ),
+]
+NoVerify = Annotated[
+    bool,
+    typer.Option(
+        "--no-verify",
+        help="Skip the check that a clean process loads the result.",
+        rich_help_panel=EVALUATION,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Show the plan and write nothing.", rich_help_panel=OUTPUT),
+]
 Trust = Annotated[
     bool,
     typer.Option(
-        "--trust-remote-code", help="Run code that a folder carries, where transformers has none for it."
+        "--trust-remote-code",
+        help="Run the modelling code in the model's folder if transformers has none for it.",
+        rich_help_panel=OUTPUT,
     ),
 ]
 Plugin = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", help="A Python file that registers components of your own, under its name."),
+    typer.Option(
+        "--plugin",
+        help="Python file that registers components of your own, such as a criterion.",
+        rich_help_panel=OUTPUT,
+    ),
 ]

@@ -1,4 +1,4 @@
-"""The commands that learn policies and list them: they parse, call one function, and print."""
+"""The commands that train policies and list them: each parses, calls one function, and prints."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prunepolicy.entrypoint import console_for, continuing, error_console, invoked
+from prunepolicy.option_parsing import add_plugins
 from prunepolicy.options import AsJson, Plugin
-from prunepolicy.parsing import add_plugins
-from prunepolicy.running import console_for, continuing, error_console, invoked
 
 if TYPE_CHECKING:
     from prunepolicy.agents.training.run_report import Report
@@ -23,11 +23,11 @@ RunName = Annotated[
     Path | None,
     typer.Option(
         "--out",
-        help="Folder of the run; with several recipes, of their runs.",
-        show_default="runs/RECIPE's name",
+        help="Run folder; with several recipes, the folder of their runs.",
+        show_default="runs/, and the recipe's name",
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue after the last checkpoint.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint.")]
 PolicyToShow = Annotated[
     str | None, typer.Argument(metavar="NAME", help="Show the card of this policy.", show_default="list all")
 ]
@@ -35,22 +35,30 @@ Cluster = Annotated[
     str | None,
     typer.Option(
         "--cluster",
-        help="Work there: local (Ray, on this machine), ray (RAY_ADDRESS), processes, or a YAML file.",
+        help="Where workers run: local (Ray, here), ray (at RAY_ADDRESS), processes, or a YAML file.",
         show_default="in this process",
     ),
 ]
 Address = Annotated[
     str,
-    typer.Option("--address", help="Of the cluster's dashboard: http://HEAD:8265.", show_default=False),
+    typer.Option(
+        "--address", help="Address of the Ray dashboard, such as http://HEAD:8265.", show_default=False
+    ),
 ]
 RunOfCluster = Annotated[
-    str, typer.Argument(metavar="RUN", help="The name that submit said.", show_default=False)
+    str, typer.Argument(metavar="RUN", help="Name of the run that submit printed.", show_default=False)
 ]
-SeedOverride = Annotated[int | None, typer.Option("--seed", help="Instead of the recipe's.")]
-SeedCount = Annotated[int, typer.Option("--seeds", min=1, help="Train with that many seeds, counting up.")]
+SeedOverride = Annotated[int | None, typer.Option("--seed", help="Random seed.", show_default="the recipe's")]
+SeedCount = Annotated[
+    int, typer.Option("--seeds", min=1, help="Number of seeds to train with, counting up from the first.")
+]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override a key: --set learner.samples=8.", metavar="KEY=VALUE"),
+    typer.Option(
+        "--set",
+        help="Override a key of the recipe: --set learner.samples=8; repeatable.",
+        metavar="KEY=VALUE",
+    ),
 ]
 
 
@@ -65,11 +73,11 @@ def train(
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
-    """Learn a policy from a recipe, judge it on held-out models, and write it with its evidence.
+    """Train a policy from a recipe, evaluate it on held-out models, and save it with its card.
 
     [bold]Examples[/bold]
 
-    prunepolicy train configs/train/prunenet.yaml --seed 1 --set episodes=100
+    prunepolicy train configs/train/prunenet.yaml --seed 1 --set learner.samples=8
 
     prunepolicy train configs/train/prunenet.yaml --seeds 3 --resume
 
@@ -111,12 +119,12 @@ def train(
 
 def data_models(
     recipe: RecipeFile,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the family.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="Output folder for the networks.", show_default=False)],
     seed: SeedOverride = None,
     set_: Set = None,
     cluster: Cluster = None,
 ) -> None:
-    """Train the networks that a metanetwork learns from; those that are there already stay.
+    """Train the networks that a metanetwork learns from; existing ones are kept.
 
     A recipe takes them with --set family.folder=DIR.
 
@@ -140,23 +148,27 @@ def submit(
     recipe: RecipeFile,
     address: Address,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Show the log, and fetch the run folder in the end.")
+        bool, typer.Option("--follow", help="Stream the log, and fetch the run folder at the end.")
     ] = False,
     out: RunName = None,
     resume: Annotated[
-        str | None, typer.Option("--resume", help="Continue this run of the cluster.", metavar="RUN")
+        str | None, typer.Option("--resume", help="Resume this run of the cluster.", metavar="RUN")
     ] = None,
     seed: SeedOverride = None,
     seeds: SeedCount = 1,
     set_: Set = None,
-    workers: Annotated[str, typer.Option("--cluster", help="Settings of the workers there.")] = "ray",
+    workers: Annotated[
+        str, typer.Option("--cluster", help="Where workers run on the cluster: ray, or a YAML file.")
+    ] = "ray",
     include: Annotated[
         list[str] | None,
-        typer.Option("--include", help="Send this file or folder, too; repeatable.", metavar="PATH"),
+        typer.Option("--include", help="Also send this file or folder; repeatable.", metavar="PATH"),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List every file, and send nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List every file that would be sent, and send nothing.")
+    ] = False,
 ) -> None:
-    """Train on a Ray cluster: send what that takes, and get the run folder back.
+    """Train on a Ray cluster as a job, and get the run folder back.
 
     Sent are the recipe, the models, texts and policies that it names by places in the working directory,
     and this package; anything else only by --include.
@@ -188,7 +200,7 @@ def submit(
 
 
 def fetch(run: RunOfCluster, address: Address, out: RunName = None) -> None:
-    """Get the folder of a run that `submit` began, finished or not.
+    """Download the run folder of a submitted job, finished or not.
 
     [bold]Example[/bold]
 
@@ -202,7 +214,7 @@ def fetch(run: RunOfCluster, address: Address, out: RunName = None) -> None:
 
 
 def policies(name: PolicyToShow = None, as_json: AsJson = False) -> None:
-    """List the policies there are with their scores, or show what is known about one.
+    """List all available policies with their scores, or show the card of one.
 
     [bold]Examples[/bold]
 

@@ -1,4 +1,4 @@
-"""The commands of the zoo: they parse, call one function, and print."""
+"""The commands of the zoo: each parses, calls one function, and prints."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prunepolicy.entrypoint import console_for, error_console, present
+from prunepolicy.help_panels import HelpCommand, help_without_command
 from prunepolicy.options import AsJson
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.running import console_for, error_console, present
 
 if TYPE_CHECKING:
     from prunepolicy.commands.zoo.view import Pushed
@@ -19,12 +20,18 @@ if TYPE_CHECKING:
 
 zoo_app = typer.Typer(
     name="zoo",
-    help="Policies that can be downloaded and trusted: signed, hashed, free of code.",
-    no_args_is_help=True,
+    help="Download, verify and share policies; every index is signed, every file is hashed.",
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+
+
+@zoo_app.callback(invoke_without_command=True)
+def _zoo(context: typer.Context) -> None:
+    help_without_command(context)
+
+
 SourceOption = Annotated[
     str | None,
     typer.Option(
@@ -43,14 +50,16 @@ OptionalId = Annotated[
 SigningKeys = Annotated[
     list[Path] | None,
     typer.Option(
-        "--key", help="Private key in PEM; twice for two signatures.", envvar="PRUNEPOLICY_ZOO_SIGNING_KEY"
+        "--key",
+        help="Private key in PEM; repeatable, one signature each.",
+        envvar="PRUNEPOLICY_ZOO_SIGNING_KEY",
     ),
 ]
 
 
-@zoo_app.command("list")
+@zoo_app.command("list", cls=HelpCommand)
 def list_(source: SourceOption = None, as_json: AsJson = False) -> None:
-    """List the policies of a zoo.
+    """List the policies in a zoo.
 
     [bold]Examples[/bold]
 
@@ -59,14 +68,14 @@ def list_(source: SourceOption = None, as_json: AsJson = False) -> None:
     prunepolicy zoo list --source https://example.org/zoo
     """
     from prunepolicy.commands.zoo.view import Listed
-    from prunepolicy.policy.zoo.opened import Zoo
+    from prunepolicy.policy.zoo.zoo_handle import Zoo
 
     present(Listed.of(Zoo.open(source)), as_json)
 
 
-@zoo_app.command()
+@zoo_app.command(cls=HelpCommand)
 def show(name: Id, source: SourceOption = None, as_json: AsJson = False) -> None:
-    """Show what is known about a policy: its listing and its card.
+    """Show a policy's index entry and its card.
 
     [bold]Example[/bold]
 
@@ -74,8 +83,8 @@ def show(name: Id, source: SourceOption = None, as_json: AsJson = False) -> None
     """
     from prunepolicy.agents.learned_pruning.policy_card import parsed_card
     from prunepolicy.commands.zoo.view import Shown
-    from prunepolicy.policy.zoo.opened import Zoo
     from prunepolicy.policy.zoo.pull import read_file
+    from prunepolicy.policy.zoo.zoo_handle import Zoo
 
     zoo = Zoo.open(source)
     full_name = zoo.find(name)
@@ -83,9 +92,9 @@ def show(name: Id, source: SourceOption = None, as_json: AsJson = False) -> None
     present(Shown(zoo, full_name, card), as_json)
 
 
-@zoo_app.command()
+@zoo_app.command(cls=HelpCommand)
 def pull(name: Id, source: SourceOption = None, as_json: AsJson = False) -> None:
-    """Bring a policy here, verified; from then on it needs no network.
+    """Download and verify a policy; afterwards it works offline.
 
     [bold]Examples[/bold]
 
@@ -93,8 +102,8 @@ def pull(name: Id, source: SourceOption = None, as_json: AsJson = False) -> None
 
     prunepolicy zoo pull llama-graph.v1 --source hf://someone/zoo@v3
     """
-    from prunepolicy.policy.zoo.opened import Zoo
     from prunepolicy.policy.zoo.pull import pull
+    from prunepolicy.policy.zoo.zoo_handle import Zoo
 
     zoo = Zoo.open(source)
     full_name = zoo.find(name)
@@ -106,16 +115,16 @@ def pull(name: Id, source: SourceOption = None, as_json: AsJson = False) -> None
     )
 
 
-@zoo_app.command()
+@zoo_app.command(cls=HelpCommand)
 def verify(
     name: OptionalId = None,
     rescore: Annotated[
-        bool, typer.Option("--rescore", help="Measure the card's cheapest number again, too.")
+        bool, typer.Option("--rescore", help="Also reproduce the cheapest number of the card.")
     ] = False,
     source: SourceOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check again what is here: signature, sizes, hashes, schema; exit code 1 when anything is wrong.
+    """Verify signature, sizes, hashes and schema; exit code 1 when anything is wrong.
 
     [bold]Examples[/bold]
 
@@ -127,9 +136,9 @@ def verify(
     from prunepolicy.commands.zoo.rescore import rescore as measure
     from prunepolicy.commands.zoo.view import VerifiedPolicy
     from prunepolicy.policy.load import load_stored
-    from prunepolicy.policy.zoo.opened import Zoo
     from prunepolicy.policy.zoo.pull import read_policy
     from prunepolicy.policy.zoo.verify import verify
+    from prunepolicy.policy.zoo.zoo_handle import Zoo
     from prunepolicy.pruning.errors import UsageError
     from prunepolicy.pruning.io.progress import ProgressReporter
 
@@ -149,38 +158,43 @@ def verify(
         raise typer.Exit(1)
 
 
-@zoo_app.command()
+@zoo_app.command(cls=HelpCommand)
 def push(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run's folder, or a policy's.", show_default=False)
+        Path, typer.Argument(metavar="RUN", help="A run folder or a policy folder.", show_default=False)
     ],
-    to: Annotated[str, typer.Option("--to", help="A folder or hf://USER/REPO.", show_default=False)],
+    to: Annotated[
+        str, typer.Option("--to", help="Target zoo: a folder or hf://USER/REPO.", show_default=False)
+    ],
     name: Annotated[
-        str | None, typer.Option("--as", help="NAME.vN or NAME.TAG-vN.", show_default="the policy's own name")
+        str | None,
+        typer.Option(
+            "--as", help="Name in the zoo: NAME.vN or NAME.TAG-vN.", show_default="the policy's own name"
+        ),
     ] = None,
     key: SigningKeys = None,
     version: Annotated[
-        str | None, typer.Option("--version", help="Semantic version; N.0.0 at first.", show_default="N.0.0")
+        str | None, typer.Option("--version", help="Semantic version.", show_default="N.0.0")
     ] = None,
     licence: Annotated[
         str | None,
         typer.Option(
             "--licence",
             "--license",
-            help="Of the policy, as SPDX calls it.",
+            help="Licence of the policy, as an SPDX identifier.",
             show_default="asked on a terminal",
         ),
     ] = None,
-    caveat: Annotated[str, typer.Option("--caveat", help="What leads the card.")] = "",
+    caveat: Annotated[str, typer.Option("--caveat", help="Warning at the top of the card.")] = "",
     witness: Annotated[
-        str, typer.Option("--witness", help="Score this model, too, for others to measure again.")
+        str, typer.Option("--witness", help="Also score this model, so that others can reproduce the number.")
     ] = "",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be sent; send nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put the best policy of a run into a zoo of yours, and sign its index again.
+    """Add the best policy of a run to your zoo, and sign its index.
 
     [bold]Examples[/bold]
 
@@ -207,8 +221,8 @@ def _asked_licence() -> str:
     """
     usual = "Apache-2.0, MIT, BSD-3-Clause, CC-BY-4.0, CC0-1.0"
     if sys.stdin is not None and sys.stdin.isatty():
-        return str(typer.prompt(f"Licence of the policy, as SPDX calls it ({usual}, ...)"))
-    raise UsageError(f"Say under which licence others get the policy, with --licence: {usual}, ...")
+        return str(typer.prompt(f"Licence of the policy, as an SPDX identifier ({usual}, ...)"))
+    raise UsageError(f"The policy needs a licence: give --licence, such as {usual}.")
 
 
 def _sent(parcel: Parcel, to: str, key: list[Path] | None) -> Pushed:
@@ -228,9 +242,9 @@ def _sent(parcel: Parcel, to: str, key: list[Path] | None) -> Pushed:
     return Pushed(parcel, to, place, tuple(map(public_text, keys)))
 
 
-@zoo_app.command()
+@zoo_app.command(cls=HelpCommand)
 def remove(name: Id, as_json: AsJson = False) -> None:
-    """Delete a policy that was pulled.
+    """Delete a downloaded policy.
 
     [bold]Example[/bold]
 
@@ -242,13 +256,13 @@ def remove(name: Id, as_json: AsJson = False) -> None:
     _tell({"name": full_name, "freed": freed}, f"{full_name} is removed, {freed:,} bytes.", as_json)
 
 
-@zoo_app.command()
+@zoo_app.command(cls=HelpCommand)
 def mirror(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the copy goes.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Output folder.", show_default=False)],
     source: SourceOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy a whole zoo into a folder, which is a source itself; an interrupted copy continues.
+    """Copy a whole zoo into a folder that serves as a source; an interrupted copy continues.
 
     [bold]Examples[/bold]
 
@@ -257,28 +271,28 @@ def mirror(
     prunepolicy zoo list --source /mnt/usb/zoo
     """
     from prunepolicy.policy.zoo.mirror import mirror
-    from prunepolicy.policy.zoo.opened import Zoo
+    from prunepolicy.policy.zoo.zoo_handle import Zoo
 
     zoo = Zoo.open(source)
     new, count = mirror(zoo, folder), len(zoo.index.policies)
     _tell(
         {"folder": str(folder), "source": zoo.source.spelling, "policies": count, "new": new},
-        f"{folder} holds the {count} policies of {zoo.source.spelling}; {new} came new.",
+        f"{folder} holds the {count} policies of {zoo.source.spelling}; {new} are new.",
         as_json,
     )
 
 
-@zoo_app.command()
+@zoo_app.command(cls=HelpCommand)
 def sign(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with a zoo.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the zoo.", show_default=False)],
     key: SigningKeys = None,
     expires: Annotated[
         datetime | None,
-        typer.Option("--expires", formats=["%Y-%m-%d"], help="Last day on which the index is current."),
+        typer.Option("--expires", formats=["%Y-%m-%d"], help="Last day on which the index is valid."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sign a zoo's index with other keys; every policy is checked first.
+    """Sign a zoo's index with other keys, after verifying every policy.
 
     [bold]Example[/bold]
 
@@ -294,12 +308,14 @@ def sign(
     _tell({"folder": str(folder), "keys": names, "policies": policies}, said, as_json)
 
 
-@zoo_app.command()
+@zoo_app.command(cls=HelpCommand)
 def key(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where it goes, in PEM.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="File for the private key, in PEM.", show_default=False)
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Make a signing key (Ed25519), and print its public half for those who are to trust it.
+    """Generate an Ed25519 key pair and print the public key.
 
     [bold]Example[/bold]
 
@@ -309,7 +325,7 @@ def key(
 
     public = make_key(file)
     name = key_name(public)
-    said = f"{file} is the private key; keep it to yourself. Its public key, named {name}:\n{public}"
+    said = f"{file} is the private key; keep it secret. The public key, named {name}:\n{public}"
     _tell({"file": str(file), "public_key": public, "name": name}, said, as_json)
 
 

@@ -33,7 +33,7 @@ from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.proof.proof import Receipt
 
 Make = Callable[..., Any]
-TIMES = {"reading 512 tokens": 0.2, "writing one token": 0.03}
+TIMES = {"Prefill (512 tokens)": 0.2, "Decode (per token)": 0.03}
 
 torch.set_num_threads(1)
 transformers.utils.logging.disable_progress_bar()

@@ -39,10 +39,10 @@ from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
 from prunepolicy.metanet.weight_graph import weight_graph_of
 from prunepolicy.policy.base import policies
 from prunepolicy.policy.load import load_policy
-from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.pull import pull
 from prunepolicy.policy.zoo.sources import sources
 from prunepolicy.policy.zoo.sources.package import SHIPPED
+from prunepolicy.policy.zoo.zoo_handle import Zoo
 from prunepolicy.pruning.adapters import adapter_for, adapters
 from prunepolicy.pruning.allocators import allocators
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
@@ -60,7 +60,7 @@ from prunepolicy.pruning.statistics.gates import masked
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\w+(?:/\w+)+)\.py\n")
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 PATH = re.compile(
     r"`((?:pruning|policy|envs|metanet|agents|configs|tests|benchmarks|docs|prunepolicy)/[\w./-]*)`"

@@ -21,8 +21,8 @@ from prunepolicy.agents.training.learner import LearnerState
 from prunepolicy.agents.training.optimiser_state import packed, unpack
 from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.policy.base import Instruments
+from prunepolicy.policy.budgeting import searched_groups
 from prunepolicy.policy.kinds.gates import Gates, GatesConfig
-from prunepolicy.policy.spending import searched_groups
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.config import StrictConfig, checked

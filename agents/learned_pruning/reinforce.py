@@ -23,7 +23,7 @@ from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.envs.row_layer import RowLayer, refuse_unmeasured
 from prunepolicy.envs.shaping import shapings
 from prunepolicy.policy.kinds.prunenet import PruneNet, PruneNetConfig, context_of
-from prunepolicy.policy.row_choices import concrete, draw_by_weight, plackett_luce, plackett_luce_log_prob
+from prunepolicy.policy.row_sampling import concrete, draw_by_weight, plackett_luce, plackett_luce_log_prob
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.config import StrictConfig, checked
 

@@ -10,7 +10,7 @@ from prunepolicy.agents.learned_pruning.gradient_gates import straight_through
 from prunepolicy.agents.recovery.sparsity import group_squares
 from prunepolicy.metanet.weight_graph.graph import Weights
 from prunepolicy.policy.base import Instruments
-from prunepolicy.policy.spending import searched_groups, spend, task_for
+from prunepolicy.policy.budgeting import searched_groups, spend, task_for
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from prunepolicy.policy.base import Instruments
+from prunepolicy.policy.budgeting import spend, task_for
 from prunepolicy.policy.kinds.heuristic import Heuristic
-from prunepolicy.policy.spending import spend, task_for
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.cut import finish, prepare
 from prunepolicy.pruning.checkpoint.older_keys import add_older_keys

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, StoredPolicy, policies
-from prunepolicy.policy.spending import check_spendable, searched_groups, spend, task_for, unscored
+from prunepolicy.policy.budgeting import check_spendable, searched_groups, spend, task_for, unscored
 from prunepolicy.pruning.criteria import Need, criteria
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from prunepolicy.metanet.graph import network_graph
 from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, StoredPolicy, policies
-from prunepolicy.policy.rounds import MOST_ROUNDS, checked_rounds, plan_in_rounds
-from prunepolicy.policy.spending import (
+from prunepolicy.policy.budgeting import (
     FREE_KINDS,
     check_spendable,
     searched_groups,
@@ -21,6 +20,7 @@ from prunepolicy.policy.spending import (
     task_for,
     unscored,
 )
+from prunepolicy.policy.rounds import MOST_ROUNDS, checked_rounds, plan_in_rounds
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.errors import MissingExtraError
 from prunepolicy.pruning.plan import Budget, Plan

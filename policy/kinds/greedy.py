@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from prunepolicy.policy.base import Instruments, policies
+from prunepolicy.policy.budgeting import spend, task_for
 from prunepolicy.policy.search import Search, outside
-from prunepolicy.policy.spending import spend, task_for
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.statistics.search import removal_order
 from prunepolicy.pruning.statistics.stats import Stats, group_costs

@@ -8,8 +8,7 @@ from typing import ClassVar, Self
 from pydantic import Field
 
 from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, policies
-from prunepolicy.policy.rounds import MOST_ROUNDS, checked_rounds, plan_in_rounds
-from prunepolicy.policy.spending import (
+from prunepolicy.policy.budgeting import (
     FREE_KINDS,
     check_spendable,
     groups_of,
@@ -18,6 +17,7 @@ from prunepolicy.policy.spending import (
     task_for,
     unscored,
 )
+from prunepolicy.policy.rounds import MOST_ROUNDS, checked_rounds, plan_in_rounds
 from prunepolicy.pruning.allocators import allocators
 from prunepolicy.pruning.criteria import Criterion, Need, Scores, criteria
 from prunepolicy.pruning.errors import UsageError

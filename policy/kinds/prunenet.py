@@ -15,9 +15,9 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, StoredPolicy, policies
-from prunepolicy.policy.row_choices import concrete, draw_by_weight
+from prunepolicy.policy.budgeting import check_spendable, spend, unscored, without_removed
+from prunepolicy.policy.row_sampling import concrete, draw_by_weight
 from prunepolicy.policy.row_scorers import AffineScorer, RowScorer
-from prunepolicy.policy.spending import check_spendable, spend, unscored, without_removed
 from prunepolicy.policy.weights import MOST_BYTES
 from prunepolicy.pruning.allocators.registry import kept_by_score
 from prunepolicy.pruning.criteria import Need
@@ -130,7 +130,7 @@ class PruneNet(Policy):
         groups = graph.of_kind("ffn")
         if set(budget.kinds) - {"ffn"} or not groups:
             raise UsageError(
-                f"The policy {self.name!r} removes feed-forward channels only; "
+                f"The policy {self.name!r} removes FFN channels only; "
                 "add --units ffn or --of ffn, or choose another policy."
             )
         return groups

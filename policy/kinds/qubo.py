@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from prunepolicy.policy.base import Instruments, policies
+from prunepolicy.policy.budgeting import shrunk, spend, task_for
 from prunepolicy.policy.search import Search, outside
-from prunepolicy.policy.spending import shrunk, spend, task_for
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.statistics.search import exchange

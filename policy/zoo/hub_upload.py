@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from prunepolicy.policy.zoo.index import MOST_INDEX_BYTES, FileName, Index
-from prunepolicy.policy.zoo.opened import INDEX
 from prunepolicy.policy.zoo.pull import checked_files
 from prunepolicy.policy.zoo.push import Parcel, believed_by
 from prunepolicy.policy.zoo.settings import offline
 from prunepolicy.policy.zoo.signing import signed
 from prunepolicy.policy.zoo.sources.hub import Hub, hub_endpoint
 from prunepolicy.policy.zoo.transfer import read_whole
+from prunepolicy.policy.zoo.zoo_handle import INDEX
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 if TYPE_CHECKING:

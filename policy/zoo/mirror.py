@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from prunepolicy.policy.zoo.opened import INDEX, Zoo
 from prunepolicy.policy.zoo.pull import bring, difference
 from prunepolicy.policy.zoo.transfer import check_place
+from prunepolicy.policy.zoo.zoo_handle import INDEX, Zoo
 from prunepolicy.pruning.io.atomic import as_sentence, check_target, publish, write_bytes
 from prunepolicy.pruning.io.claim import claiming, release
 from prunepolicy.pruning.io.working_folder import working_folder

@@ -12,10 +12,10 @@ from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.policy.zoo.cache import only_one, policy_place, quarantine
 from prunepolicy.policy.zoo.identifiers import find
 from prunepolicy.policy.zoo.index import Entry, FileName
-from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.settings import configured_source, offline
 from prunepolicy.policy.zoo.sources import source_of
 from prunepolicy.policy.zoo.transfer import fetch, is_listed, listed_content, read_whole
+from prunepolicy.policy.zoo.zoo_handle import Zoo
 from prunepolicy.pruning.errors import MissingExtraError, PrunePolicyError, UsageError
 from prunepolicy.pruning.io.atomic import as_sentence, sync_folder
 

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from prunepolicy.policy.base import read_policy_file, sentence_of
 from prunepolicy.policy.zoo.index import LARGEST, Entry, FileName, FileRecord, Index, Listing, parsed_index
-from prunepolicy.policy.zoo.opened import INDEX
 from prunepolicy.policy.zoo.pull import check_is, checked_files, difference
 from prunepolicy.policy.zoo.settings import trusted
 from prunepolicy.policy.zoo.signing import public_text, signed, verified
 from prunepolicy.policy.zoo.transfer import check_place
+from prunepolicy.policy.zoo.zoo_handle import INDEX
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.io.atomic import as_sentence, replace_folder, write_bytes
 from prunepolicy.pruning.io.bounded import open_regular, read_bytes

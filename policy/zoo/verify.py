@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.pull import check_is, difference, place_of
+from prunepolicy.policy.zoo.zoo_handle import Zoo
 from prunepolicy.pruning.errors import MissingExtraError, PrunePolicyError
 
 State = Literal["ok", "bad", "not pulled", "not opened"]

@@ -31,7 +31,7 @@ class Gpt2(TransformerAdapter):
         if config.get("scale_attn_by_inverse_layer_idx") and plan.dropped_layers(graph):
             raise UnsupportedModelError(
                 "This GPT-2 divides attention by the layer's number (scale_attn_by_inverse_layer_idx), so "
-                "layers that move up would compute something else; prune its feed-forward channels instead."
+                "layers that move up would compute something else; prune its FFN channels instead."
             )
         return super().edit_config(config, graph, plan)
 

@@ -76,7 +76,9 @@ def equal_batches(inputs: Inputs) -> list[dict[str, Tensor]]:
     """
     count = len(next(iter(inputs.values())))
     if count < 2:
-        raise UsageError("Batch-norm statistics need at least two probe images; give the probe more samples.")
+        raise UsageError(
+            "Batch-norm statistics need at least two calibration images; give the probe more samples."
+        )
     parts = -(-count // BATCH)
     return [
         {name: tensor.tensor_split(parts)[part] for name, tensor in inputs.items()} for part in range(parts)

@@ -1,4 +1,4 @@
-"""The model a run is about: opened, watched on a probe, loaded only when something asks for it."""
+"""The model that a run prunes: opened, loaded on first use, its statistics collected on calibration data."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from prunepolicy.pruning.statistics.stats_cache import CachedStats
 from prunepolicy.pruning.units import UnitGroup
 
 Found = TypeVar("Found")
-WATCHED: dict[Need, str] = {"activations": "activations", "gradients": "gate gradients"}
-MEASURED: set[Need] = {*WATCHED, "drops"}
-"""Statistics that change when units go, so that working in rounds means measuring them again."""
+CALIBRATED: dict[Need, str] = {"activations": "activation", "gradients": "gate-gradient"}
+MEASURED: set[Need] = {*CALIBRATED, "drops"}
+"""Statistics that change when units go: iterative pruning recomputes them after each round."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class ModelSession(OpenedModel):
     """The model that a run prunes, and everything that a policy or a repair may ask of it.
 
     Attributes:
-        steps: is told what happens.
+        steps: progress reporter.
         opened_at: when the run began, on the monotonic clock.
         rewritten_by: name of the policy that has changed the checkpoint's weights, if one has.
-        reused: what earlier runs had found out already, for the report.
+        reused: what came from the cache of an earlier run, for the report.
         found: what this run has found out, by what it depends on.
     """
 
@@ -57,8 +57,8 @@ class ModelSession(OpenedModel):
             return super().load(dtype)
 
     def probe(self, probe: Probe) -> Mapping[str, Tensor]:
-        """Return the inputs of `probe` for this model, on its device."""
-        inputs = self.once(probe, lambda: self.written("probe", probe))
+        """Return the calibration inputs of `probe` for this model, on its device."""
+        inputs = self.once(probe, lambda: self.written("calibration data", probe))
         return self.placed(inputs, self.dtype)
 
     def once(self, key: Hashable, find: Callable[[], Found]) -> Found:
@@ -69,7 +69,7 @@ class ModelSession(OpenedModel):
         return cast("Found", self.found[place])
 
     def written(self, name: str, probe: Probe) -> Mapping[str, Tensor]:
-        """Return the inputs of `probe`, and say under `name` how the model writes them, where it does."""
+        """Return the inputs of `probe`, and report under `name` how the model samples them, where it does."""
         model, adapter, fingerprint = self.model, self.checkpoint.adapter, self.checkpoint.fingerprint
         writes = adapter.task == "causal" and (probe.source in WRITTEN or probe.source.startswith(MIXED))
         with self.steps.step(name, probe.samples * (probe.length - 1) if writes else 0) as tick:
@@ -101,7 +101,7 @@ class ModelSession(OpenedModel):
             found = self.once((probe, frozenset(kept)), lambda: self._remembered(kept, probe))
             stats = stats.merged(found)
         if "scored" in needs:
-            with self.steps.step("read feed-forward weights"):
+            with self.steps.step("collect row-score statistics of FFN weights"):
                 stats = stats.merged(scored_stats(self.checkpoint, self.checkpoint.graph.of_kind("ffn")))
         return stats
 
@@ -109,11 +109,11 @@ class ModelSession(OpenedModel):
         """Return the statistics of the whole network, from the cache where an earlier run left them."""
         if self.rewritten_by:  # The next run writes its weights anew.
             return self._collected(needs, probe)
-        watched = CachedStats(self.checkpoint, probe, frozenset(needs), self.dtype, self.device.type)
-        found = watched.recalled()
+        cached = CachedStats(self.checkpoint, probe, frozenset(needs), self.dtype, self.device.type)
+        found = cached.recalled()
         if found is None:
             found = self._collected(needs, probe)
-            watched.remember(found)
+            cached.remember(found)
         else:
             with self.steps.step("statistics") as step:
                 self._reuses("statistics", step)
@@ -122,37 +122,37 @@ class ModelSession(OpenedModel):
     def _collected(self, needs: set[Need], probe: Probe) -> Stats:
         graph, stats = self.checkpoint.graph, Stats()
         if "weights" in needs:
-            with self.steps.step("read weight norms"):
+            with self.steps.step("collect weight norms"):
                 stats = stats.merged(weight_stats(self.checkpoint, graph.groups))
         if "rows" in needs:
-            with self.steps.step("read feed-forward rows"):
+            with self.steps.step("collect row statistics of FFN weights"):
                 stats = stats.merged(row_stats(self.checkpoint, graph.of_kind("ffn")))
         return stats.merged(self._measured(needs, probe, None)) if needs & MEASURED else stats
 
     def _measured(self, needs: set[Need], probe: Probe, plan: Plan | None) -> Stats:
-        """Run the model on the probe, as `plan` would leave it."""
+        """Run the model on the calibration data, as `plan` would leave it."""
         graph, inputs, stats = self.checkpoint.graph, self.probe(probe), Stats()
         groups = [group for group in graph.groups if group.gate is not None]
-        if needs & WATCHED.keys():
-            stats = self._watched(needs, groups, inputs, plan, probe.seed)
+        if needs & CALIBRATED.keys():
+            stats = self._calibrated(needs, groups, inputs, plan, probe.seed)
         if "drops" in needs:
-            with self.steps.step("drops of single layers") as tick:
+            with self.steps.step("measure the loss without each layer") as tick:
                 stats = stats.merged(layer_drops(self.model, graph, groups, inputs, plan, tick))
         return stats
 
-    def _watched(
+    def _calibrated(
         self, needs: set[Need], groups: list[UnitGroup], inputs: Inputs, plan: Plan | None, seed: int
     ) -> Stats:
-        """Watch the running model; one pass serves activations and gradients alike."""
+        """Collect statistics on the running model; one pass serves activations and gradients alike."""
         graph = self.checkpoint.graph
-        what = ", ".join(name for need, name in WATCHED.items() if need in needs)
-        with self.steps.step(what, len(next(iter(inputs.values())))) as tick:
+        what = " and ".join(name for need, name in CALIBRATED.items() if need in needs)
+        with self.steps.step(f"collect {what} statistics", len(next(iter(inputs.values())))) as tick:
             if "gradients" not in needs:
                 return activation_stats(self.model, graph, groups, inputs, plan, tick)
-            watch = ActivationWatch(self.model, groups if "activations" in needs else ())
-            with watch.watching():
+            recorder = ActivationWatch(self.model, groups if "activations" in needs else ())
+            with recorder.watching():
                 found = gate_gradients(self.model, graph, groups, inputs, plan, seed, tick)
-        return watch.stats().merged(found) if watch.groups else found
+        return recorder.stats().merged(found) if recorder.groups else found
 
     def repaired(self, plan: Plan, probe: Probe, dense: dict[str, Tensor] | None = None) -> Edits:
         """Compute what the plan's repair changes; nothing for a plan without repair.
@@ -172,6 +172,6 @@ class ModelSession(OpenedModel):
         if budget.of != "latency":
             return None
         graph = self.checkpoint.graph
-        with self.steps.step("time products with weights"):
+        with self.steps.step("measure a latency table of matrix products"):
             table = LatencyTable.measure(graph, Setting(self.device, self.dtype))
         return lambda keep: table.latency(graph, keep)

@@ -63,7 +63,7 @@ class Probe:
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.length < 2:
-            raise UsageError("A probe needs at least one sample of at least two tokens.")
+            raise UsageError("Calibration data needs at least one sample of at least two tokens.")
 
     @property
     def file(self) -> Path | None:
@@ -158,12 +158,12 @@ def text_windows(file: Path, model: nn.Module, tokenizer: Any, probe: Probe) -> 
         raise PrunePolicyError(
             f"The model has no tokenizer to read {file} with; put its tokenizer.json there."
         )
-    text = read_text(file, "probe text")
+    text = read_text(file, "calibration text")
     tokens = token_ids(model, tokenizer, text)
     windows = len(tokens) // probe.length
     if windows == 0:
         raise PrunePolicyError(
-            f"The probe text {file} has {len(tokens)} tokens; at least {probe.length} are needed."
+            f"The calibration text {file} has {len(tokens)} tokens; at least {probe.length} are needed."
         )
     count = min(probe.samples, windows)
     starts = torch.arange(count) * (windows // count) * probe.length

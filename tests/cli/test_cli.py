@@ -16,8 +16,8 @@ import transformers
 
 from prunepolicy.cli import main, prune_main
 from prunepolicy.commands.report.report import PruneReport
+from prunepolicy.entrypoint import run as carry_out
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.running import run as carry_out
 
 Model = Callable[..., str]
 FAST = ("--dtype", "float32", "--no-verify", "--no-measure")
@@ -50,7 +50,7 @@ def test_every_command_in_turn(model: Model, quick: str, tmp_path: Path, capsys:
     name, out, text = model(), tmp_path / "out", tmp_path / "text.txt"
     text.write_text("It was a bright cold day in April. " * 8)
     assert run("doctor", name) == 0
-    assert "kv_head" in capsys.readouterr().out
+    assert "KV heads" in capsys.readouterr().out
     assert prune(name, out, quick, "--of", "ffn", "--text", text) == 0
     printed = capsys.readouterr().out
     for words in ("FFN channels", "Perplexity on text.txt", "A clean process", "no difference|faster|slower"):
@@ -186,7 +186,7 @@ def test_a_log_has_no_control_characters_and_one_line_per_step(
     steps = [line for line in printed.out.splitlines() if line.startswith("✓ ")]
     assert [step.split(" (")[0] for step in steps][:2] == [
         "✓ step 1 of 5: load in float32",
-        "✓ step 1 of 5: probe",
+        "✓ step 1 of 5: calibration data",
     ]
     assert steps[-1].startswith("✓ step 5 of 5: ")
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from prunepolicy.policy.load import load_policy
-from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.sources.package import SHIPPED
 from prunepolicy.policy.zoo.verify import verify
+from prunepolicy.policy.zoo.zoo_handle import Zoo
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.plan import Budget

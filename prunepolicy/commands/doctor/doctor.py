@@ -23,7 +23,7 @@ from prunepolicy.pruning.errors import NoWeightsError, UnsupportedModelError
 from prunepolicy.pruning.io.console import Console, styled
 from prunepolicy.pruning.io.safetensors_file import FLOATS
 from prunepolicy.pruning.reach import least
-from prunepolicy.pruning.units import UnitGraph, UnitGroup
+from prunepolicy.pruning.units import KIND_NAMES, UnitGraph, UnitGroup
 
 ALONE = "This is what the configuration alone says; there are no weights."
 EXTRAS = {"torch_geometric": "train", "lm_eval": "eval", "torch_pruning": "vision", "gguf": "demo"}
@@ -134,7 +134,7 @@ def doctor(model: str, revision: str | None = None) -> Diagnosis:
 
 
 def _opened(model: str, revision: str | None) -> tuple[Checkpoint | None, Path, tuple[str, ...]]:
-    """Return a model's checkpoint, its folder, and what is to be said where only a configuration is there."""
+    """Return a model's checkpoint, its folder, and a note where only its configuration is there."""
     try:
         checkpoint = Checkpoint.open(resolve(model, revision))
     except NoWeightsError as error:
@@ -145,7 +145,7 @@ def _opened(model: str, revision: str | None) -> tuple[Checkpoint | None, Path, 
 
 
 def _diagnosis_of_unknown(model: str, checkpoint: Checkpoint, reason: str) -> Diagnosis:
-    """Say what can be said of an architecture in which nothing removable was recognised."""
+    """Return what is known of an architecture without prunable units."""
     params = sum(math.prod(shape) for shape in checkpoint.shapes.values())
     return Diagnosis(
         model=model,
@@ -208,7 +208,7 @@ def _problems(
     if carries_code(folder):
         yield "Only modelling code in the folder loads it, which runs only with --trust-remote-code."
     if adapter.task != "vision" and not has_tokenizer(folder):
-        yield "The folder has no tokenizer: only text that the model writes itself can be read and scored."
+        yield "The folder has no tokenizer: only text sampled from the model calibrates and evaluates it."
     for package, extra in EXTRAS.items():
         if importlib.util.find_spec(package) is None:
             yield f"The extra {extra!r} is not installed: pip install 'prunepolicy[{extra}]'."
@@ -216,11 +216,13 @@ def _problems(
 
 def _kinds_table(kinds: tuple[KindFacts, ...]) -> Table:
     table = Table("Unit", box=None, pad_edge=False)
-    for column in ("groups", "units in each", "share of parameters", "keep alone, at least"):
+    for column in ("groups", "units per group", "share of parameters", "smallest keep alone"):
         table.add_column(column, justify="right")
     for facts in kinds:
         sizes = " to ".join(str(size) for size in dict.fromkeys((facts.sizes[0], facts.sizes[-1])))
-        table.add_row(facts.kind, str(facts.groups), sizes, f"{facts.share:.1%}", f"{facts.least_keep:.1%}")
+        table.add_row(
+            KIND_NAMES[facts.kind], str(facts.groups), sizes, f"{facts.share:.1%}", f"{facts.least_keep:.1%}"
+        )
     return table
 
 

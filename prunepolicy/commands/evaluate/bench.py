@@ -37,8 +37,8 @@ class BenchRequest:
 
     Attributes:
         batches: sequences (or images) at once, one measurement each.
-        prompt: tokens to read.
-        new: tokens to write.
+        prompt: tokens of the prompt (prefill).
+        new: tokens to generate (decode).
         repeats: timed runs per model and batch.
         threads: for torch on a CPU; None leaves torch's choice.
         seed: of inputs and bootstrap.
@@ -68,7 +68,7 @@ class Measurement:
         before: seconds of the dense model: of one pass, in decoding per step.
         after: those of the pruned one.
         tokens: that one pass or step processes (images for vision models).
-        achieved_flops: operations per second of the pruned model's weights.
+        achieved_flops: FLOP/s of the pruned model's weights.
         achieved_bandwidth: bytes per second of the pruned model's weights, read once a pass.
         limit: which ceiling the pruned model runs into, in words.
     """
@@ -89,7 +89,7 @@ class BenchReport:
     """Timings of two models, taken in turn.
 
     Attributes:
-        flop_ratio: operations per token of the dense model over those of the pruned one.
+        flop_ratio: FLOPs per token of the dense model over those of the pruned one.
         byte_ratio: the same of stored weight bytes.
         peak_memory: bytes at most, of both models together.
     """
@@ -120,7 +120,7 @@ class BenchReport:
             table.add_row(row.phase, str(row.batch), *_cells(row))
         console.print(table)
         console.print(
-            f"Operations per token {self.flop_ratio:.3g}x fewer, weight bytes {self.byte_ratio:.3g}x fewer. "
+            f"FLOPs per token {self.flop_ratio:.3g}x fewer, weight bytes {self.byte_ratio:.3g}x fewer. "
             f"At best this machine computes {self.ceilings.flops / 1e9:.4g} GFLOP/s "
             f"and copies {self.ceilings.bandwidth / 1e9:.4g} GB/s.",
         )
@@ -146,7 +146,7 @@ def bench(
     request.check()
     dense, pruned = OpenedModel.named(against, hardware), OpenedModel.named(model, hardware)
     if dense.checkpoint.adapter.task != pruned.checkpoint.adapter.task:
-        raise UsageError(f"{against} and {model} do different things; there is nothing to compare.")
+        raise UsageError(f"{against} and {model} are models for different tasks, so they can't be compared.")
     costs = cost_of(dense.checkpoint.graph), cost_of(pruned.checkpoint.graph)
     with threads(request.threads) as count:
         ceilings = measure_ceilings(hardware.torch_device, hardware.torch_dtype)
@@ -235,11 +235,11 @@ def example_inputs(opened: OpenedModel, batch: int, request: BenchRequest) -> di
 
 
 def limit_sentence(compute: float, memory: float) -> str:
-    """Say which ceiling is near, given the shares of both that were reached."""
-    reached = f"{compute:.0%} of the matrix product's speed, weights read at {memory:.0%} of the copy's"
+    """Say which roofline limit is near, given the shares of both that were reached."""
+    reached = f"{compute:.0%} of peak FLOP/s, {memory:.0%} of peak memory bandwidth"
     if max(compute, memory) < NEAR:
-        return f"{reached}: neither is near, the time between operations weighs more."
-    limit = "memory, so fewer weight bytes" if memory > compute else "computing, so fewer operations"
+        return f"{reached}: neither is near, overhead between kernels dominates."
+    limit = "memory bandwidth, so fewer weight bytes" if memory > compute else "compute, so fewer FLOPs"
     return f"{reached}: the nearer limit is {limit} make it faster."
 
 

@@ -174,7 +174,7 @@ def _said(score: Score, change: Interval | None) -> str:
 def _check_writes(opened: OpenedModel) -> None:
     if opened.checkpoint.adapter.task != "causal":
         raise UnsupportedModelError(
-            f"{opened.name} doesn't write text; perplexity and these tasks need a model that does."
+            f"{opened.name} isn't a causal language model; perplexity and these tasks need one."
         )
 
 

@@ -30,7 +30,7 @@ class FrontierRow:
 
     Attributes:
         params: share of the parameters that stays.
-        flops: share of the operations that stays.
+        flops: share of the FLOPs per token that stays.
         perplexity: right after cutting, without repair.
         plan: file name of its plan.
     """
@@ -67,7 +67,7 @@ class Frontier:
 
     def render(self, console: Console) -> None:
         """Print the table and where the files are."""
-        table = Table("keep", "parameters", "operations", "perplexity", "plan", box=None, pad_edge=False)
+        table = Table("keep", "parameters", "FLOPs", "perplexity", "plan", box=None, pad_edge=False)
         table.add_row("1", count(self.total), "100.0%", f"{self.dense:.4g}", "")
         for row in self.rows:
             size = count(row.params * self.total)
@@ -116,7 +116,7 @@ def draw_frontier(
     """
     with holding(target, settings.overwrite):
         if session.checkpoint.adapter.task != "causal":
-            raise UnsupportedModelError("A frontier needs a model that writes text.")
+            raise UnsupportedModelError("A frontier needs a causal language model.")
         policy = load_policy(policy) if isinstance(policy, str) else policy
         for budget in budgets:
             policy.check(session.checkpoint.graph, budget, Instruments(seconds=session.seconds(budget)))
@@ -126,7 +126,7 @@ def draw_frontier(
         assert text is not None  # None is for models that don't write.
         with session.steps.part("plan"):
             plans = nested_plans(session, policy, budgets, settings)
-        with session.steps.part("measure"), session.steps.step("perplexity", len(plans) + 1) as tick:
+        with session.steps.part("measure"), session.steps.step("measure perplexity", len(plans) + 1) as tick:
             dense = text.score(session.model).perplexity
             tick(1)
             rows = []

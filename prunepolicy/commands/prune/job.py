@@ -45,14 +45,14 @@ class PruneSettings:
     Attributes:
         arch: of a bare weight file.
         repair: overrides the policy's repair; `none` for none.
-        probe: overrides the policy's probe source: `self`, `varied`, `start`, a text file, or `self+FILE`.
-        rounds: removal rounds, with statistics measured anew after each.
-        recover: passes over texts in which the cut model learns from the dense one's answers.
-        text: file to score before and after; None scores text the dense model writes.
+        probe: overrides the calibration data: `self`, `varied`, `start`, a text file, or `self+FILE`.
+        rounds: iterative pruning rounds; statistics are recomputed after each.
+        recover: epochs of knowledge distillation from the dense model after the cut.
+        text: file to measure perplexity on; None samples a text from the dense model.
         recovery: trains on the user's images before and after the cut; None trains nothing.
         measure: run both models for quality and speed.
         verify: prove that the result loads before it is published.
-        progress: whether steps are told on standard error, or what is called with every event.
+        progress: whether progress is printed on standard error, or what is called with every event.
     """
 
     revision: str | None = None
@@ -73,7 +73,7 @@ class PruneSettings:
 
     @cached_property
     def steps(self) -> ProgressReporter:
-        """What tells the run's steps."""
+        """What reports the run's progress."""
         return ProgressReporter.told(self.progress)
 
 
@@ -247,7 +247,7 @@ def parts_of(settings: PruneSettings, first: bool = True) -> tuple[str, ...]:
 
 
 def _probe_of(plan: Plan) -> Probe:
-    """Return what a plan's repair watches the model on; a plan may have been written by hand.
+    """Return the calibration data of a plan's repair; a plan may have been written by hand.
 
     Raises:
         UsageError: when there is no such repair, or no such text.
@@ -258,7 +258,9 @@ def _probe_of(plan: Plan) -> Probe:
     try:
         probe = Probe(**plan.settings.get("probe", {}))
     except TypeError as error:
-        raise PrunePolicyError(f"Not a plan: settings: {vars(Probe())} is what a probe says.") from error
+        raise PrunePolicyError(
+            f"Not a plan: settings: {vars(Probe())} is what calibration settings hold."
+        ) from error
     if probe.file is not None:
         read_text(probe.file)
     return probe

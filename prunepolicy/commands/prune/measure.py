@@ -1,4 +1,4 @@
-"""Run a model before and after: how well it predicts, how fast it runs, what it writes."""
+"""Measure a model before and after pruning: perplexity, prefill and decode latency, sample generations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from prunepolicy.pruning.statistics.probe import Probe
 PROMPTS = ("The capital of France is", "Once upon a time, there was a", "To make a good cup of tea,")
 NEW_TOKENS = 24
 OWN_TEXT = Probe(samples=16, length=256, seed=1_000_003)
-"""Text to score when the user gives none: written by the dense model, with a seed no probe uses."""
+"""Evaluation text when the user gives none: sampled from the dense model, with a seed of its own."""
 NOISE = Probe(samples=16, length=128, seed=1_000_003)
 PROMPT_TOKENS, DECODED = 128, 8
 FEWEST, MOST, SECONDS = 7, 40, 20.0
@@ -91,10 +91,10 @@ def measure(session: ModelSession, folder: Path, text: ScoredText | None) -> Mea
     models = (session.model, pruned)
     if text is None:
         return _compare_outputs(session, models)
-    with session.steps.step("perplexity"):
+    with session.steps.step("measure perplexity"):
         dense = session.once(("losses", text.name), lambda: text.losses(session.model))
         losses = [dense, text.losses(pruned)]
-    with session.steps.step("speed, before and after in turn"):
+    with session.steps.step("measure latency, dense and pruned in turn"):
         times = _times(session, models)
     texts = _samples(session, pruned)
     medians = [{name: spread(series).median for name, series in of_one.items()} for of_one in times]
@@ -110,12 +110,16 @@ def _compare_outputs(session: ModelSession, models: tuple[nn.Module, ...]) -> Me
     """Compare models that don't write text: their outputs and their speed, on noise."""
     inputs = session.probe(NOISE)
     one = {name: tensor[:1] for name, tensor in inputs.items()}
-    with session.steps.step("outputs, before and after"), torch.no_grad():
+    with session.steps.step("compare outputs, dense and pruned"), torch.no_grad():
         closeness = fidelity(*(model(**inputs) for model in models))
-    with session.steps.step("speed, before and after in turn"):
+    with session.steps.step("measure latency, dense and pruned in turn"):
         runs = [partial(time_model, model, one, 0) for model in models]
         series = [[time.prefill for time in times] for times in _in_turn(runs)]
-    workload = "One image" if session.checkpoint.adapter.task == "vision" else "One text"
+    workload = (
+        "Forward pass (one image)"
+        if session.checkpoint.adapter.task == "vision"
+        else "Forward pass (one text)"
+    )
     before, after = (Behaviour(latency={workload: spread(times).median}) for times in series)
     gain = speedup(series[0], series[1])
     return Measurements(before, after, "seeded noise", {workload: gain}, closeness)
@@ -138,10 +142,10 @@ def choose_text(session: ModelSession, file: Path | None) -> ScoredText | None:
             raise UsageError(f"The text {file} has {len(tokens)} tokens; there is nothing to predict in it.")
         start = start_of_text(session.model, session.tokenizer)
         return ScoredText(file.name, lambda model: window_losses(model, tokens, bos=start))
-    ids = session.once(OWN_TEXT, lambda: session.written("text to score", OWN_TEXT))["input_ids"]
+    ids = session.once(OWN_TEXT, lambda: session.written("sample evaluation text", OWN_TEXT))["input_ids"]
     tokens, window, first = ids[:, 1:].flatten(), ids.shape[1], int(ids[0, 0])
     return ScoredText(
-        "text written by the dense model", lambda model: window_losses(model, tokens, window, bos=first)
+        "text sampled from the dense model", lambda model: window_losses(model, tokens, window, bos=first)
     )
 
 
@@ -154,15 +158,15 @@ def _times(session: ModelSession, models: tuple[nn.Module, ...]) -> list[dict[st
     runs = [partial(time_model, model, {"input_ids": prompt}, DECODED) for model in models]
     return [
         {
-            f"Reading {length} tokens": [time.prefill for time in times],
-            "Writing one token": [time.decode or 0.0 for time in times],
+            f"Prefill ({length} tokens)": [time.prefill for time in times],
+            "Decode (per token)": [time.decode or 0.0 for time in times],
         }
         for times in _in_turn(runs)
     ]
 
 
 def _in_turn(runs: Sequence[Callable[[], ModelTime]]) -> list[list[ModelTime]]:
-    """Time all runs in turn, for as many rounds as fit into the time; what they show has no say in it."""
+    """Time all runs in turn, for as many rounds as fit into the time, whatever the results are."""
     once = sum(t.prefill + DECODED * (t.decode or 0.0) for times in interleaved(runs, 1) for t in times)
     return interleaved(runs, min(MOST, max(FEWEST, int(SECONDS / once))))
 
@@ -176,7 +180,7 @@ def _samples(session: ModelSession, pruned: nn.Module) -> list[tuple[str, ...]]:
     def written(model: nn.Module) -> tuple[str, ...]:
         return tuple(_continue(model, tokenizer, prompt) for prompt in PROMPTS)
 
-    with session.steps.step("samples"):
+    with session.steps.step("sample generations"):
         return [session.once("samples", lambda: written(session.model)), written(pruned)]
 
 

@@ -44,7 +44,7 @@ def prune(
         out: folder for the result; must be empty or absent.
         keep: share of the parameters that stays, or a whole budget.
         policy: what decides; a policy folder, a name, or a policy object.
-        progress: whether steps are told on standard error, or what is called with every `Event`.
+        progress: whether progress is printed on standard error, or what is called with every `Event`.
 
     Raises:
         PrunePolicyError: with one sentence, for whatever goes wrong; `out` is untouched then.
@@ -130,7 +130,7 @@ def decisions(
         for target, report in finished.items():
             if report.origin.fingerprint != session.checkpoint.fingerprint:
                 check_target(target, settings.overwrite)
-            settings.steps.note(f"{target} is there already.")
+            settings.steps.note(f"{target} exists already; skipped.")
         for budget in left.values():
             check_request(session, chosen, budget, settings)
         settings.steps.outline(_outline(settings, len(left), dry_run))

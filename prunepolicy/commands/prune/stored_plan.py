@@ -14,7 +14,7 @@ def stored_plan(file: Path, probe: str | None) -> Plan:
     """Read a plan that is to be carried out; no path that it names is opened.
 
     Args:
-        probe: what the user wants the model watched on instead.
+        probe: calibration data that the user wants instead.
 
     Raises:
         UsageError: when the repair needs a text that the user hasn't named.

@@ -146,7 +146,7 @@ def _reproducing(report: PruneReport) -> str:
     rows = [
         ("policy", origin.decided_by or origin.made_by),
         ("repair", origin.repair or "none"),
-        ("passes of learning from the dense model", origin.recover or ""),
+        ("knowledge distillation epochs", origin.recover or ""),
         ("seed", origin.seed),
         ("source", origin.model),
         ("fingerprint of the source", f"`{origin.fingerprint}`"),

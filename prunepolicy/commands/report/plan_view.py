@@ -31,10 +31,10 @@ def render_plan(name: str, checkpoint: Checkpoint, plan: Plan, console: Console)
     console.print(_table(graph, plan))
     repair = f", then repair: {plan.repair}" if plan.repair else ""
     if plan.settings.get("recover"):
-        repair += f", then {plan.settings['recover']} passes of learning from the dense model"
+        repair += f", then knowledge distillation epochs: {plan.settings['recover']}"
     console.print(
         f"Parameters {count(before.params)} → {count(after.params)} ({after.params / before.params:.1%}), "
-        f"operations {after.flops / before.flops:.1%}, disk {size(after.weight_bytes)}{repair}.",
+        f"FLOPs {after.flops / before.flops:.1%}, disk {size(after.weight_bytes)}{repair}.",
     )
     console.print(estimate_resources(checkpoint, after.params, after.weight_bytes).sentence)
     for sentence in who_can_load(graph, plan):

@@ -137,11 +137,11 @@ def plot_before_after(report: PruneReport, path: Path) -> None:
 def change_ratios(report: PruneReport) -> dict[str, float]:
     """Return after over before for every quantity known on both sides."""
     old, new = report.before.cost, report.after.cost
-    ratios = {"size": new.weight_bytes / old.weight_bytes, "operations": new.flops / old.flops}
+    ratios = {"Weights": new.weight_bytes / old.weight_bytes, "FLOPs": new.flops / old.flops}
     if old.cache_entries:
-        ratios["KV-cache"] = new.cache_entries / old.cache_entries
+        ratios["KV cache"] = new.cache_entries / old.cache_entries
     if report.perplexity_ratio is not None:
-        ratios["perplexity"] = report.perplexity_ratio
+        ratios["Perplexity"] = report.perplexity_ratio
     return ratios | latency_ratios(report)
 
 

@@ -1,12 +1,14 @@
-"""Everything known after a pruning run, and what may honestly be said about it."""
+"""Everything known after a pruning run, and the conclusions that it supports."""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -77,7 +79,7 @@ class Origin:
         made_by: the policy that decided.
         decided_by: its name, where it came from, and the start of its hash.
         repair: the repair that followed the cut, if any.
-        recover: passes over texts in which the result has learned from the dense model's answers.
+        recover: epochs of knowledge distillation from the dense model after the cut.
         versions: of the packages that took part.
         machine: name of the processor everything was measured on.
         base_model: hub id of the source, where it has one.
@@ -235,7 +237,7 @@ class PruneReport:
             data = bounded.parsed_json(text)
             if not isinstance(data, dict) or data.pop("schema_version", None) != REPORT_SCHEMA:
                 raise PrunePolicyError(f"Not a report of schema {REPORT_SCHEMA}.")
-            return TypeAdapter(cls).validate_python(data)
+            return TypeAdapter(cls).validate_python(_with_todays_names(data))
         except ValidationError as error:
             first = error.errors()[0]
             raise PrunePolicyError(
@@ -252,6 +254,32 @@ class PruneReport:
     def save(self, folder: Path) -> None:
         """Write `prune_report.json` into `folder`."""
         write_text(folder / REPORT, self.to_json())
+
+
+OLDER_WORKLOADS = {
+    "Writing one token": "Decode (per token)",
+    "One image": "Forward pass (one image)",
+    "One text": "Forward pass (one text)",
+}
+"""Workloads in reports that earlier versions saved, and what they are called now."""
+
+
+def _with_todays_names(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a stored report whose workloads are called as this version calls them."""
+
+    def renamed(times: Any) -> Any:
+        if not isinstance(times, dict):
+            return times  # Validation refuses it.
+        names = {name: re.sub(r"^Reading (\d+) tokens$", r"Prefill (\1 tokens)", str(name)) for name in times}
+        today = {OLDER_WORKLOADS.get(name, name): times[old] for old, name in names.items()}
+        return dict(sorted(today.items(), reverse=True))  # Prefill comes before decode; JSON has sorted keys.
+
+    facts = {
+        part: {**data[part], "latency": renamed(data[part].get("latency", {}))}
+        for part in ("before", "after")
+        if isinstance(data.get(part), dict)
+    }
+    return {**data, **facts, "speedups": renamed(data.get("speedups", {}))}
 
 
 def gentler(keep: float) -> float:

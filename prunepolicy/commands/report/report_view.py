@@ -10,6 +10,8 @@ from rich.table import Table
 from prunepolicy.commands.report.report import REPORT, PruneReport
 from prunepolicy.pruning.io.console import Console, styled
 from prunepolicy.pruning.measure.speedup import Speedup
+from prunepolicy.pruning.plan import KIND_OF
+from prunepolicy.pruning.units import KIND_NAMES
 
 SAMPLES = 3
 SAMPLE_LENGTH = 200
@@ -17,12 +19,11 @@ SCREEN_NAMES = 4
 """Names of files that fit one line."""
 SIZE_NAMES = {
     "params": "parameters",
-    "flops": "operations",
-    "memory": "memory",
-    "latency": "time",
-    "ffn": "feed-forward channels",
+    "flops": "FLOPs",
     "heads": "attention heads",
+    **{of: KIND_NAMES[kinds[0]] for of, kinds in KIND_OF.items() if len(kinds) == 1},
 }
+"""What readers see of what a budget counts, where that isn't its own name."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,10 @@ def comparisons(report: PruneReport) -> Iterator[Comparison]:
     old, new = report.before, report.after
     per = "image" if report.task == "vision" else "token"
     yield _compare("Parameters", old.cost.params, new.cost.params, count)
-    yield _compare(f"Operations per {per}", old.cost.flops, new.cost.flops, count)
+    yield _compare(f"FLOPs per {per}", old.cost.flops, new.cost.flops, count)
     yield _compare("Weights", old.cost.weight_bytes, new.cost.weight_bytes, size)
     if old.cache_bytes:
-        yield _compare("KV-cache per token", old.cache_bytes, new.cache_bytes, size)
+        yield _compare("KV cache per token", old.cache_bytes, new.cache_bytes, size)
     if old.accuracy is not None and new.accuracy is not None:
         yield _compare(f"Accuracy on {report.images}", old.accuracy, new.accuracy, "{:.2%}".format)
     if old.score and new.score:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from prunepolicy.policy.zoo.index import FileName
-from prunepolicy.policy.zoo.opened import INDEX
+from prunepolicy.policy.zoo.zoo_handle import INDEX
 from prunepolicy.pruning.errors import UsageError
 
 PACKAGE = "prunepolicy"

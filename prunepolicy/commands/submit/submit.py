@@ -168,7 +168,7 @@ def checked_run(run: str) -> str:
     """Return `run`, or raise `UsageError` where it isn't the name of one."""
     if not RUN_ID.fullmatch(run):
         raise UsageError(
-            f"{run!r} is no run on a cluster; `prunepolicy submit` said its name, as graph-1a2b3c4d."
+            f"{run!r} is no run on a cluster; `prunepolicy submit` printed its name, such as graph-1a2b3c4d."
         )
     return run
 

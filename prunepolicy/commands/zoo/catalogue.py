@@ -16,9 +16,9 @@ from prunepolicy.agents.training.run_folder import BEST
 from prunepolicy.policy.base import POLICY_FILE
 from prunepolicy.policy.load import built_in_policies, is_place, load_policy
 from prunepolicy.policy.zoo.identifiers import find
-from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.pull import read_policy
 from prunepolicy.policy.zoo.settings import PACKAGE
+from prunepolicy.policy.zoo.zoo_handle import Zoo
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean
@@ -28,10 +28,10 @@ from prunepolicy.pruning.plan import Budget
 READ = {
     "weights": "weight norms",
     "rows": "weight rows",
-    "scored": "weight products",
+    "scored": "row scores",
     "activations": "activations",
     "gradients": "gate gradients",
-    "drops": "single drops of layers",
+    "drops": "loss without each layer",
 }
 
 
@@ -94,8 +94,8 @@ class Catalogue:
     def render(self, console: Console) -> None:
         """Print a table for each source; sources without policies get a line."""
         _print_cards(console, "Shipped", self.shipped, "No learned policy ships with this version.")
-        grid = Table(title="Built in: nothing learned", title_justify="left")
-        for heading in ("name", "reads", "what it does"):
+        grid = Table(title="Built in: not trained", title_justify="left")
+        for heading in ("name", "statistics", "what it does"):
             grid.add_column(heading, overflow="fold")
         for item in self.built_in:
             grid.add_row(item.name, ", ".join(item.reads) or "nothing", item.about)
@@ -106,7 +106,8 @@ class Catalogue:
         if self.shipped or self.runs:
             console.print(
                 "Scores: excess log-perplexity over the dense model, nats per token, or what the card of a "
-                "metanetwork says; less is better; mean over held-out models and budgets, median over seeds.",
+                "metanetwork reports; lower is better. "
+                "Mean over held-out models and budgets, median over seeds.",
             )
 
 
@@ -161,7 +162,7 @@ def _print_cards(console: Console, title: str, cards: dict[str, PolicyCard], non
         console.print(none)
         return
     grid = Table(title=title, title_justify="left")
-    for heading in ("name", "kind", "learned on", "seeds", "score", "best heuristic", "verdict"):
+    for heading in ("name", "kind", "trained on", "seeds", "score", "best heuristic", "verdict"):
         grid.add_column(heading, justify="right" if heading in ("seeds", "score") else "left")
     for name, card in cards.items():
         rival = card.best_heuristic

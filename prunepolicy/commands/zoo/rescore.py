@@ -57,7 +57,7 @@ class Rescore:
     def sentence(self) -> str:
         """What was found."""
         found = (
-            f"Measured again, {self.where}: {self.here:.4f} nats per token over the dense model where the "
+            f"Reproduced {self.where}: {self.here:.4f} nats per token over the dense model where the "
             f"card says {self.card:.4f} (tolerance {self.tolerance:.4f})"
         )
         if self.agrees:
@@ -81,7 +81,7 @@ def rescore(policy: Policy, card: PolicyCard, steps: ProgressReporter) -> Rescor
     """
     check_portable(card)
     if card.measure:
-        raise PrunePolicyError(f"The card of {card.name} can't be measured again: {card.measure}")
+        raise PrunePolicyError(f"The card of {card.name} can't be reproduced: {card.measure}")
     recipe = checked(Recipe, card.recipe, f"the recipe of {card.name}")
     if card.witness is not None and (here := _checkpoint_here(card.witness.model, card.witness.fingerprint)):
         session, claimed = _session(here, recipe, steps), {card.witness.where: card.witness.score}
@@ -128,7 +128,7 @@ def _smallest(card: PolicyCard, recipe: Recipe, steps: ProgressReporter) -> Mode
             " (`make models` trains those in models/)" if any(n.startswith("models/") for n in judges) else ""
         )
         raise PrunePolicyError(
-            f"The card of {card.name} can't be measured again here: it needs one of {', '.join(judges)}, "
+            f"The card of {card.name} can't be reproduced here: it needs one of {', '.join(judges)}, "
             f"and none, or another of that name, is in this folder{made}."
         )
     return _session(min(here, key=lambda item: item[1].nbytes), recipe, steps)

@@ -11,11 +11,11 @@ from rich.table import Table
 from prunepolicy.agents.learned_pruning.policy_card import PolicyCard
 from prunepolicy.agents.learned_pruning.policy_card_text import policy_card
 from prunepolicy.commands.zoo.rescore import Rescore
-from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.pull import is_here
 from prunepolicy.policy.zoo.push import Parcel
 from prunepolicy.policy.zoo.settings import pinned
 from prunepolicy.policy.zoo.verify import Finding
+from prunepolicy.policy.zoo.zoo_handle import Zoo
 from prunepolicy.pruning.io.console import Console
 
 
@@ -56,7 +56,7 @@ class Listed:
             console.print(f"The zoo at {spelling} is empty.")
             return
         grid = Table(title=f"The zoo at {spelling}", title_justify="left")
-        for heading in ("name", "kind", "version", "bytes", "licence", "from", "here"):
+        for heading in ("name", "kind", "version", "bytes", "licence", "origin", "installed"):
             grid.add_column(heading, justify="right" if heading == "bytes" else "left", overflow="fold")
         for name, entry in policies.items():
             here = "yes" if name in self.here else "no"

@@ -85,7 +85,7 @@ def test_everything_found_is_shown(tiny_checkpoint: Make) -> None:
     diagnosis = doctor(str(tiny_checkpoint().folder))
     text = shown(diagnosis)
     assert all(
-        word in text for word in ("kv_head", "vLLM", "Tensor-parallel sizes: 1, 2", "GiB", "no tokenizer")
+        word in text for word in ("KV heads", "vLLM", "Tensor-parallel sizes: 1, 2", "GiB", "no tokenizer")
     )
     assert json.loads(diagnosis.to_json())["params"] == TOTAL
 

@@ -75,8 +75,8 @@ def test_inputs_depend_on_the_seed_alone(tiny_checkpoint: Make) -> None:
 @pytest.mark.parametrize(
     ("compute", "memory", "word"),
     [
-        (0.1, 0.8, "memory, so fewer weight bytes"),
-        (0.7, 0.1, "fewer operations"),
+        (0.1, 0.8, "memory bandwidth, so fewer weight bytes"),
+        (0.7, 0.1, "fewer FLOPs"),
         (0.1, 0.2, "neither is near"),
     ],
 )
@@ -95,7 +95,7 @@ def test_senseless_requests_are_refused_before_anything_loads(senseless: BenchRe
 
 def test_models_of_different_kinds_are_refused(tiny_checkpoint: Make) -> None:
     reads, sees = (str(tiny_checkpoint(kind).folder) for kind in ("llama", "cifar_resnet"))
-    with pytest.raises(UsageError, match="do different things"):
+    with pytest.raises(UsageError, match="are models for different tasks"):
         bench(reads, sees, SMALL, FLOAT32)
 
 

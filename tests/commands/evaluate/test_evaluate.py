@@ -121,7 +121,7 @@ def test_nothing_to_measure_is_an_error_before_anything_loads() -> None:
 
 def test_models_that_write_no_text_are_refused(tiny_checkpoint: Make, questions: Path) -> None:
     folder = tiny_checkpoint("cifar_resnet").folder
-    with pytest.raises(UnsupportedModelError, match="doesn't write text"):
+    with pytest.raises(UnsupportedModelError, match="isn't a causal language model"):
         evaluate(str(folder), EvalRequest(choices=(questions,)), hardware=FLOAT32)
 
 

@@ -55,8 +55,8 @@ def test_a_second_run_reuses_statistics_says_so_and_gives_the_same_bytes(
     first = prune(name, tmp_path / "1", FFN[0], POLICY, QUICKLY)
     again = prune(name, tmp_path / "2", FFN[0], POLICY, QUICKLY, heard.append)
     assert passes["gate_gradients"] == 1
-    assert (first.origin.reused, again.origin.reused) == ((), ("statistics", "probe"))
-    assert "statistics, probe" in (tmp_path / "2/README.md").read_text()
+    assert (first.origin.reused, again.origin.reused) == ((), ("statistics", "calibration data"))
+    assert "statistics, calibration data" in (tmp_path / "2/README.md").read_text()
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     without = prune(name, tmp_path / "3", FFN[0], POLICY, QUICKLY)
@@ -108,7 +108,7 @@ def test_steps_are_counted_to_the_last(
     if measure:
         assert reports[0].before.score == reports[1].before.score is not None
         assert reports[0].before.samples == reports[1].before.samples
-        assert [event.step for event in heard if event.ended].count("text to score") == 1
+        assert [event.step for event in heard if event.ended].count("sample evaluation text") == 1
 
 
 def test_a_size_that_cannot_be_met_is_refused_before_the_first_is_made(
@@ -132,7 +132,7 @@ def test_an_interrupted_run_goes_on_with_the_sizes_that_are_left(
     capsys.readouterr()
     assert main(arguments) == 0
     printed = capsys.readouterr().out
-    assert f"{out / 'keep-0.9'} is there already." in printed
+    assert f"{out / 'keep-0.9'} exists already; skipped." in printed
     assert printed.rstrip().endswith(str(out / "keep-0.8"))
     assert (out / "keep-0.9/model.safetensors").stat().st_mtime_ns == written
     monkeypatch.setattr("sys.argv", ["prunepolicy", *arguments, "--seed", "1"])

@@ -92,7 +92,7 @@ def test_groups_of_one_layer_are_added_up(report: PruneReport) -> None:
 
 def test_only_measured_changes_are_drawn(report: PruneReport) -> None:
     assert set(change_ratios(report)) == {
-        "size", "operations", "KV-cache", "perplexity", "reading 512 tokens", "writing one token",
+        "Weights", "FLOPs", "KV cache", "Perplexity", "Prefill (512 tokens)", "Decode (per token)",
     }  # fmt: skip
     bare = replace(report, after=replace(report.after, score=None, latency={}))
-    assert set(change_ratios(bare)) == {"size", "operations", "KV-cache"}
+    assert set(change_ratios(bare)) == {"Weights", "FLOPs", "KV cache"}

@@ -67,7 +67,7 @@ def test_other_json_is_refused(report: PruneReport) -> None:
 def test_verdict_names_a_moderate_loss_and_the_measured_speed(report: PruneReport) -> None:
     assert not report.degraded
     assert "+20.0%" in report.verdict
-    assert "writing one token: faster, 1.11 times as fast (1.05 to 1.18)" in report.verdict
+    assert "Decode (per token): faster, 1.11 times as fast (1.05 to 1.18)" in report.verdict
 
 
 def test_verdict_calls_a_ruined_model_degraded_and_suggests_more(report: PruneReport) -> None:
@@ -133,8 +133,8 @@ def test_a_change_within_the_error_of_what_it_was_measured_on_is_none(report: Pr
 
 def test_only_an_interval_above_one_is_called_faster(report: PruneReport) -> None:
     for interval, words in (((1.02, 1.3), "faster"), ((0.7, 0.98), "slower"), ((0.98, 1.3), "no difference")):
-        measured = replace(report, speedups={"writing one token": Speedup(1.1, *interval)})
-        assert f"writing one token: {words}" in measured.verdict
+        measured = replace(report, speedups={"Decode (per token)": Speedup(1.1, *interval)})
+        assert f"Decode (per token): {words}" in measured.verdict
 
 
 def test_the_suggested_keep_lies_between_the_asked_and_everything() -> None:
@@ -186,7 +186,7 @@ def test_failed_proof_comes_first_in_the_verdict(report: PruneReport) -> None:
 
 def test_only_what_both_networks_have_is_compared(report: PruneReport) -> None:
     names = [row.name for row in comparisons(unmeasured(report))]
-    assert names == ["Parameters", "Operations per token", "Weights", "KV-cache per token"]
+    assert names == ["Parameters", "FLOPs per token", "Weights", "KV cache per token"]
 
 
 def test_numbers_are_written_for_readers() -> None:

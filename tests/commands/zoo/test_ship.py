@@ -16,10 +16,10 @@ from prunepolicy.commands.zoo.ship import Addition, packed, ship
 from prunepolicy.policy.kinds.prunenet import PruneNet, PruneNetConfig
 from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.policy.zoo import pinned_keys
-from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.pull import pull
 from prunepolicy.policy.zoo.signing import load_key, make_key
 from prunepolicy.policy.zoo.sources.package import SHIPPED
+from prunepolicy.policy.zoo.zoo_handle import Zoo
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "ship.py"

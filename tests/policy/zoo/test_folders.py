@@ -17,12 +17,12 @@ from prunepolicy.policy.zoo import remove as remove_module
 from prunepolicy.policy.zoo.cache import policy_place, zoo_cache
 from prunepolicy.policy.zoo.index import Listing
 from prunepolicy.policy.zoo.mirror import mirror
-from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.pull import find_policy, pull, read_policy
 from prunepolicy.policy.zoo.push import Parcel, push, sign_again
 from prunepolicy.policy.zoo.signing import public_text
 from prunepolicy.policy.zoo.sources import source_of, sources
 from prunepolicy.policy.zoo.verify import verify
+from prunepolicy.policy.zoo.zoo_handle import Zoo
 from prunepolicy.pruning.errors import MissingExtraError, PrunePolicyError, UsageError
 
 ROWS, FISHER = "tiny-rows.v1", "tiny-fisher.llama-v1"

@@ -148,8 +148,8 @@ def test_a_damaged_zoo_leaves_nothing_behind(
     seed: int, zoo_folder: Path, key: object, installed: Callable[[], list[str]]
 ) -> None:
     """Every file is damaged in turn, with and without a signature that fits."""
-    from prunepolicy.policy.zoo.opened import Zoo
     from prunepolicy.policy.zoo.pull import pull
+    from prunepolicy.policy.zoo.zoo_handle import Zoo
 
     files = ("index.signed", f"{NAME}/{POLICY_FILE}", f"{NAME}/{WEIGHTS_FILE}", f"{NAME}/README.md")
     file = zoo_folder / files[seed % 4]

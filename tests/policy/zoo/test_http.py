@@ -16,10 +16,10 @@ import pytest
 from prunepolicy.cli import main
 from prunepolicy.policy.load import load_policy
 from prunepolicy.policy.zoo.cache import zoo_cache
-from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.pull import find_policy, pull
 from prunepolicy.policy.zoo.signing import public_text
 from prunepolicy.policy.zoo.sources import http as http_source
+from prunepolicy.policy.zoo.zoo_handle import Zoo
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 ROWS = "tiny-rows.v1"

@@ -19,10 +19,10 @@ from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.policy.kinds.prunenet import PruneNet, PruneNetConfig
 from prunepolicy.policy.load import load_policy
 from prunepolicy.policy.zoo.hub_upload import push_to_hub, repository_of
-from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.pull import pull
 from prunepolicy.policy.zoo.push import Parcel
 from prunepolicy.policy.zoo.sources.hub import pinned_place
+from prunepolicy.policy.zoo.zoo_handle import Zoo
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 REPO, ROWS = "someone/zoo", "tiny-rows.v1"

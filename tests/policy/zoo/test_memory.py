@@ -14,9 +14,9 @@ from prunepolicy.cli import main
 from prunepolicy.policy.zoo import pinned_keys
 from prunepolicy.policy.zoo.cache import zoo_cache
 from prunepolicy.policy.zoo.index import Index
-from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.push import sign_again
 from prunepolicy.policy.zoo.signing import key_name, public_text, signed
+from prunepolicy.policy.zoo.zoo_handle import Zoo
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 ROWS = "tiny-rows.v1"

@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from prunepolicy.cli import main
 from prunepolicy.policy.zoo import pinned_keys
-from prunepolicy.policy.zoo.opened import Zoo
 from prunepolicy.policy.zoo.push import sign_again
 from prunepolicy.policy.zoo.settings import settings_file, trusted
 from prunepolicy.policy.zoo.signing import (
@@ -26,6 +25,7 @@ from prunepolicy.policy.zoo.signing import (
     verified,
 )
 from prunepolicy.policy.zoo.sources import package
+from prunepolicy.policy.zoo.zoo_handle import Zoo
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 OLD, NEW, STRANGER = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2, 3))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prunepolicy.entrypoint import invoked
 from prunepolicy.pruning.io.console import Console
-from prunepolicy.running import invoked
 
 if TYPE_CHECKING:
     from prunepolicy.commands.prune.finetune_images import RecoverySettings

@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 import torch
 
-from prunepolicy.policy.row_choices import concrete, draw_by_weight, plackett_luce, plackett_luce_log_prob
+from prunepolicy.policy.row_sampling import concrete, draw_by_weight, plackett_luce, plackett_luce_log_prob
 
 SCORES = torch.tensor([0.5, -1.0, 2.0, 0.0])
 
