@@ -27,7 +27,10 @@ from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
 STEPS, EVERY, BATCHES, BATCH = 150, 25, 2, 128
 RATE, DECAY, CLIP = 2e-3, 5e-4, 1.0
 CURVE = (2.0, 3.0)
-CUT, REWARD = ObjectiveRecipe(sparsity="cut", strength=1.0), ObjectiveRecipe(sparsity="reward", draws=6)
+CUT, REWARD = (
+    ObjectiveRecipe(sparsity="cut", sparsity_strength=1.0),
+    ObjectiveRecipe(sparsity="reward", num_cuts=6),
+)
 
 
 @dataclass(frozen=True)

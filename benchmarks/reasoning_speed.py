@@ -40,7 +40,7 @@ def own_speed(recipe: ThinkRecipe) -> float:
     learner = Grpo(recipe, ProgressReporter())
     learner.step()
     start, tokens = time.process_time(), 0.0
-    rows = recipe.reinforcement.prompts * recipe.reinforcement.group
+    rows = recipe.reinforcement.prompts_per_step * recipe.reinforcement.num_generations
     for _ in range(STEPS):
         tokens += learner.step()["tokens"] * rows
     return tokens / (time.process_time() - start)
@@ -66,8 +66,8 @@ def trl_speed(recipe: ThinkRecipe) -> float:
     with TemporaryDirectory() as folder:
         arguments = GRPOConfig(
             output_dir=folder,
-            per_device_train_batch_size=how.prompts * how.group,
-            num_generations=how.group,
+            per_device_train_batch_size=how.prompts_per_step * how.num_generations,
+            num_generations=how.num_generations,
             max_completion_length=max(how.max_tokens),
             max_steps=1 + STEPS,
             learning_rate=how.learning_rate[0],
@@ -91,5 +91,5 @@ def trl_speed(recipe: ThinkRecipe) -> float:
         )
         trainer.train()
     lengths = [row["completions/mean_length"] for row in trainer.state.log_history if "reward" in row]
-    tokens = sum(lengths[1:]) * how.prompts * how.group
+    tokens = sum(lengths[1:]) * how.prompts_per_step * how.num_generations
     return float(tokens / (clock.ends[-1] - clock.ends[0]))

@@ -49,7 +49,7 @@ SeedOverride = Annotated[int | None, typer.Option("--seed", help="Instead of the
 SeedCount = Annotated[int, typer.Option("--seeds", min=1, help="Train with that many seeds, counting up.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override a key: --set learner.samples=8.", metavar="KEY=VALUE"),
+    typer.Option("--set", help="Override a key: --set max_steps=100.", metavar="KEY=VALUE"),
 ]
 
 
@@ -67,7 +67,7 @@ def train(
 
     [bold]Examples[/bold]
 
-    prunepolicy train configs/train/prunenet.yaml --seed 1 --set episodes=100
+    prunepolicy train configs/train/prunenet.yaml --seed 1 --set max_steps=100
 
     prunepolicy train configs/train/prunenet.yaml --seeds 3 --resume
 

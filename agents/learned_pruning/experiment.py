@@ -129,7 +129,7 @@ def check_plannable(recipe: Recipe, sessions: Mapping[str, ModelSession]) -> Non
     """Raise what would end a run later, as far as its recipe and the models' configurations say it.
 
     Raises:
-        UsageError: when a policy can't plan for one of the budgets, a model can't evaluate it, or text is missing.
+        UsageError: when a policy can't plan for a budget, a model can't evaluate it, or text is missing.
         BudgetError: when a model can't reach one of the budgets.
     """
     if recipe.evaluation.text is not None:

@@ -11,6 +11,7 @@ import yaml
 
 from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Scored, write_card_data
 from prunepolicy.agents.runtime.markdown import table
+from prunepolicy.agents.training.recipe_file import current_recipe
 from prunepolicy.policy.hub_card import CARD
 from prunepolicy.pruning.io.atomic import write_text
 
@@ -142,12 +143,12 @@ def options_for(recipe: Mapping[str, Any]) -> str:
     if recipe["policy"].get("kind") != "metanet":
         budgets = recipe.get("budgets") or {}  # Earlier versions wrote one kind without a list.
         return _budget_options(budgets if isinstance(budgets, Mapping) else budgets[0])
-    pipeline = recipe["pipeline"]
+    pipeline = current_recipe(recipe, "the card's recipe")["pipeline"]
     options = f"--keep 0.5 --of {pipeline['cut']['of']}"
     if "source" not in recipe["data"]:
         return options
-    shrink, before = pipeline["settle"]["shrink"], pipeline["adapt"]["epochs"]
-    if shrink or pipeline["initial"] > 1:
+    shrink, before = pipeline["settle"]["group_sparsity"], pipeline["adapt"]["epochs"]
+    if shrink or pipeline["initial_speedup"] > 1:
         before += pipeline["settle"]["epochs"]
     shrinking = f" --shrink {shrink:g}" if shrink else ""
     return f"{options} --data IMAGES --epochs {before},{pipeline['recover']['epochs']}{shrinking}"

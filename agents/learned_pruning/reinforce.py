@@ -25,29 +25,30 @@ from prunepolicy.envs.shaping import shapings
 from prunepolicy.policy.kinds.prunenet import PruneNet, PruneNetConfig, context_of
 from prunepolicy.policy.row_choices import concrete, draw_by_weight, plackett_luce, plackett_luce_log_prob
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.config import StrictConfig, checked
+from prunepolicy.pruning.io.config import OldNames, StrictConfig, checked
 
 Network = Sequence[RowLayer]
 
 
 class ReinforceConfig(StrictConfig):
-    """Settings of the learner; the comments name what PruneNet's code does.
+    """Settings of the learner, with what PruneNet's code does in brackets.
 
     Attributes:
         shaping: the reward (published: ks_inverse).
-        samples: choices per layer and step (published: 1).
+        choices_per_layer: sets of rows that are sampled per layer and step (published: 1).
         log_prob: `plackett_luce`, exact, or `published`: the sum of the logs of unnormalised keep weights.
         baseline: `leave_one_out` or `none` (published).
         fresh_noise: `published` log-probabilities draw noise again (published), or none.
         step_per_layer: one optimiser step per layer instead of one for all (published).
-        standardise: divide advantages by the layer's spread of rewards.
+        standardise: divide advantages by the standard deviation of the layer's rewards.
         discount: factor on the reward from layer to layer (published: 0.99).
         keep: range of the keep ratios; equal ends fix it (published).
-        clip: largest norm of the gradient; 0 doesn't clip (published: no effect).
+        max_grad_norm: 0 doesn't clip gradients (published: no effect).
     """
 
+    renamed: ClassVar[OldNames] = {"samples": "choices_per_layer", "clip": "max_grad_norm"}
     shaping: str = "function_aware"
-    samples: int = Field(default=8, ge=1)
+    choices_per_layer: int = Field(default=8, ge=1)
     learning_rate: float = Field(default=3e-3, gt=0)
     log_prob: Literal["plackett_luce", "published"] = "plackett_luce"
     baseline: Literal["leave_one_out", "none"] = "leave_one_out"
@@ -56,7 +57,7 @@ class ReinforceConfig(StrictConfig):
     standardise: bool = True
     discount: float = Field(default=1.0, gt=0, le=1)
     keep: tuple[float, float] = (0.5, 0.95)
-    clip: float = Field(default=1.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, ge=0)
 
 
 class Reinforce(Learner):
@@ -151,10 +152,10 @@ class Reinforce(Learner):
         with torch.no_grad():
             scores = self._scores(layer, context_of(keep, index, layers))
         if self.config.log_prob == "plackett_luce":
-            return plackett_luce(scores, count, self.config.samples, self.generator)
+            return plackett_luce(scores, count, self.config.choices_per_layer, self.generator)
         draws = [
             draw_by_weight(concrete(scores, self.generator), count, self.generator)
-            for _ in range(self.config.samples)
+            for _ in range(self.config.choices_per_layer)
         ]
         return torch.stack(draws)
 
@@ -190,15 +191,15 @@ class Reinforce(Learner):
     def _update(self, loss: Tensor) -> None:
         self.optimiser.zero_grad()
         loss.backward()
-        if self.config.clip:
-            torch.nn.utils.clip_grad_norm_(self._policy.scorer.parameters(), self.config.clip)
+        if self.config.max_grad_norm:
+            torch.nn.utils.clip_grad_norm_(self._policy.scorer.parameters(), self.config.max_grad_norm)
         self.optimiser.step()
 
 
 def check_settings(config: ReinforceConfig) -> None:
     """Raise `UsageError` where settings contradict each other."""
-    if config.baseline == "leave_one_out" and config.samples < 2:
-        raise UsageError("A leave-one-out baseline needs at least 2 samples.")
+    if config.baseline == "leave_one_out" and config.choices_per_layer < 2:
+        raise UsageError("A leave-one-out baseline needs at least 2 choices_per_layer.")
     if not 0 < config.keep[0] <= config.keep[1] < 1:
         raise UsageError(f"learner.keep is a range of fractions between 0 and 1; got {config.keep}.")
 

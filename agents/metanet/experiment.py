@@ -93,7 +93,7 @@ class MetanetExperiment(CardedExperiment):
         policy = cast(Metanet, load_policy_folder(path / BEST))
         trials = [
             Trial(self.recipe, self.task, policy, path / TARGETS / f"{number:02}", number, self.steps)
-            for number in range(self.recipe.evaluation.targets)
+            for number in range(self.recipe.evaluation.test_networks)
         ]
         cuts = {
             WITHOUT: _outcomes(self.recipe, self.task, self.held_out[0], None),

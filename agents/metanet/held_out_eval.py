@@ -43,7 +43,7 @@ class Trial:
         """
         dense = self._pipeline("dense").from_nothing(self._built, self.recipe.family.training)
         ways = {WITH: self._pipeline("with", self.policy), WITHOUT: self._pipeline("without")}
-        for speedup in self.recipe.evaluation.reached:
+        for speedup in self.recipe.evaluation.test_speedups:
             for way, pipeline in ways.items():
                 yield self._outcome(way, pipeline, dense, speedup)
 

@@ -75,9 +75,9 @@ class MetaStep:
             deferred_backward(said, losses, [judge.shrink] if sparsity == "group_norm" else [])
         told = {name: sum(values) / len(values) for name, values in judge.found.items()}
         told.setdefault("loss", before)
-        if self.recipe.tolerance is not None:
-            excess = told["loss"] - before - self.recipe.tolerance
-            self.multiplier = max(0.0, self.multiplier + self.recipe.multiplier_rate * excess)
+        if self.recipe.loss_tolerance is not None:
+            excess = told["loss"] - before - self.recipe.loss_tolerance
+            self.multiplier = max(0.0, self.multiplier + self.recipe.multiplier_learning_rate * excess)
         distance = float(moved(network, proposed.weights).detach())
         return told | {"before": before, "moved": distance, "multiplier": self.multiplier}
 
@@ -88,7 +88,7 @@ class MetaStep:
 
     def _rewarded(self, judge: _Judge, asked: Sequence[Asked], said: HeadOutput) -> Loss:
         """Draw cuts around what was decided, and return what to learn from their rewards."""
-        drawn = DrawnCuts.around(said, self.recipe.draws, self.recipe.std, self.generator)
+        drawn = DrawnCuts.around(said, self.recipe.num_cuts, self.recipe.std, self.generator)
         rewards = [judge.reward(asked, one) for one in drawn.each(said)]
         return partial(drawn.loss, torch.tensor(rewards, device=self.metanetwork.edges.links.device))
 
@@ -119,8 +119,8 @@ class _Judge:
             if proposed.rewrites:  # else all that changes is what is cut
                 yield partial(self.whole, one)
             if keep is not None:
-                yield partial(self.cut, one, keep, self.recipe.strength / len(asked))
-        if self.recipe.hold and proposed.rewrites:
+                yield partial(self.cut, one, keep, self.recipe.sparsity_strength / len(asked))
+        if self.recipe.trust_penalty and proposed.rewrites:
             yield self.hold
 
     def reward(self, asked: Sequence[Asked], said: HeadOutput) -> float:
@@ -146,8 +146,8 @@ class _Judge:
 
     def hold(self, said: HeadOutput) -> Tensor:
         """Return the pull back to the original network, beyond the radius."""
-        beyond = (moved(self.network, self.propose(said).weights) - self.recipe.radius).clamp(min=0)
-        return self.recipe.hold * beyond.square()
+        beyond = (moved(self.network, self.propose(said).weights) - self.recipe.trust_radius).clamp(min=0)
+        return self.recipe.trust_penalty * beyond.square()
 
     def shrink(self, said: HeadOutput) -> None:
         """Add to gradients what shrinks weak groups, as sparse training does it."""
@@ -155,13 +155,13 @@ class _Judge:
         for name, rate in shrink_rates(self.network.units, weights).items():
             gradient = weights[name].grad
             if gradient is not None:
-                gradient.addcmul_(rate, weights[name].detach(), value=self.recipe.strength)
+                gradient.addcmul_(rate, weights[name].detach(), value=self.recipe.sparsity_strength)
 
     def _judged(self, name: str, asked: Asked, weights: Weights) -> Tensor:
         logits = self.task.logits(self.network.running(weights), asked.batch)
         labels = self.task.loss(logits, asked.batch)
         self.found.setdefault(name, []).append(float(labels.detach()))
-        weight = self.recipe.distil
+        weight = self.recipe.distillation_weight
         if not weight:
             return labels
         return (1 - weight) * labels + weight * divergence(logits, asked.answers, self.recipe.temperature)

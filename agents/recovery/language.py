@@ -26,7 +26,9 @@ from prunepolicy.pruning.statistics.probe import MIXED, WRITTEN, Probe
 WINDOWS, JUDGED = 512, 32
 """Texts to learn from, and to watch; a file may give more."""
 MOST_WINDOWS = 8192
-TRAINING = FitRecipe(learning_rate=3e-4, warm_up=0.1, weight_decay=0.0, batch=8, optimiser="adamw", clip=1.0)
+TRAINING = FitRecipe(
+    learning_rate=3e-4, warm_up=0.1, weight_decay=0.0, batch_size=8, optimiser="adamw", max_grad_norm=1.0
+)
 COPIES = 5
 """Models in memory at most: the dense one, the cut one with its gradients and the optimiser's two moments."""
 

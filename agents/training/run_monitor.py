@@ -25,7 +25,7 @@ def watched(orders: Sequence[RunRequest], steps: ProgressReporter) -> Iterator[N
     Runs on machines with other disks show nothing before they end.
     """
     over = threading.Event()
-    with steps.step("learn", sum(order.recipe.episodes for order in orders)) as advance:
+    with steps.step("learn", sum(order.recipe.max_steps for order in orders)) as advance:
         watcher = threading.Thread(target=_watch, args=(orders, advance, over), daemon=True)
         watcher.start()
         try:

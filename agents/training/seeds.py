@@ -12,6 +12,7 @@ from prunepolicy.agents.training.algorithms import algorithms
 from prunepolicy.agents.training.detached_runs import DetachedRuns, RunRequest
 from prunepolicy.agents.training.experiment import Experiment
 from prunepolicy.agents.training.recipe import RunRecipe
+from prunepolicy.agents.training.recipe_file import is_same_recipe
 from prunepolicy.agents.training.run_folder import RECIPE, check_fresh, leaving_nothing, saved_step
 from prunepolicy.agents.training.run_monitor import steps_done, watched
 from prunepolicy.agents.training.run_report import REPORT, Report, RunReport
@@ -85,13 +86,13 @@ class Seeds:
         if not self.resume or not (folder / REPORT).is_file():
             return False
         report: RunReport = self._course.report_type.load(folder)
-        return report.recipe == recipe.model_dump(mode="json")
+        return is_same_recipe(report.recipe, recipe)
 
 
 def how_to_go_on(sets: Sequence[Seeds], command: str) -> str:
     """Return how far stopped runs have come, and the command that continues them; empty for none."""
     stopped = [
-        f"{folder}: stopped at step {steps_done(folder)} of {one.recipe.episodes}, {_saved(folder)}."
+        f"{folder}: stopped at step {steps_done(folder)} of {one.recipe.max_steps}, {_saved(folder)}."
         for one in sets
         for folder in one.folders
         if folder.is_dir() and not (folder / REPORT).is_file()

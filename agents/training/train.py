@@ -101,7 +101,7 @@ class _Training:
 
     def _left(self, progress: RunProgress) -> int:
         """Return the number of steps until the last one."""
-        left = self.run_folder.recipe.episodes - progress.step
+        left = self.run_folder.recipe.max_steps - progress.step
         return max(0, int(min(left, self.experiment.learner.steps_left)))
 
     def _is_stale(self, progress: RunProgress) -> bool:

@@ -160,7 +160,7 @@ def recipe_of(model: str) -> ThinkRecipe | None:
 def asked(request: ExamRequest) -> ProblemsRecipe:
     """Return the problems that a request names."""
     tasks = tuple(_task(word) for word in request.tasks)
-    return ProblemsRecipe(tasks=tasks, learn=1, held_out=PROBLEMS)
+    return ProblemsRecipe(tasks=tasks, train=1, held_out=PROBLEMS)
 
 
 def _task(word: str) -> TaskRecipe:

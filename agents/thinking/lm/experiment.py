@@ -48,7 +48,7 @@ class ThinkExperiment(Experiment):
         learner, examiner = self.learner, Examiner(self.learner.problems.choose)
         drawn = examiner.examine(learner.rollout_worker, learner.examining)
         greedy = examiner.examine(learner.rollout_worker, learner.likeliest)
-        score = drawn.accuracy - self.recipe.evaluation.price * drawn.tokens / self.longest
+        score = drawn.accuracy - self.recipe.evaluation.length_penalty * drawn.tokens / self.longest
         row = {f"held_out/{name}": getattr(drawn, name) for name in JUDGED}
         row |= {f"held_out/greedy_{name}": getattr(greedy, name) for name in JUDGED}
         row |= {f"think/difficulty_{one.difficulty}": one.think for one in drawn.bins}

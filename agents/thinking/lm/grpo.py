@@ -54,7 +54,7 @@ class Grpo(SteppedLearner):
         """Raise `UsageError` where a recipe names what isn't there, or its parts contradict each other."""
         Schedule(recipe.stages)
         built(switches, recipe.switch)
-        built(samplers, {**recipe.reinforcement.sampler, "prompts": recipe.problems.learn})
+        built(samplers, {**recipe.reinforcement.sampler, "prompts": recipe.problems.train})
         engines[recipe.reinforcement.engine]
         for task in recipe.problems.tasks:
             task.range()
@@ -129,7 +129,7 @@ class Grpo(SteppedLearner):
             return self._learn()
         self.done["warm_up"] += 1
         how = self.recipe.warm_up
-        norm, loss = self._imitate_alone(1 - (1 - how.decay) * self.done["warm_up"] / how.steps)
+        norm, loss = self._imitate_alone(1 - (1 - how.final_lr_fraction) * self.done["warm_up"] / how.steps)
         self.switch.observe(Observed(norm, warm_up=True))
         return {"loss": loss, "grad_norm": norm, "imitation": 1.0, **self._look_at_gap()}
 
@@ -194,7 +194,7 @@ class Grpo(SteppedLearner):
     def _imitate(self, weight: float) -> float:
         """Add the gradient of fresh demonstrations, and return the loss."""
         recipe, generator = self.recipe.imitation, self.demonstrating
-        rows = self.demonstrator.batch(self.problems.fresh(generator), recipe.batch, generator)
+        rows = self.demonstrator.batch(self.problems.fresh(generator), recipe.batch_size, generator)
         scorer = self.policy_model.scorer(self.hardware.torch_dtype)
         imitation = Imitation(scorer, recipe.token_weight, self.recipe.micro_tokens, recipe.mean)
         return sum(_backward(weight * loss) for loss in imitation.losses(rows)) / (weight or 1.0)
@@ -206,19 +206,20 @@ class Grpo(SteppedLearner):
             PrunePolicyError: when the warm-up is over and it isn't: there would be nothing to learn.
         """
         how, done = self.recipe.warm_up, self.done["warm_up"]
-        if done % how.check and done < how.steps:
+        if done % how.check_every and done < how.steps:
             return {}
         gap = measured_gap(self.rollout_worker, self.problems.choose[: how.problems], self.likeliest)
-        if gap.easy <= how.easy and gap.hard >= how.hard and gap.thinking >= how.thinking:
+        is_met = gap.easy <= how.max_easy_gain and gap.hard >= how.min_hard_gain
+        if is_met and gap.thinking >= how.min_think_accuracy:
             self.warm, self.start = True, self._frozen()
             ahead = f"thinking is ahead by {gap.hard:.0%} on hard problems"
             self.steps.note(f"  warm-up done after {done} steps: {ahead}")
         elif done >= how.steps:
             raise PrunePolicyError(
                 f"After {done} steps of imitation, thinking is ahead of answering at once by {gap.easy:.0%} "
-                f"on easy problems (at most {how.easy:.0%}) and by {gap.hard:.0%} on hard ones (at least "
-                f"{how.hard:.0%}), where it is right in {gap.thinking:.0%}: there is no start from which to "
-                "learn when to think. Raise warm_up.steps, or change the problems' levels."
+                f"on easy problems (at most {how.max_easy_gain:.0%}) and by {gap.hard:.0%} on hard ones (at "
+                f"least {how.min_hard_gain:.0%}), where its accuracy is {gap.thinking:.0%}: from there it "
+                "can't learn when to think. Raise warm_up.steps, or change the problems' levels."
             )
         return gap.metrics()
 
@@ -251,7 +252,7 @@ class Grpo(SteppedLearner):
         if self.done["reinforcing"] == 0:
             self._check_mixed(row["mixed"])
         advantages = advantages_of(shaped.rewards, batch.table.group, recipe.objective)
-        start = self.scorer(self.start) if recipe.objective.kl else None
+        start = self.scorer(self.start) if recipe.objective.beta else None
         update = Reinforcement(self.scorer(), start, recipe.objective, self.recipe.micro_tokens)
         for rows in np.array_split(np.arange(len(advantages)), recipe.minibatches):
             self.optimiser.zero_grad()
@@ -269,17 +270,17 @@ class Grpo(SteppedLearner):
         return row
 
     def _check_mixed(self, share: float) -> None:
-        least = self.recipe.reinforcement.mixed
+        least = self.recipe.reinforcement.min_mixed_groups
         if share < least:
             raise PrunePolicyError(
-                f"Only {share:.0%} of the first groups hold both modes (reinforcement.mixed asks for "
+                f"Only {share:.0%} of the first groups hold both modes (reinforcement.min_mixed_groups is "
                 f"{least:.0%}), so no reward could teach when to think. Start from a model that uses both, "
                 "warm up on demonstrations of both (warm_up.steps), or set reinforcement.force=half."
             )
 
     def _drift(self, batch: RolloutBatch) -> dict[str, float]:
         """Measure now and then how far the model has moved from its start."""
-        if self.done["reinforcing"] % self.recipe.reinforcement.drift:
+        if self.done["reinforcing"] % self.recipe.reinforcement.reference_kl_every:
             return {}
         part = batch.part(DRIFT_ROWS)
         return {"kl": divergence(self.scorer(), self.scorer(self.start), part, self.recipe.micro_tokens)}
@@ -290,7 +291,7 @@ class Grpo(SteppedLearner):
 
     def _update(self, rate: float) -> None:
         """Take one step; the rate rises at the very beginning."""
-        nn.utils.clip_grad_norm_(self.policy_model.model.parameters(), self.recipe.clip)
+        nn.utils.clip_grad_norm_(self.policy_model.model.parameters(), self.recipe.max_grad_norm)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * min(1.0, self.done["all"] / RAMP)
         self.optimiser.step()

@@ -77,7 +77,7 @@ ALARMS = {
         "kl",
         lambda value: value > 1.0,
         "The model has moved {kl:.1f} nats per token away from its start: lower the learning rate, or set "
-        "reinforcement.objective.kl.",
+        "reinforcement.objective.beta.",
     ),
     "verifier_errors": Alarm(
         "verifier_errors",

@@ -7,32 +7,33 @@ ratio of GSPO (2507.18071), the weight of the mode token of Thinkless (2505.1337
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from prunepolicy.pruning.io.config import StrictConfig
+from prunepolicy.pruning.io.config import OldNames, StrictConfig
 
 
 class ObjectiveRecipe(StrictConfig):
     """Settings of the loss.
 
     Attributes:
-        ratio: of probabilities, for every token or for the whole sequence (the exponent of the mean).
-        clip_low: how far below 1 the ratio may push; `clip_high` how far above.
-        kl: weight of the divergence from the model that learning started with.
+        ratio: of probabilities, for every token (GRPO) or for the whole sequence (GSPO).
+        clip_low: of the ratio below 1; `clip_high` above (DAPO's clip-higher).
+        beta: weight of the KL divergence from the reference model.
         mode_weight: weight of the first token, which says whether to think, apart from all others; None
             counts it as one token among them.
-        advantage: `group` and `batch` divide by that spread, `none` only subtracts the group's mean,
-            `raw` takes rewards as they are.
+        advantage: divide by the standard deviation of the `group` or of the `batch`, `none` only subtracts
+            the group's mean, `raw` takes rewards as they are.
     """
 
+    renamed: ClassVar[OldNames] = {"kl": "beta"}
     ratio: Literal["token", "sequence"] = "token"
     clip_low: float = Field(default=0.2, gt=0)
     clip_high: float = Field(default=0.2, gt=0)
-    kl: float = Field(default=0.0, ge=0)
+    beta: float = Field(default=0.0, ge=0)
     mode_weight: float | None = Field(default=None, gt=0)
     advantage: Literal["group", "batch", "none", "raw"] = "group"
 
@@ -99,7 +100,7 @@ def clipped_loss(scored: Scored, advantages: Tensor, weights: Tensor, recipe: Ob
     divergence = torch.zeros_like(ratio)
     if scored.start is not None:
         divergence = divergence_of(scored.now, scored.start) * scored.mask
-    value = (weights * (recipe.kl * divergence - surrogate)).sum()
+    value = (weights * (recipe.beta * divergence - surrogate)).sum()
     return Loss(value, float(lost.sum()))
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import ClassVar
 
 from pydantic import Field
 
 from prunepolicy.agents.thinking.lm.tasks import Problem, tasks
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.config import StrictConfig
+from prunepolicy.pruning.io.config import OldNames, StrictConfig
 
 TRIES = 20
 HELD_OUT_SEED = 7_919
@@ -52,16 +53,17 @@ class TaskRecipe(StrictConfig):
 
 
 class ProblemsRecipe(StrictConfig):
-    """What to learn on and what to judge with.
+    """Problems for training and for evaluation.
 
     Attributes:
-        learn: problems that reinforcement learning draws from.
-        held_out: problems that choose the best step, and as many others that say what it came to; none
-            of them is learned on.
+        train: problems that reinforcement learning draws from.
+        held_out: validation problems, which choose the best step, and as many test problems; none of them is
+            trained on.
     """
 
+    renamed: ClassVar[OldNames] = {"learn": "train"}
     tasks: tuple[TaskRecipe, ...] = Field(min_length=1)
-    learn: int = Field(default=2000, ge=1)
+    train: int = Field(default=2000, ge=1)
     held_out: int = Field(default=160, ge=1)
 
 
@@ -88,7 +90,7 @@ class ProblemSet:
         choose, judge = (
             tuple(_drawn(recipe.tasks, recipe.held_out, judging, held_out, once=True)) for _ in range(2)
         )
-        return cls(tuple(_drawn(recipe.tasks, recipe.learn, Random(seed), held_out)), choose, judge, recipe)
+        return cls(tuple(_drawn(recipe.tasks, recipe.train, Random(seed), held_out)), choose, judge, recipe)
 
     def fresh(self, generator: Random) -> Iterator[Problem]:
         """Yield problems to demonstrate, without end; held-out ones never."""

@@ -50,18 +50,20 @@ class PromptBatches:
     def roll(self, step: int, sampling: Sampling) -> RolloutBatch:
         """Answer the next prompts; seeds come from run, step, prompt and how often it was drawn before."""
         how = self.recipe.reinforcement
-        if how.references and not self.references:
+        if how.reference_generations and not self.references:
             self.references = self._reference_accuracies(sampling)
-        drawn = self.sampler.sample(how.prompts)
+        drawn = self.sampler.sample(how.prompts_per_step)
         groups, seen = [], dict.fromkeys(drawn.tolist(), 0)
         for number, prompt in enumerate(drawn.tolist()):
             seed = seed_of(self.recipe.seed, step, prompt, seen[prompt])
             seen[prompt] += 1
             reference = self.references[prompt] if self.references else 0.0
-            groups.append(Group(self.problems[prompt], number, how.group, seed, how.force, reference))
+            groups.append(
+                Group(self.problems[prompt], number, how.num_generations, seed, how.force, reference)
+            )
         batch = self.rollout_worker.roll(groups, sampling)
-        self.sampler.observe(np.repeat(drawn, how.group), batch.table.correct)
-        if how.shuffle:
+        self.sampler.observe(np.repeat(drawn, how.num_generations), batch.table.correct)
+        if how.shuffle_outcomes:
             batch = replace(batch, table=dealt_anew(batch.table, seed_of(self.recipe.seed, step)))
         return batch
 
@@ -75,7 +77,7 @@ class PromptBatches:
         self.references = list(state["references"])
 
     def _reference_accuracies(self, sampling: Sampling) -> list[float]:
-        count = self.recipe.reinforcement.references
+        count = self.recipe.reinforcement.reference_generations
         groups = [
             Group(problem, number, count, seed_of(self.recipe.seed, 0, number), "think")
             for number, problem in enumerate(self.problems)

@@ -49,7 +49,7 @@ class RecoverySettings:
     @property
     def trainings(self) -> tuple[FitRecipe, FitRecipe]:
         """The training before the cut, and the one after it."""
-        before = FitRecipe(epochs=self.before, learning_rate=self.learning_rate, shrink=self.shrink)
+        before = FitRecipe(epochs=self.before, learning_rate=self.learning_rate, group_sparsity=self.shrink)
         return before, FitRecipe(epochs=self.after, learning_rate=self.learning_rate)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from prunepolicy.agents.learned_pruning.evaluator import Evaluator, place_of
 from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Witness, check_portable, read_card
 from prunepolicy.agents.training.recipe import Recipe
+from prunepolicy.agents.training.recipe_file import current_recipe
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
@@ -82,7 +83,7 @@ def rescore(policy: Policy, card: PolicyCard, steps: ProgressReporter) -> Rescor
     check_portable(card)
     if card.measure:
         raise PrunePolicyError(f"The card of {card.name} can't be measured again: {card.measure}")
-    recipe = checked(Recipe, card.recipe, f"the recipe of {card.name}")
+    recipe = _recipe_of(card)
     if card.witness is not None and (here := _checkpoint_here(card.witness.model, card.witness.fingerprint)):
         session, claimed = _session(here, recipe, steps), {card.witness.where: card.witness.score}
         same_model = True
@@ -102,12 +103,17 @@ def witness_of(folder: Path, model: str, steps: ProgressReporter) -> Witness:
     """
     if Path(model).exists():
         raise UsageError(f"{model} is a folder here, which others don't have; name a hub id or {SMOLLM2}.")
-    recipe = checked(Recipe, read_card(folder).recipe, f"the recipe of {folder}")
+    recipe = _recipe_of(read_card(folder))
     session = _session((model, Checkpoint.open(resolve(model))), recipe, steps)
     budget = min(recipe.every_budget, key=lambda budget: budget.keep)
     score = _score(load_policy_folder(folder), recipe, session, budget)
     fingerprint = session.checkpoint.fingerprint
     return Witness(model=model, fingerprint=fingerprint, where=place_of(session, budget), score=score)
+
+
+def _recipe_of(card: PolicyCard) -> Recipe:
+    where = f"the recipe of {card.name}"
+    return checked(Recipe, current_recipe(card.recipe, where), where)
 
 
 def _session(found: tuple[str, Checkpoint], recipe: Recipe, steps: ProgressReporter) -> ModelSession:

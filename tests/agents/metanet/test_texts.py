@@ -15,7 +15,7 @@ from prunepolicy.agents.training.train import train
 from prunepolicy.cli import prune_main
 from prunepolicy.pruning.io.console import Console
 
-SHORT = {"optimiser": "adamw", "epochs": 1, "learning_rate": 0.01, "batch": 16}
+SHORT = {"optimiser": "adamw", "epochs": 1, "learning_rate": 0.01, "batch_size": 16}
 
 
 def text(folder: Path) -> Path:
@@ -42,15 +42,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "network": {"hidden": 16, "layers": 2, "heads": 2, "kv_heads": 1, "ffn": 24},
             "family": {"count": 2, "held_out": 1, "training": SHORT},
             "policy": {"kind": "metanet", "layers": 1, "hidden": 4, "step": 0.1},
-            "learner": {"batches": 1, "batch": 16, "objective": {"sparsity": "group_norm"}},
-            "episodes": 2,
+            "learner": {"batches_per_step": 1, "batch_size": 16, "objective": {"sparsity": "group_norm"}},
+            "max_steps": 2,
             "pipeline": {
                 "cut": {"of": "ffn", "uniform": True, "units": ["ffn"]},
                 "settle": SHORT,
                 "adapt": SHORT,
                 "recover": SHORT,
             },
-            "evaluation": {"every": 1, "speedups": [1.5], "targets": 1, "reached": [2.0]},
+            "evaluation": {"every": 1, "speedups": [1.5], "test_networks": 1, "test_speedups": [2.0]},
             "device": "cpu",
             "dtype": "float32",
         }

@@ -37,7 +37,7 @@ def test_commands_train_examine_and_sum_up_seeds(
     source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "runs"
-    assert main(["train", source, "--out", str(run), "--seeds", "2", "--set", "episodes=4", "--json"]) == 0
+    assert main(["train", source, "--out", str(run), "--seeds", "2", "--set", "max_steps=4", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert [one["recipe"]["seed"] for one in report["runs"]] == [0, 1]
     assert set(report["runs"][0]["learned"]) == {"auto", "always", "never"}

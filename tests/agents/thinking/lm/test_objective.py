@@ -109,7 +109,7 @@ def test_micro_batches_add_up_to_the_batch(policy_model: PolicyModel) -> None:
     advantages, scorer = torch.linspace(-1, 1, 12), policy_model.scorer(torch.float32)
     gradients = []
     for size in (10_000, 60):
-        update = Reinforcement(scorer, scorer, ObjectiveRecipe(kl=0.1), size)
+        update = Reinforcement(scorer, scorer, ObjectiveRecipe(beta=0.1), size)
         for loss in update.losses(batch, advantages, range(12)):
             loss.backward()
         gradients.append(gradient_of(policy_model))

@@ -77,7 +77,7 @@ def test_learned_and_held_out_problems_share_no_text() -> None:
 def test_easy_problems_keep_their_share_where_there_are_few_texts_of_them() -> None:
     easy = TaskRecipe(task="modular_chain", levels=(1, 1), weight=3)
     recipe = ProblemsRecipe(
-        tasks=(easy, TaskRecipe(task="modular_chain", levels=(2, 4))), learn=600, held_out=60
+        tasks=(easy, TaskRecipe(task="modular_chain", levels=(2, 4))), train=600, held_out=60
     )
     problems = ProblemSet.drawn(recipe, 0)
     for part in (problems.learn, problems.choose, problems.judge):
@@ -87,7 +87,7 @@ def test_easy_problems_keep_their_share_where_there_are_few_texts_of_them() -> N
 
 
 def test_a_level_with_few_problems_gives_fewer_and_unknown_levels_are_refused() -> None:
-    few = ProblemsRecipe(tasks=(TaskRecipe(task="parity", levels=(2, 2)),), learn=50, held_out=2)
+    few = ProblemsRecipe(tasks=(TaskRecipe(task="parity", levels=(2, 2)),), train=50, held_out=2)
     assert len(ProblemSet.drawn(few, 0).learn) == 0
     with pytest.raises(UsageError, match="parity has the difficulties 2 to 24; got 1 to 3"):
         TaskRecipe(task="parity", levels=(1, 3)).range()
