@@ -56,22 +56,24 @@ class PruningExperiment(CardedExperiment):
     learner: Learner
     evaluators: Evaluator
     watch: KeptWatch
-    steps: ProgressReporter
+    progress: ProgressReporter
 
     @classmethod
     def prepare(
-        cls, algorithm: type[SteppedLearner], run: RunFolder, steps: ProgressReporter, runner: Runner
+        cls, algorithm: type[SteppedLearner], run: RunFolder, progress: ProgressReporter, runner: Runner
     ) -> Self:
         """Open the models, and make the learner."""
         recipe = cast(Recipe, run.recipe)
         hardware = Hardware(recipe.device, recipe.dtype)
         sessions = {
-            name: ModelSession(name, Checkpoint.open(resolve(name)), hardware, steps)
+            name: ModelSession(name, Checkpoint.open(resolve(name)), hardware, progress)
             for name in (*recipe.models, *recipe.held_out)
         }
         check_plannable(recipe, sessions)
         judging = tuple(sessions[name] for name in recipe.held_out or recipe.models)
-        assignment = Assignment(recipe, tuple(sessions[name] for name in recipe.models), steps, runner=runner)
+        assignment = Assignment(
+            recipe, tuple(sessions[name] for name in recipe.models), progress, runner=runner
+        )
         evaluator = Evaluator(
             judging,
             recipe.every_budget,
@@ -82,7 +84,9 @@ class PruningExperiment(CardedExperiment):
         )
         seed_generators(recipe.seed)
         learner = cast(type[Learner], algorithm)(assignment)
-        return cls(run, recipe, learner, evaluator, KeptWatch(evaluator, recipe.evaluation.baselines), steps)
+        return cls(
+            run, recipe, learner, evaluator, KeptWatch(evaluator, recipe.evaluation.baselines), progress
+        )
 
     def evaluate(self) -> EvalResult:
         """Return the excess log-perplexity on the judging models, and what was kept of every layer."""
@@ -103,7 +107,7 @@ class PruningExperiment(CardedExperiment):
         evaluator, windows = self.evaluators.for_the_end(), dict[str, Windows]()
         rivals = {name: load_policy(name) for name in self.recipe.evaluation.baselines}
         compared = {policy.name: policy, **rivals}
-        with self.steps.step("compare on other text: " + ", ".join(compared), len(compared)) as tick:
+        with self.progress.step("compare on other text: " + ", ".join(compared), len(compared)) as tick:
             for name, one in compared.items():
                 windows[name] = evaluator.windows(one)
                 tick(1)

@@ -30,7 +30,7 @@ class Assignment:
 
     recipe: Recipe
     sessions: tuple[ModelSession, ...]
-    steps: ProgressReporter = field(default_factory=ProgressReporter)
+    progress: ProgressReporter = field(default_factory=ProgressReporter)
     collected: SharedStats = field(default_factory=SharedStats)
     runner: Runner = field(default_factory=LocalRunner)
 

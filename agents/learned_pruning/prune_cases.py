@@ -36,7 +36,7 @@ class Refresh:
     def __call__(self, keep: Keep) -> Stats:
         """Return the statistics, without a word: what happens in every episode is no news."""
         units = {name: tuple(ids) for name, ids in keep.items()}
-        with self.session.steps.silence():
+        with self.session.progress.silence():
             return self.session.stats({*self.needs}, self.probe, Plan(units, Budget(1.0), "episode"))
 
 

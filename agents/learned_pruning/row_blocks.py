@@ -49,6 +49,6 @@ def row_blocks(
 
 def _interactions(session: ModelSession, groups: Iterable[UnitGroup], probe: Probe) -> dict[str, Tensor]:
     inputs = session.probe(probe)
-    with session.steps.step("watch which channels speak together (second moments)"):
+    with session.progress.step("watch which channels speak together (second moments)"):
         moments = second_moments(session.model, groups, inputs)
     return block_interactions(session.checkpoint, groups, moments)

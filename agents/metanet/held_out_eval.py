@@ -34,7 +34,7 @@ class Trial:
     policy: Metanet
     folder: Path
     number: int
-    steps: ProgressReporter
+    progress: ProgressReporter
 
     def outcomes(self) -> Iterator[tuple[Outcome, Tensor]]:
         """Yield what becomes of the network at every reduction of operations, either way.
@@ -57,7 +57,7 @@ class Trial:
     def _pipeline(self, name: str, policy: Metanet | None = None) -> Pipeline:
         dtype = Hardware(self.recipe.device, self.recipe.dtype).torch_dtype
         folder = self.folder / name
-        return Pipeline(self.task, self.recipe.pipeline, folder, self._seed, dtype, policy, self.steps)
+        return Pipeline(self.task, self.recipe.pipeline, folder, self._seed, dtype, policy, self.progress)
 
     def _outcome(self, way: str, pipeline: Pipeline, dense: Path, speedup: float) -> tuple[Outcome, Tensor]:
         recovered = pipeline.recovered(dense, speedup)

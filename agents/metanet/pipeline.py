@@ -46,7 +46,7 @@ class Pipeline:
     seed: int
     dtype: torch.dtype = torch.float32
     policy: Metanet | None = None
-    steps: ProgressReporter = field(default_factory=ProgressReporter)
+    progress: ProgressReporter = field(default_factory=ProgressReporter)
 
     def from_nothing(self, build: Callable[[], nn.Module], recipe: FitRecipe) -> Path:
         """Return a network trained from random weights."""
@@ -97,7 +97,7 @@ class Pipeline:
             strength = recipe.group_sparsity
             penalty = GroupPenalty.of(Checkpoint.open(source), strength) if strength else None
             fit = Fit(self.task, recipe, self.seed, teacher, penalty, savepoint, self.dtype)
-            with self.steps.step(f"{name}, epochs: {recipe.epochs}", fit.steps) as tick:
+            with self.progress.step(f"{name}, epochs: {recipe.epochs}", fit.steps) as tick:
                 replace(fit, tick=tick).train(model)
             return model
 
@@ -108,7 +108,7 @@ class Pipeline:
     def _cut(self, name: str, source: Path, keep: float, policy: Metanet | None = None) -> Path:
         target = self.folder / name
         if not (target / CONFIG).is_file():
-            with self.steps.step(name):
+            with self.progress.step(name):
                 chooser = policy or ranking(self.recipe)
                 cut_network(source, target, chooser, self.recipe.cut.budget(keep), self.seed)
         return target

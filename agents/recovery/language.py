@@ -77,7 +77,7 @@ def _train(student: nn.Module, teacher: ModelSession, plan: Plan, savepoint: Sav
     recipe, task = TRAINING.model_copy(update={"epochs": epochs}), task_for(teacher, probe)
     answers = Teacher(teacher.model, weight=1.0, temperature=1.0)
     fit = Fit(task, recipe, probe.seed, answers, savepoint=savepoint, dtype=teacher.dtype)
-    with teacher.steps.step("recover: learn from the dense model's answers", fit.steps) as tick:
+    with teacher.progress.step("recover: learn from the dense model's answers", fit.steps) as tick:
         replace(fit, tick=tick).train(student)
     savepoint.finish()
 

@@ -47,7 +47,7 @@ class Experiment(ABC):
     @classmethod
     @abstractmethod
     def prepare(
-        cls, algorithm: type[SteppedLearner], run: RunFolder, steps: ProgressReporter, runner: Runner
+        cls, algorithm: type[SteppedLearner], run: RunFolder, progress: ProgressReporter, runner: Runner
     ) -> Self:
         """Open what the run's recipe names, and make the learner; seeding comes first.
 

@@ -19,13 +19,13 @@ TAIL = 1 << 16
 
 
 @contextmanager
-def watched(orders: Sequence[RunRequest], steps: ProgressReporter) -> Iterator[None]:
+def watched(orders: Sequence[RunRequest], progress: ProgressReporter) -> Iterator[None]:
     """Show the steps of all runs together while the context lasts.
 
     Runs on machines with other disks show nothing before they end.
     """
     over = threading.Event()
-    with steps.step("learn", sum(order.recipe.max_steps for order in orders)) as advance:
+    with progress.step("learn", sum(order.recipe.max_steps for order in orders)) as advance:
         watcher = threading.Thread(target=_watch, args=(orders, advance, over), daemon=True)
         watcher.start()
         try:

@@ -43,12 +43,12 @@ class Seeds:
         if not self.resume or (self.count > 1 and not any(self.folder.glob("seed-*"))):
             check_fresh(self.folder)
 
-    def orders(self, steps: ProgressReporter) -> list[RunRequest]:
+    def orders(self, progress: ProgressReporter) -> list[RunRequest]:
         """Return the runs that no earlier call has finished."""
         left = []
         for recipe in self._recipes:
             if self._is_finished(recipe):
-                steps.note(f"{self._folder_of(recipe)}: finished before")
+                progress.note(f"{self._folder_of(recipe)}: finished before")
             else:
                 left.append(RunRequest.of(recipe, self._folder_of(recipe)))
         return left
@@ -106,7 +106,7 @@ def _saved(folder: Path) -> str:
 
 
 def train_detached(
-    sets: Sequence[Seeds], steps: ProgressReporter, command: str = "", runner: Runner | None = None
+    sets: Sequence[Seeds], progress: ProgressReporter, command: str = "", runner: Runner | None = None
 ) -> list[Report]:
     """Train every seed of every recipe, and return a report per recipe.
 
@@ -122,10 +122,10 @@ def train_detached(
             raise UsageError(f"Two recipes would train in {one.folder}; give one of them another file name.")
         one.check_folder()
     with leaving_nothing([folder for one in sets for folder in one.folders]):
-        orders = [order for one in sets for order in one.orders(steps)]
+        orders = [order for one in sets for order in one.orders(progress)]
         runner = runner or LocalRunner()
         # In this process the runs say themselves how far they are.
-        with nullcontext() if isinstance(runner, LocalRunner) else watched(orders, steps):
-            for order, _ in zip(orders, DetachedRuns(command, steps).reports(runner, orders), strict=True):
-                steps.note(f"{order.folder}: finished")
+        with nullcontext() if isinstance(runner, LocalRunner) else watched(orders, progress):
+            for order, _ in zip(orders, DetachedRuns(command, progress).reports(runner, orders), strict=True):
+                progress.note(f"{order.folder}: finished")
     return [one.conclude() for one in sets]

@@ -42,7 +42,7 @@ class BanditExperiment(Experiment):
 
     @classmethod
     def prepare(
-        cls, algorithm: type[SteppedLearner], run: RunFolder, steps: ProgressReporter, runner: Runner
+        cls, algorithm: type[SteppedLearner], run: RunFolder, progress: ProgressReporter, runner: Runner
     ) -> Self:
         """Draw or load the prompts."""
         recipe = cast(BanditRecipe, run.recipe)

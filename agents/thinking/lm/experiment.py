@@ -32,16 +32,16 @@ class ThinkExperiment(Experiment):
     run_folder: RunFolder
     recipe: ThinkRecipe
     learner: Grpo
-    steps: ProgressReporter
+    progress: ProgressReporter
 
     @classmethod
     def prepare(
-        cls, algorithm: type[SteppedLearner], run: RunFolder, steps: ProgressReporter, runner: Runner
+        cls, algorithm: type[SteppedLearner], run: RunFolder, progress: ProgressReporter, runner: Runner
     ) -> Self:
         """Open or make the model."""
         recipe = cast(ThinkRecipe, run.recipe)
         seed_generators(recipe.seed)
-        return cls(run, recipe, cast(type[Grpo], algorithm)(recipe, steps, runner), steps)
+        return cls(run, recipe, cast(type[Grpo], algorithm)(recipe, progress, runner), progress)
 
     def evaluate(self) -> EvalResult:
         """Return accuracy less the price of its tokens, both of drawn answers; and those of greedy ones."""
@@ -72,7 +72,7 @@ class ThinkExperiment(Experiment):
         """Examine the start and the best step on problems that chose nothing, and write the report."""
         path = self.run_folder.path
         learned = PolicyModel.named(str(path / BEST), self.recipe.prompt, self.learner.hardware)
-        with self.steps.step("examine the start and the best step"):
+        with self.progress.step("examine the start and the best step"):
             report = ThinkReport(
                 path.name,
                 str(path),

@@ -59,8 +59,8 @@ class Grpo(SteppedLearner):
         for task in recipe.problems.tasks:
             task.range()
 
-    def __init__(self, recipe: ThinkRecipe, steps: ProgressReporter, runner: Runner | None = None) -> None:
-        self.recipe, self.steps, self.runner = recipe, steps, runner or LocalRunner()
+    def __init__(self, recipe: ThinkRecipe, progress: ProgressReporter, runner: Runner | None = None) -> None:
+        self.recipe, self.progress, self.runner = recipe, progress, runner or LocalRunner()
         self.hardware = Hardware(recipe.device, recipe.dtype)
         self.problems = ProblemSet.drawn(recipe.problems, recipe.seed)
         self.policy_model = self._student()
@@ -213,7 +213,7 @@ class Grpo(SteppedLearner):
         if is_met and gap.thinking >= how.min_think_accuracy:
             self.warm, self.start = True, self._frozen()
             ahead = f"thinking is ahead by {gap.hard:.0%} on hard problems"
-            self.steps.note(f"  warm-up done after {done} steps: {ahead}")
+            self.progress.note(f"  warm-up done after {done} steps: {ahead}")
         elif done >= how.steps:
             raise PrunePolicyError(
                 f"After {done} steps of imitation, thinking is ahead of answering at once by {gap.easy:.0%} "
@@ -266,7 +266,7 @@ class Grpo(SteppedLearner):
         row |= {**update.sums.metrics(), **self._drift(batch)}
         self.done["reinforcing"] += 1
         for sentence in self.watch.look(row):
-            self.steps.note(f"  ! step {self.done['all']}: {sentence}")
+            self.progress.note(f"  ! step {self.done['all']}: {sentence}")
         return row
 
     def _check_mixed(self, share: float) -> None:

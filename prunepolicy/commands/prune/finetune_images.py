@@ -94,7 +94,7 @@ class Recovery:
         if not (cut / CONFIG).is_file():
             cut_by_plan(session.checkpoint, plan, cut)
             first = remeasure_norms(load_network(cut).to(self.task.device), self.task)
-            session.steps.note(f"  accuracy right after the cut: {self.accuracy(first):.1%}")
+            session.progress.note(f"  accuracy right after the cut: {self.accuracy(first):.1%}")
         trained = Checkpoint.open(self._pipeline(session).trained(f"recovered-{key}", cut, recipe))
         types = {name: session.checkpoint.read(name).dtype for name in trained.tensors}
         return Edits({name: trained.read(name).to(types[name]) for name in trained.tensors})
@@ -123,7 +123,7 @@ class Recovery:
 
     def _pipeline(self, session: ModelSession) -> Pipeline:
         return Pipeline(
-            self.task, PipelineRecipe(), self.folder, self.seed, session.dtype, steps=session.steps
+            self.task, PipelineRecipe(), self.folder, self.seed, session.dtype, progress=session.progress
         )
 
     def _key(self, what: str, recipe: FitRecipe) -> str:

@@ -72,8 +72,8 @@ class PruneSettings:
     progress: bool | Listener | ProgressReporter = False
 
     @cached_property
-    def steps(self) -> ProgressReporter:
-        """What tells the run's steps."""
+    def reporter(self) -> ProgressReporter:
+        """What shows the progress of the run."""
         return ProgressReporter.told(self.progress)
 
 
@@ -133,13 +133,13 @@ def open_session(model: str, settings: PruneSettings, target: Path | None = None
         model,
         Checkpoint.open(resolve(model, settings.revision, arch=settings.arch)),
         settings.hardware,
-        settings.steps,
+        settings.reporter,
     )
     if target is not None:
         check_apart(session.checkpoint.folder, target)
     for note in (*session.checkpoint.notes, session.checkpoint.adapter.notice):
         if note:
-            settings.steps.note(note)
+            settings.reporter.note(note)
     return session
 
 
@@ -203,9 +203,9 @@ def carry_out(
     Args:
         changed: says what the result is compared with, and how it is trained.
     """
-    part = settings.steps.part
+    part = settings.reporter.part
     if changed is None:
-        settings.steps.outline(parts_of(settings))
+        settings.reporter.outline(parts_of(settings))
         changed = Changed(session, session)
     checkpoint, original, recovery = session.checkpoint, changed.original, changed.recovery
     plan.check(checkpoint.graph)
@@ -220,7 +220,7 @@ def carry_out(
                 else recovery.edits(session, plan)
             )
             edits = recovered(session, plan, edits, target, original)
-        with part("cut"), settings.steps.step("cut", checkpoint.nbytes) as tick:
+        with part("cut"), settings.reporter.step("cut", checkpoint.nbytes) as tick:
             folder = prepare(checkpoint, plan, target, edits, tick)
         with part("prove"):
             proof = prove_result(session, plan, edits, folder) if settings.verify else None

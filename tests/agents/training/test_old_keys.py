@@ -65,7 +65,9 @@ def test_old_recipes_say_what_the_ones_that_ship_say(place: Path) -> None:
     assert settled(old) == settled(new)
 
 
-@pytest.mark.parametrize("file", sorted(OLD.glob("recipes_v1/cluster/*.yaml")), ids=lambda file: str(file.stem))
+@pytest.mark.parametrize(
+    "file", sorted(OLD.glob("recipes_v1/cluster/*.yaml")), ids=lambda file: str(file.stem)
+)
 def test_old_settings_of_clusters_load(file: Path) -> None:
     assert isinstance(load_settings(str(file)), ClusterSettings)
 
@@ -83,7 +85,10 @@ def test_one_line_names_the_new_keys(tmp_path: Path, caplog: pytest.LogCaptureFi
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith(f"{tmp_path / 'recipe.yaml'}: renamed keys: ")
-    for words in ("episodes is now max_steps", "learner.divergence is now learner.target_kl (its value divided"):
+    for words in (
+        "episodes is now max_steps",
+        "learner.divergence is now learner.target_kl (its value divided",
+    ):
         assert words in record.getMessage()
 
 
@@ -111,7 +116,10 @@ def test_an_override_replaces_a_whole_part_as_before(tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         (f"{PPO}episodes: 3\nmax_steps: 3\n", "episodes is the old name of max_steps; give only the new one"),
-        (f"{PPO}learner: {{clip: 0.1, clip_range: 0.1}}\n", r"learner\.clip is the old name of learner\.clip_range"),
+        (
+            f"{PPO}learner: {{clip: 0.1, clip_range: 0.1}}\n",
+            r"learner\.clip is the old name of learner\.clip_range",
+        ),
         (f"{PPO}learner: {{divergence: far}}\n", r"learner: target_kl: Input should be a valid number"),
         (f"{PPO}learner: {{divergance: 1.0}}\n", "divergance"),
     ],
@@ -144,7 +152,9 @@ def test_old_runs_are_continued(here: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_reports_of_finished_old_runs_are_read_and_their_runs_known_as_finished(here: Path, name: str) -> None:
+def test_reports_of_finished_old_runs_are_read_and_their_runs_known_as_finished(
+    here: Path, name: str
+) -> None:
     recipe = load_recipe(here / name / RECIPE)
     seeds = Seeds(recipe, here / name, resume=True)
     assert seeds.orders(ProgressReporter()) == []

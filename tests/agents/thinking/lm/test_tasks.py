@@ -33,7 +33,7 @@ def test_every_demonstration_is_accepted_by_the_tasks_own_verifier(name: str) ->
     for share, mode in ((1.0, Mode.THINK), (0.0, Mode.ANSWER)):
         demonstrator = Demonstrator(judge.prompting, DemonstrationRecipe(think=share))
         rows = [completion for _, completion in demonstrator.batch(iter(problems), 4, generator)]
-        table, errors, leaked = judge.judged([Group(problem, 0) for problem in problems], rows)
+        table, errors, leaked = judge.verified([Group(problem, 0) for problem in problems], rows)
         assert table.correct.all()
         assert not errors
         assert not leaked
