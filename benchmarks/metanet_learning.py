@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prunepolicy.agents.images.task import ImageTask
 from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.agents.metanet.meta_step import MetaStep
-from prunepolicy.agents.metanet.objective import ObjectiveRecipe
+from prunepolicy.agents.metanet.objective import MetaObjectiveRecipe
 from prunepolicy.agents.metanet.recipe import PipelineRecipe
 from prunepolicy.agents.metanet.tradeoff_curve import curve_of, height, outcomes_of
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
@@ -28,8 +28,8 @@ STEPS, EVERY, BATCHES, BATCH = 150, 25, 2, 128
 RATE, DECAY, CLIP = 2e-3, 5e-4, 1.0
 CURVE = (2.0, 3.0)
 CUT, REWARD = (
-    ObjectiveRecipe(sparsity="cut", sparsity_strength=1.0),
-    ObjectiveRecipe(sparsity="reward", num_cuts=6),
+    MetaObjectiveRecipe(sparsity="cut", sparsity_strength=1.0),
+    MetaObjectiveRecipe(sparsity="reward", num_cuts=6),
 )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from scoring import Row
 
 from prunepolicy.agents.thinking.lm.grpo import Grpo
-from prunepolicy.agents.thinking.lm.objective import ObjectiveRecipe
+from prunepolicy.agents.thinking.lm.objective import PolicyLossRecipe
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
 from prunepolicy.pruning.io.progress import ProgressReporter
 
@@ -24,7 +24,7 @@ ROUNDS, STEPS = 3, 4
 
 def speed(recipe: ThinkRecipe) -> Row:
     """Return tokens a second of both, the median over rounds, and their ratio."""
-    how = recipe.reinforcement.model_copy(update={"objective": ObjectiveRecipe()})
+    how = recipe.reinforcement.model_copy(update={"objective": PolicyLossRecipe()})
     recipe = recipe.model_copy(update={"dtype": "float32", "reinforcement": how})
     ours, theirs = [], []
     for number in range(ROUNDS):

@@ -54,7 +54,7 @@ class Sizes:
         )
 
 
-class PruneSettings(EnvSettings):
+class PruneEnvSettings(EnvSettings):
     """What an environment of plans may be told.
 
     Attributes:
@@ -105,7 +105,7 @@ class PruneEnv(EpisodeEnv[Observation, Action]):
         cases: the networks; with neither these nor `model`, invented ones.
         model: a folder, hub id or alias; its statistics are collected now, in seconds to minutes.
         render_mode: see `EpisodeEnv`.
-        settings: those of `PruneSettings`.
+        settings: those of `PruneEnvSettings`.
 
     Raises:
         PrunePolicyError: for settings, budgets or models that can't work.
@@ -122,7 +122,7 @@ class PruneEnv(EpisodeEnv[Observation, Action]):
         **settings: Any,
     ) -> None:
         super().__init__(render_mode)
-        self.settings = checked(PruneSettings, settings, "Prune")
+        self.settings = checked(PruneEnvSettings, settings, "Prune")
         self.shaping = shapings[self.settings.shaping]
         self.cases = _cases(cases, model)
         self._check()

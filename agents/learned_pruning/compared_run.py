@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prunepolicy.agents.learned_pruning.evaluator import Scores, mean
-from prunepolicy.agents.learned_pruning.policy_card import Failure, PolicyCard, Scored, Word
+from prunepolicy.agents.learned_pruning.policy_card import CardScores, Failure, PolicyCard, Word
 from prunepolicy.agents.training.run_report import RunReport
 from prunepolicy.pruning.measure.intervals import Interval
 
@@ -118,9 +118,9 @@ def card_of(
     name: str, runs: Sequence[ComparedRun], chosen: ComparedRun, verdict: tuple[Word, str]
 ) -> PolicyCard:
     """Return the card of the policy that `chosen`, one of `runs`, has learned."""
-    learned = Scored.of([run.scores[run.policy] for run in runs])
+    learned = CardScores.of([run.scores[run.policy] for run in runs])
     heuristics = {
-        rival: Scored.of([run.scores[rival] for run in runs])
+        rival: CardScores.of([run.scores[rival] for run in runs])
         for rival in chosen.scores
         if rival != chosen.policy
     }
@@ -152,7 +152,7 @@ def _leads(runs: Sequence[ComparedRun], rival: str) -> int:
     return sum(run.means[run.policy] < run.means[rival] for run in runs)
 
 
-def _failures(learned: Scored, heuristics: Mapping[str, Scored]) -> tuple[Failure, ...]:
+def _failures(learned: CardScores, heuristics: Mapping[str, CardScores]) -> tuple[Failure, ...]:
     """Return the places where the best heuristic of that place is better."""
     failures = []
     for where, own in learned.cells.items():

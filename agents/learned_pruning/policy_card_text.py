@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Scored, write_card_data
+from prunepolicy.agents.learned_pruning.policy_card import CardScores, PolicyCard, write_card_data
 from prunepolicy.agents.runtime.markdown import table
 from prunepolicy.agents.training.recipe_file import current_recipe
 from prunepolicy.policy.hub_card import CARD
@@ -94,7 +94,7 @@ def _comparison(card: PolicyCard) -> tuple[tuple[str, ...], list[tuple[str, ...]
     by_name = {card.name: card.learned, **card.heuristics}
     ranked = dict(sorted(by_name.items(), key=lambda item: item[1].mean.median))
     if len(card.seeds) > 1:
-        ranked[f"{card.name}, seed {card.chosen_seed} (this one)"] = Scored.of([card.chosen])
+        ranked[f"{card.name}, seed {card.chosen_seed} (this one)"] = CardScores.of([card.chosen])
     places = [(place, *(str(s.cells[place]) for s in ranked.values())) for place in card.learned.cells]
     return ("model, budget", *ranked), [*places, ("mean", *(str(s.mean) for s in ranked.values()))]
 

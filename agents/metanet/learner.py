@@ -11,7 +11,7 @@ from pydantic import Field
 
 from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.agents.metanet.meta_step import MetaStep
-from prunepolicy.agents.metanet.objective import ObjectiveRecipe
+from prunepolicy.agents.metanet.objective import MetaObjectiveRecipe
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
 from prunepolicy.agents.recovery.task import LearningTask
 from prunepolicy.agents.training.learner import LearnerState, SteppedLearner
@@ -44,7 +44,7 @@ class MetaTraining(StrictConfig):
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=5e-4, ge=0)
     max_grad_norm: float = Field(default=1.0, ge=0)
-    objective: ObjectiveRecipe = ObjectiveRecipe()
+    objective: MetaObjectiveRecipe = MetaObjectiveRecipe()
 
 
 class MetanetLearner(SteppedLearner):
@@ -102,7 +102,7 @@ class MetanetLearner(SteppedLearner):
         self.meta_step.multiplier, self.done = state.data["multiplier"], state.data["done"]
 
 
-def policy_config(recipe: MetanetRecipe, objective: ObjectiveRecipe) -> MetanetConfig:
+def policy_config(recipe: MetanetRecipe, objective: MetaObjectiveRecipe) -> MetanetConfig:
     """Return the policy's settings; it ranks as the recipe's pipeline does.
 
     Raises:

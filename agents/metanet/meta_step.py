@@ -1,7 +1,7 @@
 """One step of meta-training: a network is modified, judged on a few batches, and the metanetwork told.
 
 Source of the objective: Liu et al., "Meta Pruning via Graph Metanetworks" (arXiv 2506.12041), and what
-`ObjectiveRecipe` adds to it.
+`MetaObjectiveRecipe` adds to it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from prunepolicy.agents.metanet.cut_masks import kept, masks, norm_logits
 from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.agents.metanet.drawn_cuts import DrawnCuts
-from prunepolicy.agents.metanet.objective import ObjectiveRecipe
+from prunepolicy.agents.metanet.objective import MetaObjectiveRecipe
 from prunepolicy.agents.recovery.distillation import divergence
 from prunepolicy.agents.recovery.sparsity import shrink_rates
 from prunepolicy.agents.recovery.task import Batch, LearningTask
@@ -49,7 +49,7 @@ class MetaStep:
         generator: draws budgets; it and the multiplier are all that steps leave behind.
     """
 
-    def __init__(self, metanetwork: Metanetwork, recipe: ObjectiveRecipe, seed: int = 0) -> None:
+    def __init__(self, metanetwork: Metanetwork, recipe: MetaObjectiveRecipe, seed: int = 0) -> None:
         self.metanetwork, self.recipe = metanetwork, recipe
         self.multiplier = 1.0
         self.generator = torch.Generator().manual_seed(seed)
@@ -106,7 +106,7 @@ class _Judge:
 
     network: DataModel
     task: LearningTask
-    recipe: ObjectiveRecipe
+    recipe: MetaObjectiveRecipe
     propose: Callable[[HeadOutput], Proposal]
     keep: float | None
     share: float

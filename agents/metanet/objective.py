@@ -11,7 +11,7 @@ from prunepolicy.pruning.io.config import OldNames, StrictConfig
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class ObjectiveRecipe(StrictConfig):
+class MetaObjectiveRecipe(StrictConfig):
     """The terms of a meta-step.
 
     Attributes:

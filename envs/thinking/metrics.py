@@ -11,15 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from prunepolicy.pruning.errors import PrunePolicyError
 
 Array = NDArray[np.float64]
-RESAMPLES = 2000
-
-
-class Interval(NamedTuple):
-    """A mean with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 class Point(NamedTuple):
@@ -29,7 +20,7 @@ class Point(NamedTuple):
     tokens: float
 
 
-class Bin(NamedTuple):
+class DifficultyBin(NamedTuple):
     """Prompts of similar difficulty: its range, its rows, and the mean of what was asked for."""
 
     low: float
@@ -38,22 +29,7 @@ class Bin(NamedTuple):
     mean: float
 
 
-def mean_interval(values: ArrayLike, prompts: ArrayLike, seed: int = 0) -> Interval:
-    """Return the mean over prompts of each prompt's mean, and a bootstrap interval over prompts.
-
-    Args:
-        values: of every rollout: correctness, tokens.
-        prompts: which prompt a rollout belongs to; rollouts of one prompt aren't independent.
-        seed: of the resamples.
-    """
-    _, place, counts = np.unique(np.asarray(prompts), return_inverse=True, return_counts=True)
-    means: Array = np.bincount(place, np.asarray(values, np.float64)) / counts
-    draws = np.random.default_rng(seed).integers(len(means), size=(RESAMPLES, len(means)))
-    low, high = np.quantile(means[draws].mean(1), [0.025, 0.975])
-    return Interval(float(means.mean()), float(low), float(high))
-
-
-def by_difficulty(values: ArrayLike, difficulty: ArrayLike, bins: int = 5) -> list[Bin]:
+def by_difficulty(values: ArrayLike, difficulty: ArrayLike, bins: int = 5) -> list[DifficultyBin]:
     """Return means of `values` (thinking or not, correctness) in bins with equally many rows, easy to hard.
 
     Rows of equal difficulty stay together, so that there may be fewer bins.
@@ -65,7 +41,7 @@ def by_difficulty(values: ArrayLike, difficulty: ArrayLike, bins: int = 5) -> li
     for place in np.unique(places):
         rows = places == place
         inside = difficulty[rows]
-        found.append(Bin(inside.min(), inside.max(), int(rows.sum()), float(values[rows].mean())))
+        found.append(DifficultyBin(inside.min(), inside.max(), int(rows.sum()), float(values[rows].mean())))
     return found
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from prunepolicy.pruning.io.config import OldNames, StrictConfig
 
 
-class ObjectiveRecipe(StrictConfig):
+class PolicyLossRecipe(StrictConfig):
     """Settings of the loss.
 
     Attributes:
@@ -39,7 +39,7 @@ class ObjectiveRecipe(StrictConfig):
 
 
 @dataclass(frozen=True)
-class Scored:
+class CompletionLogProbs:
     """Log-probabilities of the tokens of completions, all (rows, tokens); 0 in padding.
 
     Attributes:
@@ -83,7 +83,9 @@ def token_weights(mask: Tensor, mode_weight: float | None) -> Tensor:
     return weights
 
 
-def clipped_loss(scored: Scored, advantages: Tensor, weights: Tensor, recipe: ObjectiveRecipe) -> Loss:
+def clipped_loss(
+    scored: CompletionLogProbs, advantages: Tensor, weights: Tensor, recipe: PolicyLossRecipe
+) -> Loss:
     """Return the loss of some rows of a batch; the losses of all its rows sum to the batch's.
 
     Args:

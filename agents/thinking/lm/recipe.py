@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
 from prunepolicy.agents.thinking.lm.demonstrations import DemonstrationRecipe
 from prunepolicy.agents.thinking.lm.health import AlarmRecipe
-from prunepolicy.agents.thinking.lm.objective import ObjectiveRecipe
+from prunepolicy.agents.thinking.lm.objective import PolicyLossRecipe
 from prunepolicy.agents.thinking.lm.problem_set import ProblemsRecipe
 from prunepolicy.agents.thinking.lm.prompting import PromptRecipe
 from prunepolicy.agents.thinking.lm.tiny_model import NewModel
@@ -109,7 +109,7 @@ class ReinforcementRecipe(StrictConfig):
     learning_rate: Rates = (3e-4,)
     force: Literal["free", "half"] = "free"
     minibatches: int = Field(default=1, ge=1)
-    objective: ObjectiveRecipe = ObjectiveRecipe()
+    objective: PolicyLossRecipe = PolicyLossRecipe()
     sampler: dict[str, Any] = Field(default_factory=lambda: {"name": "random"})
     engine: str = "transformers"
     chunk: int = Field(default=64, ge=1)

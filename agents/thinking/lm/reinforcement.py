@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prunepolicy.agents.thinking.lm.objective import (
-    ObjectiveRecipe,
-    Scored,
+    CompletionLogProbs,
+    PolicyLossRecipe,
     clipped_loss,
     divergence_of,
     token_weights,
@@ -23,7 +23,7 @@ from prunepolicy.envs.thinking.groups import group_advantages
 from prunepolicy.envs.thinking.rollouts import Rewards
 
 
-def advantages_of(rewards: Rewards, groups: NDArray[np.int64], recipe: ObjectiveRecipe) -> Tensor:
+def advantages_of(rewards: Rewards, groups: NDArray[np.int64], recipe: PolicyLossRecipe) -> Tensor:
     """Return what every completion's tokens are worth, (rows,)."""
     if recipe.advantage == "raw":
         return torch.from_numpy(rewards).float()
@@ -69,7 +69,7 @@ class Reinforcement:
 
     scorer: Scorer
     start: Scorer | None
-    recipe: ObjectiveRecipe
+    recipe: PolicyLossRecipe
     micro_tokens: int
     sums: Sums = field(default_factory=Sums)
 
@@ -87,7 +87,7 @@ class Reinforcement:
             width = scores.mask.shape[1]
             drawn = self._drawn(batch, chosen, scores)
             started = self._started(prompts, completions)
-            scored = Scored(scores.log_probs, drawn, scores.mask, started)
+            scored = CompletionLogProbs(scores.log_probs, drawn, scores.mask, started)
             loss = clipped_loss(scored, advantages[chosen].to(device), weights[places, :width], self.recipe)
             self.sums.add(scores, loss.clipped)
             yield loss.value

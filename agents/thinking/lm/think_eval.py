@@ -22,7 +22,7 @@ EXAM_SEED = 104_729
 
 
 @dataclass(frozen=True)
-class Bin:
+class DifficultyLevel:
     """Answers to problems of one difficulty."""
 
     difficulty: int
@@ -48,7 +48,7 @@ class ThinkEval:
     tokens: float
     think: float
     cut_off: float
-    bins: tuple[Bin, ...]
+    bins: tuple[DifficultyLevel, ...]
     tokens_error: float | None = None
 
     @property
@@ -106,9 +106,9 @@ def examination_of(table: Rollouts, cut_off: float = 0.0) -> ThinkEval:
     return ThinkEval(whole.accuracy, whole.tokens, whole.think, cut_off, bins, error)
 
 
-def _bin(level: int, table: Rollouts) -> Bin:
+def _bin(level: int, table: Rollouts) -> DifficultyLevel:
     rates = (table.correct.mean(), table.length.mean(), table.thinks.mean())
-    return Bin(level, len(table), *(round(float(rate), 6) for rate in rates))
+    return DifficultyLevel(level, len(table), *(round(float(rate), 6) for rate in rates))
 
 
 def likeliest(sampling: Sampling) -> Sampling:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from prunepolicy.agents.metanet.cut_masks import kept, masks, norm_logits
 from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.agents.metanet.meta_step import MetaStep, cut_logits
-from prunepolicy.agents.metanet.objective import ObjectiveRecipe
+from prunepolicy.agents.metanet.objective import MetaObjectiveRecipe
 from prunepolicy.agents.recovery.distillation import divergence
 from prunepolicy.agents.recovery.sparsity import group_squares
 from prunepolicy.agents.recovery.task import Batch, LearningTask
@@ -96,7 +96,7 @@ def learner(
     torch.manual_seed(5)
     metanetwork = Metanetwork(MetanetworkSettings(layers=2, hidden=8, step=step, head=head))
     optimiser = torch.optim.Adam(metanetwork.parameters(), 1e-2)
-    meta_step, batches = MetaStep(metanetwork, ObjectiveRecipe(**recipe)), list(Labels().batches(8, 1, 0))
+    meta_step, batches = MetaStep(metanetwork, MetaObjectiveRecipe(**recipe)), list(Labels().batches(8, 1, 0))
     rows = []
     for _ in range(steps):
         optimiser.zero_grad()
@@ -121,7 +121,7 @@ def test_a_beginner_leaves_the_loss_where_it_was(network: DataModel) -> None:
 def test_language_models_are_learned_from_too(tiny_checkpoint: Make, sparsity: Any) -> None:
     network, task = DataModel.opened(tiny_checkpoint("llama").folder), Tokens()
     metanetwork = Metanetwork(MetanetworkSettings(layers=2, hidden=8))
-    step = MetaStep(metanetwork, ObjectiveRecipe(sparsity=sparsity))
+    step = MetaStep(metanetwork, MetaObjectiveRecipe(sparsity=sparsity))
     row = step(network, task, list(task.batches(4, 1, 0)))
     assert row["loss"] == pytest.approx(row["before"], rel=1e-5)
     assert ("cut" in row) == (sparsity == "cut")
@@ -139,7 +139,7 @@ def test_networks_whose_files_name_tensors_otherwise_are_learned_from(
     network, task = DataModel.opened(tiny_checkpoint("vit", image_size=32, num_labels=5).folder), Pictures()
     assert network.weights.keys() != network.units.tensors.keys()
     metanetwork = Metanetwork(MetanetworkSettings(layers=2, hidden=8))
-    step = MetaStep(metanetwork, ObjectiveRecipe(sparsity=sparsity))
+    step = MetaStep(metanetwork, MetaObjectiveRecipe(sparsity=sparsity))
     row = step(network, task, list(task.batches(4, 1, 0)))
     assert row["loss"] == pytest.approx(row["before"], rel=1e-5)
     last = metanetwork.edges.decoders["1"][-1].weight.grad

@@ -1,4 +1,4 @@
-"""Recipes, runs, agents and plans that the version before the keys were renamed saved still load and go on."""
+"""Recipes, runs, agents and plans that were saved before keys were renamed still load and go on."""
 
 from __future__ import annotations
 

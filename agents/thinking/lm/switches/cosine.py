@@ -9,7 +9,7 @@ from pydantic import Field
 from prunepolicy.agents.thinking.lm.switches.registry import Mixture, Switch, switches
 
 
-class Cosine(Switch):
+class CosineSwitch(Switch):
     """Draws with a probability that falls from `start` to `end` over `steps` steps."""
 
     start: float = Field(default=0.95, ge=0, le=1)
@@ -22,4 +22,4 @@ class Cosine(Switch):
         return Mixture.drawn(self.end + (self.start - self.end) * (1 + cos(pi * done)) / 2, chance)
 
 
-switches.add("cosine", Cosine)
+switches.add("cosine", CosineSwitch)

@@ -10,7 +10,7 @@ import transformers
 import yaml
 
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
-from prunepolicy.agents.thinking.lm.think_eval import Bin, ThinkEval
+from prunepolicy.agents.thinking.lm.think_eval import DifficultyLevel, ThinkEval
 from prunepolicy.agents.thinking.lm.think_report import ThinkReport
 from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.cli import main
@@ -106,7 +106,9 @@ def test_a_recipe_without_a_model_asks_for_one(tmp_path: Path, capsys: pytest.Ca
 
 
 def exam(accuracy: float, tokens: float, thinks: tuple[float, ...], answers: int = 1000) -> ThinkEval:
-    bins = tuple(Bin(level, answers, accuracy, tokens, share) for level, share in enumerate(thinks, 1))
+    bins = tuple(
+        DifficultyLevel(level, answers, accuracy, tokens, share) for level, share in enumerate(thinks, 1)
+    )
     return ThinkEval(accuracy, tokens, sum(thinks) / len(thinks), 0.0, bins, 300 / answers)
 
 
