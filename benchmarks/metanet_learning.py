@@ -20,7 +20,7 @@ from prunepolicy.agents.metanet.recipe import PipelineRecipe
 from prunepolicy.agents.metanet.tradeoff_curve import curve_of, height, outcomes_of
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
 from prunepolicy.metanet.metanetwork import Metanetwork
-from prunepolicy.metanet.proposals import proposal, said_by
+from prunepolicy.metanet.proposals import head_output, proposal
 from prunepolicy.metanet.weight_graph import WeightGraph
 from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
 
@@ -115,8 +115,8 @@ class MetaTraining:
         """Return a network as the metanetwork rewrites it."""
         seen = self._seen(network).blueprint
         with torch.no_grad():
-            said = said_by(self.metanetwork, seen, network.weights)
-            changed = proposal(self.variant.head, seen, network.weights, said).weights
+            output = head_output(self.metanetwork, seen, network.weights)
+            changed = proposal(self.variant.head, seen, network.weights, output).weights
         network.model.load_state_dict({**network.model.state_dict(), **changed})
         return network.model
 

@@ -80,7 +80,7 @@ def trl_speed(recipe: ThinkRecipe) -> float:
             disable_tqdm=True,
             seed=recipe.seed,
         )
-        data = trl_dataset(learner.problems.learn, learner.policy_model.prompting)
+        data = trl_dataset(learner.problems.train, learner.policy_model.prompting)
         trainer = ShapedGRPOTrainer(
             learner.policy_model.model,
             recipe.stages,

@@ -249,9 +249,9 @@ class RepeatedContexts(VecEnvWrapper):
     def step_wait(self) -> VecEnvStepReturn:
         """Pay what is left of the rewards, and begin the next episodes."""
         _, rewards, dones, infos = self.venv.step_wait()
-        return self.reset(), self._above_others(rewards), dones, infos
+        return self.reset(), self._leave_one_out(rewards), dones, infos
 
-    def _above_others(self, rewards: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    def _leave_one_out(self, rewards: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
         if self.episodes_per_context == 1:
             return rewards
         table = rewards.reshape(-1, self.episodes_per_context)

@@ -183,7 +183,7 @@ class Reinforce(Learner):
 
     def _advantages(self, rewards: Tensor) -> Tensor:
         if self.config.baseline == "leave_one_out":
-            rewards = above_others(rewards)
+            rewards = leave_one_out_advantages(rewards)
         if self.config.standardise and len(rewards) > 1:
             rewards = rewards / rewards.std().clamp(min=1e-12)
         return rewards
@@ -204,6 +204,10 @@ def check_settings(config: ReinforceConfig) -> None:
         raise UsageError(f"learner.keep is a range of fractions between 0 and 1; got {config.keep}.")
 
 
-def above_others(rewards: Tensor) -> Tensor:
-    """Return every reward less the mean of the others (leave-one-out)."""
+def leave_one_out_advantages(rewards: Tensor) -> Tensor:
+    """Return every reward less the mean of the others.
+
+    Source: Kool et al., "Buy 4 REINFORCE Samples, Get a Baseline for Free!".
+    """
+    # The others' mean doesn't depend on the sample itself, so the gradient stays unbiased.
     return rewards - (rewards.sum() - rewards) / (len(rewards) - 1)

@@ -65,7 +65,7 @@ class MetanetReport(ComparedRun):
 
     @property
     def unit(self) -> str:
-        """What is said behind scores."""
+        """What is output behind scores."""
         return f"{self._what} {self._when}"
 
     @property

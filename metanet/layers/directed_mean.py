@@ -28,7 +28,7 @@ class DirectedMean(MessagePassing):  # type: ignore[misc]  # torch-geometric has
         return nodes + torch.tanh(self.hear(torch.cat([nodes, heard], dim=1)))
 
     def message(self, x_j: Tensor, edge_features: Tensor) -> Tensor:
-        """Return what is said along every edge."""
+        """Return the message along every edge."""
         return torch.relu(self.say(torch.cat([x_j, edge_features], dim=1)))
 
 

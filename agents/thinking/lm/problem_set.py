@@ -1,4 +1,4 @@
-"""Problems to learn on and problems held out: seeded, the levels in turn, no held-out text learned on."""
+"""Problems for training, validation and test: seeded, levels in turn, no held-out text trained on."""
 
 from __future__ import annotations
 
@@ -72,29 +72,31 @@ class ProblemSet:
     """Problems, the levels in turn.
 
     Attributes:
-        learn: to learn on; where a level has few texts they come again, so that it keeps its share.
-        choose: to choose the best step with.
-        judge: to say what it came to; nothing is chosen on them.
+        train: for training; where a level has few texts they come again, so that it keeps its share.
+        validation: choose the best step.
+        test: evaluate it in the end; nothing is chosen on them.
     """
 
-    learn: tuple[Problem, ...]
-    choose: tuple[Problem, ...]
-    judge: tuple[Problem, ...]
+    train: tuple[Problem, ...]
+    validation: tuple[Problem, ...]
+    test: tuple[Problem, ...]
     recipe: ProblemsRecipe
 
     @classmethod
     def drawn(cls, recipe: ProblemsRecipe, seed: int) -> ProblemSet:
         """Draw all sets; held-out texts come once, and a level that has too few of them gives fewer."""
         held_out: set[str] = set()
-        judging = Random(HELD_OUT_SEED)
-        choose, judge = (
-            tuple(_drawn(recipe.tasks, recipe.held_out, judging, held_out, once=True)) for _ in range(2)
+        generator = Random(HELD_OUT_SEED)
+        validation, test = (
+            tuple(_drawn(recipe.tasks, recipe.held_out, generator, held_out, once=True)) for _ in range(2)
         )
-        return cls(tuple(_drawn(recipe.tasks, recipe.train, Random(seed), held_out)), choose, judge, recipe)
+        return cls(
+            tuple(_drawn(recipe.tasks, recipe.train, Random(seed), held_out)), validation, test, recipe
+        )
 
     def fresh(self, generator: Random) -> Iterator[Problem]:
         """Yield problems to demonstrate, without end; held-out ones never."""
-        forbidden = {problem.question for problem in (*self.choose, *self.judge)}
+        forbidden = {problem.question for problem in (*self.validation, *self.test)}
         places = _places(self.recipe.tasks)
         while True:
             yield from _unseen(generator.choice(places), generator, forbidden)

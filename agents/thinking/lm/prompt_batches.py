@@ -1,4 +1,4 @@
-"""Which problems a step answers, from which seeds, and against which reference."""
+"""Which prompts a step rolls out, from which seeds, and against which reference."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from prunepolicy.agents.thinking.lm.rollout_batch import (
     Group,
     RolloutBatch,
     RolloutWorker,
-    dealt_anew,
     seed_of,
+    shuffle_outcomes_within_mode,
 )
 from prunepolicy.agents.thinking.lm.tasks import Problem
 from prunepolicy.envs.thinking.sampling import Sampler, samplers
@@ -24,11 +24,11 @@ from prunepolicy.envs.thinking.settings import built
 
 @dataclass
 class PromptBatches:
-    """Draws prompts, has them answered, and tells the sampler how that went.
+    """Draws prompts, rolls them out, and lets the sampler observe the outcomes.
 
     Attributes:
-        references: accuracy on every problem of the model that learning started with, made to think; empty
-            until a step needs them.
+        references: accuracy on every problem of the reference model made to think; empty until a step needs
+            them.
     """
 
     recipe: ThinkRecipe
@@ -48,7 +48,7 @@ class PromptBatches:
         )
 
     def roll(self, step: int, sampling: Sampling) -> RolloutBatch:
-        """Answer the next prompts; seeds come from run, step, prompt and how often it was drawn before."""
+        """Roll out the next prompts; seeds come from run, step, prompt and how often it was drawn before."""
         how = self.recipe.reinforcement
         if how.reference_generations and not self.references:
             self.references = self._reference_accuracies(sampling)
@@ -64,7 +64,8 @@ class PromptBatches:
         batch = self.rollout_worker.roll(groups, sampling)
         self.sampler.observe(np.repeat(drawn, how.num_generations), batch.table.correct)
         if how.shuffle_outcomes:
-            batch = replace(batch, table=dealt_anew(batch.table, seed_of(self.recipe.seed, step)))
+            table = shuffle_outcomes_within_mode(batch.table, seed_of(self.recipe.seed, step))
+            batch = replace(batch, table=table)
         return batch
 
     def state(self) -> dict[str, Any]:

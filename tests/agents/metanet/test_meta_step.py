@@ -19,7 +19,7 @@ from prunepolicy.agents.recovery.distillation import divergence
 from prunepolicy.agents.recovery.sparsity import group_squares
 from prunepolicy.agents.recovery.task import Batch, LearningTask
 from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
-from prunepolicy.metanet.proposals import proposal, said_by
+from prunepolicy.metanet.proposals import head_output, proposal
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.cut import finish, prepare
 from prunepolicy.pruning.cost import cost_of
@@ -261,8 +261,8 @@ def test_heads_learn_which_channels_nobody_reads(network: DataModel, head: str) 
         "distillation_weight": 1.0,
     }
     metanetwork, _ = learner(network, steps=40, head=head, temperature=1.0, **recipe)
-    said = said_by(metanetwork, network.blueprint, network.weights)
-    proposed = proposal(head, network.blueprint, network.weights, said)
+    output = head_output(metanetwork, network.blueprint, network.weights)
+    proposed = proposal(head, network.blueprint, network.weights, output)
     before = wasted(kept(network.units, norm_logits(network.units, network.weights), 0.6), useless)
     after = wasted(kept(network.units, cut_logits(network, proposed), 0.6), useless)
     assert before > 0.6
@@ -290,7 +290,7 @@ def test_decisions_learn_from_rewards_where_a_cut_costs_least(network: DataModel
 
     recipe = {"keep": (0.6,), "distillation_weight": 1.0, "temperature": 1.0, "num_cuts": 6, "std": 0.5}
     metanetwork, rows = learner(network, steps=30, head="decisions", sparsity="reward", **recipe)
-    said = said_by(metanetwork, network.blueprint, network.weights)
-    learned = cut_logits(network, proposal("decisions", network.blueprint, network.weights, said))
+    output = head_output(metanetwork, network.blueprint, network.weights)
+    learned = cut_logits(network, proposal("decisions", network.blueprint, network.weights, output))
     assert loss(learned) < 0.8 * loss(norm_logits(network.units, network.weights))
     assert all(row["moved"] == 0 and row["loss"] == row["before"] for row in rows)

@@ -68,9 +68,9 @@ def test_small_language_models_go_the_whole_way(run: Path) -> None:
 def test_what_a_run_says_of_its_use_works(run: Path, tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
     MetanetReport.load(run).render(console)
-    said = next(line for line in console.file.getvalue().splitlines() if line.startswith("Use it:"))
+    output = next(line for line in console.file.getvalue().splitlines() if line.startswith("Use it:"))
     words = (
-        said.replace("MODEL", str(run / "family/00")).replace("smaller/", str(tmp_path / "smaller")).split()
+        output.replace("MODEL", str(run / "family/00")).replace("smaller/", str(tmp_path / "smaller")).split()
     )
     assert words[2] == "prune-with-policy"
     assert prune_main([*words[3:], "--no-verify"]) == 0

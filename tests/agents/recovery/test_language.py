@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from prunepolicy import Budget, Plan, PrunePolicyError, Settings, prune
+from prunepolicy import Budget, Plan, PrunePolicyError, PruneSettings, prune
 from prunepolicy.agents.recovery import language
 from prunepolicy.agents.recovery.distillation import divergence
 from prunepolicy.agents.recovery.fit import Fit
@@ -33,7 +33,7 @@ def _few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings(**changes: Any) -> Settings:
     given = {"hardware": Hardware("cpu", "float32"), "measure": False, "verify": False}
-    return Settings(**given | changes)
+    return PruneSettings(**given | changes)
 
 
 def distance(name: str, folder: Path) -> float:
@@ -126,7 +126,7 @@ def test_the_plan_remembers(model: Model, quick: str, tmp_path: Path) -> None:
     assert main([*arguments, "--out", str(file)]) == 0
     assert Plan.load(file).settings["recover"] == 2
     assert main(["cut", name, str(file), "--out", str(tmp_path / "cut"), "--no-measure"]) == 0
-    prune(name, tmp_path / "direct", Budget(0.5, "ffn"), quick, Settings(recover=2, measure=False))
+    prune(name, tmp_path / "direct", Budget(0.5, "ffn"), quick, PruneSettings(recover=2, measure=False))
     results = [(tmp_path / place / "model.safetensors").read_bytes() for place in ("cut", "direct")]
     assert results[0] == results[1]
 

@@ -14,7 +14,7 @@ from prunepolicy.agents.thinking.lm.grpo import RAMP, Grpo
 from prunepolicy.agents.thinking.lm.imitation import Imitation
 from prunepolicy.agents.thinking.lm.prompt_batches import PromptBatches
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
-from prunepolicy.agents.thinking.lm.rollout_batch import RolloutBatch, dealt_anew
+from prunepolicy.agents.thinking.lm.rollout_batch import RolloutBatch, shuffle_outcomes_within_mode
 from prunepolicy.agents.thinking.lm.thinking_gap import measured_gap
 from prunepolicy.agents.training.run_folder import CHECKPOINT, METRICS
 from prunepolicy.agents.training.train import train
@@ -185,7 +185,7 @@ def test_a_stage_has_its_own_temperature_and_exams_have_theirs(recipe: Make) -> 
     learner = Grpo(recipe(warm_up={}, stages=stages, **changes), ProgressReporter())
     for temperature in (1.5, 0.5):
         assert learner.sampling.temperature == learner.scorer().temperature == temperature
-        assert learner.examining.temperature == 0.9
+        assert learner.eval_sampling.temperature == 0.9
         learner.step()
 
 
@@ -201,7 +201,7 @@ def test_a_warm_up_that_leaves_nothing_to_learn_is_refused_before_any_reward(rec
     learner.step()
     with pytest.raises(PrunePolicyError, match=r"After 2 steps of imitation.*warm_up\.steps"):
         learner.step()
-    gap = measured_gap(learner.rollout_worker, learner.problems.choose, learner.likeliest)
+    gap = measured_gap(learner.rollout_worker, learner.problems.validation, learner.greedy)
     assert -1 <= gap.hard <= 1
     assert gap.thinking == 0
 
@@ -229,7 +229,7 @@ def test_references_are_the_starts_accuracies_and_survive(recipe: Make) -> None:
     stages = [{"name": "a", "terms": [{"name": "adapt_think"}]}]
     learner = Grpo(recipe(warm_up={}, reinforcement=how, stages=stages), ProgressReporter())
     row = learner.step()
-    assert len(learner.batches.references) == len(learner.problems.learn)
+    assert len(learner.batches.references) == len(learner.problems.train)
     assert row["mixed"] == 1
     assert row["think"] == 0.5
     state = json.loads(json.dumps(learner.batches.state()))
@@ -242,7 +242,7 @@ def test_the_control_deals_outcomes_anew_within_modes() -> None:
     mode, difficulty = generator.integers(0, 2, 400), generator.integers(1, 5, 400)
     correct = (mode == 1) | (difficulty < 3)
     table = Rollouts.of(np.arange(400) // 4, mode, correct, np.ones(400), features=difficulty[:, None])
-    dealt = dealt_anew(table, 0)
+    dealt = shuffle_outcomes_within_mode(table, 0)
     for one in (0, 1):
         assert dealt.correct[mode == one].sum() == table.correct[mode == one].sum()
     easy, hard = (dealt.correct[(mode == 0) & (difficulty == level)].mean() for level in (1, 4))

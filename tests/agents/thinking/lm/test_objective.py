@@ -12,7 +12,7 @@ from prunepolicy.agents.thinking.lm.objective import (
     CompletionLogProbs,
     PolicyLossRecipe,
     clipped_loss,
-    divergence_of,
+    k3_kl,
     token_weights,
 )
 from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
@@ -72,7 +72,7 @@ def test_the_mode_token_has_a_weight_of_its_own() -> None:
 
 def test_the_divergence_is_never_negative_and_right_in_expectation() -> None:
     now, start = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.3, 0.3, 0.4])
-    found = divergence_of(now.log(), start.log())
+    found = k3_kl(now.log(), start.log())
     assert (found >= 0).all()
     exact = float((now * (now / start).log()).sum())
     assert float((now * found).sum()) == pytest.approx(exact, rel=1e-5)

@@ -65,11 +65,11 @@ def test_learned_and_held_out_problems_share_no_text() -> None:
         held_out=40,
     )
     problems, others = ProblemSet.drawn(recipe, 1), ProblemSet.drawn(recipe, 2)
-    texts = [{p.question for p in part} for part in (problems.learn, problems.choose, problems.judge)]
+    texts = [{p.question for p in part} for part in (problems.train, problems.validation, problems.test)]
     assert not texts[0] & (texts[1] | texts[2])
-    assert len(texts[1] | texts[2]) == len(problems.choose) + len(problems.judge)
-    assert problems.judge == others.judge
-    assert problems.learn != others.learn
+    assert len(texts[1] | texts[2]) == len(problems.validation) + len(problems.test)
+    assert problems.test == others.test
+    assert problems.train != others.train
     fresh = problems.fresh(Random(0))
     assert not {next(fresh).question for _ in range(200)} & (texts[1] | texts[2])
 
@@ -80,7 +80,7 @@ def test_easy_problems_keep_their_share_where_there_are_few_texts_of_them() -> N
         tasks=(easy, TaskRecipe(task="modular_chain", levels=(2, 4))), train=600, held_out=60
     )
     problems = ProblemSet.drawn(recipe, 0)
-    for part in (problems.learn, problems.choose, problems.judge):
+    for part in (problems.train, problems.validation, problems.test):
         assert sum(problem.difficulty == 1 for problem in part) == len(part) / 2
     drawn = problems.fresh(Random(0))
     assert sum(next(drawn).difficulty == 1 for _ in range(400)) == pytest.approx(200, abs=40)
