@@ -31,7 +31,7 @@ def _few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(language, "TRAINING", language.TRAINING.model_copy(update={"learning_rate": 3e-3}))
 
 
-def settings(**changes: Any) -> Settings:
+def settings(**changes: Any) -> PruneSettings:
     given = {"hardware": Hardware("cpu", "float32"), "measure": False, "verify": False}
     return PruneSettings(**given | changes)
 
