@@ -55,7 +55,7 @@ class Sizes:
 
 
 class PruneEnvSettings(EnvSettings):
-    """What an environment of plans may be told.
+    """Settings of an environment of plans.
 
     Attributes:
         keep: range from which the budget's size is drawn, or the one size it has.

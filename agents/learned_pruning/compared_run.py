@@ -29,7 +29,7 @@ class ComparedRun(RunReport):
         best_step: the step whose policy is kept as the best.
         scores: by policy, and then by what it was measured on; lower is better.
         evidence: what was measured about the learning itself.
-        judges: fingerprints of the models that judged, by name.
+        judges: fingerprints of the evaluation models, by name.
         differences: by heuristic, the interval of the learned policy's mean score less the heuristic's, from
             the samples that both were measured on; empty in reports of early versions.
     """
@@ -63,10 +63,10 @@ class ComparedRun(RunReport):
     @property
     @abstractmethod
     def held_out(self) -> tuple[str, ...]:
-        """What judged, where that is something else."""
+        """What it was evaluated on, where that isn't a language model."""
 
     @property
-    def judged_model(self) -> str:
+    def evaluated_model(self) -> str:
         """A model that this was measured on, as commands name it."""
         return "MODEL"
 

@@ -103,7 +103,7 @@ class PolicyCard(CardPart):
         failures: where the best heuristic is better.
         evidence: what the algorithm measured about itself, such as a surrogate's correlation.
         recipe: of the chosen seed.
-        cpu_seconds: of learning and judging, over all seeds; None where it isn't known.
+        cpu_seconds: of training and evaluation, over all seeds; None where it isn't known.
         judges: fingerprints of the models that the scores are of, by name; empty in cards of early versions.
         witness: a further score, which others can measure again; None where none was asked for.
     """

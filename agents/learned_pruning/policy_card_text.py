@@ -45,15 +45,17 @@ def policy_card(card: PolicyCard, source: str = HERE) -> str:
 
 
 def _origin(card: PolicyCard) -> str:
-    held_out = _listed(card.held_out) or "none: the training models judged, on text of another seed"
+    held_out = _listed(card.held_out) or "none: evaluated on the training models, with text of another seed"
     lines = [
         f"- Kind: `{card.kind}`, learned with `{card.recipe['algorithm']}`, {_seeds(card)}.",
         f"- Training models: {_listed(card.models)}.",
         f"- Held-out models: {held_out}.",
-        f"- {card.steps} learning steps; the policy of step {card.best_step} scored best.",
+        f"- {card.steps} training steps; the policy of step {card.best_step} had the best validation score.",
     ]
     if card.cpu_seconds is not None:
-        lines.append(f"- CPU time of learning and judging, all seeds: {card.cpu_seconds / 60:,.1f} minutes.")
+        lines.append(
+            f"- CPU time of training and evaluation, all seeds: {card.cpu_seconds / 60:,.1f} minutes."
+        )
     return "## What it learned from\n\n" + "\n".join(lines)
 
 

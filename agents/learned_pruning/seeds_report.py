@@ -94,7 +94,7 @@ class SeedsReport(RunsReport[Compared]):
             grid.add_row(name, *cells, style="bold" if name == card.name else None)
         console.print(grid)
         console.print(self.verdict, soft_wrap=True)
-        use = command_of(card, as_place(self.folder), self.chosen.judged_model)
+        use = command_of(card, as_place(self.folder), self.chosen.evaluated_model)
         console.print(f"Use it: {use}", soft_wrap=True)
         console.print(agreement(card))
         console.print(f"The policy of seed {card.chosen_seed} is kept as the best.")

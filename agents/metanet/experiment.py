@@ -1,4 +1,4 @@
-"""The experiment of metanetworks: a family to learn from, a curve that chooses, and networks that judge."""
+"""The experiment of metanetworks: a family to learn from, a validation curve, and test networks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FAMILY, TARGETS, PICTURE = "family", "targets", "curve.png"
 
 @dataclass
 class MetanetExperiment(CardedExperiment):
-    """Learns to help networks through cuts, and judges by what they are worth right after.
+    """Learns to make networks easier to prune, evaluated by their score right after the cut.
 
     Attributes:
         held_out: folders of networks that choose the best step.

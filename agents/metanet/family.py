@@ -64,7 +64,7 @@ class Family:
 
     @property
     def held_out(self) -> list[Path]:
-        """Networks that only judge."""
+        """Validation networks."""
         return self.members[-self.recipe.family.held_out :]
 
     def train(self, runner: Runner, progress: ProgressReporter) -> None:
@@ -95,5 +95,5 @@ def family_recipe(recipe: RunRecipe) -> MetanetRecipe:
 
 
 def target_seed(seed: int, number: int) -> int:
-    """Return the seed of a network that judges a run in the end; no family has it."""
+    """Return the seed of a run's test network; no family has it."""
     return SEED_STRIDE * (seed + 2) - 1 - number

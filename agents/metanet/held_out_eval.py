@@ -26,7 +26,7 @@ class Trial:
 
     Attributes:
         folder: for what its stages leave.
-        number: of the network among those that judge; gives its seed.
+        number: of the test network; gives its seed.
     """
 
     recipe: MetanetRecipe

@@ -1,4 +1,4 @@
-"""What a metanetwork learns: networks that answer as before, and lose little when they are pruned."""
+"""The loss of a metanetwork: networks that answer as before, and lose little when they are pruned."""
 
 from __future__ import annotations
 

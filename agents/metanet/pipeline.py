@@ -1,7 +1,7 @@
 """From a trained network to a smaller one in stages, each kept in a folder, so that a kill loses one at most.
 
-(cut a little, train), let the metanetwork rewrite the weights, train, cut, train. One that scores units
-instead of rewriting them has its say in the last cut.
+(cut a little, train), let the metanetwork rewrite the weights, train, cut, train. Score heads only affect the
+final pruning step.
 """
 
 from __future__ import annotations

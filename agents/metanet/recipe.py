@@ -22,7 +22,7 @@ class CutRecipe(StrictConfig):
     """How networks are cut.
 
     Attributes:
-        of: what cuts are counted in.
+        of: the unit of budgets.
         criterion: that ranks units.
         allocator: that spends budgets whose widths may differ.
         uniform: equal widths in all layers.
@@ -108,7 +108,7 @@ class MetanetRecipe(PolicyRecipe):
     """Everything that decides what a metanetwork learns, and what is done with it.
 
     Attributes:
-        data: what networks are trained and judged on.
+        data: what networks are trained and evaluated on.
         network: their architecture.
     """
 

@@ -80,13 +80,13 @@ class Fit:
     """One training, with what it may need beside task and recipe.
 
     Attributes:
-        teacher: whose answers are learned beside the labels.
-        penalty: adds to gradients what makes whole groups small.
+        teacher: for knowledge distillation beside the labels.
+        penalty: group-sparsity penalty, added to gradients.
         savepoint: where to go on after a kill.
         dtype: activations are computed in; weights stay as they are.
-        watch: judge on the validation part after every epoch; else after the last only.
+        validate: after every epoch; else after the last only.
         after: called after every epoch with the model as it is then.
-        tick: told how many steps are done, of all `steps`.
+        tick: called with the number of steps done, of all `steps`.
     """
 
     task: LearningTask
@@ -96,7 +96,7 @@ class Fit:
     penalty: Penalty | None = None
     savepoint: Savepoint | None = None
     dtype: torch.dtype = torch.float32
-    watch: bool = False
+    validate: bool = False
     after: Callable[[nn.Module, Epoch], None] = field(default=lambda model, epoch: None)
     tick: Callable[[int], None] = field(default=lambda done: None)
 
@@ -109,7 +109,7 @@ class Fit:
         """Train `model` in place, and return what every epoch came to.
 
         Raises:
-            PrunePolicyError: when the loss is no number any more.
+            PrunePolicyError: if the loss becomes NaN or infinite.
         """
         anyhow: Any = model  # torch types no memory format of modules
         return _Training(self, anyhow.to(memory_format=memory_format_for(model))).run()
@@ -140,7 +140,7 @@ class _Training:
                     f"Training broke in epoch {epoch + 1}: the loss is {loss}; lower the learning rate."
                 )
             last = epoch + 1 == self.fit.recipe.epochs
-            score = self.fit.task.score(self.model, "validation") if self.fit.watch or last else math.nan
+            score = self.fit.task.score(self.model, "validation") if self.fit.validate or last else math.nan
             self.history.append(Epoch(epoch + 1, loss, score))
             self._save()
             self.fit.after(self.model, self.history[-1])

@@ -40,7 +40,7 @@ class FaultTolerantRunner(Runner):
 
     Args:
         pool: the workers.
-        note: is told one sentence for every worker that was lost.
+        note: is called with one sentence for every worker that was lost.
     """
 
     def __init__(self, pool: WorkerPool, retry_policy: RetryPolicy, note: Callable[[str], None]) -> None:

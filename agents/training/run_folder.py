@@ -35,7 +35,7 @@ PACKAGES = ("prunepolicy", "torch", "transformers", "gymnasium", "stable-baselin
 NOTHING = (RECIPE, RUN, EVENTS)
 """All there is of a run that hasn't learned anything: its recipe may have been wrong, so it may change."""
 MAY_CHANGE = ("max_steps",)
-"""Keys of a recipe that a resumed run may change: training for longer is no other training."""
+"""Keys of a recipe that a resumed run may change: training for longer is the same training."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class RunProgress:
     """How far a run has come.
 
     Attributes:
-        step: learning steps done.
-        best: highest score on the judging models so far.
+        step: training steps done.
+        best: highest validation score so far.
         stale: evaluations since then.
         metrics_bytes: length of the metrics file at this step.
     """

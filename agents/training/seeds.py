@@ -14,7 +14,7 @@ from prunepolicy.agents.training.experiment import Experiment
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.recipe_file import is_same_recipe
 from prunepolicy.agents.training.run_folder import RECIPE, check_fresh, leaving_nothing, saved_step
-from prunepolicy.agents.training.run_monitor import steps_done, watched
+from prunepolicy.agents.training.run_monitor import monitored, steps_done
 from prunepolicy.agents.training.run_report import REPORT, Report, RunReport
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.progress import ProgressReporter
@@ -55,16 +55,18 @@ class Seeds:
 
     def conclude(self) -> Report:
         """Return the run's report; of several, choose by the score that chooses steps, and sum up."""
-        reports = [self._course.report_type.load(self._folder_of(recipe)) for recipe in self._recipes]
+        reports = [
+            self._experiment_type.report_type.load(self._folder_of(recipe)) for recipe in self._recipes
+        ]
         if self.count == 1:
             only: RunReport = reports[0]
             return only
-        whole = self._course.summarise(self.folder, self.recipe, reports)
+        whole = self._experiment_type.summarise(self.folder, self.recipe, reports)
         whole.save(self.folder)
         return whole
 
     @property
-    def _course(self) -> type[Experiment]:
+    def _experiment_type(self) -> type[Experiment]:
         found: type[Experiment] = algorithms[self.recipe.algorithm].experiment_type
         return found
 
@@ -85,7 +87,7 @@ class Seeds:
         folder = self._folder_of(recipe)
         if not self.resume or not (folder / REPORT).is_file():
             return False
-        report: RunReport = self._course.report_type.load(folder)
+        report: RunReport = self._experiment_type.report_type.load(folder)
         return is_same_recipe(report.recipe, recipe)
 
 
@@ -125,7 +127,7 @@ def train_detached(
         orders = [order for one in sets for order in one.orders(progress)]
         runner = runner or LocalRunner()
         # In this process the runs say themselves how far they are.
-        with nullcontext() if isinstance(runner, LocalRunner) else watched(orders, progress):
+        with nullcontext() if isinstance(runner, LocalRunner) else monitored(orders, progress):
             for order, _ in zip(orders, DetachedRuns(command, progress).reports(runner, orders), strict=True):
                 progress.note(f"{order.folder}: finished")
     return [one.conclude() for one in sets]

@@ -11,7 +11,7 @@ SMALLEST = 1e-12
 
 @shaping("function_aware", "output_error")
 def function_aware(outcomes: Outcomes) -> Rewards:
-    """Return minus the relative output error of the feed-forward block; 0 loses nothing.
+    """Return minus the relative output error of the FFN block; 0 loses nothing.
 
     `output_error` is tr((W - W_K) C (W - W_K)^T) / tr(W C W^T), with C the second moments of the
     activations: see `pruning/statistics/moments.py`.

@@ -80,18 +80,18 @@ class PromptsRecipe(StrictConfig):
     hide_difficulty: bool = False
 
     def sources(self, seed: int) -> tuple[PromptSource, PromptSource]:
-        """Return what to learn from and what judges."""
+        """Return the sources for training and for evaluation."""
         if self.rollouts is None:
             noise, hidden = self.difficulty_noise, self.hide_difficulty
             made = (SimulatedSource(None, self.simulated, noise, hidden, 2 * seed + i) for i in (0, 1))
             return next(made), next(made)
         cached = CachedSource.load(self.rollouts)
-        judging = np.arange(len(cached)) % 4 == 3
-        return cached.where(~judging), cached.where(judging)
+        evaluation = np.arange(len(cached)) % 4 == 3
+        return cached.where(~evaluation), cached.where(evaluation)
 
 
 class BanditEvaluation(RunEvaluation):
-    """How decisions are judged.
+    """How decisions are evaluated.
 
     Attributes:
         reward: the term, with its settings, whose expected payment chooses the best step.

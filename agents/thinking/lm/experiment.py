@@ -1,4 +1,4 @@
-"""The experiment of models that learn when to think: what chooses the best step, and the report."""
+"""The experiment of models that learn when to think: validation, test and report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MODES: tuple[Think, ...] = ("auto", "always", "never")
 
 @dataclass
 class ThinkExperiment(Experiment):
-    """Learns when to think, and judges by accuracy and tokens on held-out problems."""
+    """Learns when to think, evaluated by accuracy and tokens on held-out problems."""
 
     report_type: ClassVar[type[ThinkReport]] = ThinkReport
     seeds_report_type: ClassVar[type[ThinkSeedsReport]] = ThinkSeedsReport

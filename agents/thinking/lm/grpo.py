@@ -168,7 +168,7 @@ class Grpo(SteppedLearner):
         self.demonstrating.setstate((version, tuple(internal), gauss))
 
     def rollout_worker_for(self, policy_model: PolicyModel) -> RolloutWorker:
-        """Return what has problems answered by the policy_model, or by another one, wherever workers are."""
+        """Return what samples completions of the policy model, or of another one, wherever workers are."""
         how = self.recipe.reinforcement
         engine = engines[how.engine].open(policy_model.model, self.recipe.device)
         return RolloutWorker(engine, policy_model.prompting, how.chunk, self.runner)

@@ -26,7 +26,7 @@ def text(folder: Path) -> Path:
 
 def test_windows_come_from_the_training_part_alone(tmp_path: Path) -> None:
     task = TextRecipe(text=text(tmp_path), length=16, windows=32).open(torch.device("cpu"))
-    assert len(task.train) > 6 * len(task.judged["test"])
+    assert len(task.train) > 6 * len(task.held_out["test"])
     first, again = (next(iter(task.batches(8, 0, 3)))["input_ids"] for _ in range(2))
     assert first.shape == (8, 16)
     assert torch.equal(first, again)

@@ -1,4 +1,4 @@
-"""A tiny policy_model with random weights, and a recipe that takes seconds."""
+"""A tiny policy model with random weights, and a recipe that takes seconds."""
 
 from __future__ import annotations
 

@@ -27,13 +27,13 @@ def test_problems_repeat_with_their_seed_and_have_the_difficulty_asked_for(name:
 
 @pytest.mark.parametrize("name", tasks)
 def test_every_demonstration_is_accepted_by_the_tasks_own_verifier(name: str) -> None:
-    judge = AnswerVerifier(Prompting(reasoning_tokenizer()))
+    verifier = AnswerVerifier(Prompting(reasoning_tokenizer()))
     generator, level = Random(0), tasks[name].levels[0]
     problems = [tasks[name].make(generator, level) for _ in range(4)]
     for share, mode in ((1.0, Mode.THINK), (0.0, Mode.ANSWER)):
-        demonstrator = Demonstrator(judge.prompting, DemonstrationRecipe(think=share))
+        demonstrator = Demonstrator(verifier.prompting, DemonstrationRecipe(think=share))
         rows = [completion for _, completion in demonstrator.batch(iter(problems), 4, generator)]
-        table, errors, leaked = judge.verified([Group(problem, 0) for problem in problems], rows)
+        table, errors, leaked = verifier.verified([Group(problem, 0) for problem in problems], rows)
         assert table.correct.all()
         assert not errors
         assert not leaked
