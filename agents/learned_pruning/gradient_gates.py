@@ -1,4 +1,4 @@
-"""Gates learned by gradient: what a learner that sees through the network reaches without rewards.
+"""Gates trained by gradients through the network: what reinforcement learning has to beat.
 
 The forward pass keeps what the policy would keep at one of the recipe's budgets; the backward pass takes
 the step for a sigmoid around the threshold (straight-through estimator: Bengio et al., "Estimating or
@@ -65,7 +65,7 @@ class GradientGatesConfig(StrictConfig):
 
 
 class GradientGates(Learner):
-    """Moves one score per unit down the divergence between the dense and the masked network."""
+    """Gradient descent of one score per unit on the KL divergence from the dense network."""
 
     config_type: ClassVar[type[StrictConfig]] = GradientGatesConfig
 
@@ -102,14 +102,14 @@ class GradientGates(Learner):
         return self._policy
 
     def step(self) -> dict[str, float]:
-        """Mask the network for one of the budgets, and follow the gradient of what that changes."""
+        """Mask the network for one of the budgets, and take a step down the KL divergence."""
         index = int(torch.randint(len(self.budgets), (1,), generator=self.generator))
         chosen = torch.randperm(len(self.tokens), generator=self.generator)[: self.config.batch_size]
         values = self._values(self.budgets[index], self.instruments[index])
-        loss = self._divergence(self.tokens[chosen].to(self.session.device), values)
+        loss = self._kl(self.tokens[chosen].to(self.session.device), values)
         self._update(loss)
-        divergence = float(loss.detach())
-        return {"reward": -divergence, "loss": divergence, "keep": self.budgets[index].keep}
+        kl = float(loss.detach())
+        return {"reward": -kl, "loss": kl, "keep": self.budgets[index].keep}
 
     def state(self) -> LearnerState:
         """Return scores, optimiser moments and the generator's state."""
@@ -143,8 +143,8 @@ class GradientGates(Learner):
     def _values(self, budget: Budget, instruments: Instruments) -> dict[str, Tensor]:
         """Return the multipliers of the units, 0 or 1, with gradients, where the budget removes any."""
         logits = {name: self._noisy(values) for name, values in self.logits.items()}
-        drawn, stats = self._policy.learned(logits, self._network), Stats(fingerprint=self._network)
-        plan = drawn.plan(self.session.checkpoint.graph, stats, budget, instruments)
+        noisy, stats = self._policy.learned(logits, self._network), Stats(fingerprint=self._network)
+        plan = noisy.plan(self.session.checkpoint.graph, stats, budget, instruments)
         return {
             name: straight_through(logits[name], units, self.config.temperature).to(self.session.device)
             for name, units in plan.keep.items()
@@ -154,8 +154,8 @@ class GradientGates(Learner):
         """Step down the gradient of the scores; the model's own weights get none."""
         learned = list(self.logits.values())
         # Where a budget leaves a group whole, its scores have no part in the loss.
-        found = torch.autograd.grad(loss, learned, allow_unused=True)
-        for logits, gradient in zip(learned, found, strict=True):
+        gradients = torch.autograd.grad(loss, learned, allow_unused=True)
+        for logits, gradient in zip(learned, gradients, strict=True):
             logits.grad = gradient
         self.optimiser.step()
         for name, averaged in self._policy.logits.items():
@@ -164,11 +164,12 @@ class GradientGates(Learner):
     def _noisy(self, logits: Tensor) -> Tensor:
         if not self.config.noise:
             return logits
+        # The logit of a uniform variable is logistic, the noise of binary concrete relaxations.
         chance = torch.rand(logits.shape, generator=self.generator).clamp(1e-6, 1 - 1e-6)
         return logits + self.config.noise * torch.logit(chance)
 
-    def _divergence(self, tokens: Tensor, values: Mapping[str, Tensor]) -> Tensor:
-        """Return the divergence of the masked network from the dense one, in nats per token."""
+    def _kl(self, tokens: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+        """Return the KL divergence of the masked network from the dense one, in nats per token."""
         model, graph = self.session.model, self.session.checkpoint.graph
         with torch.no_grad():
             dense = model(input_ids=tokens, use_cache=False).logits.float().log_softmax(-1)
@@ -185,9 +186,10 @@ def straight_through(logits: Tensor, kept: Sequence[int], temperature: float) ->
     """
     mask = torch.zeros_like(logits)
     mask[list(kept)] = 1
-    found = logits.detach()
-    threshold = (found[mask == 1].min() + found[mask == 0].max()) / 2
+    scores = logits.detach()
+    threshold = (scores[mask == 1].min() + scores[mask == 0].max()) / 2
     soft = ((logits - threshold) / temperature).sigmoid()
+    # The value is the mask, since the other two cancel; the gradient is the sigmoid's.
     return mask + soft - soft.detach()
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Ppo(Learner):
-    """Improves a graph policy by clipped policy gradients."""
+    """Trains a graph policy by clipped policy gradients."""
 
     config_type: ClassVar[type[StrictConfig]] = PPOConfig
 

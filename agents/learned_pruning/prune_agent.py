@@ -134,12 +134,12 @@ class PruneAgent:
         return decisions, None
 
     def metrics(self) -> dict[str, float]:
-        """Return what the last rollout and the update after it were like."""
-        found = self.algorithm.logger.name_to_value
+        """Return metrics of the last rollout and of the update after it."""
+        logged = self.algorithm.logger.name_to_value
         episodes = self.algorithm.ep_info_buffer or ()
         reward = float(np.mean([episode["r"] for episode in episodes]))
         names = ("loss", "value_loss", "approx_kl", "clip_fraction", "explained_variance", "std")
-        return {"reward": reward, **{name: float(found[f"train/{name}"]) for name in names}}
+        return {"reward": reward, **{name: float(logged[f"train/{name}"]) for name in names}}
 
     def state(self) -> LearnerState:
         """Return everything that decides what further learning does."""
@@ -212,9 +212,9 @@ class SeededRollouts(BaseCallback):
 class RepeatedContexts(VecEnvWrapper):
     """Environments of which neighbours have the same network and budget, for one rollout.
 
-    Their mean reward is the best guess at what a network and a budget are worth: it is taken off each
-    reward (that of the others, so that nothing is biased), and the value head has only the rest to learn.
-    What was paid is in the `episode` of the infos.
+    Their mean reward is a baseline for the context: rewards become leave-one-out advantages, unbiased since
+    the others' mean doesn't depend on an episode's own action, and the value head learns only what is left.
+    Raw rewards are in the `episode` of the infos.
 
     Attributes:
         rollout: how many rollouts have begun; with the seed, it decides what is drawn.
@@ -247,7 +247,7 @@ class RepeatedContexts(VecEnvWrapper):
         return self.venv.reset()
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Pay what is left of the rewards, and begin the next episodes."""
+        """Return leave-one-out advantages as rewards, and begin the next episodes."""
         _, rewards, dones, infos = self.venv.step_wait()
         return self.reset(), self._leave_one_out(rewards), dones, infos
 

@@ -1,7 +1,7 @@
 """REINFORCE for row policies: PruneNet's learner, mended, with every published choice as a switch.
 
 The mended update draws several choices per layer from a Plackett-Luce model, scores each by the exact
-log-probability of what was drawn, and subtracts the mean reward of the others (leave-one-out).
+log-probability of what was choices, and subtracts the mean reward of the others (leave-one-out).
 """
 
 from __future__ import annotations
@@ -113,11 +113,11 @@ class Reinforce(Learner):
         network = self.networks[int(torch.randint(len(self.networks), (1,), generator=self.generator))]
         low, high = self.config.keep
         keep = low + (high - low) * float(torch.rand(1, generator=self.generator))
-        drawn = [self._draw(layer, keep, index, len(network)) for index, layer in enumerate(network)]
-        rewards = [self._rewards(layer, drawn[index], index) for index, layer in enumerate(network)]
+        choices = [self._draw(layer, keep, index, len(network)) for index, layer in enumerate(network)]
+        rewards = [self._rewards(layer, choices[index], index) for index, layer in enumerate(network)]
         losses = []
         for index, layer in enumerate(network):
-            loss = self._loss(layer, drawn[index], rewards[index], context_of(keep, index, len(network)))
+            loss = self._loss(layer, choices[index], rewards[index], context_of(keep, index, len(network)))
             if self.config.step_per_layer:
                 self._update(loss)
             losses.append(loss)
@@ -147,7 +147,7 @@ class Reinforce(Learner):
         return audited_layers(self.assignment, self.networks, probe)
 
     def _draw(self, layer: RowLayer, keep: float, index: int, layers: int) -> Tensor:
-        """Return drawn row ids, shape (samples, kept rows)."""
+        """Return choices row ids, shape (samples, kept rows)."""
         count = max(1, int(keep * layer.size))
         with torch.no_grad():
             scores = self._scores(layer, context_of(keep, index, layers))
@@ -163,28 +163,31 @@ class Reinforce(Learner):
         scores: Tensor = self._policy.scorer(layer.features, context)
         return scores
 
-    def _rewards(self, layer: RowLayer, drawn: Tensor, index: int) -> Tensor:
-        kept = torch.zeros(len(drawn), layer.size, dtype=torch.bool).scatter_(1, drawn, True)
+    def _rewards(self, layer: RowLayer, choices: Tensor, index: int) -> Tensor:
+        kept = torch.zeros(len(choices), layer.size, dtype=torch.bool).scatter_(1, choices, True)
         rewards = self.shaping(layer.outcomes(kept, self.shaping.reads))
         return torch.from_numpy(rewards) * self.config.discount**index
 
-    def _loss(self, layer: RowLayer, drawn: Tensor, rewards: Tensor, context: Tensor) -> Tensor:
+    def _loss(self, layer: RowLayer, choices: Tensor, rewards: Tensor, context: Tensor) -> Tensor:
         scores = self._scores(layer, context)
         if self.config.log_prob == "plackett_luce":
-            log_probs = plackett_luce_log_prob(scores, drawn) / drawn.shape[1]
+            # Per choices row, so that gradients don't grow with the number of rows a ratio keeps.
+            log_probs = plackett_luce_log_prob(scores, choices) / choices.shape[1]
         else:
-            log_probs = self._published_log_probs(scores, drawn)
+            log_probs = self._published_log_probs(scores, choices)
         return -(self._advantages(rewards).float() * log_probs).mean()
 
-    def _published_log_probs(self, scores: Tensor, drawn: Tensor) -> Tensor:
+    def _published_log_probs(self, scores: Tensor, choices: Tensor) -> Tensor:
         """Return the sum of log keep weights, which the published code takes for the log-probability."""
+        # It isn't one: weights aren't normalised over choices, and fresh noise isn't what drew them.
         weights = concrete(scores, self.generator) if self.config.fresh_noise else torch.sigmoid(scores)
-        return weights.log()[drawn].sum(1)
+        return weights.log()[choices].sum(1)
 
     def _advantages(self, rewards: Tensor) -> Tensor:
         if self.config.baseline == "leave_one_out":
             rewards = leave_one_out_advantages(rewards)
         if self.config.standardise and len(rewards) > 1:
+            # Layers differ in the scale of their rewards by orders of magnitude.
             rewards = rewards / rewards.std().clamp(min=1e-12)
         return rewards
 

@@ -1,4 +1,4 @@
-"""How well somebody decides when to think: accuracy, tokens, and the quality of the decision itself."""
+"""Metrics of when to think: accuracy, tokens, and the quality of the decision itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Point(NamedTuple):
 
 
 class DifficultyBin(NamedTuple):
-    """Prompts of similar difficulty: its range, its rows, and the mean of what was asked for."""
+    """Prompts of similar difficulty: their range, the number of rows, and the mean of the values."""
 
     low: float
     high: float
@@ -77,8 +77,8 @@ def aes(found: Point, base: Point) -> float:
 def auc(scores: ArrayLike, positive: ArrayLike) -> float:
     """Return how probably a positive row scores above another one, ties counting half.
 
-    With the probability of thinking as score and "answering at once would fail" as positive it says how
-    well thought goes where it is needed.
+    With the probability of thinking as score and "answering at once would fail" as positive it measures
+    whether the model thinks where that is needed.
 
     Raises:
         PrunePolicyError: when all rows are alike.
@@ -87,6 +87,7 @@ def auc(scores: ArrayLike, positive: ArrayLike) -> float:
     many, few = int(positive.sum()), int((~positive).sum())
     if not many or not few:
         raise PrunePolicyError("AUC compares rows of two kinds; all rows are of one kind.")
+    # The Mann-Whitney U statistic over the number of pairs.
     ranks = _ranks(np.asarray(scores, np.float64))
     return float((ranks[positive].sum() - many * (many + 1) / 2) / (many * few))
 
@@ -100,13 +101,14 @@ def spearman(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def gain_over_random_router(think: ArrayLike, think_accuracy: ArrayLike, answer_accuracy: ArrayLike) -> float:
-    """Return the accuracy beyond that of thinking equally often about prompts chosen by chance.
+    """Return the accuracy gained over a router that thinks as often about random prompts.
 
     Args:
         think: probability of thinking, one per prompt.
         think_accuracy, answer_accuracy: of every prompt, when it is forced to think or to answer at once.
     """
     chances, gains = np.asarray(think, np.float64), np.subtract(think_accuracy, answer_accuracy)
+    # A covariance: a random router of the same rate gains the product of the means.
     return float((chances * gains).mean() - chances.mean() * gains.mean())
 
 

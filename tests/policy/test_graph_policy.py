@@ -19,6 +19,7 @@ from prunepolicy.policy.base import Instruments
 from prunepolicy.policy.kinds.graph import Graph, GraphConfig
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.policy.load import load_policy
+from prunepolicy.policy.planning import plan_for
 from prunepolicy.policy.sb3 import group_graph
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.budget_meter import meter_for
@@ -191,7 +192,7 @@ def test_a_real_network_is_measured_anew(
     checkpoint = tiny_checkpoint("llama", vocab_size=258, intermediate_size=64, num_hidden_layers=3)
     byte_tokenizer.save_pretrained(checkpoint.folder)
     session = ModelSession("tiny", checkpoint, Hardware("cpu", "float32"))
-    plan = session.plan(opinionated().in_rounds(3), budget, Probe(samples=4, length=16))
+    plan = plan_for(session, opinionated().in_rounds(3), budget, Probe(samples=4, length=16))
     plan.check(checkpoint.graph)
     used = meter_for(checkpoint.graph, budget)(plan.keep)
     assert budget.keep - 0.01 <= used <= budget.keep + 1e-9

@@ -13,6 +13,7 @@ from prunepolicy.agents.learned_pruning.learner import Assignment
 from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.agents.training.train import train
 from prunepolicy.policy.load import load_policy
+from prunepolicy.policy.planning import plan_for
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.plan import Budget
@@ -121,13 +122,13 @@ def test_the_models_own_weights_stay_as_they_are(checkpoint: Checkpoint) -> None
 
 def test_a_fine_tuned_twin_is_refused(checkpoint: Checkpoint) -> None:
     agent, budget = learner(checkpoint), Budget(0.75, "ffn")
-    assert agent.session.plan(agent.policy, budget, agent.policy.probe).keep
+    assert plan_for(agent.session, agent.policy, budget, agent.policy.probe).keep
     with torch.no_grad():
         agent.session.model.lm_head.weight.mul_(1.5)
     agent.session.model.save_pretrained(checkpoint.folder)
     twin = ModelSession("twin", Checkpoint.open(checkpoint.folder), agent.session.hardware)
     with pytest.raises(UsageError, match="another network"):
-        twin.plan(agent.policy, budget, agent.policy.probe)
+        plan_for(twin, agent.policy, budget, agent.policy.probe)
 
 
 def test_more_than_one_network_is_refused(checkpoint: Checkpoint) -> None:
