@@ -35,11 +35,17 @@ FILES = ("best/policy.json", "best/weights.safetensors", "last/weights.safetenso
 RECIPE = {
     "algorithm": "ppo",
     "policy": {"kind": "graph", "hidden": 8, "samples": 4, "length": 12},
-    "learner": {"episodes": 16, "repeats": 4, "minibatch": 8, "epochs": 1, "reward": "measured"},
+    "learner": {
+        "episodes_per_step": 16,
+        "episodes_per_context": 4,
+        "batch_size": 8,
+        "n_epochs": 1,
+        "reward": "measured",
+    },
     "models": ["models/tiny"],
     "budgets": {"of": "ffn", "keep": [0.75, 0.5]},
     "evaluation": {"every": 20, "samples": 4, "length": 12, "baselines": ["random"]},
-    "episodes": STEPS,
+    "max_steps": STEPS,
     "checkpoint_every": 10,
     "dtype": "float32",
 }

@@ -124,7 +124,7 @@ class Bench:
             model = from_config(pruned, seed)
         right_after = 0.0 if scratch else self.task.score(remeasure_norms(model, self.task), "test")
         best = Best()
-        history = Fit(self.task, recipe, seed, watch=True, after=best.see).train(model)
+        history = Fit(self.task, recipe, seed, validate=True, after=best.see).train(model)
         found = {
             "reached": operations(self.dense(seed)) / operations(pruned),
             "right_after": right_after,
@@ -137,13 +137,13 @@ class Bench:
         self.keep({**place, **found})
 
     def dense_row(self, seed: int) -> None:
-        """Evaluator the dense network after as many epochs as all others have."""
+        """Evaluate the dense network after as many epochs as all others have."""
         place = {"method": "dense", "seed": seed, "speedup": 1.0}
         if any(place.items() <= row.items() for row in self.rows):
             return
         model, best = load_network(self.before("plain", seed)), Best()
         first = self.task.score(load_network(self.dense(seed)), "test")
-        Fit(self.task, AFTER, seed, watch=True, after=best.see).train(model)
+        Fit(self.task, AFTER, seed, validate=True, after=best.see).train(model)
         last, top = self.task.score(model, "test"), self.task.score(best.model, "test")
         self.keep({**place, "reached": 1.0, "right_after": first, "last": last, "best": top, "latency": 1.0})
 

@@ -15,19 +15,22 @@ from torch import Tensor, nn
 from prunepolicy.agents.images.task import ImageTask
 from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.agents.metanet.meta_step import MetaStep
-from prunepolicy.agents.metanet.objective import ObjectiveRecipe
+from prunepolicy.agents.metanet.objective import MetaObjectiveRecipe
 from prunepolicy.agents.metanet.recipe import PipelineRecipe
 from prunepolicy.agents.metanet.tradeoff_curve import curve_of, height, outcomes_of
 from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
 from prunepolicy.metanet.metanetwork import Metanetwork
-from prunepolicy.metanet.proposals import proposal, said_by
+from prunepolicy.metanet.proposals import head_output, proposal
 from prunepolicy.metanet.weight_graph import WeightGraph
 from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
 
 STEPS, EVERY, BATCHES, BATCH = 150, 25, 2, 128
 RATE, DECAY, CLIP = 2e-3, 5e-4, 1.0
 CURVE = (2.0, 3.0)
-CUT, REWARD = ObjectiveRecipe(sparsity="cut", strength=1.0), ObjectiveRecipe(sparsity="reward", draws=6)
+CUT, REWARD = (
+    MetaObjectiveRecipe(sparsity="cut", sparsity_strength=1.0),
+    MetaObjectiveRecipe(sparsity="reward", num_cuts=6),
+)
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,8 @@ class MetaTraining:
         """Return a network as the metanetwork rewrites it."""
         seen = self._seen(network).blueprint
         with torch.no_grad():
-            said = said_by(self.metanetwork, seen, network.weights)
-            changed = proposal(self.variant.head, seen, network.weights, said).weights
+            output = head_output(self.metanetwork, seen, network.weights)
+            changed = proposal(self.variant.head, seen, network.weights, output).weights
         network.model.load_state_dict({**network.model.state_dict(), **changed})
         return network.model
 

@@ -24,15 +24,15 @@ RESULT = Path(__file__).parent / "results" / "metanet_smoke.json"
 SMALL = (
     "family.count=3",
     "family.training.epochs=10",
-    "episodes=40",
+    "max_steps=40",
     "evaluation.every=20",
     "checkpoint_every=20",
     "pipeline.adapt.epochs=4",
     "pipeline.recover.epochs=4",
     "evaluation.speedups=[1.5, 2.0]",
-    "evaluation.reached=[1.5, 2.0]",
+    "evaluation.test_speedups=[1.5, 2.0]",
 )
-ADAM = "{optimiser: adamw, learning_rate: 0.001, weight_decay: 0.05, clip: 1.0, epochs: %d}"
+ADAM = "{optimiser: adamw, learning_rate: 0.001, weight_decay: 0.05, max_grad_norm: 1.0, epochs: %d}"
 NETWORKS = {
     "vgg": ("network.arch=vgg11", "network.width=8"),
     "vit": (

@@ -35,7 +35,7 @@ from prunepolicy.pruning.io.machine import device_name, versions
 
 RESULT = Path(__file__).parent / "results" / "pretrained_networks.json"
 SIZES = {"train": 4500, "validation": 500, "test": 5000}
-TUNE = FitRecipe(epochs=2, learning_rate=0.01, batch=64)
+TUNE = FitRecipe(epochs=2, learning_rate=0.01, batch_size=64)
 SPEEDUPS = (1.5, 2.0)
 SEEDS = (0, 1, 2)
 

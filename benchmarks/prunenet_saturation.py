@@ -31,7 +31,7 @@ SEEDS = (0, 1, 2)
 RESULT = Path(__file__).parent / "results" / "prunenet_saturation.json"
 PUBLISHED: dict[str, Any] = {
     "shaping": "ks_inverse",
-    "samples": 1,
+    "choices_per_layer": 1,
     "learning_rate": 1e-4,
     "log_prob": "published",
     "baseline": "none",
@@ -40,10 +40,10 @@ PUBLISHED: dict[str, Any] = {
     "standardise": False,
     "discount": 0.99,
     "keep": (KEEP, KEEP),
-    "clip": 0.0,
+    "max_grad_norm": 0.0,
 }
-BASELINE = {"samples": 8, "baseline": "leave_one_out", "standardise": True}
-EXACT = {"log_prob": "plackett_luce", "fresh_noise": False, "step_per_layer": False, "clip": 1.0}
+BASELINE = {"choices_per_layer": 8, "baseline": "leave_one_out", "standardise": True}
+EXACT = {"log_prob": "plackett_luce", "fresh_noise": False, "step_per_layer": False, "max_grad_norm": 1.0}
 FREE = {"shaping": "ks", "discount": 1.0, "learning_rate": 3e-3}
 
 

@@ -52,10 +52,10 @@ TASKS = {
 """What mixtures of imitation and reinforcement are compared on, as overrides of one recipe."""
 AFTERWARDS = (
     "warm_up.steps=20",
-    "warm_up.check=20",
+    "warm_up.check_every=20",
     "imitation.learning_rate=0.0002",  # at which the start ended
     "reinforcement.learning_rate=0.00005",  # gently: in most groups all answers are worth the same
-    "episodes=160",
+    "max_steps=160",
 )
 SHARES = {"drawn": "imitation", "wanted": "p_imitation"}
 
@@ -109,12 +109,12 @@ def recipe_for(method: Method, start: Path, seed: int) -> ThinkRecipe:
         "reinforcement": {
             **base.reinforcement.model_dump(),
             "steps": None,
-            "mixed": 0.0,
+            "min_mixed_groups": 0.0,
             **TEACHING,
             **method.reinforcement,
         },
         "alarms": {"dead_reward": "warn"},
-        "episodes": sum(method.steps),
+        "max_steps": sum(method.steps),
     }
     return ThinkRecipe.model_validate(changed)
 
@@ -137,7 +137,12 @@ def mixing_recipe(workshop: Workshop, task: str, seed: int) -> ThinkRecipe:
     if task not in LONG_START:
         return recipe()
     steps = LONG_START[task]
-    long = (f"warm_up.steps={steps}", f"warm_up.check={steps}", "warm_up.decay=0.1", f"episodes={steps + 1}")
+    long = (
+        f"warm_up.steps={steps}",
+        f"warm_up.check_every={steps}",
+        "warm_up.final_lr_fraction=0.1",
+        f"max_steps={steps + 1}",
+    )
     start = workshop.start(recipe("seed=0", *long), f"start-{task}")
     return recipe(f"model={start}", *AFTERWARDS)
 

@@ -15,7 +15,7 @@ TEACHING: dict[str, Any] = {
     "learning_rate": [2e-4, 2e-4, 4e-4],
     "temperature": 1.0,
     "sampler": {"name": "random"},
-    "objective": {"mode_weight": 0.5, "kl": 0.02},
+    "objective": {"mode_weight": 0.5, "beta": 0.02},
 }
 """What all methods have in common where they don't say otherwise, whatever tiny.yaml does."""
 NAIVE, BALANCE, LENGTH = {"name": "naive"}, {"name": "balance"}, {"name": "length_aware"}
@@ -62,24 +62,24 @@ METHODS = {
     # divided by the batch's deviation, so that a little brevity doesn't weigh as much as being right.
     "autothink_solved": Method(
         (*AUTOTHINK[:2], [NAIVE, {**LENGTH, "correct": 0.2, "wrong": 0.0, "solved": 1.0}]),
-        {"objective": {"mode_weight": 0.5, "kl": 0.002, "advantage": "batch"}},
+        {"objective": {"mode_weight": 0.5, "beta": 0.002, "advantage": "batch"}},
     ),
     "naive": Method(([NAIVE],)),
-    "shuffled": Method(AUTOTHINK, {"shuffle": True}),
+    "shuffled": Method(AUTOTHINK, {"shuffle_outcomes": True}),
     "brevity": Method(([NAIVE, {**LENGTH, "wrong": 0.0}],)),
     "think_prune": Method(PRUNES),
     "adapt_think": Method(
         ([{"name": "adapt_think"}],),
         {
             "force": "half",
-            "references": 2,
-            "objective": {"ratio": "sequence", "advantage": "raw", "mode_weight": 0.5, "kl": 0.02},
+            "reference_generations": 2,
+            "objective": {"ratio": "sequence", "advantage": "raw", "mode_weight": 0.5, "beta": 0.02},
         },
     ),
     # Thinkless gives the mode token 0.001, about twice the share of one token among thousands; of the
     # tens of tokens here, twice a token's share is about this.
     "thinkless": Method(
-        ([{"name": "thinkless"}],), {"objective": {"mode_weight": 0.08, "advantage": "none", "kl": 0.02}}
+        ([{"name": "thinkless"}],), {"objective": {"mode_weight": 0.08, "advantage": "none", "beta": 0.02}}
     ),
     "success_rate": Method(([NAIVE, {"name": "success_rate"}],)),
 }
@@ -107,7 +107,9 @@ LONGER = {
     ),
 }
 _SETTLED = LONGER["autothink_settled"]
-LONGER["settled_shuffled"] = replace(_SETTLED, reinforcement={**_SETTLED.reinforcement, "shuffle": True})
+LONGER["settled_shuffled"] = replace(
+    _SETTLED, reinforcement={**_SETTLED.reinforcement, "shuffle_outcomes": True}
+)
 
 Change = Callable[[ThinkRecipe], dict[str, Any]]
 
@@ -119,13 +121,16 @@ def switched(**switch: Any) -> Change:
 
 def after_warm_up(**switch: Any) -> Change:
     """Return the same for schedules, which end when the recipe does."""
-    return lambda recipe: {"switch": {**switch, "steps": recipe.episodes - recipe.warm_up.steps}}
+    return lambda recipe: {"switch": {**switch, "steps": recipe.max_steps - recipe.warm_up.steps}}
 
 
 def imitated_first(recipe: ThinkRecipe) -> dict[str, Any]:
     """Return a change that imitates for half of what follows the warm-up, and reinforces afterwards."""
-    half = (recipe.episodes + recipe.warm_up.steps) // 2
-    return {"warm_up": {**recipe.warm_up.model_dump(), "steps": half, "check": half}, "switch": _ONLY_GRPO}
+    half = (recipe.max_steps + recipe.warm_up.steps) // 2
+    return {
+        "warm_up": {**recipe.warm_up.model_dump(), "steps": half, "check_every": half},
+        "switch": _ONLY_GRPO,
+    }
 
 
 def longer(change: Change, times: int) -> Change:
@@ -133,7 +138,7 @@ def longer(change: Change, times: int) -> Change:
 
     def changed(recipe: ThinkRecipe) -> dict[str, Any]:
         warm_up = recipe.warm_up.steps
-        return {**change(recipe), "episodes": warm_up + times * (recipe.episodes - warm_up)}
+        return {**change(recipe), "max_steps": warm_up + times * (recipe.max_steps - warm_up)}
 
     return changed
 

@@ -15,7 +15,7 @@ from typing import Any
 from scoring import Row
 
 from prunepolicy.agents.thinking.lm.grpo import Grpo
-from prunepolicy.agents.thinking.lm.objective import ObjectiveRecipe
+from prunepolicy.agents.thinking.lm.objective import PolicyLossRecipe
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
 from prunepolicy.pruning.io.progress import ProgressReporter
 
@@ -24,7 +24,7 @@ ROUNDS, STEPS = 3, 4
 
 def speed(recipe: ThinkRecipe) -> Row:
     """Return tokens a second of both, the median over rounds, and their ratio."""
-    how = recipe.reinforcement.model_copy(update={"objective": ObjectiveRecipe()})
+    how = recipe.reinforcement.model_copy(update={"objective": PolicyLossRecipe()})
     recipe = recipe.model_copy(update={"dtype": "float32", "reinforcement": how})
     ours, theirs = [], []
     for number in range(ROUNDS):
@@ -40,7 +40,7 @@ def own_speed(recipe: ThinkRecipe) -> float:
     learner = Grpo(recipe, ProgressReporter())
     learner.step()
     start, tokens = time.process_time(), 0.0
-    rows = recipe.reinforcement.prompts * recipe.reinforcement.group
+    rows = recipe.reinforcement.prompts_per_step * recipe.reinforcement.num_generations
     for _ in range(STEPS):
         tokens += learner.step()["tokens"] * rows
     return tokens / (time.process_time() - start)
@@ -66,8 +66,8 @@ def trl_speed(recipe: ThinkRecipe) -> float:
     with TemporaryDirectory() as folder:
         arguments = GRPOConfig(
             output_dir=folder,
-            per_device_train_batch_size=how.prompts * how.group,
-            num_generations=how.group,
+            per_device_train_batch_size=how.prompts_per_step * how.num_generations,
+            num_generations=how.num_generations,
             max_completion_length=max(how.max_tokens),
             max_steps=1 + STEPS,
             learning_rate=how.learning_rate[0],
@@ -80,7 +80,7 @@ def trl_speed(recipe: ThinkRecipe) -> float:
             disable_tqdm=True,
             seed=recipe.seed,
         )
-        data = trl_dataset(learner.problems.learn, learner.policy_model.prompting)
+        data = trl_dataset(learner.problems.train, learner.policy_model.prompting)
         trainer = ShapedGRPOTrainer(
             learner.policy_model.model,
             recipe.stages,
@@ -91,5 +91,5 @@ def trl_speed(recipe: ThinkRecipe) -> float:
         )
         trainer.train()
     lengths = [row["completions/mean_length"] for row in trainer.state.log_history if "reward" in row]
-    tokens = sum(lengths[1:]) * how.prompts * how.group
+    tokens = sum(lengths[1:]) * how.prompts_per_step * how.num_generations
     return float(tokens / (clock.ends[-1] - clock.ends[0]))

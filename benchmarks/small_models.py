@@ -160,12 +160,12 @@ class Workshop:
     folder: Path
     schedule: Schedule = Schedule()
     packages: tuple[str, ...] = PACKAGES
-    steps: ProgressReporter = field(default_factory=ProgressReporter)
+    progress: ProgressReporter = field(default_factory=ProgressReporter)
 
     @cached_property
     def texts(self) -> tuple[list[str], list[str]]:
         """The documents to learn from, and those to measure with, which are also written down."""
-        with self.steps.step("read the docstrings of installed packages"):
+        with self.progress.step("read the docstrings of installed packages"):
             learn, measure = split(list(documents(self.packages)))
         write_text(self.folder / VALIDATION, "\n\n".join(measure) + "\n")
         return learn, measure
@@ -174,14 +174,14 @@ class Workshop:
     def tokenizer(self) -> Any:
         """The tokenizer that all models share."""
         learn, _ = self.texts
-        with self.steps.step("make the tokenizer"):
+        with self.progress.step("make the tokenizer"):
             return trained_tokenizer(learn)
 
     @cached_property
     def stream(self) -> Tensor:
         """The tokens to learn from."""
         tokenizer, (learn, _) = self.tokenizer, self.texts
-        with self.steps.step("turn the text into tokens"):
+        with self.progress.step("turn the text into tokens"):
             return token_stream(tokenizer, learn)
 
     def make(self, small: Small) -> dict[str, Any]:
@@ -205,13 +205,13 @@ class Workshop:
         torch.manual_seed(self.schedule.seed)
         model: Any = adapter_for(config).build(config)
         model.set_attn_implementation("eager")  # The fastest backward pass of short bfloat16 rows on a CPU.
-        with self.steps.step(f"train {small.name}", small.steps) as advance:
+        with self.progress.step(f"train {small.name}", small.steps) as advance:
             losses = train(model, stream, small.steps, self.schedule, advance)
         return model.eval(), losses
 
     def facts(self, small: Small, model: Any, losses: Sequence[float]) -> dict[str, Any]:
         """Return what is worth knowing about a trained model."""
-        with self.steps.step(f"measure {small.name}"):
+        with self.progress.step(f"measure {small.name}"):
             score = score_text(model, self.tokenizer, "\n\n".join(self.texts[1]))
         return {
             "name": small.name,
@@ -248,7 +248,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     disable_progress_bar()
-    workshop = Workshop(options.folder, steps=ProgressReporter(Console()))
+    workshop = Workshop(options.folder, progress=ProgressReporter(Console()))
     facts = []
     known = {small.name: small for small in MODELS}
     if unknown := set(options.names) - known.keys():

@@ -145,7 +145,7 @@ def shaped(seed: int) -> Iterator[dict[str, Any]]:
     worth = values(source, BOTH, terms["naive"]())
     for name in ("naive", "naive and success rate"):
         for start in (0.02, 0.5, 0.98):
-            config = BanditConfig(stages=stages(REWARDS[name]), start=start, learning_rate=RATE)
+            config = BanditConfig(stages=stages(REWARDS[name]), initial_probability=start, learning_rate=RATE)
             bandit, regrets = ThinkBandit(config, source, seed), []
             for _ in range(300):
                 bandit.step()

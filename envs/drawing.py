@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from prunepolicy.envs.thinking.metrics import Bin, by_difficulty
+from prunepolicy.envs.thinking.metrics import DifficultyBin, by_difficulty
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,7 +147,7 @@ class ThinkDrawing(Drawing):
         )
 
     @property
-    def bins(self) -> list[Bin]:
+    def bins(self) -> list[DifficultyBin]:
         """Think rates from easy to hard."""
         return by_difficulty(self.thinks, self.difficulty) if len(self.thinks) else []
 

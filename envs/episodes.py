@@ -33,7 +33,7 @@ class EpisodeEnv(gymnasium.Env[ObsType, ActType]):
     `terms`, which sum to the reward.
 
     Attributes:
-        known_options: what `reset` may be told.
+        known_options: options of `reset`.
         reward: what this episode paid last; None as long as nothing was paid.
         render_mode: `rgb_array` for pictures, (height, width, 3) bytes, `ansi` for text, None for neither.
     """

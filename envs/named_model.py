@@ -1,4 +1,4 @@
-"""A model by its name, watched on text it writes itself: what environments are made from."""
+"""A model by its name, with statistics on calibration data: what environments are made from."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class NamedModel:
 
     Attributes:
         name: a folder, a hub id or an alias.
-        probe: what it is watched on.
+        probe: the calibration data.
 
     Raises:
         PrunePolicyError: on first use, when there is no such model, or none that can be pruned.
@@ -60,10 +60,10 @@ class NamedModel:
         return PruneCase(self.name, graph, self.stats(), budget, refresh=later)
 
     def row_layers(self, reads: Iterable[str]) -> tuple[RowLayer, ...]:
-        """Return the feed-forward blocks, prepared for what shapings read from the columns `reads`."""
+        """Return the FFN blocks, prepared for what shapings read from the columns `reads`."""
         groups, columns = self.checkpoint.graph.of_kind("ffn"), set(reads)
         if not groups:
-            raise UsageError(f"{self.name} has no feed-forward blocks whose rows could be chosen.")
+            raise UsageError(f"{self.name} has no FFN blocks whose rows could be chosen.")
         stats = self.stats().merged(row_stats(self.checkpoint, groups))
         scored = scored_stats(self.checkpoint, groups).values["scored"] if columns & SPECTRA else {}
         interactions = {}

@@ -54,8 +54,8 @@ class Sizes:
         )
 
 
-class PruneSettings(EnvSettings):
-    """What an environment of plans may be told.
+class PruneEnvSettings(EnvSettings):
+    """Settings of an environment of plans.
 
     Attributes:
         keep: range from which the budget's size is drawn, or the one size it has.
@@ -105,7 +105,7 @@ class PruneEnv(EpisodeEnv[Observation, Action]):
         cases: the networks; with neither these nor `model`, invented ones.
         model: a folder, hub id or alias; its statistics are collected now, in seconds to minutes.
         render_mode: see `EpisodeEnv`.
-        settings: those of `PruneSettings`.
+        settings: those of `PruneEnvSettings`.
 
     Raises:
         PrunePolicyError: for settings, budgets or models that can't work.
@@ -122,7 +122,7 @@ class PruneEnv(EpisodeEnv[Observation, Action]):
         **settings: Any,
     ) -> None:
         super().__init__(render_mode)
-        self.settings = checked(PruneSettings, settings, "Prune")
+        self.settings = checked(PruneEnvSettings, settings, "Prune")
         self.shaping = shapings[self.settings.shaping]
         self.cases = _cases(cases, model)
         self._check()

@@ -1,4 +1,4 @@
-"""PruneNet's problem as an environment: layer by layer, which rows of the feed-forward block stay."""
+"""PruneNet's problem as an environment: layer by layer, which rows of the FFN block stay."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Action = NDArray[np.floating[Any]]
 
 
 class PruneRowsSettings(EnvSettings):
-    """What an environment of rows may be told.
+    """Settings of an environment of rows.
 
     Attributes:
         keep: range from which the keep ratio is drawn, or the one it has.
@@ -58,7 +58,7 @@ class PruneRowsEnv(EpisodeEnv[Observation, Action]):
 
     Args:
         networks: the blocks of every network; with neither these nor `model`, invented ones.
-        model: a folder, hub id or alias; its blocks are read and watched now.
+        model: a folder, hub id or alias; its statistics are collected now.
         render_mode: see `EpisodeEnv`.
         settings: those of `PruneRowsSettings`.
 

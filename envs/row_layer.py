@@ -1,4 +1,4 @@
-"""One feed-forward block as PruneNet's environment sees it: rows to choose from, and what choices cost."""
+"""One FFN block as PruneNet's environment sees it: rows to choose from, and what choices cost."""
 
 from __future__ import annotations
 

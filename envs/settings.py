@@ -14,7 +14,7 @@ Checked = TypeVar("Checked", bound=BaseModel)
 
 
 class EnvSettings(BaseModel):
-    """What an environment may be told beside what it is about; unknown settings are refused."""
+    """Settings of an environment beside its task; unknown ones are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -15,7 +15,7 @@ from prunepolicy.envs.thinking.task import ThinkTask
 
 
 class ThinkSettings(EnvSettings):
-    """What an environment of thinking may be told.
+    """Settings of an environment of thinking.
 
     Attributes:
         actions: `answer`, `think`, `abstain`, or tokens of thought.

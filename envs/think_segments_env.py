@@ -23,7 +23,7 @@ STOP, CONTINUE = 0, 1
 
 
 class ThinkSegmentsSettings(EnvSettings):
-    """What an environment of segments may be told.
+    """Settings of an environment of segments.
 
     Attributes:
         segments: allowed at most; after the last one the answer is given.

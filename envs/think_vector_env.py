@@ -29,7 +29,7 @@ Step = tuple[Observations, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, A
 
 
 class ThinkVectorSettings(ThinkSettings):
-    """What a vector environment of thinking may be told.
+    """Settings of a vector environment of thinking.
 
     Attributes:
         actions, stages: as in `ThinkSettings`.

@@ -117,8 +117,8 @@ class NetworkGraph:
             keep: size of the budget.
         """
         ratio, *emphases = (decisions.clamp(-1, 1) * decisions.new_tensor(STRENGTHS)).T
-        said = torch.stack(emphases, dim=1)[self.owner] * self.units[:, _EMPHASISED_COLUMNS]
-        densities = self.prior + ratio[self.owner] + said.sum(1)
+        emphasised = torch.stack(emphases, dim=1)[self.owner] * self.units[:, _EMPHASISED_COLUMNS]
+        densities = self.prior + ratio[self.owner] + emphasised.sum(1)
         scores = self.per_group(densities.double().exp() * self.costs[self.owner])
         usual = USUAL_SHARE if self.globals[GLOBALS.index("uniform")] else 0.0
         for name, worth in self.worth.items():

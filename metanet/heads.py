@@ -1,6 +1,6 @@
-"""What else can be asked of a metanetwork beside weights: a number per unit, decisions, a value.
+"""Heads of a metanetwork beside the one for weights: a number per unit, decisions, a value.
 
-All heads read the states of nodes (`Metanetwork.node_states`) and begin at zero, as decoders do.
+All of them read the states of nodes (`Metanetwork.node_states`) and are initialised to output zero.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class UnitHead(nn.Module):
 
 
 class DecisionHead(nn.Module):
-    """The ratio that `GraphNetwork` decides for every group, and the value that it expects of a network."""
+    """A ratio per group, as `GraphNetwork` has it, and the value of a network."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def unit_states(network: Blueprint, group: UnitGroup, states: Tensor) -> Tensor:
     """
     nodes = _written(network, group)
     if not nodes:
-        raise UnsupportedModelError(f"{group.name} has no channels of its own, so no head can judge it.")
+        raise UnsupportedModelError(f"{group.name} has no channels of its own, so no head reads it.")
     found = torch.cat([place.transpose(0, 1).flatten(1) for place in nodes], dim=1)
     return states[found.to(states.device)].mean(1)
 

@@ -18,7 +18,7 @@ from prunepolicy.metanet.weight_graph.graph import WeightGraph, Weights
 
 Head = Literal["weights", "gates", "scores", "decisions"]
 LARGE_BUNDLE = 1 << 17
-"""Edges of a bundle where states are streamed: what nodes hear of each is kept, so few are better."""
+"""Edges of a bundle where states are streamed: statistics of each bundle are kept, so few are better."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ class MetanetworkSettings:
     """What a metanetwork is made of.
 
     Attributes:
-        layers: rounds of messages.
+        layers: rounds of message passing.
         hidden: numbers per node and per edge; even.
-        step: how far weights move, as a share of their root mean square, where a decoder says 1.
+        step: how far weights move, as a share of their root mean square, where a decoder outputs 1.
         layer: name of the edge layer.
         taps: kernel sizes with an encoder of their own; others are read entry by entry.
         path: `blocks` computes layers anew on the way back, `streamed_blocks` every block's states as well
             and so needs the least memory, `messages` follows every edge as published; all with one result.
             Layers without blocks always take `messages`.
         most_edges: of a bundle of blocks that is computed at once.
-        head: what it says of a network: its `weights`, or a number per unit, for `gates`, `scores` or
+        head: what it outputs: a network's `weights`, or a number per unit, for `gates`, `scores` or
             `decisions`.
     """
 
@@ -79,7 +79,7 @@ class Metanetwork(nn.Module):
         return other
 
     def node_states(self, graph: WeightGraph, weights: Weights) -> Tensor:
-        """Return what the network has understood of every node, shape (nodes, hidden)."""
+        """Return the last states of nodes, shape (nodes, hidden)."""
         return _Reading(self, graph, weights).run(with_edges=False)[0]
 
 

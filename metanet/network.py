@@ -1,4 +1,4 @@
-"""The network that reads networks: from the groups of a unit graph to decisions, and a value."""
+"""The actor-critic network over unit groups: from a group graph to decisions and a value."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from prunepolicy.metanet.layers import layers
 
 @dataclass(frozen=True)
 class ActorCriticOutput:
-    """What the network says.
+    """The policy's actions and the value.
 
     Attributes:
         decisions: per group, shape (groups, len(DECISIONS)), from -1 to 1.
-        value: per network, what the outcome of the episode is expected to be worth, shape (networks,).
+        value: per network, the expected return of the episode, shape (networks,).
     """
 
     decisions: Tensor
@@ -25,13 +25,13 @@ class ActorCriticOutput:
 
 
 class GraphNetwork(nn.Module):
-    """Reads groups, lets them talk to their neighbours, and decides for each in that light.
+    """GNN over unit groups with a decision head per group and a value head.
 
-    Before it has learned anything all its decisions are zero, which leaves the heuristic as it is.
+    Untrained, all decisions are zero, which leaves the heuristic as it is.
 
     Args:
         hidden: width.
-        rounds: of messages between groups.
+        rounds: of message passing.
         layer: name of the message-passing layer.
     """
 
@@ -45,16 +45,16 @@ class GraphNetwork(nn.Module):
         self.value = _head(hidden, 1)
 
     def forward(self, graph: GroupGraph) -> ActorCriticOutput:
-        """Evaluator the networks of a batch."""
-        groups = self.heard(graph)
+        """Return decisions and values for the networks of a batch."""
+        groups = self.group_states(graph)
         networks = len(graph.globals)
         places = graph.network[:, None].expand_as(groups)
         empty = groups.new_zeros(networks, groups.shape[1])
         pooled = empty.scatter_reduce(0, places, groups, "mean", include_self=False)
         return ActorCriticOutput(torch.tanh(self.decide(groups)), self.value(pooled).squeeze(1))
 
-    def heard(self, graph: GroupGraph) -> Tensor:
-        """Return every group as it sees itself after all messages, shape (groups, hidden)."""
+    def group_states(self, graph: GroupGraph) -> Tensor:
+        """Return the states of groups after all rounds, shape (groups, hidden)."""
         groups: Tensor = self.read(torch.cat([graph.groups, graph.globals[graph.network]], dim=1))
         for layer in self.rounds:
             groups = layer(groups, graph.edges, graph.edge_features)
@@ -62,7 +62,7 @@ class GraphNetwork(nn.Module):
 
 
 def _head(hidden: int, outputs: int) -> nn.Sequential:
-    """Return two layers that say zero until they have learned something."""
+    """Return two layers, the last of which starts at zero."""
     last = nn.Linear(hidden, outputs)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)

@@ -1,4 +1,4 @@
-"""What a metanetwork proposes for a network: other weights, gates on units, or what corrects a ranking."""
+"""What becomes of a metanetwork's output: new weights, gates on units, or corrections of a ranking."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prunepolicy.metanet.metanetwork import Metanetwork
 from prunepolicy.metanet.weight_graph.graph import Weights
 
 HeadOutput = Mapping[str, Tensor]
-"""What a metanetwork's head says: tensors by name, or a number per unit by group (and a value)."""
+"""Of a metanetwork: tensors by name, or a number per unit by group (and a value)."""
 
 
 @dataclass(frozen=True)
@@ -35,24 +35,24 @@ class Proposal:
         return not self.scores
 
 
-def said_by(metanetwork: Metanetwork, network: Blueprint, weights: Weights) -> HeadOutput:
-    """Return what a metanetwork's head says of a network."""
-    said: dict[str, Tensor]
+def head_output(metanetwork: Metanetwork, network: Blueprint, weights: Weights) -> HeadOutput:
+    """Return the output of a metanetwork's head for a network."""
+    output: dict[str, Tensor]
     if metanetwork.units is None:
-        said = metanetwork(network.graph, weights)
+        output = metanetwork(network.graph, weights)
     else:
         states = metanetwork.node_states(network.graph, weights)
-        said = metanetwork.units(network, with_channels(network), states)
-    return centred(said) if metanetwork.settings.head == "scores" else said
+        output = metanetwork.units(network, with_channels(network), states)
+    return centred(output) if metanetwork.settings.head == "scores" else output
 
 
-def proposal(head: str, network: Blueprint, weights: Weights, said: HeadOutput) -> Proposal:
-    """Return what becomes of a network when it is done as the head `head` said."""
+def proposal(head: str, network: Blueprint, weights: Weights, output: HeadOutput) -> Proposal:
+    """Return what becomes of a network by the output of the head `head`."""
     if head == "weights":
-        return Proposal(said)
+        return Proposal(output)
     if head == "gates":
-        return Proposal(gated(network, weights, said))
-    return Proposal(weights, {name: scores for name, scores in said.items() if name != VALUE})
+        return Proposal(gated(network, weights, output))
+    return Proposal(weights, {name: scores for name, scores in output.items() if name != VALUE})
 
 
 def centred(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -63,15 +63,15 @@ def centred(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def gated(network: Blueprint, weights: Weights, changes: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return weights that read every unit multiplied by 1 plus its change."""
-    found = dict(weights)
+    scaled = dict(weights)
     for name, change in changes.items():
         group = network.units[name]
         for part in group.slices:
             if part.consumer:
                 tensor = network.running_names.get(part.tensor, part.tensor)
                 places = torch.from_numpy(part.indices(torch.arange(group.size).numpy()))
-                found[tensor] = _scaled(found[tensor], part.axis, places, 1 + change)
-    return found
+                scaled[tensor] = _scaled(scaled[tensor], part.axis, places, 1 + change)
+    return scaled
 
 
 def _scaled(weight: Tensor, axis: int, places: Tensor, factors: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def plan_for(session: ModelSession, policy: Policy, budget: Budget, probe: Probe
     instruments = instruments_for(session, needs, budget, probe)
     policy.check(graph, budget, instruments)
     stats = session.stats(needs, probe).merged(policy.read(session.checkpoint))
-    with session.steps.step(f"plan: {budget}, by {policy.name}"):
+    with session.progress.step(f"plan: {budget}, by {policy.name}"):
         plan = policy.plan(graph, stats, budget, instruments)
     return plan.with_fingerprint(session.checkpoint.fingerprint)
 

@@ -77,12 +77,12 @@ def evaluate(
     prunepolicy eval runs/autothink --think auto --tasks modular_chain:1-6
     """
     if think is not None:
-        from prunepolicy.agents.thinking.lm.evaluate import ExamRequest, examine
+        from prunepolicy.agents.thinking.lm.evaluate import ThinkEvalRequest, evaluate_thinking
 
-        asked = ExamRequest(think, words_of(tasks), limit)
-        examined = examine(model, asked, hardware_of(device, dtype, trust_remote_code))
-        folder = examined.save(out)
-        present(examined, as_json)
+        asked = ThinkEvalRequest(think, words_of(tasks), limit)
+        report = evaluate_thinking(model, asked, hardware_of(device, dtype, trust_remote_code))
+        folder = report.save(out)
+        present(report, as_json)
         if folder is not None and not as_json:
             console_for().print(f"Metrics and figure: {folder}", soft_wrap=True)
         return

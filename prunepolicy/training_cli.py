@@ -56,7 +56,7 @@ Set = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="Override a key of the recipe: --set learner.samples=8; repeatable.",
+        help="Override a key of the recipe: --set max_steps=100; repeatable.",
         metavar="KEY=VALUE",
     ),
 ]
@@ -77,7 +77,7 @@ def train(
 
     [bold]Examples[/bold]
 
-    prunepolicy train configs/train/prunenet.yaml --seed 1 --set learner.samples=8
+    prunepolicy train configs/train/prunenet.yaml --seed 1 --set max_steps=100
 
     prunepolicy train configs/train/prunenet.yaml --seeds 3 --resume
 
@@ -94,7 +94,7 @@ def train(
     add_plugins(plugin)
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
     console = error_console if as_json else console_for()
-    settings, steps = [load_recipe(recipe, overrides) for recipe in recipes], ProgressReporter(console)
+    settings, progress = [load_recipe(recipe, overrides) for recipe in recipes], ProgressReporter(console)
     alone = len(recipes) == 1
     folders = [out or RUNS / recipes[0].stem] if alone else [(out or RUNS) / file.stem for file in recipes]
     sets = [Seeds(*pair, seeds, resume) for pair in zip(settings, folders, strict=True)]
@@ -103,12 +103,12 @@ def train(
     reports: list[Report]
     with (
         continuing(lambda: how_to_go_on(sets, invoked(*again))),
-        open_runner(cluster, steps.note) as runner,
+        open_runner(cluster, progress.note) as runner,
     ):
         if alone and seeds == 1:
-            reports = [train(settings[0], folders[0], resume, steps, invoked(), runner)]
+            reports = [train(settings[0], folders[0], resume, progress, invoked(), runner)]
         else:
-            reports = train_detached(sets, steps, invoked(), runner)
+            reports = train_detached(sets, progress, invoked(), runner)
     if as_json:
         texts = [report.to_json().rstrip() for report in reports]
         print(texts[0] if alone else "[" + ",\n".join(texts) + "]")
@@ -138,10 +138,10 @@ def data_models(
     from prunepolicy.pruning.io.progress import ProgressReporter
 
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
-    settings, steps = family_recipe(load_recipe(recipe, overrides)), ProgressReporter(console_for())
-    with open_runner(cluster, steps.note) as runner:
-        Family(settings, out).train(runner, steps)
-    steps.note(f"{settings.family.count} networks in {out}")
+    settings, progress = family_recipe(load_recipe(recipe, overrides)), ProgressReporter(console_for())
+    with open_runner(cluster, progress.note) as runner:
+        Family(settings, out).train(runner, progress)
+    progress.note(f"{settings.family.count} networks in {out}")
 
 
 def submit(

@@ -148,10 +148,10 @@ def verify(
     names = list(zoo.index.policies) if name is None else [zoo.find(name)]
     found, measured = verify(zoo, names), None
     if rescore and found[0].state != "bad":
-        steps = ProgressReporter(error_console if as_json else console_for())
+        progress = ProgressReporter(error_console if as_json else console_for())
         stored = read_policy(zoo, names[0])
         card = parsed_card(stored.files["card.json"], f"The card of {names[0]}")
-        measured = measure(load_stored(stored), card, steps)
+        measured = measure(load_stored(stored), card, progress)
     result = VerifiedPolicy(zoo.source.spelling, found, measured)
     present(result, as_json)
     if not result.good:
@@ -207,8 +207,8 @@ def push(
     from prunepolicy.pruning.io.progress import ProgressReporter
 
     full_name, listing = listing_of(run, name, version, licence or _asked_licence())
-    steps = ProgressReporter(error_console if as_json else console_for())
-    addition = Addition(caveat, witness, steps)
+    progress = ProgressReporter(error_console if as_json else console_for())
+    addition = Addition(caveat, witness, progress)
     with packed(run, full_name, addition, listing, f"zoo:{full_name}") as parcel:
         present(Pushed(parcel, to, None) if dry_run else _sent(parcel, to, key), as_json)
 

@@ -318,7 +318,7 @@ def test_the_learner_climbs_and_resumes_to_the_same_bytes(
         "checkpoint_every": 2,
         "dtype": "float32",
     }
-    short, long = (Recipe.model_validate({**settings, "episodes": episodes}) for episodes in (2, 4))
+    short, long = (Recipe.model_validate({**settings, "max_steps": episodes}) for episodes in (2, 4))
     train(long, tmp_path / "whole" / "run")
     train(short, tmp_path / "cut" / "run")
     train(long, tmp_path / "cut" / "run", resume=True)

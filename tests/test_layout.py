@@ -67,6 +67,15 @@ def test_layers_import_downwards_only() -> None:
     assert found.returncode == 0, found.stdout
 
 
+def test_no_two_classes_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for module in MODULES:
+        for node in ast.walk(parsed(module)):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_modules_are_short_and_named_for_what_they_do(module: str) -> None:
     path = ROOT / module

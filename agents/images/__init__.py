@@ -1,1 +1,1 @@
-"""Labelled images to learn and to judge on, read from files that can hold nothing but numbers."""
+"""Labelled images for training and evaluation, read from files that can hold nothing but numbers."""

@@ -1,4 +1,4 @@
-"""Labelled images in three parts: to learn on, to choose on, and to judge once."""
+"""Labelled images in three parts: training, validation and test."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ImageSet:
         name: of the source, and what was taken of it, for reports.
         train: to learn on.
         validation: to choose among what was learned.
-        test: to judge on in the end; nothing is chosen on it.
+        test: for the end; nothing is chosen on it.
         mean: of the training part's pixels, per channel, between 0 and 1.
         deviation: their standard deviation.
     """
@@ -93,37 +93,40 @@ class ImageSet:
 
 
 def split(
-    name: str, learn: Images, judge: Images | None, sizes: tuple[int | None, int | None, int | None]
+    name: str,
+    train_images: Images,
+    test_images: Images | None,
+    sizes: tuple[int | None, int | None, int | None],
 ) -> ImageSet:
-    """Split images deterministically, whatever the seed of a run: all runs are judged on one test part.
+    """Split images deterministically, whatever the seed of a run: all runs have one test part.
 
     Args:
-        learn: training images.
-        judge: test images as their publisher split them; None takes the last of the shuffled `learn`.
-        sizes: of the parts; None takes what is left to learn on, a tenth to choose on, and all of `judge`, or
-            a fifth of `learn`, to judge on.
+        train_images: as their publisher split them.
+        test_images: None takes the last of the shuffled `train_images`.
+        sizes: of the parts; None takes what is left for training, a tenth for validation, and as a test all
+            of `test_images` or a fifth of `train_images`.
 
     Raises:
         UsageError: when there are too few images.
     """
     train, validation, test = sizes
-    order = torch.randperm(len(learn), generator=torch.Generator().manual_seed(0))
-    if judge is None:
-        held = test or len(learn) // 5
-        judge, order = learn.take(order[len(order) - held :]), order[: len(order) - held]
+    order = torch.randperm(len(train_images), generator=torch.Generator().manual_seed(0))
+    if test_images is None:
+        held = test or len(train_images) // 5
+        test_images, order = train_images.take(order[len(order) - held :]), order[: len(order) - held]
         test = None
     validation = len(order) // 10 if validation is None else validation
     train = len(order) - validation if train is None else train
-    if train + validation > len(order) or (test or 0) > len(judge):
+    if train + validation > len(order) or (test or 0) > len(test_images):
         raise UsageError(
-            f"{name} has {len(order):,} images to learn and choose on and {len(judge):,} to judge on, fewer "
-            f"than {train:,} + {validation:,} and {test or len(judge):,}."
+            f"{name} has {len(order):,} training images and {len(test_images):,} test images, fewer "
+            f"than {train:,} + {validation:,} and {test or len(test_images):,}."
         )
-    learned = learn.take(order[:train])
+    learned = train_images.take(order[:train])
     mean, deviation = _moments(learned.pixels)
-    chosen = learn.take(order[train : train + validation])
-    judged = judge if test is None else judge.take(torch.arange(test))
-    return ImageSet(name, learned, chosen, judged, mean, deviation)
+    chosen = train_images.take(order[train : train + validation])
+    tested = test_images if test is None else test_images.take(torch.arange(test))
+    return ImageSet(name, learned, chosen, tested, mean, deviation)
 
 
 def shrunk(images: ImageSet, side: int) -> ImageSet:

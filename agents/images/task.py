@@ -26,9 +26,9 @@ class ImageRecipe(StrictConfig):
     Attributes:
         source: `fashion-mnist`, `shapes`, or a folder with IDX files or CIFAR-10's binary version.
         side: pixels of an edge, at most the source's; None leaves it.
-        train: images to learn on; None takes what is left.
-        validation: images to choose on; None takes a tenth.
-        test: images to judge on; None takes all there are.
+        train: training images; None takes what is left.
+        validation: validation images; None takes a tenth.
+        test: test images; None takes all there are.
         shift: pixels by which training images move at most.
         flip: mirror half of the training images.
     """
@@ -48,14 +48,14 @@ class ImageRecipe(StrictConfig):
             PrunePolicyError: when there are none, or too few.
         """
         found = read_images(self.source)
-        images = split(found.name, found.learn, found.judge, (self.train, self.validation, self.test))
+        images = split(found.name, found.train, found.test, (self.train, self.validation, self.test))
         images = images if self.side is None else shrunk(images, self.side)
         return ImageTask(images, device, self.shift, self.flip)
 
 
 @dataclass(frozen=True)
 class ImageTask(LearningTask):
-    """Learns and judges on an image set."""
+    """Training and evaluation on an image set."""
 
     images: ImageSet
     device: torch.device

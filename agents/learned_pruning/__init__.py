@@ -1,1 +1,1 @@
-"""Learning what to remove: the experiment, its cases, its judges, and the card of what was learned."""
+"""Learning what to remove: the experiment, its cases, its evaluation, and the card of what was learned."""

@@ -72,7 +72,7 @@ def _audited(
 
     Its surrogate has passed, or it is measured.
     """
-    session, note = measure.session, assignment.steps.note
+    session, note = measure.session, assignment.progress.note
     for refresh in range(REFRESHES + 1):
         more = replace(probe, samples=probe.samples * 2**refresh)
         case = cases_of(assignment, session, more)[kind]
@@ -96,5 +96,5 @@ def _audit(
     predict: Callable[[Keep], float] | None = None,
 ) -> Audit:
     recipe, widths = assignment.recipe, "equal widths" if case.budget.uniform else "widths by layer"
-    with assignment.steps.step(f"audit the surrogate of {case.name}, {case.budget.of}, {widths}"):
+    with assignment.progress.step(f"audit the surrogate of {case.name}, {case.budget.of}, {widths}"):
         return audit(case, measure, seed=recipe.seed, sizes=recipe.sizes, predict=predict)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prunepolicy.agents.learned_pruning.evaluator import Scores, mean
-from prunepolicy.agents.learned_pruning.policy_card import Failure, PolicyCard, Scored, Word
+from prunepolicy.agents.learned_pruning.policy_card import CardScores, Failure, PolicyCard, Word
 from prunepolicy.agents.training.run_report import RunReport
 from prunepolicy.pruning.measure.intervals import Interval
 
@@ -29,7 +29,7 @@ class ComparedRun(RunReport):
         best_step: the step whose policy is kept as the best.
         scores: by policy, and then by what it was measured on; lower is better.
         evidence: what was measured about the learning itself.
-        judges: fingerprints of the models that judged, by name.
+        judges: fingerprints of the evaluation models, by name.
         differences: by heuristic, the interval of the learned policy's mean score less the heuristic's, from
             the samples that both were measured on; empty in reports of early versions.
     """
@@ -63,10 +63,10 @@ class ComparedRun(RunReport):
     @property
     @abstractmethod
     def held_out(self) -> tuple[str, ...]:
-        """What judged, where that is something else."""
+        """What it was evaluated on, where that isn't a language model."""
 
     @property
-    def judged_model(self) -> str:
+    def evaluated_model(self) -> str:
         """A model that this was measured on, as commands name it."""
         return "MODEL"
 
@@ -118,9 +118,9 @@ def card_of(
     name: str, runs: Sequence[ComparedRun], chosen: ComparedRun, verdict: tuple[Word, str]
 ) -> PolicyCard:
     """Return the card of the policy that `chosen`, one of `runs`, has learned."""
-    learned = Scored.of([run.scores[run.policy] for run in runs])
+    learned = CardScores.of([run.scores[run.policy] for run in runs])
     heuristics = {
-        rival: Scored.of([run.scores[rival] for run in runs])
+        rival: CardScores.of([run.scores[rival] for run in runs])
         for rival in chosen.scores
         if rival != chosen.policy
     }
@@ -152,7 +152,7 @@ def _leads(runs: Sequence[ComparedRun], rival: str) -> int:
     return sum(run.means[run.policy] < run.means[rival] for run in runs)
 
 
-def _failures(learned: Scored, heuristics: Mapping[str, Scored]) -> tuple[Failure, ...]:
+def _failures(learned: CardScores, heuristics: Mapping[str, CardScores]) -> tuple[Failure, ...]:
     """Return the places where the best heuristic of that place is better."""
     failures = []
     for where, own in learned.cells.items():

@@ -65,7 +65,7 @@ class Evaluator:
     """Scores policies on fixed models, budgets and texts.
 
     Attributes:
-        sessions: the models that evaluator.
+        sessions: the models to evaluate on.
         budgets: the sizes to plan for.
         how: amount of the text.
         seed: of the policies' probes.
@@ -85,7 +85,7 @@ class Evaluator:
     _excess: Shared[Excess] | None = None
 
     def for_the_end(self) -> Evaluator:
-        """Return a evaluator with other and more text: the one that chose the best step is partial to it."""
+        """Return one with other and more text: validation text is biased to the step that it chose."""
         how = self.how.model_copy(update={"samples": 4 * self.how.samples})
         return replace(self, how=how, text=self.how.text, text_seed=self.text_seed + 1, _excess=None)
 
@@ -117,7 +117,7 @@ class Evaluator:
 
     def _read_text(self, session: ModelSession) -> _Text:
         adapter = session.checkpoint.adapter
-        check_judging(session)
+        check_text_model(session)
         source = "self" if self.text is None else str(self.text)
         probe = Probe(source, self.how.samples, self.how.length, self.text_seed)
         ids = probe_inputs(
@@ -141,10 +141,10 @@ def difference(own: Windows, rival: Windows) -> Interval:
     return mean_interval(np.mean(changes, axis=0))
 
 
-def check_judging(session: ModelSession) -> None:
-    """Raise `UsageError` for a model that can't evaluator a policy."""
+def check_text_model(session: ModelSession) -> None:
+    """Raise `UsageError` for a model without text, on which policies can't be evaluated."""
     if session.checkpoint.adapter.task != "causal":
-        raise UsageError(f"{session.name} doesn't write text, so it can't evaluator a policy.")
+        raise UsageError(f"{session.name} is no language model, so policies can't be evaluated on it.")
 
 
 def place_of(session: ModelSession, budget: Budget) -> str:
@@ -157,7 +157,7 @@ def mean(scores: Scores) -> float:
     """Return the mean of scores."""
     values = list(scores.values())
     if not values:
-        raise PrunePolicyError("There is nothing to evaluator on: no model or no budget.")
+        raise PrunePolicyError("There is nothing to evaluate on: no model or no budget.")
     return sum(values) / len(values)
 
 

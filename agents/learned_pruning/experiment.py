@@ -1,4 +1,4 @@
-"""The experiment of policies that prune: models to learn on and to evaluator, heuristics to beat, a card."""
+"""The experiment of pruning policies: training and evaluation models, heuristics to beat, a card."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from prunepolicy.agents.learned_pruning.carded_experiment import CardedExperimen
 from prunepolicy.agents.learned_pruning.evaluator import (
     Evaluator,
     Windows,
-    check_judging,
+    check_text_model,
     difference,
     mean,
     place_of,
     scores_of,
 )
-from prunepolicy.agents.learned_pruning.keep_tracker import KEPT, MOVED, KeptWatch, history
+from prunepolicy.agents.learned_pruning.keep_tracker import KEPT, MOVED, KeepTracker, history
 from prunepolicy.agents.learned_pruning.learner import Assignment, Learner
 from prunepolicy.agents.learned_pruning.learning_plots import KeptHistory, plot_kept, plot_learning
 from prunepolicy.agents.learned_pruning.policy_card_text import write_policy_card
@@ -55,25 +55,27 @@ class PruningExperiment(CardedExperiment):
     recipe: Recipe
     learner: Learner
     evaluators: Evaluator
-    watch: KeptWatch
-    steps: ProgressReporter
+    tracker: KeepTracker
+    progress: ProgressReporter
 
     @classmethod
     def prepare(
-        cls, algorithm: type[SteppedLearner], run: RunFolder, steps: ProgressReporter, runner: Runner
+        cls, algorithm: type[SteppedLearner], run: RunFolder, progress: ProgressReporter, runner: Runner
     ) -> Self:
         """Open the models, and make the learner."""
         recipe = cast(Recipe, run.recipe)
         hardware = Hardware(recipe.device, recipe.dtype)
         sessions = {
-            name: ModelSession(name, Checkpoint.open(resolve(name)), hardware, steps)
+            name: ModelSession(name, Checkpoint.open(resolve(name)), hardware, progress)
             for name in (*recipe.models, *recipe.held_out)
         }
         check_plannable(recipe, sessions)
-        judging = tuple(sessions[name] for name in recipe.held_out or recipe.models)
-        assignment = Assignment(recipe, tuple(sessions[name] for name in recipe.models), steps, runner=runner)
+        evaluated = tuple(sessions[name] for name in recipe.held_out or recipe.models)
+        assignment = Assignment(
+            recipe, tuple(sessions[name] for name in recipe.models), progress, runner=runner
+        )
         evaluator = Evaluator(
-            judging,
+            evaluated,
             recipe.every_budget,
             recipe.evaluation,
             recipe.seed,
@@ -82,15 +84,17 @@ class PruningExperiment(CardedExperiment):
         )
         seed_generators(recipe.seed)
         learner = cast(type[Learner], algorithm)(assignment)
-        return cls(run, recipe, learner, evaluator, KeptWatch(evaluator, recipe.evaluation.baselines), steps)
+        return cls(
+            run, recipe, learner, evaluator, KeepTracker(evaluator, recipe.evaluation.baselines), progress
+        )
 
     def evaluate(self) -> EvalResult:
-        """Return the excess log-perplexity on the judging models, and what was kept of every layer."""
+        """Return the excess log-perplexity on the evaluation models, and what was kept of every layer."""
         scores = self.evaluators.scores(self.learner.policy)
         excess = mean(scores)
         row = {f"held_out/{name}": value for name, value in scores.items()}
         sentence = f"excess log-perplexity {excess:.4f} nats per token"
-        return EvalResult(-excess, {**row, **self.watch.row(self.learner.policy)}, sentence)
+        return EvalResult(-excess, {**row, **self.tracker.row(self.learner.policy)}, sentence)
 
     def save(self, name: str) -> None:
         """Save the policy under the run's name."""
@@ -98,12 +102,12 @@ class PruningExperiment(CardedExperiment):
 
     def conclude(self, progress: RunProgress) -> TrainReport:
         """Compare the best policy with the baselines, and write pictures, report and card."""
-        _draw(self.run_folder, self.watch, progress)
+        _draw(self.run_folder, self.tracker, progress)
         policy = load_policy_folder(self.run_folder.path / BEST)
         evaluator, windows = self.evaluators.for_the_end(), dict[str, Windows]()
         rivals = {name: load_policy(name) for name in self.recipe.evaluation.baselines}
         compared = {policy.name: policy, **rivals}
-        with self.steps.step("compare on other text: " + ", ".join(compared), len(compared)) as tick:
+        with self.progress.step("compare on other text: " + ", ".join(compared), len(compared)) as tick:
             for name, one in compared.items():
                 windows[name] = evaluator.windows(one)
                 tick(1)
@@ -129,13 +133,13 @@ def check_plannable(recipe: Recipe, sessions: Mapping[str, ModelSession]) -> Non
     """Raise what would end a run later, as far as its recipe and the models' configurations say it.
 
     Raises:
-        UsageError: when a policy can't plan for one of the budgets, a model can't judge, or text lacks.
+        UsageError: when a policy can't plan for a budget, a model can't evaluate it, or text is missing.
         BudgetError: when a model can't reach one of the budgets.
     """
     if recipe.evaluation.text is not None:
         read_text(recipe.evaluation.text)
     for name in recipe.held_out or recipe.models:
-        check_judging(sessions[name])
+        check_text_model(sessions[name])
     rivals = [load_policy(name) for name in recipe.evaluation.baselines]
     for session, budget in product(sessions.values(), recipe.every_budget):
         for policy in (recipe.beginner(), *rivals):
@@ -151,17 +155,17 @@ def _check_plan(policy: Policy, session: ModelSession, budget: Budget) -> None:
         raise type(error)(f"{session.name}, by {policy.name}: {error}") from error
 
 
-def _draw(run: RunFolder, watch: KeptWatch, progress: RunProgress) -> None:
+def _draw(run: RunFolder, tracker: KeepTracker, progress: RunProgress) -> None:
     """Draw the learning curve, and what was kept of every layer."""
     rows = run.rows()
     curve = [(int(row["step"]), row["reward"]) for row in rows if "reward" in row]
-    judged = [(int(row["step"]), -row[SCORE]) for row in rows if SCORE in row]
-    plot_learning(curve, judged, run.path / CURVE)
-    if watch.budget.uniform:
-        shares, title = history(rows, MOVED), f"Units kept that {watch.rival_name} would have removed"
+    validation = [(int(row["step"]), -row[SCORE]) for row in rows if SCORE in row]
+    plot_learning(curve, validation, run.path / CURVE)
+    if tracker.budget.uniform:
+        shares, title = history(rows, MOVED), f"Units kept that {tracker.rival_name} would have removed"
         scale = "share of the kept units"
     else:
         shares, title, scale = history(rows, KEPT), "Units kept", "share of all units"
-    where = Path(place_of(watch.session, watch.budget)).name
-    kept = KeptHistory(watch.graph, shares, progress.best_step, title, where, scale)
+    where = Path(place_of(tracker.session, tracker.budget)).name
+    kept = KeptHistory(tracker.graph, shares, progress.best_step, title, where, scale)
     plot_kept(kept, run.path / KEPT_PICTURE)

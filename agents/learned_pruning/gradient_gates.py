@@ -1,4 +1,4 @@
-"""Gates learned by gradient: what a learner that sees through the network reaches without rewards.
+"""Gates trained by gradients through the network: what reinforcement learning has to beat.
 
 The forward pass keeps what the policy would keep at one of the recipe's budgets; the backward pass takes
 the step for a sigmoid around the threshold (straight-through estimator: Bengio et al., "Estimating or
@@ -25,7 +25,7 @@ from prunepolicy.policy.budgeting import searched_groups
 from prunepolicy.policy.kinds.gates import Gates, GatesConfig
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.config import StrictConfig, checked
+from prunepolicy.pruning.io.config import OldNames, StrictConfig, checked
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.gates import gates
@@ -37,30 +37,35 @@ class GradientGatesConfig(StrictConfig):
     """Settings of the learner.
 
     Attributes:
-        text: what to learn on: `self` or `varied`, which the dense model writes, the path of a text file, or
+        text: training text: `self` or `varied`, sampled from the dense model, the path of a text file, or
             `self+PATH`.
         texts: sequences of it, of either part where there are two.
         length: tokens of each.
-        batch: texts per step.
-        spread: standard deviation of the scores at the start; more makes the start harder to leave.
-        temperature: width of the sigmoid, in the unit of the scores.
-        noise: scale of logistic noise on the scores while learning; 0 draws none.
-        average: weight of the past in the running mean of scores that the policy gets; 0 gives it the last.
+        batch_size: sequences per step.
+        initial_std: standard deviation of the scores at the start; more makes the start harder to leave.
+        temperature: width of the straight-through sigmoid, in the unit of the scores.
+        noise: scale of logistic noise on the scores in training; 0 adds none.
+        ema_decay: of the exponential moving average of scores that the policy gets; 0 gives it the last.
     """
 
+    renamed: ClassVar[OldNames] = {
+        "batch": "batch_size",
+        "spread": "initial_std",
+        "average": "ema_decay",
+    }
     text: str = "self"
     texts: int = Field(default=384, ge=1)
     length: int = Field(default=128, ge=2)
-    batch: int = Field(default=4, ge=1)
+    batch_size: int = Field(default=4, ge=1)
     learning_rate: float = Field(default=0.03, gt=0)
-    spread: float = Field(default=1.0, gt=0)
+    initial_std: float = Field(default=1.0, gt=0)
     temperature: float = Field(default=0.3, gt=0)
     noise: float = Field(default=0.0, ge=0)
-    average: float = Field(default=0.95, ge=0, lt=1)
+    ema_decay: float = Field(default=0.95, ge=0, lt=1)
 
 
 class GradientGates(Learner):
-    """Moves one score per unit down the divergence between the dense and the masked network."""
+    """Gradient descent of one score per unit on the KL divergence from the dense network."""
 
     config_type: ClassVar[type[StrictConfig]] = GradientGatesConfig
 
@@ -72,8 +77,9 @@ class GradientGates(Learner):
         config = checked(GradientGatesConfig, recipe.learner, "learner")
         if len(recipe.models) != 1 or recipe.held_out:
             raise UsageError("Gates fit the one network they learned: name one model, none as held_out.")
-        if config.batch > config.texts:
-            raise UsageError(f"learner.batch ({config.batch}) is more than learner.texts ({config.texts}).")
+        if config.batch_size > config.texts:
+            size, count = config.batch_size, config.texts
+            raise UsageError(f"learner.batch_size ({size}) is more than learner.texts ({count}).")
 
     def __init__(self, assignment: Assignment) -> None:
         recipe = assignment.recipe
@@ -96,14 +102,14 @@ class GradientGates(Learner):
         return self._policy
 
     def step(self) -> dict[str, float]:
-        """Mask the network for one of the budgets, and follow the gradient of what that changes."""
+        """Mask the network for one of the budgets, and take a step down the KL divergence."""
         index = int(torch.randint(len(self.budgets), (1,), generator=self.generator))
-        chosen = torch.randperm(len(self.tokens), generator=self.generator)[: self.config.batch]
+        chosen = torch.randperm(len(self.tokens), generator=self.generator)[: self.config.batch_size]
         values = self._values(self.budgets[index], self.instruments[index])
-        loss = self._divergence(self.tokens[chosen].to(self.session.device), values)
+        loss = self._kl(self.tokens[chosen].to(self.session.device), values)
         self._update(loss)
-        divergence = float(loss.detach())
-        return {"reward": -divergence, "loss": divergence, "keep": self.budgets[index].keep}
+        kl = float(loss.detach())
+        return {"reward": -kl, "loss": kl, "keep": self.budgets[index].keep}
 
     def state(self) -> LearnerState:
         """Return scores, optimiser moments and the generator's state."""
@@ -132,13 +138,13 @@ class GradientGates(Learner):
         probe = replace(beginner.probe, seed=assignment.recipe.seed)
         stats = assignment.collected.stats(self.session, beginner.needs(graph, budget), probe)
         logits = beginner.start(graph, searched_groups(graph, budget), stats)
-        return {name: (self.config.spread * values).requires_grad_() for name, values in logits.items()}
+        return {name: (self.config.initial_std * values).requires_grad_() for name, values in logits.items()}
 
     def _values(self, budget: Budget, instruments: Instruments) -> dict[str, Tensor]:
         """Return the multipliers of the units, 0 or 1, with gradients, where the budget removes any."""
         logits = {name: self._noisy(values) for name, values in self.logits.items()}
-        drawn, stats = self._policy.learned(logits, self._network), Stats(fingerprint=self._network)
-        plan = drawn.plan(self.session.checkpoint.graph, stats, budget, instruments)
+        noisy, stats = self._policy.learned(logits, self._network), Stats(fingerprint=self._network)
+        plan = noisy.plan(self.session.checkpoint.graph, stats, budget, instruments)
         return {
             name: straight_through(logits[name], units, self.config.temperature).to(self.session.device)
             for name, units in plan.keep.items()
@@ -148,21 +154,22 @@ class GradientGates(Learner):
         """Step down the gradient of the scores; the model's own weights get none."""
         learned = list(self.logits.values())
         # Where a budget leaves a group whole, its scores have no part in the loss.
-        found = torch.autograd.grad(loss, learned, allow_unused=True)
-        for logits, gradient in zip(learned, found, strict=True):
+        gradients = torch.autograd.grad(loss, learned, allow_unused=True)
+        for logits, gradient in zip(learned, gradients, strict=True):
             logits.grad = gradient
         self.optimiser.step()
         for name, averaged in self._policy.logits.items():
-            averaged.lerp_(self.logits[name].detach(), 1 - self.config.average)
+            averaged.lerp_(self.logits[name].detach(), 1 - self.config.ema_decay)
 
     def _noisy(self, logits: Tensor) -> Tensor:
         if not self.config.noise:
             return logits
+        # The logit of a uniform variable is logistic, the noise of binary concrete relaxations.
         chance = torch.rand(logits.shape, generator=self.generator).clamp(1e-6, 1 - 1e-6)
         return logits + self.config.noise * torch.logit(chance)
 
-    def _divergence(self, tokens: Tensor, values: Mapping[str, Tensor]) -> Tensor:
-        """Return the divergence of the masked network from the dense one, in nats per token."""
+    def _kl(self, tokens: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+        """Return the KL divergence of the masked network from the dense one, in nats per token."""
         model, graph = self.session.model, self.session.checkpoint.graph
         with torch.no_grad():
             dense = model(input_ids=tokens, use_cache=False).logits.float().log_softmax(-1)
@@ -179,9 +186,10 @@ def straight_through(logits: Tensor, kept: Sequence[int], temperature: float) ->
     """
     mask = torch.zeros_like(logits)
     mask[list(kept)] = 1
-    found = logits.detach()
-    threshold = (found[mask == 1].min() + found[mask == 0].max()) / 2
+    scores = logits.detach()
+    threshold = (scores[mask == 1].min() + scores[mask == 0].max()) / 2
     soft = ((logits - threshold) / temperature).sigmoid()
+    # The value is the mask, since the other two cancel; the gradient is the sigmoid's.
     return mask + soft - soft.detach()
 
 

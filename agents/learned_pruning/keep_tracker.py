@@ -16,8 +16,8 @@ KEPT, MOVED = "kept/", "moved/"
 
 
 @dataclass
-class KeptWatch:
-    """Describes plans for the first judging model at the middle budget.
+class KeepTracker:
+    """Describes plans for the first evaluation model at the middle budget.
 
     Where widths may differ, that is the share kept of every group. Where they are equal, the share says
     nothing: there it is the share of the kept units that the best heuristic would have removed.
@@ -75,7 +75,7 @@ def moved_share(group: UnitGroup, plan: Plan, reference: Plan) -> float:
 
 
 def history(rows: Sequence[Mapping[str, float]], prefix: str) -> list[tuple[int, dict[str, float]]]:
-    """Return what `KeptWatch.row` logged under `prefix`: (step, number by group)."""
+    """Return what `KeepTracker.row` logged under `prefix`: (step, number by group)."""
     found = [
         (int(row["step"]), {key.removeprefix(prefix): row[key] for key in row if key.startswith(prefix)})
         for row in rows

@@ -11,7 +11,7 @@ from prunepolicy.agents.runtime import LocalRunner, Runner
 from prunepolicy.agents.training.learner import SteppedLearner
 from prunepolicy.agents.training.recipe import Recipe, RunRecipe
 from prunepolicy.policy.base import Policy
-from prunepolicy.pruning.io.config import StrictConfig, checked
+from prunepolicy.pruning.io.config import checked
 from prunepolicy.pruning.io.progress import ProgressReporter
 from prunepolicy.pruning.repair import repairs
 from prunepolicy.pruning.session.model_session import ModelSession
@@ -30,20 +30,15 @@ class Assignment:
 
     recipe: Recipe
     sessions: tuple[ModelSession, ...]
-    steps: ProgressReporter = field(default_factory=ProgressReporter)
+    progress: ProgressReporter = field(default_factory=ProgressReporter)
     collected: SharedStats = field(default_factory=SharedStats)
     runner: Runner = field(default_factory=LocalRunner)
 
 
 class Learner(SteppedLearner):
-    """Improves one pruning policy.
-
-    Attributes:
-        config_type: settings of the algorithm, the `learner` part of a recipe.
-    """
+    """Improves one pruning policy."""
 
     recipe_type: ClassVar[type[RunRecipe]] = Recipe
-    config_type: ClassVar[type[StrictConfig]] = StrictConfig
 
     @classmethod
     def check(cls, recipe: Recipe) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of a training run: how the reward and the judges' score moved, and what was kept."""
+"""Pictures of a training run: the reward, the validation score, and what was kept."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ LEAST_RANGE = 0.01
 
 
 def plot_learning(
-    rewards: Sequence[tuple[int, float]], judged: Sequence[tuple[int, float]], path: Path
+    rewards: Sequence[tuple[int, float]], validation: Sequence[tuple[int, float]], path: Path
 ) -> None:
-    """Draw a learning curve as a PNG: the reward of every step, and the judges' score above it.
+    """Draw a learning curve as a PNG: the reward of every step, and the validation score above it.
 
     Args:
         rewards: (step, reward).
-        judged: (step, excess log-perplexity).
+        validation: (step, excess log-perplexity).
     """
     with picture(path, (7.2, 4.0)) as axes:
         axes.plot(*zip(*rewards, strict=True), color=SKY, linewidth=1, label="reward in training")
         axes.set(xlabel="learning step", title="Learning")
         right = axes.twinx()
         right.plot(
-            *zip(*judged, strict=True), color=VERMILION, marker="o", markersize=4, label="held-out excess"
+            *zip(*validation, strict=True), color=VERMILION, marker="o", markersize=4, label="held-out excess"
         )
         right.set_ylabel("held-out excess, nats (less is better)")
         axes.set_ylabel("reward (more is better)")

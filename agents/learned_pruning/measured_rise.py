@@ -31,23 +31,23 @@ MOST_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class MeasuredRise:
-    """Runs the masked network on text that the dense one wrote, which costs one forward pass.
+    """Runs the masked network on text sampled from the dense one, which costs one forward pass.
 
     The loss of a position is the cross entropy with the dense network's distribution, so that its rise
-    is their divergence and owes nothing to the luck of single tokens. Where those distributions don't
+    is their KL divergence, without the variance of single tokens. Where those distributions don't
     fit into `MOST_BYTES`, it is the cross entropy with the token.
 
     Attributes:
         session: the network.
-        text: what it is measured on; its seed should be neither a evaluator's nor a probe's.
+        text: what it is measured on; its seed should be neither the evaluation's nor the calibration's.
         repair: name of the repair that follows every cut; None measures right after the cut.
-        watched: the inputs a repair may watch, where there is one.
+        calibration: data of the repair, where there is one.
     """
 
     session: ModelSession
     text: Probe
     repair: str | None = None
-    watched: Probe | None = None
+    calibration: Probe | None = None
 
     def __call__(self, keep: Keep) -> float:
         """Return by how much the loss rises when only `keep` stays, in nats per token."""
@@ -113,9 +113,9 @@ class MeasuredRise:
         return logits[:, :-1]
 
     @cached_property
-    def _watched(self) -> Mapping[str, Tensor]:
-        """What a repair watches: as much as the text has, for those that watch anew for every plan."""
-        inputs = self.session.probe(self.watched or self.text)
+    def _calibration_inputs(self) -> Mapping[str, Tensor]:
+        """Of a repair: as many as the text has, since some repairs run on them for every plan."""
+        inputs = self.session.probe(self.calibration or self.text)
         if self.repair == REMEMBERS:
             return inputs
         return {name: tensor[: self.text.samples] for name, tensor in inputs.items()}
@@ -123,7 +123,9 @@ class MeasuredRise:
     def _mended(self, plan: Plan) -> Edits:
         if self.repair is None:
             return Edits()
-        context = RepairContext(self.session.checkpoint, self.session.model, plan, self._watched, self._known)
+        context = RepairContext(
+            self.session.checkpoint, self.session.model, plan, self._calibration_inputs, self._known
+        )
         if self.repair == REMEMBERS and not self._known:
             remember_moments(context)
         return repairs[self.repair](context)

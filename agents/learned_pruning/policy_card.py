@@ -44,7 +44,7 @@ class SeedSpread(CardPart):
         return middle if least == most else f"{middle} ({least} to {most})"
 
 
-class Scored(CardPart):
+class CardScores(CardPart):
     """Excess log-perplexity over the dense model in nats per token, over all seeds, or the card's measure.
 
     Attributes:
@@ -56,7 +56,7 @@ class Scored(CardPart):
     cells: dict[str, SeedSpread]
 
     @classmethod
-    def of(cls, scores: Sequence[Scores]) -> Scored:
+    def of(cls, scores: Sequence[Scores]) -> CardScores:
         """Describe the scores of every seed."""
         cells = {place: SeedSpread.of([by_place[place] for by_place in scores]) for place in scores[0]}
         return cls(mean=SeedSpread.of([mean(by_place) for by_place in scores]), cells=cells)
@@ -103,7 +103,7 @@ class PolicyCard(CardPart):
         failures: where the best heuristic is better.
         evidence: what the algorithm measured about itself, such as a surrogate's correlation.
         recipe: of the chosen seed.
-        cpu_seconds: of learning and judging, over all seeds; None where it isn't known.
+        cpu_seconds: of training and evaluation, over all seeds; None where it isn't known.
         judges: fingerprints of the models that the scores are of, by name; empty in cards of early versions.
         witness: a further score, which others can measure again; None where none was asked for.
     """
@@ -121,8 +121,8 @@ class PolicyCard(CardPart):
     steps: int
     best_step: int
     chosen: dict[str, float]
-    learned: Scored
-    heuristics: dict[str, Scored]
+    learned: CardScores
+    heuristics: dict[str, CardScores]
     leads: dict[str, int]
     failures: tuple[Failure, ...]
     evidence: dict[str, float]

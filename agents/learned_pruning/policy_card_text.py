@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Scored, write_card_data
+from prunepolicy.agents.learned_pruning.policy_card import CardScores, PolicyCard, write_card_data
 from prunepolicy.agents.runtime.markdown import table
+from prunepolicy.agents.training.recipe_file import current_recipe
 from prunepolicy.policy.hub_card import CARD
 from prunepolicy.pruning.io.atomic import write_text
 
@@ -44,15 +45,17 @@ def policy_card(card: PolicyCard, source: str = HERE) -> str:
 
 
 def _origin(card: PolicyCard) -> str:
-    held_out = _listed(card.held_out) or "none: the training models judged, on text of another seed"
+    held_out = _listed(card.held_out) or "none: evaluated on the training models, with text of another seed"
     lines = [
         f"- Kind: `{card.kind}`, learned with `{card.recipe['algorithm']}`, {_seeds(card)}.",
         f"- Training models: {_listed(card.models)}.",
         f"- Held-out models: {held_out}.",
-        f"- {card.steps} learning steps; the policy of step {card.best_step} scored best.",
+        f"- {card.steps} training steps; the policy of step {card.best_step} had the best validation score.",
     ]
     if card.cpu_seconds is not None:
-        lines.append(f"- CPU time of learning and judging, all seeds: {card.cpu_seconds / 60:,.1f} minutes.")
+        lines.append(
+            f"- CPU time of training and evaluation, all seeds: {card.cpu_seconds / 60:,.1f} minutes."
+        )
     return "## What it learned from\n\n" + "\n".join(lines)
 
 
@@ -93,7 +96,7 @@ def _comparison(card: PolicyCard) -> tuple[tuple[str, ...], list[tuple[str, ...]
     by_name = {card.name: card.learned, **card.heuristics}
     ranked = dict(sorted(by_name.items(), key=lambda item: item[1].mean.median))
     if len(card.seeds) > 1:
-        ranked[f"{card.name}, seed {card.chosen_seed} (this one)"] = Scored.of([card.chosen])
+        ranked[f"{card.name}, seed {card.chosen_seed} (this one)"] = CardScores.of([card.chosen])
     places = [(place, *(str(s.cells[place]) for s in ranked.values())) for place in card.learned.cells]
     return ("model, budget", *ranked), [*places, ("mean", *(str(s.mean) for s in ranked.values()))]
 
@@ -142,12 +145,12 @@ def options_for(recipe: Mapping[str, Any]) -> str:
     if recipe["policy"].get("kind") != "metanet":
         budgets = recipe.get("budgets") or {}  # Earlier versions wrote one kind without a list.
         return _budget_options(budgets if isinstance(budgets, Mapping) else budgets[0])
-    pipeline = recipe["pipeline"]
+    pipeline = current_recipe(recipe, "the card's recipe")["pipeline"]
     options = f"--keep 0.5 --of {pipeline['cut']['of']}"
     if "source" not in recipe["data"]:
         return options
-    shrink, before = pipeline["settle"]["shrink"], pipeline["adapt"]["epochs"]
-    if shrink or pipeline["initial"] > 1:
+    shrink, before = pipeline["settle"]["group_sparsity"], pipeline["adapt"]["epochs"]
+    if shrink or pipeline["initial_speedup"] > 1:
         before += pipeline["settle"]["epochs"]
     shrinking = f" --shrink {shrink:g}" if shrink else ""
     return f"{options} --data IMAGES --epochs {before},{pipeline['recover']['epochs']}{shrinking}"

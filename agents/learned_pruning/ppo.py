@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Ppo(Learner):
-    """Improves a graph policy by clipped policy gradients."""
+    """Trains a graph policy by clipped policy gradients."""
 
     config_type: ClassVar[type[StrictConfig]] = PPOConfig
 
@@ -83,7 +83,7 @@ class Ppo(Learner):
 
     def step(self) -> dict[str, float]:
         """Play one rollout, and learn from it."""
-        return self.agent.learn(self.agent.config.episodes).metrics()
+        return self.agent.learn(self.agent.config.episodes_per_step).metrics()
 
     def state(self) -> LearnerState:
         """Return weights, spreads, optimiser moments and the number of episodes."""
@@ -100,10 +100,12 @@ class Ppo(Learner):
 
 def check_batches(config: PPOConfig) -> None:
     """Raise `UsageError` where a step's episodes can't be divided as the settings want it."""
-    for name, number in (("repeats", config.repeats), ("minibatch", config.minibatch)):
-        if config.episodes % number:
+    episodes = config.episodes_per_step
+    for name in ("episodes_per_context", "batch_size"):
+        number = getattr(config, name)
+        if episodes % number:
             raise UsageError(
-                f"learner.episodes ({config.episodes}) must be a multiple of learner.{name} ({number})."
+                f"learner.episodes_per_step ({episodes}) must be a multiple of learner.{name} ({number})."
             )
 
 

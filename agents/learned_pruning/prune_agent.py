@@ -93,24 +93,24 @@ class PruneAgent:
             self.env,
             learning_rate=self.config.learning_rate,
             n_steps=1,  # an episode is one step; a rollout has as many environments as episodes
-            batch_size=self.config.minibatch,
-            n_epochs=self.config.epochs,
+            batch_size=self.config.batch_size,
+            n_epochs=self.config.n_epochs,
             gamma=1.0,
-            clip_range=self.config.clip,
-            ent_coef=self.config.entropy,
-            target_kl=self.config.divergence / 1.5,  # it stops beyond 1.5 times its target
-            stats_window_size=self.config.episodes,
+            clip_range=self.config.clip_range,
+            ent_coef=self.config.ent_coef,
+            target_kl=self.config.target_kl,
+            stats_window_size=self.config.episodes_per_step,
             policy_kwargs=graph_policy(policy.network, float(np.log(self.config.std))),
             device="cpu",
         )
         with torch.no_grad():
             self.algorithm.policy.log_std[DECISIONS.index("ratio") + 1 :] += float(
-                np.log(self.config.emphases)
+                np.log(self.config.emphasis_std_scale)
             )
         self.algorithm.set_logger(Logger(None, output_formats=[]))
 
     def learn(self, total_timesteps: int, callback: MaybeCallback = None) -> Self:
-        """Play at least `total_timesteps` more episodes, learning after every `config.episodes`.
+        """Play at least `total_timesteps` more episodes, updating after every `config.episodes_per_step`.
 
         What a rollout does depends on nothing but weights, optimiser and the number of episodes so far:
         environments start afresh, and the process's generators are seeded before every rollout.
@@ -121,7 +121,7 @@ class PruneAgent:
         every: list[Any] = [SeededRollouts(self.seed)]
         if callback is not None:
             every += callback if isinstance(callback, list) else [callback]
-        self.env.rollout = self.algorithm.num_timesteps // self.config.episodes
+        self.env.rollout = self.algorithm.num_timesteps // self.config.episodes_per_step
         self.algorithm.set_env(self.env)  # forgets the last observation
         self.algorithm.learn(total_timesteps, _together(every), reset_num_timesteps=False, log_interval=1)
         return self
@@ -134,12 +134,12 @@ class PruneAgent:
         return decisions, None
 
     def metrics(self) -> dict[str, float]:
-        """Return what the last rollout and the update after it were like."""
-        found = self.algorithm.logger.name_to_value
+        """Return metrics of the last rollout and of the update after it."""
+        logged = self.algorithm.logger.name_to_value
         episodes = self.algorithm.ep_info_buffer or ()
         reward = float(np.mean([episode["r"] for episode in episodes]))
         names = ("loss", "value_loss", "approx_kl", "clip_fraction", "explained_variance", "std")
-        return {"reward": reward, **{name: float(found[f"train/{name}"]) for name in names}}
+        return {"reward": reward, **{name: float(logged[f"train/{name}"]) for name in names}}
 
     def state(self) -> LearnerState:
         """Return everything that decides what further learning does."""
@@ -212,9 +212,9 @@ class SeededRollouts(BaseCallback):
 class RepeatedContexts(VecEnvWrapper):
     """Environments of which neighbours have the same network and budget, for one rollout.
 
-    Their mean reward is the best guess at what a network and a budget are worth: it is taken off each
-    reward (that of the others, so that nothing is biased), and the value head has only the rest to learn.
-    What was paid is in the `episode` of the infos.
+    Their mean reward is a baseline for the context: rewards become leave-one-out advantages, unbiased since
+    the others' mean doesn't depend on an episode's own action, and the value head learns only what is left.
+    Raw rewards are in the `episode` of the infos.
 
     Attributes:
         rollout: how many rollouts have begun; with the seed, it decides what is drawn.
@@ -232,30 +232,30 @@ class RepeatedContexts(VecEnvWrapper):
     ) -> None:
         ends = (min(keep), max(keep))
         make = partial(PruneEnv, tuple(cases), keep=ends, shaping=config.shaping, step="all")
-        super().__init__(VecMonitor(RunnerVecEnv([make] * config.episodes, runner, seed)))
+        super().__init__(VecMonitor(RunnerVecEnv([make] * config.episodes_per_step, runner, seed)))
         self.contexts = [{"network": number, "keep": size} for number in range(len(cases)) for size in keep]
-        self.repeats, self.seed_of_contexts, self.rollout = config.repeats, seed, 0
+        self.episodes_per_context, self.seed_of_contexts, self.rollout = config.episodes_per_context, seed, 0
 
     def reset(self) -> VecEnvObs:
         """Draw networks and budgets: each comes again only after all others have come."""
         generator = np.random.default_rng([self.seed_of_contexts, self.rollout])
         self.rollout += 1
-        count, known = self.num_envs // self.repeats, len(self.contexts)
+        count, known = self.num_envs // self.episodes_per_context, len(self.contexts)
         rounds = [generator.permutation(known) for _ in range(-(-count // known))]
-        drawn = np.concatenate(rounds)[:count].repeat(self.repeats)
+        drawn = np.concatenate(rounds)[:count].repeat(self.episodes_per_context)
         self.venv.set_options([self.contexts[number] for number in drawn])
         return self.venv.reset()
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Pay what is left of the rewards, and begin the next episodes."""
+        """Return leave-one-out advantages as rewards, and begin the next episodes."""
         _, rewards, dones, infos = self.venv.step_wait()
-        return self.reset(), self._above_others(rewards), dones, infos
+        return self.reset(), self._leave_one_out(rewards), dones, infos
 
-    def _above_others(self, rewards: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-        if self.repeats == 1:
+    def _leave_one_out(self, rewards: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        if self.episodes_per_context == 1:
             return rewards
-        table = rewards.reshape(-1, self.repeats)
-        others = (table.sum(1, keepdims=True) - table) / (self.repeats - 1)
+        table = rewards.reshape(-1, self.episodes_per_context)
+        others = (table.sum(1, keepdims=True) - table) / (self.episodes_per_context - 1)
         above: NDArray[np.floating[Any]] = (table - others).reshape(-1)
         return above
 

@@ -34,9 +34,9 @@ class Refresh:
     probe: Probe
 
     def __call__(self, keep: Keep) -> Stats:
-        """Return the statistics, without a word: what happens in every episode is no news."""
+        """Return the statistics, without progress lines: they are collected in every episode."""
         units = {name: tuple(ids) for name, ids in keep.items()}
-        with self.session.steps.silence():
+        with self.session.progress.silence():
             return self.session.stats({*self.needs}, self.probe, Plan(units, Budget(1.0), "episode"))
 
 

@@ -35,11 +35,11 @@ class TrainReport(ComparedRun):
 
     @property
     def held_out(self) -> tuple[str, ...]:
-        """The models that judged."""
+        """The evaluation models."""
         return tuple(self.recipe["held_out"])
 
     @property
-    def judged_model(self) -> str:
+    def evaluated_model(self) -> str:
         """The first that was held out, or learned from where none was."""
         return (*self.held_out, *self.models)[0]
 
@@ -68,6 +68,6 @@ class TrainReport(ComparedRun):
         console.print(grid)
         console.print(self.verdict, soft_wrap=True)
         console.print(
-            f"Use it: {command_of(self.card, as_place(self.folder), self.judged_model)}",
+            f"Use it: {command_of(self.card, as_place(self.folder), self.evaluated_model)}",
             soft_wrap=True,
         )

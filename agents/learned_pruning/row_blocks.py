@@ -28,7 +28,7 @@ READ_FROM: dict[str, Need] = {
 def row_blocks(
     session: ModelSession, policy: PruneNet, reads: Iterable[str], assignment: Assignment
 ) -> tuple[RowLayer, ...]:
-    """Return every feed-forward block with what `policy` sees and what the columns `reads` need."""
+    """Return every FFN block with what `policy` sees and what the columns `reads` need."""
     graph, columns = session.checkpoint.graph, set(reads)
     budget = Budget(0.8, of="ffn")
     groups, probe = policy.groups(graph, budget), replace(policy.probe, seed=assignment.recipe.seed)
@@ -49,6 +49,6 @@ def row_blocks(
 
 def _interactions(session: ModelSession, groups: Iterable[UnitGroup], probe: Probe) -> dict[str, Tensor]:
     inputs = session.probe(probe)
-    with session.steps.step("watch which channels speak together (second moments)"):
+    with session.progress.step("collect second moments of FFN channels"):
         moments = second_moments(session.model, groups, inputs)
     return block_interactions(session.checkpoint, groups, moments)

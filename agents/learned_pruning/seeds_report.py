@@ -9,7 +9,7 @@ from typing import TypeVar
 from rich.table import Table
 
 from prunepolicy.agents.learned_pruning.compared_run import ComparedRun, card_of
-from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Scored, Word
+from prunepolicy.agents.learned_pruning.policy_card import CardScores, PolicyCard, Word
 from prunepolicy.agents.learned_pruning.policy_card_text import agreement, command_of
 from prunepolicy.agents.training.run_report import RunsReport
 from prunepolicy.policy.load import as_place
@@ -33,15 +33,15 @@ class SeedsReport(RunsReport[Compared]):
     runs: tuple[Compared, ...]
 
     @property
-    def learned(self) -> Scored:
+    def learned(self) -> CardScores:
         """Scores of what was learned, over the seeds."""
-        return Scored.of([run.scores[run.policy] for run in self.runs])
+        return CardScores.of([run.scores[run.policy] for run in self.runs])
 
     @property
-    def best_heuristic(self) -> tuple[str, Scored] | None:
+    def best_heuristic(self) -> tuple[str, CardScores] | None:
         """The heuristic with the lowest median, and its scores; None when none was asked for."""
         names = [name for name in self.runs[0].scores if name != self.runs[0].policy]
-        scored = [(name, Scored.of([run.scores[name] for run in self.runs])) for name in names]
+        scored = [(name, CardScores.of([run.scores[name] for run in self.runs])) for name in names]
         return min(scored, key=lambda item: item[1].mean.median, default=None)
 
     @property
@@ -94,7 +94,7 @@ class SeedsReport(RunsReport[Compared]):
             grid.add_row(name, *cells, style="bold" if name == card.name else None)
         console.print(grid)
         console.print(self.verdict, soft_wrap=True)
-        use = command_of(card, as_place(self.folder), self.chosen.judged_model)
+        use = command_of(card, as_place(self.folder), self.chosen.evaluated_model)
         console.print(f"Use it: {use}", soft_wrap=True)
         console.print(agreement(card))
         console.print(f"The policy of seed {card.chosen_seed} is kept as the best.")

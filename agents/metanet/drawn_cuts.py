@@ -1,7 +1,8 @@
-"""How a head's decisions are learned from rewards: cuts are drawn around them, and the better made likelier.
+"""REINFORCE with Gaussian decisions and a leave-one-out baseline, for heads that decide how cuts are made.
 
-REINFORCE, as graph policies learn it: a decision is normally distributed around what the head says, and its
-reward is what the network so cut is worth.
+A decision is normally distributed around the head's output; its reward is the negative loss of the network so
+cut. Sources: Williams, "Simple Statistical Gradient-Following Algorithms" (Gaussian units); Kool et al.,
+"Buy 4 REINFORCE Samples, Get a Baseline for Free!" (the baseline).
 """
 
 from __future__ import annotations
@@ -13,55 +14,56 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from prunepolicy.agents.learned_pruning.reinforce import above_others
+from prunepolicy.agents.learned_pruning.reinforce import leave_one_out_advantages
 from prunepolicy.metanet.heads import VALUE
 from prunepolicy.metanet.proposals import HeadOutput
 
-OF_VALUE = 0.5
-"""Weight of the value's squared error."""
+VALUE_COEF = 0.5
+"""Weight of the value head's squared error."""
 
 
 @dataclass(frozen=True)
 class DrawnCuts:
-    """Decisions that were drawn around a head's.
+    """Decisions that were sampled around a head's output.
 
     Attributes:
-        decisions: by group, one per draw, shape (draws,).
-        std: of what was drawn.
+        decisions: by group, one per sample, shape (samples,).
+        std: of the samples.
     """
 
     decisions: Mapping[str, Tensor]
     std: float
 
     @classmethod
-    def around(cls, said: HeadOutput, draws: int, std: float, generator: torch.Generator) -> Self:
-        """Draw around what a head said."""
-        noise = {name: torch.randn(draws, generator=generator) for name in _decided(said)}
-        return cls({name: m.detach() + std * noise[name].to(m) for name, m in _decided(said).items()}, std)
+    def around(cls, output: HeadOutput, count: int, std: float, generator: torch.Generator) -> Self:
+        """Sample around a head's output."""
+        noise = {name: torch.randn(count, generator=generator) for name in _decided(output)}
+        return cls({name: m.detach() + std * noise[name].to(m) for name, m in _decided(output).items()}, std)
 
-    def each(self, said: HeadOutput) -> Iterator[HeadOutput]:
-        """Yield, for every draw, what the head would have said."""
+    def each(self, output: HeadOutput) -> Iterator[HeadOutput]:
+        """Yield every sample in the form of a head's output."""
         for draw in zip(*self.decisions.values(), strict=True):
-            yield {n: d.expand_as(said[n]) for n, d in zip(self.decisions, draw, strict=True)}
+            yield {n: d.expand_as(output[n]) for n, d in zip(self.decisions, draw, strict=True)}
 
-    def loss(self, rewards: Tensor, said: HeadOutput) -> Tensor:
-        """Return what falls along the policy gradient, and while the value learns to expect these rewards.
+    def loss(self, rewards: Tensor, output: HeadOutput) -> Tensor:
+        """Return the policy-gradient loss and the value head's squared error.
 
         Args:
-            rewards: shape (draws,).
+            rewards: shape (samples,).
         """
-        distances = [(self.decisions[name] - mean) / self.std for name, mean in _decided(said).items()]
+        distances = [(self.decisions[name] - mean) / self.std for name, mean in _decided(output).items()]
+        # Gaussian log-probs but for a constant: `std` isn't learned, so the normaliser has no gradient.
         log_probs = -torch.stack(distances).square().sum(0) / 2
-        value = said[VALUE]
+        value = output[VALUE]
         policy = -(advantages(rewards, value.detach()) * log_probs).mean()
-        return policy + OF_VALUE * (value - rewards).square().mean()
+        return policy + VALUE_COEF * (value - rewards).square().mean()
 
 
 def advantages(rewards: Tensor, value: Tensor) -> Tensor:
-    """Return rewards less the mean of the other draws', or less the value where there is one draw."""
-    return above_others(rewards) if len(rewards) > 1 else rewards - value
+    """Return leave-one-out advantages, or of a single sample the reward less the value."""
+    return leave_one_out_advantages(rewards) if len(rewards) > 1 else rewards - value
 
 
-def _decided(said: HeadOutput) -> dict[str, Tensor]:
+def _decided(output: HeadOutput) -> dict[str, Tensor]:
     """Return every group's decision, which the head repeats for each unit."""
-    return {name: numbers[0] for name, numbers in said.items() if name != VALUE}
+    return {name: numbers[0] for name, numbers in output.items() if name != VALUE}

@@ -1,4 +1,4 @@
-"""The experiment of metanetworks: a family to learn from, a curve that chooses, and networks that judge."""
+"""The experiment of metanetworks: a family to learn from, a validation curve, and test networks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FAMILY, TARGETS, PICTURE = "family", "targets", "curve.png"
 
 @dataclass
 class MetanetExperiment(CardedExperiment):
-    """Learns to help networks through cuts, and judges by what they are worth right after.
+    """Learns to make networks easier to prune, evaluated by their score right after the cut.
 
     Attributes:
         held_out: folders of networks that choose the best step.
@@ -53,11 +53,11 @@ class MetanetExperiment(CardedExperiment):
     task: LearningTask
     held_out: tuple[Path, ...]
     untouched: float
-    steps: ProgressReporter
+    progress: ProgressReporter
 
     @classmethod
     def prepare(
-        cls, algorithm: type[SteppedLearner], run: RunFolder, steps: ProgressReporter, runner: Runner
+        cls, algorithm: type[SteppedLearner], run: RunFolder, progress: ProgressReporter, runner: Runner
     ) -> Self:
         """Train the family where it is missing, and open it.
 
@@ -66,13 +66,13 @@ class MetanetExperiment(CardedExperiment):
         recipe = cast(MetanetRecipe, run.recipe)
         task = recipe.data.open(Hardware(recipe.device).torch_device)
         family = Family(recipe, recipe.family.folder or run.path / FAMILY)
-        family.train(runner, steps)
+        family.train(runner, progress)
         networks = [DataModel.opened(folder, task.device) for folder in family.learned]
         held_out = tuple(family.held_out)
         untouched = mean(height(_curve(recipe, task, folder, None)) for folder in held_out)
         seed_generators(recipe.seed)
         learner = cast(type[MetanetLearner], algorithm)(recipe, task, networks)
-        return cls(run, recipe, learner, task, held_out, untouched, steps)
+        return cls(run, recipe, learner, task, held_out, untouched, progress)
 
     def evaluate(self) -> EvalResult:
         """Return the mean score over cuts right after the cut, on networks nobody learned from."""
@@ -92,8 +92,8 @@ class MetanetExperiment(CardedExperiment):
         path = self.run_folder.path
         policy = cast(Metanet, load_policy_folder(path / BEST))
         trials = [
-            Trial(self.recipe, self.task, policy, path / TARGETS / f"{number:02}", number, self.steps)
-            for number in range(self.recipe.evaluation.targets)
+            Trial(self.recipe, self.task, policy, path / TARGETS / f"{number:02}", number, self.progress)
+            for number in range(self.recipe.evaluation.test_networks)
         ]
         cuts = {
             WITHOUT: _outcomes(self.recipe, self.task, self.held_out[0], None),

@@ -64,16 +64,16 @@ class Family:
 
     @property
     def held_out(self) -> list[Path]:
-        """Networks that only judge."""
+        """Validation networks."""
         return self.members[-self.recipe.family.held_out :]
 
-    def train(self, runner: Runner, steps: ProgressReporter) -> None:
+    def train(self, runner: Runner, progress: ProgressReporter) -> None:
         """Train the networks that are missing, each whole or not at all."""
         missing = [folder for folder in self.members if not (folder / CONFIG).is_file()]
         if missing and self.recipe.family.folder is not None:
             raise UsageError(f"There is no network at {missing[0]}; leave out family.folder to train them.")
         members = [Member(self.recipe, self.seed_of(folder)) for folder in missing]
-        with steps.step(f"train {len(missing)} networks to learn from", len(missing)) as tick:
+        with progress.step(f"train {len(missing)} networks to learn from", len(missing)) as tick:
             for folder, files in zip(missing, runner.map(trained_member, members, math.inf), strict=True):
                 write_folder(folder, files)
                 tick(1)
@@ -95,5 +95,5 @@ def family_recipe(recipe: RunRecipe) -> MetanetRecipe:
 
 
 def target_seed(seed: int, number: int) -> int:
-    """Return the seed of a network that judges a run in the end; no family has it."""
+    """Return the seed of a run's test network; no family has it."""
     return SEED_STRIDE * (seed + 2) - 1 - number

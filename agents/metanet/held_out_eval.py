@@ -26,7 +26,7 @@ class Trial:
 
     Attributes:
         folder: for what its stages leave.
-        number: of the network among those that judge; gives its seed.
+        number: of the test network; gives its seed.
     """
 
     recipe: MetanetRecipe
@@ -34,7 +34,7 @@ class Trial:
     policy: Metanet
     folder: Path
     number: int
-    steps: ProgressReporter
+    progress: ProgressReporter
 
     def outcomes(self) -> Iterator[tuple[Outcome, Tensor]]:
         """Yield what becomes of the network at every reduction of operations, either way.
@@ -43,7 +43,7 @@ class Trial:
         """
         dense = self._pipeline("dense").from_nothing(self._built, self.recipe.family.training)
         ways = {WITH: self._pipeline("with", self.policy), WITHOUT: self._pipeline("without")}
-        for speedup in self.recipe.evaluation.reached:
+        for speedup in self.recipe.evaluation.test_speedups:
             for way, pipeline in ways.items():
                 yield self._outcome(way, pipeline, dense, speedup)
 
@@ -57,7 +57,7 @@ class Trial:
     def _pipeline(self, name: str, policy: Metanet | None = None) -> Pipeline:
         dtype = Hardware(self.recipe.device, self.recipe.dtype).torch_dtype
         folder = self.folder / name
-        return Pipeline(self.task, self.recipe.pipeline, folder, self._seed, dtype, policy, self.steps)
+        return Pipeline(self.task, self.recipe.pipeline, folder, self._seed, dtype, policy, self.progress)
 
     def _outcome(self, way: str, pipeline: Pipeline, dense: Path, speedup: float) -> tuple[Outcome, Tensor]:
         recovered = pipeline.recovered(dense, speedup)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.agents.metanet.meta_step import MetaStep
-from prunepolicy.agents.metanet.objective import ObjectiveRecipe
+from prunepolicy.agents.metanet.objective import MetaObjectiveRecipe
 from prunepolicy.agents.metanet.recipe import MetanetRecipe
 from prunepolicy.agents.recovery.task import LearningTask
 from prunepolicy.agents.training.learner import LearnerState, SteppedLearner
@@ -21,31 +21,37 @@ from prunepolicy.policy.kinds.metanet import Metanet, MetanetConfig
 from prunepolicy.pruning.allocators import allocators
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.config import StrictConfig, checked
+from prunepolicy.pruning.io.config import OldNames, StrictConfig, checked
 
 
 class MetaTraining(StrictConfig):
     """Settings of the learner.
 
     Attributes:
-        batches: of the network's own training data in a step, all of them for one network.
-        batch: samples in each.
-        clip: largest norm of the gradient; 0 has none.
-        objective: what a step asks for.
+        batches_per_step: of the network's own training data, all of them for one network.
+        batch_size: samples in each.
+        max_grad_norm: at which gradients are clipped; 0 doesn't.
+        objective: the terms of the loss.
     """
 
-    batches: int = Field(default=4, ge=1)
-    batch: int = Field(default=128, ge=2)
+    renamed: ClassVar[OldNames] = {
+        "batches": "batches_per_step",
+        "batch": "batch_size",
+        "clip": "max_grad_norm",
+    }
+    batches_per_step: int = Field(default=4, ge=1)
+    batch_size: int = Field(default=128, ge=2)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=5e-4, ge=0)
-    clip: float = Field(default=1.0, ge=0)
-    objective: ObjectiveRecipe = ObjectiveRecipe()
+    max_grad_norm: float = Field(default=1.0, ge=0)
+    objective: MetaObjectiveRecipe = MetaObjectiveRecipe()
 
 
 class MetanetLearner(SteppedLearner):
     """Takes one network of the family per step, in turn."""
 
     recipe_type: ClassVar[type[RunRecipe]] = MetanetRecipe
+    config_type: ClassVar[type[StrictConfig]] = MetaTraining
 
     @classmethod
     def check(cls, recipe: MetanetRecipe) -> None:
@@ -69,11 +75,13 @@ class MetanetLearner(SteppedLearner):
     def step(self) -> dict[str, float]:
         """Rewrite one network, and follow the gradient of what becomes of it."""
         network = self.networks[self.done % len(self.networks)]
-        stream = self.task.batches(self.config.batch, self.seed, self.done)
+        stream = self.task.batches(self.config.batch_size, self.seed, self.done)
         self.optimiser.zero_grad()
-        found = self.meta_step(network, self.task, list(itertools.islice(stream, self.config.batches)))
-        if self.config.clip:
-            torch.nn.utils.clip_grad_norm_(self.policy.network.parameters(), self.config.clip)
+        found = self.meta_step(
+            network, self.task, list(itertools.islice(stream, self.config.batches_per_step))
+        )
+        if self.config.max_grad_norm:
+            torch.nn.utils.clip_grad_norm_(self.policy.network.parameters(), self.config.max_grad_norm)
         self.optimiser.step()
         self.done += 1
         return found
@@ -94,7 +102,7 @@ class MetanetLearner(SteppedLearner):
         self.meta_step.multiplier, self.done = state.data["multiplier"], state.data["done"]
 
 
-def policy_config(recipe: MetanetRecipe, objective: ObjectiveRecipe) -> MetanetConfig:
+def policy_config(recipe: MetanetRecipe, objective: MetaObjectiveRecipe) -> MetanetConfig:
     """Return the policy's settings; it ranks as the recipe's pipeline does.
 
     Raises:

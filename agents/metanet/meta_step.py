@@ -1,7 +1,7 @@
-"""One step of meta-training: a network is modified, judged on a few batches, and the metanetwork told.
+"""One step of meta-training: a network is modified, its loss measured on a few batches, and propagated back.
 
 Source of the objective: Liu et al., "Meta Pruning via Graph Metanetworks" (arXiv 2506.12041), and what
-`ObjectiveRecipe` adds to it.
+`MetaObjectiveRecipe` adds to it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from prunepolicy.agents.metanet.cut_masks import kept, masks, norm_logits
 from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.agents.metanet.drawn_cuts import DrawnCuts
-from prunepolicy.agents.metanet.objective import ObjectiveRecipe
+from prunepolicy.agents.metanet.objective import MetaObjectiveRecipe
 from prunepolicy.agents.recovery.distillation import divergence
 from prunepolicy.agents.recovery.sparsity import shrink_rates
 from prunepolicy.agents.recovery.task import Batch, LearningTask
 from prunepolicy.metanet.deferred import Loss, deferred_backward
 from prunepolicy.metanet.metanetwork import Metanetwork
-from prunepolicy.metanet.proposals import HeadOutput, Proposal, proposal, said_by
+from prunepolicy.metanet.proposals import HeadOutput, Proposal, head_output, proposal
 from prunepolicy.metanet.weight_graph.graph import Weights
 from prunepolicy.pruning.statistics.gates import gates
 from prunepolicy.pruning.units import Keep
@@ -33,8 +33,8 @@ from prunepolicy.pruning.units import Keep
 SMALLEST = 1e-12
 
 
-class Asked(NamedTuple):
-    """One batch, and what the network said to it before it was modified."""
+class DenseBatch(NamedTuple):
+    """One batch, with the logits and the loss of the network before it was modified."""
 
     batch: Batch
     answers: Tensor
@@ -49,122 +49,123 @@ class MetaStep:
         generator: draws budgets; it and the multiplier are all that steps leave behind.
     """
 
-    def __init__(self, metanetwork: Metanetwork, recipe: ObjectiveRecipe, seed: int = 0) -> None:
+    def __init__(self, metanetwork: Metanetwork, recipe: MetaObjectiveRecipe, seed: int = 0) -> None:
         self.metanetwork, self.recipe = metanetwork, recipe
         self.multiplier = 1.0
         self.generator = torch.Generator().manual_seed(seed)
 
     def __call__(self, network: DataModel, task: LearningTask, batches: Sequence[Batch]) -> dict[str, float]:
-        """Modify one network, judge it on `batches`, and go back through the metanetwork once.
+        """Modify one network, evaluate it on `batches`, and go back through the metanetwork once.
 
         Returns:
             `loss` on the batches, and `before` the modification; `cut`, that of the network when it is cut
             as well; `moved`, how far the weights moved as a share of their norm; and the `multiplier`.
         """
-        said = said_by(self.metanetwork, network.blueprint, network.weights)
+        output = head_output(self.metanetwork, network.blueprint, network.weights)
         propose = partial(proposal, self.metanetwork.settings.head, network.blueprint, network.weights)
-        proposed, sparsity = propose(said), self.recipe.sparsity
+        proposed, sparsity = propose(output), self.recipe.sparsity
         keep = None if sparsity == "group_norm" else self._keep_share()
-        judge = _Judge(network, task, self.recipe, propose, keep, self.multiplier / len(batches))
+        terms = _Terms(network, task, self.recipe, propose, keep, self.multiplier / len(batches))
         with _norms(network.model, self.recipe.batch_statistics):
-            asked = [_asked(network, task, batch) for batch in batches]
-            before = sum(one.loss for one in asked) / len(asked)
-            losses = judge.losses(asked, proposed)
+            dense = [_dense_batch(network, task, batch) for batch in batches]
+            before = sum(one.loss for one in dense) / len(dense)
+            losses = terms.losses(dense, proposed)
             if sparsity == "reward":
-                losses = iter([self._rewarded(judge, asked, said)])
-            deferred_backward(said, losses, [judge.shrink] if sparsity == "group_norm" else [])
-        told = {name: sum(values) / len(values) for name, values in judge.found.items()}
-        told.setdefault("loss", before)
-        if self.recipe.tolerance is not None:
-            excess = told["loss"] - before - self.recipe.tolerance
-            self.multiplier = max(0.0, self.multiplier + self.recipe.multiplier_rate * excess)
+                losses = iter([self._policy_gradient(terms, dense, output)])
+            deferred_backward(output, losses, [terms.shrink] if sparsity == "group_norm" else [])
+        metrics = {name: sum(values) / len(values) for name, values in terms.metrics.items()}
+        metrics.setdefault("loss", before)
+        if self.recipe.loss_tolerance is not None:
+            # Dual ascent on the constraint `loss <= before + loss_tolerance`; the multiplier stays positive.
+            excess = metrics["loss"] - before - self.recipe.loss_tolerance
+            self.multiplier = max(0.0, self.multiplier + self.recipe.multiplier_learning_rate * excess)
         distance = float(moved(network, proposed.weights).detach())
-        return told | {"before": before, "moved": distance, "multiplier": self.multiplier}
+        return metrics | {"before": before, "moved": distance, "multiplier": self.multiplier}
 
     def _keep_share(self) -> float:
         """Draw one of the recipe's budgets."""
         index = int(torch.randint(len(self.recipe.keep), (1,), generator=self.generator))
         return self.recipe.keep[index]
 
-    def _rewarded(self, judge: _Judge, asked: Sequence[Asked], said: HeadOutput) -> Loss:
-        """Draw cuts around what was decided, and return what to learn from their rewards."""
-        drawn = DrawnCuts.around(said, self.recipe.draws, self.recipe.std, self.generator)
-        rewards = [judge.reward(asked, one) for one in drawn.each(said)]
+    def _policy_gradient(self, terms: _Terms, dense: Sequence[DenseBatch], output: HeadOutput) -> Loss:
+        """Sample cuts around the head's decisions, and return the policy-gradient loss of their rewards."""
+        drawn = DrawnCuts.around(output, self.recipe.num_cuts, self.recipe.std, self.generator)
+        rewards = [terms.reward(dense, one) for one in drawn.each(output)]
         return partial(drawn.loss, torch.tensor(rewards, device=self.metanetwork.edges.links.device))
 
 
 @dataclass
-class _Judge:
-    """The terms of one step, each a function of what the metanetwork said.
+class _Terms:
+    """The terms of one step, each a function of the head's output.
 
     Attributes:
-        propose: from that to what becomes of the network.
-        keep: share of the operations that a cut leaves; None where weak groups shrink instead.
-        share: of each batch in the loss.
-        found: what the networks' own losses were, by name.
+        propose: from that output to what becomes of the network.
+        keep: share of the FLOPs that a cut leaves; None with the group-sparsity penalty instead.
+        batch_weight: of each batch in the loss.
+        metrics: the networks' own losses, by name.
     """
 
     network: DataModel
     task: LearningTask
-    recipe: ObjectiveRecipe
+    recipe: MetaObjectiveRecipe
     propose: Callable[[HeadOutput], Proposal]
     keep: float | None
-    share: float
-    found: dict[str, list[float]] = field(default_factory=dict)
+    batch_weight: float
+    metrics: dict[str, list[float]] = field(default_factory=dict)
 
-    def losses(self, asked: Sequence[Asked], proposed: Proposal) -> Iterator[Loss]:
+    def losses(self, dense: Sequence[DenseBatch], proposed: Proposal) -> Iterator[Loss]:
         """Yield the terms that are losses of what was proposed."""
         keep = None if self.keep is None else self.kept(proposed, self.keep)
-        for one in asked:
-            if proposed.rewrites:  # else all that changes is what is cut
+        for one in dense:
+            if proposed.rewrites:  # else the uncut network is the original
                 yield partial(self.whole, one)
             if keep is not None:
-                yield partial(self.cut, one, keep, self.recipe.strength / len(asked))
-        if self.recipe.hold and proposed.rewrites:
-            yield self.hold
+                yield partial(self.cut, one, keep, self.recipe.sparsity_strength / len(dense))
+        if self.recipe.trust_penalty and proposed.rewrites:
+            yield self.trust
 
-    def reward(self, asked: Sequence[Asked], said: HeadOutput) -> float:
-        """Return what the network is worth when it is cut as a head has said: its loss, turned around."""
+    def reward(self, dense: Sequence[DenseBatch], output: HeadOutput) -> float:
+        """Return the reward of a cut: the negative loss of the network so cut."""
         assert self.keep is not None
-        keep = self.kept(self.propose(said), self.keep)
+        keep = self.kept(self.propose(output), self.keep)
         with torch.no_grad():
-            return -sum(float(self.cut(one, keep, 1 / len(asked), said)) for one in asked)
+            return -sum(float(self.cut(one, keep, 1 / len(dense), output)) for one in dense)
 
     def kept(self, proposed: Proposal, keep: float) -> Keep:
         """Return what stays of a proposal at a share of its operations."""
         return kept(self.network.units, cut_logits(self.network, proposed), keep)
 
-    def whole(self, asked: Asked, said: HeadOutput) -> Tensor:
-        """Return what the modified network's answers to a batch are worth."""
-        return self.share * self._judged("loss", asked, self.propose(said).weights)
+    def whole(self, dense: DenseBatch, output: HeadOutput) -> Tensor:
+        """Return the modified network's loss on a batch."""
+        return self.batch_weight * self._loss("loss", dense, self.propose(output).weights)
 
-    def cut(self, asked: Asked, keep: Keep, strength: float, said: HeadOutput) -> Tensor:
+    def cut(self, dense: DenseBatch, keep: Keep, strength: float, output: HeadOutput) -> Tensor:
         """Return the same for the network as a cut would leave it."""
-        proposed = self.propose(said)
+        proposed = self.propose(output)
         with gates(self.network.model, self.network.units, masks(cut_logits(self.network, proposed), keep)):
-            return strength * self._judged("cut", asked, proposed.weights)
+            return strength * self._loss("cut", dense, proposed.weights)
 
-    def hold(self, said: HeadOutput) -> Tensor:
-        """Return the pull back to the original network, beyond the radius."""
-        beyond = (moved(self.network, self.propose(said).weights) - self.recipe.radius).clamp(min=0)
-        return self.recipe.hold * beyond.square()
+    def trust(self, output: HeadOutput) -> Tensor:
+        """Return the penalty on weights beyond the trust radius around the original network."""
+        beyond = (moved(self.network, self.propose(output).weights) - self.recipe.trust_radius).clamp(min=0)
+        return self.recipe.trust_penalty * beyond.square()
 
-    def shrink(self, said: HeadOutput) -> None:
-        """Add to gradients what shrinks weak groups, as sparse training does it."""
-        weights = self.network.stored(self.propose(said).weights)
+    def shrink(self, output: HeadOutput) -> None:
+        """Add the gradient of the group-sparsity penalty, as sparse training does."""
+        weights = self.network.stored(self.propose(output).weights)
         for name, rate in shrink_rates(self.network.units, weights).items():
             gradient = weights[name].grad
             if gradient is not None:
-                gradient.addcmul_(rate, weights[name].detach(), value=self.recipe.strength)
+                gradient.addcmul_(rate, weights[name].detach(), value=self.recipe.sparsity_strength)
 
-    def _judged(self, name: str, asked: Asked, weights: Weights) -> Tensor:
-        logits = self.task.logits(self.network.running(weights), asked.batch)
-        labels = self.task.loss(logits, asked.batch)
-        self.found.setdefault(name, []).append(float(labels.detach()))
-        weight = self.recipe.distil
+    def _loss(self, name: str, dense: DenseBatch, weights: Weights) -> Tensor:
+        logits = self.task.logits(self.network.running(weights), dense.batch)
+        labels = self.task.loss(logits, dense.batch)
+        self.metrics.setdefault(name, []).append(float(labels.detach()))
+        weight = self.recipe.distillation_weight
         if not weight:
             return labels
-        return (1 - weight) * labels + weight * divergence(logits, asked.answers, self.recipe.temperature)
+        return (1 - weight) * labels + weight * divergence(logits, dense.answers, self.recipe.temperature)
 
 
 def cut_logits(network: DataModel, proposed: Proposal) -> dict[str, Tensor]:
@@ -185,10 +186,10 @@ def moved(network: DataModel, weights: Weights) -> Tensor:
     return (away / whole.clamp(min=SMALLEST) + SMALLEST).sqrt()
 
 
-def _asked(network: DataModel, task: LearningTask, batch: Batch) -> Asked:
+def _dense_batch(network: DataModel, task: LearningTask, batch: Batch) -> DenseBatch:
     with torch.no_grad():
         answers = task.logits(network.running(network.weights), batch)
-        return Asked(batch, answers, float(task.loss(answers, batch)))
+        return DenseBatch(batch, answers, float(task.loss(answers, batch)))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """From a trained network to a smaller one in stages, each kept in a folder, so that a kill loses one at most.
 
-(cut a little, train), let the metanetwork rewrite the weights, train, cut, train. One that scores units
-instead of rewriting them has its say in the last cut.
+(cut a little, train), let the metanetwork rewrite the weights, train, cut, train. Score heads only affect the
+final pruning step.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Pipeline:
     seed: int
     dtype: torch.dtype = torch.float32
     policy: Metanet | None = None
-    steps: ProgressReporter = field(default_factory=ProgressReporter)
+    progress: ProgressReporter = field(default_factory=ProgressReporter)
 
     def from_nothing(self, build: Callable[[], nn.Module], recipe: FitRecipe) -> Path:
         """Return a network trained from random weights."""
@@ -55,12 +55,13 @@ class Pipeline:
     def prepared(self, source: Path) -> Path:
         """Return the network after the first cut and the training that follows.
 
-        Without a cut it is trained only where weak groups shrink; else the source is returned.
+        Without a cut it is trained only with a group-sparsity penalty; else the source is returned.
         """
-        if self.recipe.initial > 1:
-            cut = self._cut("1-initial-cut", source, 1 / self.recipe.initial)
+        if self.recipe.initial_speedup > 1:
+            cut = self._cut("1-initial-cut", source, 1 / self.recipe.initial_speedup)
             return self.trained("2-settled", cut, self.recipe.settle)
-        return self.trained("2-settled", source, self.recipe.settle) if self.recipe.settle.shrink else source
+        settle = self.recipe.settle
+        return self.trained("2-settled", source, settle) if settle.group_sparsity else source
 
     def adapted(self, source: Path) -> Path:
         """Return the network rewritten and trained, ready for any cut."""
@@ -81,7 +82,8 @@ class Pipeline:
     def recovered(self, source: Path, speedup: float) -> Path:
         """Return the pruned network, trained."""
         pruned = self.pruned(source, speedup)
-        teacher = Teacher(load_network(source), self.recipe.distil) if self.recipe.distil else None
+        weight = self.recipe.distillation_weight
+        teacher = Teacher(load_network(source), weight) if weight else None
         return self.trained(f"6-recovered-{speedup:g}", pruned, self.recipe.recover, teacher)
 
     def trained(self, name: str, source: Path, recipe: FitRecipe, teacher: Teacher | None = None) -> Path:
@@ -92,9 +94,10 @@ class Pipeline:
         def make() -> nn.Module:
             savepoint = Savepoint(self.folder / f"{name}.fit", f"{name} {recipe.model_dump_json()}")
             model = load_network(source).to(self.task.device)
-            penalty = GroupPenalty.of(Checkpoint.open(source), recipe.shrink) if recipe.shrink else None
+            strength = recipe.group_sparsity
+            penalty = GroupPenalty.of(Checkpoint.open(source), strength) if strength else None
             fit = Fit(self.task, recipe, self.seed, teacher, penalty, savepoint, self.dtype)
-            with self.steps.step(f"{name}, epochs: {recipe.epochs}", fit.steps) as tick:
+            with self.progress.step(f"{name}, epochs: {recipe.epochs}", fit.steps) as tick:
                 replace(fit, tick=tick).train(model)
             return model
 
@@ -105,7 +108,7 @@ class Pipeline:
     def _cut(self, name: str, source: Path, keep: float, policy: Metanet | None = None) -> Path:
         target = self.folder / name
         if not (target / CONFIG).is_file():
-            with self.steps.step(name):
+            with self.progress.step(name):
                 chooser = policy or ranking(self.recipe)
                 cut_network(source, target, chooser, self.recipe.cut.budget(keep), self.seed)
         return target

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,7 @@ from prunepolicy.agents.images.task import ImageRecipe
 from prunepolicy.agents.metanet.texts import LanguageNetworkRecipe, TextRecipe
 from prunepolicy.agents.recovery.fit import FitRecipe
 from prunepolicy.agents.training.recipe import PolicyRecipe, RunEvaluation
-from prunepolicy.pruning.io.config import StrictConfig
+from prunepolicy.pruning.io.config import OldNames, StrictConfig
 from prunepolicy.pruning.plan import Budget, Of
 
 Speedup = Annotated[float, Field(ge=1)]
@@ -22,7 +22,7 @@ class CutRecipe(StrictConfig):
     """How networks are cut.
 
     Attributes:
-        of: what cuts are counted in.
+        of: the unit of budgets.
         criterion: that ranks units.
         allocator: that spends budgets whose widths may differ.
         uniform: equal widths in all layers.
@@ -43,22 +43,26 @@ class PipelineRecipe(StrictConfig):
     """What becomes of a network; a stage without epochs, and a cut by 1, is left out.
 
     Attributes:
-        initial: by how many times the cut that comes first, before the metanetwork, reduces operations.
-        settle: training after it; without that cut only where it shrinks weak groups (`shrink`).
+        initial_speedup: reduction of FLOPs by the first cut, before the metanetwork.
+        settle: training after it; without that cut only where it has a group-sparsity penalty.
         rewrite: let the metanetwork do its part.
         adapt: training after that.
         cut: how both cuts are made.
         recover: training after the last cut.
-        distil: weight of the dense network's answers in that training; 0 for none.
+        distillation_weight: of the dense network's answers against the labels in that training; 0 has none.
     """
 
-    initial: float = Field(default=1.0, ge=1)
+    renamed: ClassVar[OldNames] = {
+        "initial": "initial_speedup",
+        "distil": "distillation_weight",
+    }
+    initial_speedup: float = Field(default=1.0, ge=1)
     settle: FitRecipe = FitRecipe(epochs=5, learning_rate=0.05)
     rewrite: bool = True
     adapt: FitRecipe = FitRecipe(epochs=10, learning_rate=0.05)
     cut: CutRecipe = CutRecipe()
     recover: FitRecipe = FitRecipe(epochs=10, learning_rate=0.05)
-    distil: float = Field(default=0.0, ge=0, le=1)
+    distillation_weight: float = Field(default=0.0, ge=0, le=1)
 
 
 class FamilyRecipe(StrictConfig):
@@ -67,8 +71,9 @@ class FamilyRecipe(StrictConfig):
     Attributes:
         folder: of a family that was trained before; None trains one.
         count: of networks.
-        held_out: of them that only judge; checkpoints are chosen on what nobody learned from.
-        training: of each from nothing.
+        held_out: of them that are for validation only: checkpoints are chosen on networks that nothing
+            learned from.
+        training: of each from scratch.
     """
 
     folder: Path | None = None
@@ -84,25 +89,26 @@ class FamilyRecipe(StrictConfig):
 
 
 class MetanetEvaluation(RunEvaluation):
-    """How the metanetwork is judged.
+    """How the metanetwork is evaluated.
 
     Attributes:
-        speedups: reductions of operations over which accuracy right after the cut is averaged, to choose the
-            best step.
-        targets: networks of seeds that nothing learned from, which go through the whole pipeline at the end.
-        reached: by how many times their operations are reduced.
+        speedups: reductions of FLOPs over which the validation accuracy right after the cut is averaged, to
+            choose the best step.
+        test_networks: of seeds that nothing learned from, which go through the whole pipeline at the end.
+        test_speedups: reductions of their FLOPs.
     """
 
+    renamed: ClassVar[OldNames] = {"targets": "test_networks", "reached": "test_speedups"}
     speedups: tuple[Speedup, ...] = Field(default=(1.5, 2.0, 2.5, 3.0), min_length=1)
-    targets: int = Field(default=1, ge=0)
-    reached: tuple[Speedup, ...] = Field(default=(2.0, 3.0), min_length=1)
+    test_networks: int = Field(default=1, ge=0)
+    test_speedups: tuple[Speedup, ...] = Field(default=(2.0, 3.0), min_length=1)
 
 
 class MetanetRecipe(PolicyRecipe):
     """Everything that decides what a metanetwork learns, and what is done with it.
 
     Attributes:
-        data: what networks are trained and judged on.
+        data: what networks are trained and evaluated on.
         network: their architecture.
     """
 

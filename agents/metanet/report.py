@@ -23,7 +23,7 @@ COLUMNS = ("network", "way", "FLOPs reduced", "dense", "right after the cut", "r
 
 @dataclass(frozen=True)
 class Outcome:
-    """One network that went through the pipeline, judged on the test part.
+    """One network that went through the pipeline, evaluated on the test part.
 
     Attributes:
         target: number of the network.
@@ -65,7 +65,7 @@ class MetanetReport(ComparedRun):
 
     @property
     def unit(self) -> str:
-        """What is said behind scores."""
+        """What is output behind scores."""
         return f"{self._what} {self._when}"
 
     @property

@@ -26,7 +26,7 @@ class TextRecipe(StrictConfig):
     """Which text, read as bytes.
 
     Attributes:
-        text: a file; its last tenth judges, the tenth before it chooses.
+        text: a file; its last tenth is the test part, the tenth before it the validation part.
         length: bytes of a window.
         windows: per epoch.
     """

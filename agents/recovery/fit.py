@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -19,7 +19,7 @@ from prunepolicy.agents.recovery.sparsity import Penalty
 from prunepolicy.agents.recovery.task import Batch, LearningTask
 from prunepolicy.agents.training.optimiser_state import packed, unpack
 from prunepolicy.pruning.errors import PrunePolicyError
-from prunepolicy.pruning.io.config import StrictConfig
+from prunepolicy.pruning.io.config import OldNames, StrictConfig
 
 MODEL = "model/"
 
@@ -29,23 +29,27 @@ class FitRecipe(StrictConfig):
 
     Attributes:
         epochs: 0 leaves the network as it is.
-        learning_rate: at the start, after the warm-up; it falls to 0 along a cosine.
+        learning_rate: the peak, after the warm-up; it falls to 0 along a cosine.
         warm_up: share of all steps during which the learning rate rises.
-        batch: samples per step.
+        batch_size: samples per step.
         optimiser: `sgd` with Nesterov momentum 0.9, or `adamw`.
-        clip: largest norm of a gradient; 0 has none.
-        shrink: strength at which weak groups of weights shrink meanwhile (sparse training), for networks
-            that are to be cut; 0 shrinks none.
+        max_grad_norm: at which gradients are clipped; 0 doesn't.
+        group_sparsity: strength of the group-sparsity penalty (sparse training before pruning); 0 has none.
     """
 
+    renamed: ClassVar[OldNames] = {
+        "batch": "batch_size",
+        "clip": "max_grad_norm",
+        "shrink": "group_sparsity",
+    }
     epochs: int = Field(default=20, ge=0)
     learning_rate: float = Field(default=0.1, gt=0)
     warm_up: float = Field(default=0.1, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
-    batch: int = Field(default=128, ge=2)
+    batch_size: int = Field(default=128, ge=2)
     optimiser: str = Field(default="sgd", pattern="^(sgd|adamw)$")
-    clip: float = Field(default=0.0, ge=0)
-    shrink: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=0.0, ge=0)
+    group_sparsity: float = Field(default=0.0, ge=0)
 
     def made(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return the optimiser of a model's parameters."""
@@ -76,13 +80,13 @@ class Fit:
     """One training, with what it may need beside task and recipe.
 
     Attributes:
-        teacher: whose answers are learned beside the labels.
-        penalty: adds to gradients what makes whole groups small.
+        teacher: for knowledge distillation beside the labels.
+        penalty: group-sparsity penalty, added to gradients.
         savepoint: where to go on after a kill.
         dtype: activations are computed in; weights stay as they are.
-        watch: judge on the validation part after every epoch; else after the last only.
+        validate: after every epoch; else after the last only.
         after: called after every epoch with the model as it is then.
-        tick: told how many steps are done, of all `steps`.
+        tick: called with the number of steps done, of all `steps`.
     """
 
     task: LearningTask
@@ -92,20 +96,20 @@ class Fit:
     penalty: Penalty | None = None
     savepoint: Savepoint | None = None
     dtype: torch.dtype = torch.float32
-    watch: bool = False
+    validate: bool = False
     after: Callable[[nn.Module, Epoch], None] = field(default=lambda model, epoch: None)
     tick: Callable[[int], None] = field(default=lambda done: None)
 
     @property
     def steps(self) -> int:
         """The number of steps in all."""
-        return self.recipe.epochs * self.task.steps(self.recipe.batch)
+        return self.recipe.epochs * self.task.steps(self.recipe.batch_size)
 
     def train(self, model: nn.Module) -> list[Epoch]:
         """Train `model` in place, and return what every epoch came to.
 
         Raises:
-            PrunePolicyError: when the loss is no number any more.
+            PrunePolicyError: if the loss becomes NaN or infinite.
         """
         anyhow: Any = model  # torch types no memory format of modules
         return _Training(self, anyhow.to(memory_format=memory_format_for(model))).run()
@@ -136,7 +140,7 @@ class _Training:
                     f"Training broke in epoch {epoch + 1}: the loss is {loss}; lower the learning rate."
                 )
             last = epoch + 1 == self.fit.recipe.epochs
-            score = self.fit.task.score(self.model, "validation") if self.fit.watch or last else math.nan
+            score = self.fit.task.score(self.model, "validation") if self.fit.validate or last else math.nan
             self.history.append(Epoch(epoch + 1, loss, score))
             self._save()
             self.fit.after(self.model, self.history[-1])
@@ -145,9 +149,9 @@ class _Training:
 
     def _epoch(self, epoch: int) -> float:
         fit, recipe = self.fit, self.fit.recipe
-        steps, total = fit.task.steps(recipe.batch), torch.zeros(())
+        steps, total = fit.task.steps(recipe.batch_size), torch.zeros(())
         self.model.train()
-        for step, batch in enumerate(fit.task.batches(recipe.batch, fit.seed, epoch)):
+        for step, batch in enumerate(fit.task.batches(recipe.batch_size, fit.seed, epoch)):
             rate = recipe.rate((epoch + (step + 1) / steps) / recipe.epochs)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
@@ -163,8 +167,8 @@ class _Training:
     def _regularise(self, step: int) -> None:
         if self.fit.penalty is not None:
             self.fit.penalty.add(self.model, step)
-        if self.fit.recipe.clip:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.fit.recipe.clip)
+        if self.fit.recipe.max_grad_norm:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.fit.recipe.max_grad_norm)
 
     def _save(self) -> None:
         if self.fit.savepoint is not None:
@@ -181,7 +185,7 @@ class _Training:
         self.model.load_state_dict(_under(MODEL, tensors))
         unpack(self.optimiser, tensors)
         self.history = [_epoch_of(row) for row in data["history"]]
-        self.fit.tick(len(self.history) * self.fit.task.steps(self.fit.recipe.batch))
+        self.fit.tick(len(self.history) * self.fit.task.steps(self.fit.recipe.batch_size))
 
 
 def autocast(batch: Batch, dtype: torch.dtype) -> AbstractContextManager[Any]:

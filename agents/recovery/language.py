@@ -23,10 +23,12 @@ from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.probe import MIXED, WRITTEN, Probe
 
-WINDOWS, JUDGED = 512, 32
-"""Texts to learn from, and to watch; a file may give more."""
+WINDOWS, VALIDATION = 512, 32
+"""Training texts, and validation texts; a file may give more."""
 MOST_WINDOWS = 8192
-TRAINING = FitRecipe(learning_rate=3e-4, warm_up=0.1, weight_decay=0.0, batch=8, optimiser="adamw", clip=1.0)
+TRAINING = FitRecipe(
+    learning_rate=3e-4, warm_up=0.1, weight_decay=0.0, batch_size=8, optimiser="adamw", max_grad_norm=1.0
+)
 COPIES = 5
 """Models in memory at most: the dense one, the cut one with its gradients and the optimiser's two moments."""
 
@@ -75,7 +77,7 @@ def _train(student: nn.Module, teacher: ModelSession, plan: Plan, savepoint: Sav
     recipe, task = TRAINING.model_copy(update={"epochs": epochs}), task_for(teacher, probe)
     answers = Teacher(teacher.model, weight=1.0, temperature=1.0)
     fit = Fit(task, recipe, probe.seed, answers, savepoint=savepoint, dtype=teacher.dtype)
-    with teacher.steps.step("recover: learn from the dense model's answers", fit.steps) as tick:
+    with teacher.progress.step("recover: learn from the dense model's answers", fit.steps) as tick:
         replace(fit, tick=tick).train(student)
     savepoint.finish()
 
@@ -87,15 +89,15 @@ def task_for(session: ModelSession, probe: Probe) -> Windows:
     wanted = replace(
         probe,
         source=source,
-        samples=WINDOWS + JUDGED if writes else MOST_WINDOWS,
+        samples=WINDOWS + VALIDATION if writes else MOST_WINDOWS,
         seed=probe.seed + 1 if writes else probe.seed,
     )
     windows = session.probe(wanted)["input_ids"].cpu()
     if len(windows) < 2:
         raise UsageError(f"{probe.source} is too short to learn from: two windows of {probe.length} tokens.")
-    watched = max(1, min(JUDGED, len(windows) // 8))
-    judged = windows[:watched]
-    return Windows({"validation": judged, "test": judged}, session.device, windows[watched:])
+    count = max(1, min(VALIDATION, len(windows) // 8))
+    validation = windows[:count]
+    return Windows({"validation": validation, "test": validation}, session.device, windows[count:])
 
 
 def learned(student: nn.Module, jobs: Sequence[Job]) -> Mapping[str, Tensor]:

@@ -12,19 +12,19 @@ from torch.nn import functional
 from prunepolicy.agents.recovery.task import Batch, LearningTask, Part, logits_of
 from prunepolicy.pruning.measure.intervals import Interval, mean_interval
 
-JUDGED = 32
+EVAL_BATCH = 32
 """Windows per batch where nothing is learned."""
 
 
 @dataclass(frozen=True)
 class NextToken(LearningTask):
-    """Predicts the next token of windows; subclasses say which windows are learned.
+    """Predicts the next token of windows; subclasses have the training windows.
 
     Attributes:
-        judged: windows of both parts, shape (windows, length).
+        held_out: windows of both parts, shape (windows, length).
     """
 
-    judged: Mapping[Part, Tensor]
+    held_out: Mapping[Part, Tensor]
     device: torch.device
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -39,7 +39,7 @@ class NextToken(LearningTask):
     def outcomes(self, model: nn.Module, part: Part) -> Tensor:
         """Return the negative log-perplexity per token of every window."""
         model.eval()
-        return -torch.cat([self._losses(model, some) for some in self.judged[part].split(JUDGED)]).cpu()
+        return -torch.cat([self._losses(model, some) for some in self.held_out[part].split(EVAL_BATCH)]).cpu()
 
     def difference(self, before: Tensor, after: Tensor) -> Interval:
         """Return the interval of the difference between two log-perplexities."""

@@ -1,4 +1,4 @@
-"""What a network is trained and judged on, whatever it reads."""
+"""What a network is trained and evaluated on, whatever it reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Part = Literal["validation", "test"]
 
 
 class LearningTask(ABC):
-    """Batches to learn on, and two parts to judge on: one to choose, one for the end.
+    """Training batches, a validation part and a test part.
 
     Attributes:
         device: that batches are on.
@@ -34,7 +34,7 @@ class LearningTask(ABC):
 
     @abstractmethod
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return what the model says of a batch, classes in the last axis."""
+        """Return the model's logits for a batch, classes in the last axis."""
 
     @abstractmethod
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:

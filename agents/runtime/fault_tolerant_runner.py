@@ -31,8 +31,8 @@ class RetryPolicy:
     start: float = 300.0
 
 
-NEWS = 30.0
-"""Seconds between sentences while nothing can happen."""
+WARN_EVERY = 30.0
+"""Seconds between warnings while there are no workers."""
 
 
 class FaultTolerantRunner(Runner):
@@ -40,7 +40,7 @@ class FaultTolerantRunner(Runner):
 
     Args:
         pool: the workers.
-        note: is told one sentence for every worker that was lost.
+        note: is called with one sentence for every worker that was lost.
     """
 
     def __init__(self, pool: WorkerPool, retry_policy: RetryPolicy, note: Callable[[str], None]) -> None:
@@ -111,15 +111,15 @@ class _Batch:
     def __post_init__(self) -> None:
         self.queue = list(range(len(self.jobs)))
         self.finished: dict[int, Done | Raised] = {}
-        self.alone_since = self.said = time.monotonic()
+        self.alone_since = self.warned_at = time.monotonic()
 
     def results(self) -> Iterator[Any]:
         """Yield every result once all before it are there."""
         for index in range(len(self.jobs)):
             while index not in self.finished:
-                self._hand_out()
-                for news in self.runner.pool.wait(self._left()):
-                    self._on_event(news)
+                self._submit_jobs()
+                for event in self.runner.pool.wait(self._left()):
+                    self._on_event(event)
                 self._end_hung()
                 self._warn_if_starved()
             outcome = self.finished.pop(index)
@@ -133,7 +133,7 @@ class _Batch:
             self.runner.pool.end(worker)
             self.runner.pool.begin(worker)
 
-    def _hand_out(self) -> None:
+    def _submit_jobs(self) -> None:
         """Give every idle worker a job; where jobs come again, one that it may remember."""
         pool, idle = self.runner.pool, self.runner.idle
         for worker in sorted(idle)[: len(self.queue)]:
@@ -142,14 +142,14 @@ class _Batch:
             self.queue.remove(index)
             idle.discard(worker)
             self.running[worker] = (index, time.monotonic())
-            pool.hand(worker, pool.call(worker, self.work, self.jobs[index]))
+            pool.submit(worker, pool.call(worker, self.work, self.jobs[index]))
 
-    def _on_event(self, news: WorkerEvent) -> None:
-        match news:
+    def _on_event(self, event: WorkerEvent) -> None:
+        match event:
             case Ready(worker):
                 self.runner.idle.add(worker)
             case Done(worker) | Raised(worker):
-                self.finished[self.running.pop(worker)[0]] = news
+                self.finished[self.running.pop(worker)[0]] = event
                 self.runner.idle.add(worker)
                 self.runner.lost_in_a_row = 0
             case Lost(worker, cause):
@@ -179,7 +179,7 @@ class _Batch:
     def _left(self) -> float | None:
         """Return the seconds until there is something to do even if nothing happens."""
         if not self.running:
-            return NEWS
+            return WARN_EVERY
         if self.deadline is None or self.deadline == math.inf:
             return None
         begun = min(since for _, since in self.running.values())
@@ -193,13 +193,13 @@ class _Batch:
         """
         now, pool = time.monotonic(), self.runner.pool
         if self.running or self.runner.idle:
-            self.alone_since = self.said = now
+            self.alone_since = self.warned_at = now
         elif now - self.alone_since > self.runner.retry_policy.start:
             raise PrunePolicyError(
                 f"For {now - self.alone_since:.0f} s there was no place for any of {pool.size} workers."
             )
-        elif now - self.said >= NEWS:
-            self.said = now
+        elif now - self.warned_at >= WARN_EVERY:
+            self.warned_at = now
             self.runner.note(f"Still no place for any of {pool.size} workers; waiting.")
 
     def _end_hung(self) -> None:

@@ -23,7 +23,7 @@ def open_runner(
 
     Args:
         cluster: settings, their name or file; None works in this process.
-        note: is told what happens to workers.
+        note: is called with what happens to workers.
 
     Raises:
         PrunePolicyError: when Ray is missing, or there is no such cluster, or no room in it.

@@ -11,10 +11,10 @@ from multiprocessing.context import SpawnProcess
 import torch
 
 from prunepolicy.agents.runtime.worker_pool import (
-    Call,
     Lost,
     Raised,
     Ready,
+    WorkerCall,
     WorkerEvent,
     WorkerPool,
     carry_out,
@@ -50,7 +50,7 @@ class ProcessPool(WorkerPool):
         there.close()
         self._members[worker] = _Member(process, here)
 
-    def hand(self, worker: int, call: Call) -> None:
+    def submit(self, worker: int, call: WorkerCall) -> None:
         """Send a job; a process that died while it was idle is found by `wait`."""
         try:
             self._members[worker].pipe.send(call)
@@ -60,7 +60,7 @@ class ProcessPool(WorkerPool):
     def wait(self, seconds: float | None) -> list[WorkerEvent]:
         """Return what came out of the pipes; a pipe that is closed has lost its process."""
         pipes = {member.pipe: worker for worker, member in self._members.items()}
-        return [self._received(pipes[pipe]) for pipe in connection.wait(list(pipes), seconds)]  # type: ignore[index]
+        return [self._receive(pipes[pipe]) for pipe in connection.wait(list(pipes), seconds)]  # type: ignore[index]
 
     def end(self, worker: int) -> None:
         """Kill a process."""
@@ -74,10 +74,10 @@ class ProcessPool(WorkerPool):
         for worker in list(self._members):
             self.end(worker)
 
-    def _received(self, worker: int) -> WorkerEvent:
+    def _receive(self, worker: int) -> WorkerEvent:
         member = self._members[worker]
         try:
-            news: WorkerEvent = member.pipe.recv()
+            event: WorkerEvent = member.pipe.recv()
         except (EOFError, ConnectionResetError):
             member.process.join()
             code = member.process.exitcode or 0
@@ -86,7 +86,7 @@ class ProcessPool(WorkerPool):
                 worker,
                 f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}",
             )
-        return news
+        return event
 
 
 def _serve(worker: int, pipe: Connection, threads: int) -> None:

@@ -20,11 +20,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from prunepolicy.agents.runtime.settings import ClusterSettings
 from prunepolicy.agents.runtime.worker_pool import (
-    Call,
     Done,
     Lost,
     Raised,
     Ready,
+    WorkerCall,
     WorkerEvent,
     WorkerPool,
     carry_out,
@@ -73,7 +73,7 @@ class RayPool(WorkerPool):
         self._actors[worker] = actor
         self._awaited[actor.ready.remote()] = worker
 
-    def hand(self, worker: int, call: Call) -> None:
+    def submit(self, worker: int, call: WorkerCall) -> None:
         """Send a job."""
         self._awaited[self._actors[worker].carry_out.remote(call)] = worker
 
@@ -84,7 +84,7 @@ class RayPool(WorkerPool):
             raise RuntimeError("Nothing is awaited.")
         first, _ = ray.wait(every, timeout=seconds)
         answered, _ = ray.wait(every, num_returns=len(every), timeout=0) if first else ([], None)
-        return [self._received(answer) for answer in answered]
+        return [self._receive(answer) for answer in answered]
 
     def end(self, worker: int) -> None:
         """Kill an actor."""
@@ -102,14 +102,14 @@ class RayPool(WorkerPool):
     def _stored(self, value: Any) -> Any:
         return ray.put(value)
 
-    def _received(self, answer: Any) -> WorkerEvent:
+    def _receive(self, answer: Any) -> WorkerEvent:
         worker = self._awaited.pop(answer)
         try:
-            news: WorkerEvent = ray.get(answer)
+            event: WorkerEvent = ray.get(answer)
         except RayError as error:
             self.end(worker)
             return Lost(worker, cause_of(error))
-        return news
+        return event
 
 
 class _Member:
@@ -123,7 +123,7 @@ class _Member:
         """Answer once the process has started."""
         return Ready(self.worker)
 
-    def carry_out(self, call: Call) -> Done | Raised:
+    def carry_out(self, call: WorkerCall) -> Done | Raised:
         """Do a job."""
         return carry_out(self.worker, call, ray.get)
 

@@ -1,4 +1,4 @@
-"""Episodes as jobs: all that an environment was told, and the stage in a worker where it is played."""
+"""Episodes as jobs: the history of an environment, and the host in a worker that plays it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Env = gymnasium.Env[Any, Any]
 
 @dataclass(frozen=True)
 class Episode:
-    """All that an environment has been told since its last reset, from which any worker makes it again.
+    """All calls of an environment since its last reset, from which any worker makes it again.
 
     Attributes:
         place: number of the environment.
@@ -68,7 +68,7 @@ class EnvQuery:
 class RemoteEnvHost:
     """Plays episodes in the process of a worker.
 
-    It remembers what its environments were told, so that the next step costs one step, and a step that
+    It keeps the environments of past calls, so that the next step costs one step, and a step that
     another worker began is played again from the reset.
     """
 

@@ -56,9 +56,9 @@ class RunnerVecEnv(VecEnv):
             self._episodes[place] = self._next(place, self._options[place] or None)
         self._reset_seeds()
         self._reset_options()
-        told = self._ask([self._step(episode) for episode in self._episodes])
-        self.reset_infos = [one.info for one in told]
-        return self._stacked([one.observation for one in told])
+        results = self._ask([self._step(episode) for episode in self._episodes])
+        self.reset_infos = [one.info for one in results]
+        return self._stacked([one.observation for one in results])
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Note the actions; `step_wait` has them carried out."""
@@ -67,21 +67,21 @@ class RunnerVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Take the step everywhere, and begin anew where an episode has ended."""
-        told: list[StepResult] = self._ask([self._step(episode) for episode in self._episodes])
-        seen = [self._settled(place, one) for place, one in enumerate(told)]
-        rewards = np.array([one.reward for one in told], np.float32)
-        dones = np.array([one.first is not None for one in told])
-        infos = [one.info for one in told]
+        results: list[StepResult] = self._ask([self._step(episode) for episode in self._episodes])
+        seen = [self._settled(place, one) for place, one in enumerate(results)]
+        rewards = np.array([one.reward for one in results], np.float32)
+        dones = np.array([one.first is not None for one in results])
+        infos = [one.info for one in results]
         return self._stacked(seen), rewards, dones, infos
 
-    def _settled(self, place: int, told: StepResult) -> Any:
+    def _settled(self, place: int, result: StepResult) -> Any:
         """Return what the environment shows now: the next episode's first observation after the last step."""
-        told.info["TimeLimit.truncated"] = told.truncated and not told.terminated
-        if told.first is None:
-            return told.observation
+        result.info["TimeLimit.truncated"] = result.truncated and not result.terminated
+        if result.first is None:
+            return result.observation
         self._episodes[place] = self._next(place, None)
-        told.info["terminal_observation"] = told.observation
-        observation, self.reset_infos[place] = told.first
+        result.info["terminal_observation"] = result.observation
+        observation, self.reset_infos[place] = result.first
         return observation
 
     def close(self) -> None:
@@ -129,7 +129,7 @@ class RunnerVecEnv(VecEnv):
     def _ask(self, jobs: Sequence[StepRequest | EnvQuery]) -> list[Any]:
         size = max(1, len(jobs) // (CHUNKS * self.runner.workers))
         chunks = [jobs[start : start + size] for start in range(0, len(jobs), size)]
-        return [told for chunk in self.runner.map(self._stage, chunks, size) for told in chunk]
+        return [result for chunk in self.runner.map(self._stage, chunks, size) for result in chunk]
 
     def _stacked(self, observations: Sequence[Any]) -> VecEnvObs:
         if isinstance(self.observation_space, spaces.Dict):

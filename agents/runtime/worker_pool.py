@@ -1,4 +1,4 @@
-"""Workers that may die: what is said to them, and what they answer."""
+"""Workers that may die: calls to them, and their events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prunepolicy.pruning.errors import PrunePolicyError
 
 
 @dataclass(frozen=True)
-class Call:
+class WorkerCall:
     """One job for one worker.
 
     Attributes:
@@ -86,8 +86,8 @@ class WorkerPool(ABC):
         """Put a new worker into a place; `wait` says when it is ready."""
 
     @abstractmethod
-    def hand(self, worker: int, call: Call) -> None:
-        """Give a ready worker a job."""
+    def submit(self, worker: int, call: WorkerCall) -> None:
+        """Send a job to a ready worker."""
 
     @abstractmethod
     def wait(self, seconds: float | None) -> list[WorkerEvent]:
@@ -95,7 +95,7 @@ class WorkerPool(ABC):
 
     @abstractmethod
     def end(self, worker: int) -> None:
-        """End a worker at once, whatever it is doing; it is heard of no more."""
+        """End a worker at once, whatever it is doing; no further events are delivered."""
 
     @abstractmethod
     def close(self) -> None:
@@ -109,18 +109,20 @@ class WorkerPool(ABC):
         """Let every worker free what was shared before its next job."""
         self._shared.pop(key, None)
 
-    def call(self, worker: int, work: str, job: Any) -> Call:
+    def call(self, worker: int, work: str, job: Any) -> WorkerCall:
         """Return a job with everything that the worker lacks for it."""
         new = {key: stored for key, stored in self._shared.items() if key not in self._sent[worker]}
         self._sent[worker] |= new.keys()
-        return Call(work, job, new, frozenset(self._shared))
+        return WorkerCall(work, job, new, frozenset(self._shared))
 
     def _stored(self, value: Any) -> Any:
         """Return what is sent in the place of a shared value."""
         return value
 
 
-def carry_out(worker: int, call: Call, fetch: Callable[[Any], Any] = lambda stored: stored) -> Done | Raised:
+def carry_out(
+    worker: int, call: WorkerCall, fetch: Callable[[Any], Any] = lambda stored: stored
+) -> Done | Raised:
     """Do a job in the worker's process.
 
     Args:

@@ -57,7 +57,7 @@ class DetachedRuns:
     """
 
     command: str
-    steps: ProgressReporter
+    progress: ProgressReporter
     where: Path = field(default_factory=Path.cwd)
 
     def reports(self, runner: Runner, orders: Sequence[RunRequest]) -> Iterator[RunReport]:
@@ -89,4 +89,4 @@ class DetachedRuns:
 
     def _train(self, order: RunRequest, folder: Path) -> None:
         # A worker that was lost may have left a part of the run, which the next one continues.
-        train(order.recipe, folder, True, self.steps, self.command)
+        train(order.recipe, folder, True, self.progress, self.command)

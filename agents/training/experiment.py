@@ -1,4 +1,4 @@
-"""What one kind of training run needs beside its learner: models, judges, pictures, a report."""
+"""What one kind of training run needs beside its learner: models, an evaluation, pictures, a report."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from prunepolicy.pruning.io.progress import ProgressReporter
 
 @dataclass(frozen=True)
 class EvalResult:
-    """What judges say of what was learned so far.
+    """An evaluation during training.
 
     Attributes:
         score: that chooses the best step, higher is better.
         scores: to be logged; they must be finite, as must everything that is.
-        sentence: for whoever watches.
+        sentence: for the progress shown.
     """
 
     score: float
@@ -33,7 +33,7 @@ class EvalResult:
 
 
 class Experiment(ABC):
-    """Prepares, judges and reports runs of one kind.
+    """Prepares, evaluates and reports runs of one kind.
 
     Attributes:
         report_type: of one run, with `load` to read it back.
@@ -47,7 +47,7 @@ class Experiment(ABC):
     @classmethod
     @abstractmethod
     def prepare(
-        cls, algorithm: type[SteppedLearner], run: RunFolder, steps: ProgressReporter, runner: Runner
+        cls, algorithm: type[SteppedLearner], run: RunFolder, progress: ProgressReporter, runner: Runner
     ) -> Self:
         """Open what the run's recipe names, and make the learner; seeding comes first.
 
@@ -57,7 +57,7 @@ class Experiment(ABC):
 
     @abstractmethod
     def evaluate(self) -> EvalResult:
-        """Evaluator what was learned so far, on what learning doesn't see."""
+        """Evaluate what was learned so far on validation data."""
 
     @abstractmethod
     def save(self, name: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from prunepolicy.agents.training.recipe import RunRecipe
+from prunepolicy.pruning.io.config import StrictConfig
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,11 @@ class SteppedLearner(ABC):
 
     Attributes:
         recipe_type: what a recipe of this algorithm says.
+        config_type: settings of the algorithm, where the `learner` part of its recipes is a plain mapping.
     """
 
     recipe_type: ClassVar[type[RunRecipe]]
+    config_type: ClassVar[type[StrictConfig]] = StrictConfig
 
     @classmethod  # noqa: B027  # Most recipes say all by their types.
     def check(cls, recipe: Any) -> None:

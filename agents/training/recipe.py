@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from prunepolicy.policy.base import Policy, policies
 from prunepolicy.policy.load import is_place
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.config import Settings, StrictConfig, checked
+from prunepolicy.pruning.io.config import OldNames, Settings, StrictConfig, checked
 from prunepolicy.pruning.plan import Budget, Of
-
-if TYPE_CHECKING:
-    pass
 
 
 class BudgetRecipe(StrictConfig):
@@ -31,10 +28,10 @@ class BudgetRecipe(StrictConfig):
 
 
 class RunEvaluation(StrictConfig):
-    """When a run is judged while it learns.
+    """When a run is evaluated while it trains.
 
     Attributes:
-        every: learning steps between evaluations.
+        every: training steps between evaluations.
         patience: evaluations without improvement after which training stops; None never stops early.
     """
 
@@ -43,14 +40,14 @@ class RunEvaluation(StrictConfig):
 
 
 class EvaluationRecipe(RunEvaluation):
-    """How a pruning policy is judged while it learns.
+    """How a pruning policy is evaluated while it trains.
 
     Attributes:
-        samples: texts to score, written by the dense model with a seed no training probe uses; four
-            times as many, of yet another seed, decide in the end.
+        samples: validation texts, sampled from the dense model with a seed that no calibration data uses;
+            four times as many, of yet another seed, are the test.
         length: tokens of each.
-        text: file to score in the end, instead.
-        baselines: policies to compare with at the end.
+        text: file to test on instead.
+        baselines: policies to compare with in the test.
     """
 
     samples: int = Field(default=16, ge=1)
@@ -76,14 +73,15 @@ class RunRecipe(StrictConfig):
 
     Attributes:
         algorithm: what learns; it knows which other keys there are.
-        episodes: learning steps.
-        checkpoint_every: learning steps between checkpoints.
+        max_steps: training steps.
+        checkpoint_every: training steps between checkpoints.
     """
 
+    renamed: ClassVar[OldNames] = {"episodes": "max_steps"}
     algorithm: str
     evaluation: RunEvaluation = RunEvaluation()
     seed: int = 0
-    episodes: int = Field(default=200, ge=1)
+    max_steps: int = Field(default=200, ge=1)
     checkpoint_every: int = Field(default=20, ge=1)
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -91,10 +89,10 @@ class RunRecipe(StrictConfig):
     @model_validator(mode="after")
     def _patience(self) -> Self:
         how = self.evaluation
-        if how.patience is not None and how.every > self.episodes:
+        if how.patience is not None and how.every > self.max_steps:
             raise ValueError(
-                f"evaluation.patience waits for judgements, but the first comes after step {how.every} "
-                f"(evaluation.every) of {self.episodes} (episodes)"
+                f"evaluation.patience counts evaluations, but the first comes after step {how.every} "
+                f"(evaluation.every) of {self.max_steps} (max_steps)"
             )
         return self
 
@@ -140,7 +138,7 @@ class Recipe(PolicyRecipe):
 
     Attributes:
         models: folders, files, aliases or hub ids to learn on.
-        held_out: models that only judge; without any, the training models judge on other text.
+        held_out: models for evaluation only; without any, the training models are evaluated on other text.
         budgets: one kind of budget or a list of kinds; a policy learns all of them.
     """
 
@@ -152,15 +150,15 @@ class Recipe(PolicyRecipe):
     evaluation: EvaluationRecipe = EvaluationRecipe()
 
     @model_validator(mode="after")
-    def _judges(self) -> Self:
+    def _held_out_apart(self) -> Self:
         both = [name for name in self.models if name in self.held_out]
         if both:
-            raise ValueError(f"{both[0]} is held out, and learned on: name it once")
+            raise ValueError(f"{both[0]} is held out, and trained on: name it once")
         return self
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The models, the text that judges, and the folders of policies to compare with."""
+        """The models, the test text, and the folders of policies to compare with."""
         text = self.evaluation.text
         rivals = (name for name in self.evaluation.baselines if is_place(name))
         return (*self.models, *self.held_out, *([str(text)] if text else []), *rivals)

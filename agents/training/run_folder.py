@@ -34,8 +34,8 @@ BEST, LAST, EVENTS = "best", "last", "events"
 PACKAGES = ("prunepolicy", "torch", "transformers", "gymnasium", "stable-baselines3", "torch-geometric")
 NOTHING = (RECIPE, RUN, EVENTS)
 """All there is of a run that hasn't learned anything: its recipe may have been wrong, so it may change."""
-MAY_CHANGE = ("episodes",)
-"""Keys of a recipe that a resumed run may change: training for longer is no other training."""
+MAY_CHANGE = ("max_steps",)
+"""Keys of a recipe that a resumed run may change: training for longer is the same training."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class RunProgress:
     """How far a run has come.
 
     Attributes:
-        step: learning steps done.
-        best: highest score on the judging models so far.
+        step: training steps done.
+        best: highest validation score so far.
         stale: evaluations since then.
         metrics_bytes: length of the metrics file at this step.
     """
@@ -93,7 +93,7 @@ class RunFolder:
         """
         if not (path / RECIPE).is_file() or has_learned_nothing(path):
             return cls.start(path, recipe, command)
-        old, new = load_recipe(path / RECIPE).model_dump(mode="json"), recipe.model_dump(mode="json")
+        old, new = (one.model_dump(mode="json") for one in (load_recipe(path / RECIPE), recipe))
         changed = [key for key in new if new[key] != old[key] and key not in MAY_CHANGE]
         if changed:
             raise UsageError(

@@ -19,23 +19,23 @@ TAIL = 1 << 16
 
 
 @contextmanager
-def watched(orders: Sequence[RunRequest], steps: ProgressReporter) -> Iterator[None]:
+def monitored(orders: Sequence[RunRequest], progress: ProgressReporter) -> Iterator[None]:
     """Show the steps of all runs together while the context lasts.
 
     Runs on machines with other disks show nothing before they end.
     """
     over = threading.Event()
-    with steps.step("learn", sum(order.recipe.episodes for order in orders)) as advance:
-        watcher = threading.Thread(target=_watch, args=(orders, advance, over), daemon=True)
-        watcher.start()
+    with progress.step("learn", sum(order.recipe.max_steps for order in orders)) as advance:
+        monitor = threading.Thread(target=_monitor, args=(orders, advance, over), daemon=True)
+        monitor.start()
         try:
             yield
         finally:
             over.set()
-            watcher.join()
+            monitor.join()
 
 
-def _watch(orders: Sequence[RunRequest], advance: Advance, over: threading.Event) -> None:
+def _monitor(orders: Sequence[RunRequest], advance: Advance, over: threading.Event) -> None:
     seen = 0
     while True:
         ended = over.wait(SECONDS)

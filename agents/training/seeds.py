@@ -12,8 +12,9 @@ from prunepolicy.agents.training.algorithms import algorithms
 from prunepolicy.agents.training.detached_runs import DetachedRuns, RunRequest
 from prunepolicy.agents.training.experiment import Experiment
 from prunepolicy.agents.training.recipe import RunRecipe
+from prunepolicy.agents.training.recipe_file import is_same_recipe
 from prunepolicy.agents.training.run_folder import RECIPE, check_fresh, leaving_nothing, saved_step
-from prunepolicy.agents.training.run_monitor import steps_done, watched
+from prunepolicy.agents.training.run_monitor import monitored, steps_done
 from prunepolicy.agents.training.run_report import REPORT, Report, RunReport
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.progress import ProgressReporter
@@ -42,28 +43,30 @@ class Seeds:
         if not self.resume or (self.count > 1 and not any(self.folder.glob("seed-*"))):
             check_fresh(self.folder)
 
-    def orders(self, steps: ProgressReporter) -> list[RunRequest]:
+    def orders(self, progress: ProgressReporter) -> list[RunRequest]:
         """Return the runs that no earlier call has finished."""
         left = []
         for recipe in self._recipes:
             if self._is_finished(recipe):
-                steps.note(f"{self._folder_of(recipe)}: finished before")
+                progress.note(f"{self._folder_of(recipe)}: finished before")
             else:
                 left.append(RunRequest.of(recipe, self._folder_of(recipe)))
         return left
 
     def conclude(self) -> Report:
         """Return the run's report; of several, choose by the score that chooses steps, and sum up."""
-        reports = [self._course.report_type.load(self._folder_of(recipe)) for recipe in self._recipes]
+        reports = [
+            self._experiment_type.report_type.load(self._folder_of(recipe)) for recipe in self._recipes
+        ]
         if self.count == 1:
             only: RunReport = reports[0]
             return only
-        whole = self._course.summarise(self.folder, self.recipe, reports)
+        whole = self._experiment_type.summarise(self.folder, self.recipe, reports)
         whole.save(self.folder)
         return whole
 
     @property
-    def _course(self) -> type[Experiment]:
+    def _experiment_type(self) -> type[Experiment]:
         found: type[Experiment] = algorithms[self.recipe.algorithm].experiment_type
         return found
 
@@ -84,14 +87,14 @@ class Seeds:
         folder = self._folder_of(recipe)
         if not self.resume or not (folder / REPORT).is_file():
             return False
-        report: RunReport = self._course.report_type.load(folder)
-        return report.recipe == recipe.model_dump(mode="json")
+        report: RunReport = self._experiment_type.report_type.load(folder)
+        return is_same_recipe(report.recipe, recipe)
 
 
 def how_to_go_on(sets: Sequence[Seeds], command: str) -> str:
     """Return how far stopped runs have come, and the command that continues them; empty for none."""
     stopped = [
-        f"{folder}: stopped at step {steps_done(folder)} of {one.recipe.episodes}, {_saved(folder)}."
+        f"{folder}: stopped at step {steps_done(folder)} of {one.recipe.max_steps}, {_saved(folder)}."
         for one in sets
         for folder in one.folders
         if folder.is_dir() and not (folder / REPORT).is_file()
@@ -105,7 +108,7 @@ def _saved(folder: Path) -> str:
 
 
 def train_detached(
-    sets: Sequence[Seeds], steps: ProgressReporter, command: str = "", runner: Runner | None = None
+    sets: Sequence[Seeds], progress: ProgressReporter, command: str = "", runner: Runner | None = None
 ) -> list[Report]:
     """Train every seed of every recipe, and return a report per recipe.
 
@@ -121,10 +124,10 @@ def train_detached(
             raise UsageError(f"Two recipes would train in {one.folder}; give one of them another file name.")
         one.check_folder()
     with leaving_nothing([folder for one in sets for folder in one.folders]):
-        orders = [order for one in sets for order in one.orders(steps)]
+        orders = [order for one in sets for order in one.orders(progress)]
         runner = runner or LocalRunner()
         # In this process the runs say themselves how far they are.
-        with nullcontext() if isinstance(runner, LocalRunner) else watched(orders, steps):
-            for order, _ in zip(orders, DetachedRuns(command, steps).reports(runner, orders), strict=True):
-                steps.note(f"{order.folder}: finished")
+        with nullcontext() if isinstance(runner, LocalRunner) else monitored(orders, progress):
+            for order, _ in zip(orders, DetachedRuns(command, progress).reports(runner, orders), strict=True):
+                progress.note(f"{order.folder}: finished")
     return [one.conclude() for one in sets]

@@ -34,23 +34,25 @@ def train(
         folder: for the run; must be empty or absent unless `resume`.
         resume: continue from the last checkpoint; on a CPU the result is the same bit by bit as
             without the interruption.
-        progress: whether steps are told on standard error, or what is called with every `Event`.
+        progress: whether progress is shown on standard error, or what is called with every `Event`.
         runner: plays episodes and measures plans; in this process when None, with the same result.
 
     Raises:
-        PrunePolicyError: when something learned is no number any more, or the recipe is wrong.
+        PrunePolicyError: if a metric becomes NaN or infinite, or the recipe is wrong.
     """
-    folder, steps, runner = Path(folder), ProgressReporter.told(progress), runner or LocalRunner()
+    folder, progress, runner = Path(folder), ProgressReporter.told(progress), runner or LocalRunner()
     recipe.check_name(folder.name)
     algorithm = algorithms[recipe.algorithm]
     algorithm.learner_type.check(recipe)
     with leaving_nothing([folder]), claimed(folder):
         run = (RunFolder.reopen if resume else RunFolder.start)(folder, recipe, command)
-        experiment: Experiment = algorithm.experiment_type.prepare(algorithm.learner_type, run, steps, runner)
+        experiment: Experiment = algorithm.experiment_type.prepare(
+            algorithm.learner_type, run, progress, runner
+        )
         reached, state = run.latest()
         if reached.step:
             experiment.learner.restore(state)
-        report = experiment.conclude(_Training(run, experiment, steps).run(reached))
+        report = experiment.conclude(_Training(run, experiment, progress).run(reached))
         run.count_cpu()
     return report
 
@@ -59,54 +61,54 @@ def train(
 class _Training:
     run_folder: RunFolder
     experiment: Experiment
-    steps: ProgressReporter
+    progress: ProgressReporter
 
-    def run(self, progress: RunProgress) -> RunProgress:
+    def run(self, reached: RunProgress) -> RunProgress:
         """Step, log, evaluate and save until the recipe's last step, or until nothing improves."""
-        self.run_folder.open_events(progress.step)
-        left = self._left(progress)
+        self.run_folder.open_events(reached.step)
+        left = self._left(reached)
         try:
-            with self.steps.step("learn", left) as tick:
-                while left and not self._is_stale(progress):
-                    progress = self._advance(progress)
-                    before, left = left, self._left(progress)
+            with self.progress.step("learn", left) as tick:
+                while left and not self._is_stale(reached):
+                    reached = self._advance(reached)
+                    before, left = left, self._left(reached)
                     tick(before - left)  # more than one where a stage has ended early
         finally:
             self.run_folder.close()
-        return progress
+        return reached
 
-    def _advance(self, progress: RunProgress) -> RunProgress:
-        recipe, step = self.run_folder.recipe, progress.step + 1
+    def _advance(self, reached: RunProgress) -> RunProgress:
+        recipe, step = self.run_folder.recipe, reached.step + 1
         metrics = self.experiment.learner.step()
         check_finite(metrics, step)
         self.run_folder.log(step, metrics)
-        progress = replace(progress, step=step)
-        last = not self._left(progress)
+        reached = replace(reached, step=step)
+        last = not self._left(reached)
         if last or step % recipe.evaluation.every == 0:
-            progress = self._evaluate(progress)
-        if last or step % recipe.checkpoint_every == 0 or self._is_stale(progress):
+            reached = self._evaluate(reached)
+        if last or step % recipe.checkpoint_every == 0 or self._is_stale(reached):
             self.experiment.save(LAST)
-            self.run_folder.checkpoint(progress, self.experiment.learner.state())
-        return progress
+            self.run_folder.checkpoint(reached, self.experiment.learner.state())
+        return reached
 
-    def _evaluate(self, progress: RunProgress) -> RunProgress:
-        judgement = self.experiment.evaluate()
-        check_finite(judgement.scores, progress.step)
-        self.run_folder.log(progress.step, {SCORE: judgement.score, **judgement.scores})
-        self.steps.note(f"  step {progress.step}: {judgement.sentence}")
-        if progress.best is not None and judgement.score <= progress.best:
-            return replace(progress, stale=progress.stale + 1)
+    def _evaluate(self, reached: RunProgress) -> RunProgress:
+        result = self.experiment.evaluate()
+        check_finite(result.scores, reached.step)
+        self.run_folder.log(reached.step, {SCORE: result.score, **result.scores})
+        self.progress.note(f"  step {reached.step}: {result.sentence}")
+        if reached.best is not None and result.score <= reached.best:
+            return replace(reached, stale=reached.stale + 1)
         self.experiment.save(BEST)
-        return replace(progress, best=judgement.score, best_step=progress.step, stale=0)
+        return replace(reached, best=result.score, best_step=reached.step, stale=0)
 
-    def _left(self, progress: RunProgress) -> int:
+    def _left(self, reached: RunProgress) -> int:
         """Return the number of steps until the last one."""
-        left = self.run_folder.recipe.episodes - progress.step
+        left = self.run_folder.recipe.max_steps - reached.step
         return max(0, int(min(left, self.experiment.learner.steps_left)))
 
-    def _is_stale(self, progress: RunProgress) -> bool:
+    def _is_stale(self, reached: RunProgress) -> bool:
         patience = self.run_folder.recipe.evaluation.patience
-        return patience is not None and progress.stale >= patience
+        return patience is not None and reached.stale >= patience
 
 
 def check_finite(metrics: Mapping[str, float], step: int) -> None:

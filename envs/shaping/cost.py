@@ -1,4 +1,4 @@
-"""What stays of the network's cost."""
+"""The share of the network's cost that stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rewards that look at what a block computes, on text the model wrote itself."""
+"""Rewards from the output error of a block, on calibration data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SMALLEST = 1e-12
 
 @shaping("function_aware", "output_error")
 def function_aware(outcomes: Outcomes) -> Rewards:
-    """Return minus the relative output error of the feed-forward block; 0 loses nothing.
+    """Return minus the relative output error of the FFN block; 0 loses nothing.
 
     `output_error` is tr((W - W_K) C (W - W_K)^T) / tr(W C W^T), with C the second moments of the
     activations: see `pruning/statistics/moments.py`.
@@ -29,8 +29,8 @@ def loss_aware(outcomes: Outcomes) -> Rewards:
 def function_and_loss(outcomes: Outcomes) -> Rewards:
     """Return minus the sum of the logarithms of output error and predicted rise of the loss.
 
-    The two err in different places: the block's output knows nothing of what later layers read,
-    and gradients nothing of what happens when much goes at once.
+    The two err in different places: the output error ignores what later layers read, and gradients are local,
+    so that they miss the effect of large removals. Logarithms make both scale-free.
     """
     parts = [np.log(np.maximum(outcomes[name], SMALLEST)) for name in ("output_error", "loss_rise")]
     return -(parts[0] + parts[1])

@@ -1,4 +1,4 @@
-"""How well the smaller network still predicts, beside what the Fisher ranking makes of the same budget."""
+"""The loss increase of the pruned network relative to the Fisher ranking's at the same budget."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ SMALLEST = 1e-12
 
 @shaping("quality", "loss_rise", "reference_rise")
 def quality(outcomes: Outcomes) -> Rewards:
-    """Return -log of the rise of the loss over the reference's; 0 is as good, 0.7 half its rise.
-
-    The ratio makes networks and budgets of all sizes equally important.
-    """
+    """Return -log of the loss increase over the reference's; 0 is as good, 0.7 half its increase."""
+    # The ratio gives networks and budgets the same scale; its logarithm makes twice and half weigh the same.
     ratios = np.maximum(outcomes["loss_rise"], SMALLEST) / np.maximum(outcomes["reference_rise"], SMALLEST)
     return 0.0 - np.log(np.maximum(ratios, SMALLEST))

@@ -14,7 +14,7 @@ Spectra = NDArray[np.float64]
 """Singular values, falling along the last axis; one row per outcome."""
 
 NO_DISTANCE = 99_999.0
-"""What PruneNet's code pays for equal spectra, where 1/0 has no value."""
+"""Reward of PruneNet's code for equal spectra, where 1/0 has no value."""
 POINTS = 256
 """Quantiles at which spectra of different lengths are compared."""
 
@@ -53,6 +53,8 @@ def log_spectrum(outcomes: Outcomes) -> Rewards:
 @shaping("wasserstein", "dense_spectrum", "kept_spectrum")
 def wasserstein(outcomes: Outcomes) -> Rewards:
     """Return minus the 1-Wasserstein distance of log eigenvalues, spectra scaled to equal energy."""
+    # Logarithms of eigenvalues are twice those of singular values; in one dimension the distance
+    # is the mean difference of quantiles.
     distances: Rewards = 2 * np.abs(_log_difference(outcomes, scale_free=True)).mean(-1)
     return -distances
 
@@ -63,7 +65,8 @@ def ks_distances(first: Spectra, second: Spectra) -> NDArray[np.float64]:
 
 
 def _ks_distance(first: Spectra, second: Spectra) -> float:
-    """Return the largest gap between two empirical distributions."""
+    """Return the largest gap between two empirical distribution functions."""
+    # Step functions: the gap is largest at one of their jumps, which are the values themselves.
     first, second = np.sort(first), np.sort(second)
     points = np.concatenate([first, second])
     below_first = np.searchsorted(first, points, side="right") / len(first)

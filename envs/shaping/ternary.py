@@ -1,4 +1,4 @@
-"""Reward honesty: to stop early is worth more than to ruin the network.
+"""A ternary reward: stopping early is worth more than ruining the network.
 
 Source: the reward of TruthRL (+1 right, 0 abstained, -1 wrong), with pruning in the place of answers.
 """

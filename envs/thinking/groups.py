@@ -1,4 +1,4 @@
-"""Statistics within groups of rollouts, and what makes advantages of rewards."""
+"""Statistics within groups of rollouts, and group-relative advantages."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def group_advantages(rewards: Rewards, groups: Groups, scale: Scale = "group") -
 
 
 def mixed_share(rollouts: Rollouts) -> float:
-    """Return the share of groups with several modes: batch balance teaches through these alone."""
+    """Return the share of groups with several modes: only these compare both modes."""
     pairs = np.unique(np.stack([rollouts.group, rollouts.mode]), axis=1)
     _, modes = np.unique(pairs[0], return_counts=True)
     return float((modes > 1).mean())
 
 
 def zero_variance_share(rewards: Rewards, groups: Groups) -> float:
-    """Return the share of groups whose rewards are all equal: nothing is learned from these."""
+    """Return the share of groups whose rewards are all equal: their advantages are 0."""
     _, first = np.unique(groups, return_index=True)
     return float((group_std(rewards, groups)[first] <= 1e-12).mean())
 

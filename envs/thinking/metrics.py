@@ -1,4 +1,4 @@
-"""How well somebody decides when to think: accuracy, tokens, and the quality of the decision itself."""
+"""Metrics of when to think: accuracy, tokens, and the quality of the decision itself."""
 
 from __future__ import annotations
 
@@ -11,15 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from prunepolicy.pruning.errors import PrunePolicyError
 
 Array = NDArray[np.float64]
-RESAMPLES = 2000
-
-
-class Interval(NamedTuple):
-    """A mean with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 class Point(NamedTuple):
@@ -29,8 +20,8 @@ class Point(NamedTuple):
     tokens: float
 
 
-class Bin(NamedTuple):
-    """Prompts of similar difficulty: its range, its rows, and the mean of what was asked for."""
+class DifficultyBin(NamedTuple):
+    """Prompts of similar difficulty: their range, the number of rows, and the mean of the values."""
 
     low: float
     high: float
@@ -38,22 +29,7 @@ class Bin(NamedTuple):
     mean: float
 
 
-def mean_interval(values: ArrayLike, prompts: ArrayLike, seed: int = 0) -> Interval:
-    """Return the mean over prompts of each prompt's mean, and a bootstrap interval over prompts.
-
-    Args:
-        values: of every rollout: correctness, tokens.
-        prompts: which prompt a rollout belongs to; rollouts of one prompt aren't independent.
-        seed: of the resamples.
-    """
-    _, place, counts = np.unique(np.asarray(prompts), return_inverse=True, return_counts=True)
-    means: Array = np.bincount(place, np.asarray(values, np.float64)) / counts
-    draws = np.random.default_rng(seed).integers(len(means), size=(RESAMPLES, len(means)))
-    low, high = np.quantile(means[draws].mean(1), [0.025, 0.975])
-    return Interval(float(means.mean()), float(low), float(high))
-
-
-def by_difficulty(values: ArrayLike, difficulty: ArrayLike, bins: int = 5) -> list[Bin]:
+def by_difficulty(values: ArrayLike, difficulty: ArrayLike, bins: int = 5) -> list[DifficultyBin]:
     """Return means of `values` (thinking or not, correctness) in bins with equally many rows, easy to hard.
 
     Rows of equal difficulty stay together, so that there may be fewer bins.
@@ -65,7 +41,7 @@ def by_difficulty(values: ArrayLike, difficulty: ArrayLike, bins: int = 5) -> li
     for place in np.unique(places):
         rows = places == place
         inside = difficulty[rows]
-        found.append(Bin(inside.min(), inside.max(), int(rows.sum()), float(values[rows].mean())))
+        found.append(DifficultyBin(inside.min(), inside.max(), int(rows.sum()), float(values[rows].mean())))
     return found
 
 
@@ -101,8 +77,8 @@ def aes(found: Point, base: Point) -> float:
 def auc(scores: ArrayLike, positive: ArrayLike) -> float:
     """Return how probably a positive row scores above another one, ties counting half.
 
-    With the probability of thinking as score and "answering at once would fail" as positive it says how
-    well thought goes where it is needed.
+    With the probability of thinking as score and "answering at once would fail" as positive it measures
+    whether the model thinks where that is needed.
 
     Raises:
         PrunePolicyError: when all rows are alike.
@@ -111,6 +87,7 @@ def auc(scores: ArrayLike, positive: ArrayLike) -> float:
     many, few = int(positive.sum()), int((~positive).sum())
     if not many or not few:
         raise PrunePolicyError("AUC compares rows of two kinds; all rows are of one kind.")
+    # The Mann-Whitney U statistic over the number of pairs.
     ranks = _ranks(np.asarray(scores, np.float64))
     return float((ranks[positive].sum() - many * (many + 1) / 2) / (many * few))
 
@@ -124,13 +101,14 @@ def spearman(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def gain_over_random_router(think: ArrayLike, think_accuracy: ArrayLike, answer_accuracy: ArrayLike) -> float:
-    """Return the accuracy beyond that of thinking equally often about prompts chosen by chance.
+    """Return the accuracy gained over a router that thinks as often about random prompts.
 
     Args:
         think: probability of thinking, one per prompt.
         think_accuracy, answer_accuracy: of every prompt, when it is forced to think or to answer at once.
     """
     chances, gains = np.asarray(think, np.float64), np.subtract(think_accuracy, answer_accuracy)
+    # A covariance: a random router of the same rate gains the product of the means.
     return float((chances * gains).mean() - chances.mean() * gains.mean())
 
 

@@ -1,4 +1,4 @@
-"""Components from settings: a name, and what the component may be told."""
+"""Components from settings: a name, and the settings of the component."""
 
 from __future__ import annotations
 

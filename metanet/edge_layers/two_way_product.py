@@ -24,7 +24,7 @@ class TwoWayProduct(MessagePassing):  # type: ignore[misc]  # torch-geometric ha
         has_blocks: such a path exists.
         say, hear: what a node's neighbours, and the node itself, contribute to a message.
         start, end: what the two ends of an edge contribute to its change.
-        mix: from all aggregations to a node's change.
+        mix: from all aggregations to a node's update.
         sign: what tells the direction against the edges apart, shape (width,).
 
     Args:
@@ -56,10 +56,10 @@ class TwoWayProduct(MessagePassing):  # type: ignore[misc]  # torch-geometric ha
 
     def _along(self, nodes: Tensor, edges: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return the changes of nodes and edges by messages in one direction."""
-        heard = self.propagate(edges, said=self.say(nodes), asked=self.hear(nodes), states=states)
+        messages = self.propagate(edges, sent=self.say(nodes), received=self.hear(nodes), states=states)
         change = self.start(nodes)[edges[0]] * self.end(nodes)[edges[1]] * states
-        return self.mix(heard), change
+        return self.mix(messages), change
 
-    def message(self, said_j: Tensor, asked_i: Tensor, states: Tensor) -> Tensor:
-        """Return what goes along every edge."""
-        return said_j * asked_i * states
+    def message(self, sent_j: Tensor, received_i: Tensor, states: Tensor) -> Tensor:
+        """Return the message along every edge."""
+        return sent_j * received_i * states

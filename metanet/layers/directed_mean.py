@@ -1,4 +1,4 @@
-"""Every group hears the mean of its neighbours, told apart by the direction of the edge."""
+"""Mean aggregation of messages from neighbours, which depend on the direction of the edge."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class DirectedMean(MessagePassing):  # type: ignore[misc]  # torch-geometric has
         self.hear = nn.Linear(2 * width, width)
 
     def forward(self, nodes: Tensor, edges: Tensor, edge_features: Tensor) -> Tensor:
-        """Return the nodes after they have heard their neighbours."""
-        heard = self.propagate(edges, x=nodes, edge_features=edge_features)
-        return nodes + torch.tanh(self.hear(torch.cat([nodes, heard], dim=1)))
+        """Return the nodes after one round of messages."""
+        messages = self.propagate(edges, x=nodes, edge_features=edge_features)
+        return nodes + torch.tanh(self.hear(torch.cat([nodes, messages], dim=1)))
 
     def message(self, x_j: Tensor, edge_features: Tensor) -> Tensor:
-        """Return what is said along every edge."""
+        """Return the message along every edge."""
         return torch.relu(self.say(torch.cat([x_j, edge_features], dim=1)))

@@ -29,7 +29,7 @@ OPAQUE = frozenset(("__matmul__", "baddbmm", "bmm", "einsum", "matmul"))
 
 
 @dataclass(frozen=True)
-class Call:
+class TorchCall:
     """One call of a torch function, and what it returned."""
 
     function: Callable[..., Any]
@@ -73,7 +73,7 @@ class _Follower(TorchFunctionMode):
         self.names = {id(tensor): name for name, tensor in tensors.items()}
         self.found: dict[int, Tensor] = {}
         self.alive: list[Any] = list(tensors.values())  # so that no id is given twice
-        self.rules: dict[str, Callable[[Call], None]] = {
+        self.rules: dict[str, Callable[[TorchCall], None]] = {
             **dict.fromkeys(MOVES, self.move),
             **dict.fromkeys(REDUCTIONS, self.reduce),
             **dict.fromkeys(OPAQUE, lambda call: None),
@@ -90,7 +90,7 @@ class _Follower(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Do what was called for, and note which nodes the result holds."""
-        call = Call(func, args, kwargs or {}, func(*args, **(kwargs or {})))
+        call = TorchCall(func, args, kwargs or {}, func(*args, **(kwargs or {})))
         if any(True for _ in _tensors(call.result)):
             self.alive.append((args, call.result))
             self.rules.get(call.name, self.combine)(call)
@@ -131,7 +131,7 @@ class _Follower(TorchFunctionMode):
         """Note nodes that differ along one axis only."""
         self.note(tensor, nodes.view([-1 if i == axis % tensor.dim() else 1 for i in range(tensor.dim())]))
 
-    def move(self, call: Call) -> None:
+    def move(self, call: TorchCall) -> None:
         """Do with node numbers what was done with the entries."""
         if not any(id(tensor) in self.found for tensor in _tensors(call.args)):
             return self.follow_parameter(call)
@@ -152,7 +152,7 @@ class _Follower(TorchFunctionMode):
             return type(value)(self._numbers(item) for item in value)
         return value
 
-    def reduce(self, call: Call) -> None:
+    def reduce(self, call: TorchCall) -> None:
         """Keep the numbers along the axes that stay."""
         nodes = self.found.get(id(call.args[0]))
         axes = call.argument(1, "dim")
@@ -162,7 +162,7 @@ class _Follower(TorchFunctionMode):
         if all(nodes.shape[axis] == 1 for axis in axes):
             self.note(call.result, nodes.amax(axes, keepdim=call.argument(2, "keepdim", False)))
 
-    def combine(self, call: Call) -> None:
+    def combine(self, call: TorchCall) -> None:
         """Note what comes of a function that works entry by entry, on one tensor or on several."""
         operands = [self.found[id(tensor)] for tensor in _tensors(call.args) if id(tensor) in self.found]
         if not operands:
@@ -174,7 +174,7 @@ class _Follower(TorchFunctionMode):
             nodes = self.wiring.joined(kind, operands)
             self.note(result, self._with_vector(call, result, nodes, kind))
 
-    def _with_vector(self, call: Call, result: Tensor, nodes: Tensor, kind: str) -> Tensor:
+    def _with_vector(self, call: TorchCall, result: Tensor, nodes: Tensor, kind: str) -> Tensor:
         """Return nodes after a vector of the network was multiplied with them, or added."""
         vectors = [name for name in map(self.name_of, _tensors(call.args)) if name]
         channels = nodes.flatten()
@@ -190,23 +190,23 @@ class _Follower(TorchFunctionMode):
             self.wiring.place(channels, "shift", vectors[0])
         return nodes
 
-    def follow_parameter(self, call: Call) -> None:
+    def follow_parameter(self, call: TorchCall) -> None:
         """Let what follows from one tensor of the network alone, of its shape, stand for it."""
         names = [name for name in map(self.name_of, _tensors((call.args, *call.kwargs.values()))) if name]
         if len(names) == 1 and isinstance(call.result, Tensor):
             if tuple(call.result.shape) == self.wiring.shapes[names[0]]:
                 self.names[id(call.result)] = names[0]
 
-    def convolve(self, call: Call) -> None:
+    def convolve(self, call: TorchCall) -> None:
         """Add the block of a convolution."""
         groups = call.argument(6, "groups", 1)
         self._write(call, self.channels(call.argument(0, "input"), 1), 1, groups=groups)
 
-    def linear(self, call: Call) -> None:
+    def linear(self, call: TorchCall) -> None:
         """Add the block of a linear layer."""
         self._write(call, self.channels(call.argument(0, "input"), -1), -1)
 
-    def _write(self, call: Call, sources: Tensor | None, axis: int, groups: int = 1) -> None:
+    def _write(self, call: TorchCall, sources: Tensor | None, axis: int, groups: int = 1) -> None:
         weight, bias = self.name_of(call.argument(1, "weight")), self.name_of(call.argument(2, "bias"))
         if weight is None or weight in self.wiring.tables:
             return
@@ -214,7 +214,7 @@ class _Follower(TorchFunctionMode):
         self.wiring.place(nodes, "bias", bias)
         self.spread(call.result, nodes, axis)
 
-    def addmm(self, call: Call) -> None:
+    def addmm(self, call: TorchCall) -> None:
         """Add the block of a linear layer that is stored (in, out)."""
         bias, inputs, weight = call.args[:3]
         tensor = self.name_of(weight)
@@ -223,7 +223,7 @@ class _Follower(TorchFunctionMode):
             self.wiring.place(nodes, "bias", self.name_of(bias))
             self.spread(call.result, nodes, -1)
 
-    def embed(self, call: Call) -> None:
+    def embed(self, call: TorchCall) -> None:
         """Give the columns of a table nodes; the table itself is no block."""
         table = self.name_of(call.argument(1, "weight"))
         if table is None:
@@ -234,7 +234,7 @@ class _Follower(TorchFunctionMode):
         size = self.wiring.shapes[table][1]
         self.spread(call.result, self.wiring.add_nodes(module, size) if known is None else known, -1)
 
-    def batch_norm(self, call: Call) -> None:
+    def batch_norm(self, call: TorchCall) -> None:
         """Put scale, shift and statistics on the nodes."""
         places = {
             "mean": (1, "running_mean"),
@@ -244,19 +244,19 @@ class _Follower(TorchFunctionMode):
         }
         self._norm(call, places, axis=1)
 
-    def layer_norm(self, call: Call) -> None:
+    def layer_norm(self, call: TorchCall) -> None:
         """Put scale and shift on the nodes."""
         places = {"scale": (2, "weight")} | ({} if call.name == "rms_norm" else {"shift": (3, "bias")})
         self._norm(call, places, axis=1 if call.name == "group_norm" else -1)
 
-    def _norm(self, call: Call, places: Mapping[str, tuple[int, str]], axis: int) -> None:
+    def _norm(self, call: TorchCall, places: Mapping[str, tuple[int, str]], axis: int) -> None:
         slots = {slot: self.name_of(call.argument(*place)) for slot, place in places.items()}
         nodes = self.channels(call.argument(0, "input"), axis)
         if nodes is None or not any(slots.values()):
             return self.combine(call)
         self.spread(call.result, self.wiring.normed(nodes, slots), axis)
 
-    def attend(self, call: Call) -> None:
+    def attend(self, call: TorchCall) -> None:
         """Give every head a node that hears its queries, keys and values, and every output one of its own."""
         query, key, value = (
             self._per_head(call.argument(i, name)) for i, name in enumerate(("query", "key", "value"))

@@ -102,7 +102,7 @@ class Graph(Policy):
     def plan(
         self, graph: UnitGraph, stats: Stats, budget: Budget, instruments: Instruments | None = None
     ) -> Plan:
-        """Evaluator the network, and let an allocator spend the budget on the scores that follow.
+        """Run the network, and let an allocator spend the budget on the scores that follow.
 
         Raises:
             BudgetError: when the budget can't be met.

@@ -108,7 +108,7 @@ class Metanet(Heuristic):
         return Stats({SEEN: {name: score.cpu() for name, score in scores.items()}})
 
     def scores(self, graph: UnitGraph, groups: tuple[UnitGroup, ...], stats: Stats, budget: Budget) -> Scores:
-        """Return the criterion's scores, corrected where the metanetwork has said something of units."""
+        """Return the criterion's scores, corrected where the metanetwork has an output for units."""
         scores = super().scores(graph, groups, stats, budget)
         if self.rewrites:
             return scores
@@ -131,15 +131,15 @@ class Metanet(Heuristic):
     def _proposed(self, checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> Proposal:
         """Return what becomes of a network as the metanetwork wants it."""
         from prunepolicy.metanet.blueprint import Blueprint
-        from prunepolicy.metanet.proposals import proposal, said_by
+        from prunepolicy.metanet.proposals import head_output, proposal
 
         network = Blueprint.of(checkpoint)
         missing = sorted(network.graph.claimed - weights.keys())
         if missing:
             raise UnsupportedModelError(f"The policy {self.name!r} can't read {missing[0]} of this network.")
         with torch.no_grad():
-            said = said_by(self.network.streamed(), network, weights)
-            return proposal(self.config.head, network, weights, said)
+            output = head_output(self.network.streamed(), network, weights)
+            return proposal(self.config.head, network, weights, output)
 
 
 def _free(graph: UnitGraph, budget: Budget) -> Budget:

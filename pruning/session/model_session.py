@@ -45,7 +45,7 @@ class ModelSession(OpenedModel):
         found: what this run has found out, by what it depends on.
     """
 
-    steps: ProgressReporter = field(default_factory=ProgressReporter)
+    progress: ProgressReporter = field(default_factory=ProgressReporter)
     opened_at: float = field(default_factory=time.monotonic)
     rewritten_by: str = ""
     reused: list[str] = field(default_factory=list)
@@ -53,7 +53,7 @@ class ModelSession(OpenedModel):
 
     def load(self, dtype: torch.dtype) -> nn.Module:
         """Load the model, and say so."""
-        with self.steps.step(f"load in {str(dtype).removeprefix('torch.')}"):
+        with self.progress.step(f"load in {str(dtype).removeprefix('torch.')}"):
             return super().load(dtype)
 
     def probe(self, probe: Probe) -> Mapping[str, Tensor]:
@@ -72,7 +72,7 @@ class ModelSession(OpenedModel):
         """Return the inputs of `probe`, and report under `name` how the model samples them, where it does."""
         model, adapter, fingerprint = self.model, self.checkpoint.adapter, self.checkpoint.fingerprint
         writes = adapter.task == "causal" and (probe.source in WRITTEN or probe.source.startswith(MIXED))
-        with self.steps.step(name, probe.samples * (probe.length - 1) if writes else 0) as tick:
+        with self.progress.step(name, probe.samples * (probe.length - 1) if writes else 0) as tick:
             inputs = probe_inputs(probe, model, adapter, self.tokenizer_if_any, fingerprint, tick)
             if writes and not tick.done:
                 self._reuses(name, tick)
@@ -101,7 +101,7 @@ class ModelSession(OpenedModel):
             found = self.once((probe, frozenset(kept)), lambda: self._remembered(kept, probe))
             stats = stats.merged(found)
         if "scored" in needs:
-            with self.steps.step("collect row-score statistics of FFN weights"):
+            with self.progress.step("collect row-score statistics of FFN weights"):
                 stats = stats.merged(scored_stats(self.checkpoint, self.checkpoint.graph.of_kind("ffn")))
         return stats
 
@@ -115,17 +115,17 @@ class ModelSession(OpenedModel):
             found = self._collected(needs, probe)
             cached.remember(found)
         else:
-            with self.steps.step("statistics") as step:
+            with self.progress.step("statistics") as step:
                 self._reuses("statistics", step)
         return found
 
     def _collected(self, needs: set[Need], probe: Probe) -> Stats:
         graph, stats = self.checkpoint.graph, Stats()
         if "weights" in needs:
-            with self.steps.step("collect weight norms"):
+            with self.progress.step("collect weight norms"):
                 stats = stats.merged(weight_stats(self.checkpoint, graph.groups))
         if "rows" in needs:
-            with self.steps.step("collect row statistics of FFN weights"):
+            with self.progress.step("collect row statistics of FFN weights"):
                 stats = stats.merged(row_stats(self.checkpoint, graph.of_kind("ffn")))
         return stats.merged(self._measured(needs, probe, None)) if needs & MEASURED else stats
 
@@ -136,7 +136,7 @@ class ModelSession(OpenedModel):
         if needs & CALIBRATED.keys():
             stats = self._calibrated(needs, groups, inputs, plan, probe.seed)
         if "drops" in needs:
-            with self.steps.step("measure the loss without each layer") as tick:
+            with self.progress.step("measure the loss without each layer") as tick:
                 stats = stats.merged(layer_drops(self.model, graph, groups, inputs, plan, tick))
         return stats
 
@@ -146,7 +146,7 @@ class ModelSession(OpenedModel):
         """Collect statistics on the running model; one pass serves activations and gradients alike."""
         graph = self.checkpoint.graph
         what = " and ".join(name for need, name in CALIBRATED.items() if need in needs)
-        with self.steps.step(f"collect {what} statistics", len(next(iter(inputs.values())))) as tick:
+        with self.progress.step(f"collect {what} statistics", len(next(iter(inputs.values())))) as tick:
             if "gradients" not in needs:
                 return activation_stats(self.model, graph, groups, inputs, plan, tick)
             recorder = ActivationWatch(self.model, groups if "activations" in needs else ())
@@ -164,7 +164,7 @@ class ModelSession(OpenedModel):
             return Edits()
         repair, inputs = repairs[plan.repair], self.probe(probe)
         blocks, known = len(self.checkpoint.graph.of_kind("ffn")), {} if dense is None else dense
-        with self.steps.step(f"repair: {plan.repair}", blocks) as tick:
+        with self.progress.step(f"repair: {plan.repair}", blocks) as tick:
             return repair(RepairContext(self.checkpoint, self.model, plan, inputs, dense=known, tick=tick))
 
     def seconds(self, budget: Budget) -> Meter | None:
@@ -172,6 +172,6 @@ class ModelSession(OpenedModel):
         if budget.of != "latency":
             return None
         graph = self.checkpoint.graph
-        with self.steps.step("measure a latency table of matrix products"):
+        with self.progress.step("measure a latency table of matrix products"):
             table = LatencyTable.measure(graph, Setting(self.device, self.dtype))
         return lambda keep: table.latency(graph, keep)

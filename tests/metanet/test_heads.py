@@ -56,9 +56,9 @@ def test_whole_layers_have_no_channels_to_read(build: Build) -> None:
 def test_untrained_heads_say_nothing(build: Build, family: str) -> None:
     network, states = described(build, family)
     groups = with_channels(network)
-    said, decided = UnitHead(HIDDEN)(network, groups, states), DecisionHead(HIDDEN)(network, groups, states)
+    output, decided = UnitHead(HIDDEN)(network, groups, states), DecisionHead(HIDDEN)(network, groups, states)
     for group in groups:
-        assert torch.equal(said[group.name], torch.zeros(group.size))
+        assert torch.equal(output[group.name], torch.zeros(group.size))
         assert torch.equal(decided[group.name], torch.zeros(group.size))
     assert decided[VALUE] == 0
     assert len(decided) == len(groups) + 1

@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
-from prunepolicy.metanet.proposals import gated, proposal, said_by
+from prunepolicy.metanet.proposals import gated, head_output, proposal
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.statistics.gates import gates
 
@@ -39,8 +39,8 @@ def opened(make: Make, family: str) -> DataModel:
 def test_an_untrained_head_leaves_a_network_as_it_is(tiny_checkpoint: Make, family: str, head: Any) -> None:
     network = opened(tiny_checkpoint, family)
     metanetwork = Metanetwork(MetanetworkSettings(layers=2, hidden=6, head=head))
-    said = said_by(metanetwork, network.blueprint, network.weights)
-    proposed = proposal(head, network.blueprint, network.weights, said)
+    output = head_output(metanetwork, network.blueprint, network.weights)
+    proposed = proposal(head, network.blueprint, network.weights, output)
     assert proposed.weights.keys() == network.weights.keys()
     assert all(torch.equal(proposed.weights[name], own) for name, own in network.weights.items())
     assert proposed.rewrites == (head in ("weights", "gates"))
@@ -71,6 +71,6 @@ def test_units_that_are_one_another_are_told_the_same(tiny_checkpoint: Make) -> 
     for part in network.units["layers.0.ffn"].slices:
         along = weights[part.tensor].movedim(part.axis, 0)
         along[1] = along[0]
-    said = said_by(metanetwork, network.blueprint, weights)["layers.0.ffn"].detach()
-    assert said[1] == pytest.approx(float(said[0]), rel=1e-5)
-    assert said.unique().numel() > 2
+    output = head_output(metanetwork, network.blueprint, weights)["layers.0.ffn"].detach()
+    assert output[1] == pytest.approx(float(output[0]), rel=1e-5)
+    assert output.unique().numel() > 2

@@ -39,11 +39,11 @@ class CifarBinary(ImageSource):
     def read(cls, spelling: str) -> Found:
         """Read all files."""
         folder = Path(spelling)
-        judge = _read([folder / TEST])
+        test = _read([folder / TEST])
         files = sorted(folder.glob("data_batch_*.bin"))
         if not files:
-            return Found("CIFAR-10's test images, split", judge, None)
-        return Found("CIFAR-10", _read(files), judge)
+            return Found("CIFAR-10's test images, split", test, None)
+        return Found("CIFAR-10", _read(files), test)
 
 
 def _read(files: list[Path]) -> Images:

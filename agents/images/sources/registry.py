@@ -15,8 +15,8 @@ class Found(NamedTuple):
     """What a source holds: training images, and the publisher's test images where there are any."""
 
     name: str
-    learn: Images
-    judge: Images | None
+    train: Images
+    test: Images | None
 
 
 class ImageSource(ABC):
@@ -63,7 +63,7 @@ def file_in(folder: Path, *names: str) -> Path | None:
 
 
 def _check(found: Found) -> None:
-    for images in (found.learn, found.judge):
+    for images in (found.train, found.test):
         if images is not None and (len(images) == 0 or len(images.pixels) != len(images.labels)):
             raise PrunePolicyError(
                 f"{found.name} has {len(images.pixels):,} images and {len(images.labels):,} labels."

@@ -42,7 +42,7 @@ class BanditExperiment(Experiment):
 
     @classmethod
     def prepare(
-        cls, algorithm: type[SteppedLearner], run: RunFolder, steps: ProgressReporter, runner: Runner
+        cls, algorithm: type[SteppedLearner], run: RunFolder, progress: ProgressReporter, runner: Runner
     ) -> Self:
         """Draw or load the prompts."""
         recipe = cast(BanditRecipe, run.recipe)
@@ -53,7 +53,7 @@ class BanditExperiment(Experiment):
         return cls(run, recipe, learner, held_out, term)
 
     def evaluate(self) -> EvalResult:
-        """Return the expected reward on the prompts that judge."""
+        """Return the expected reward on the evaluation prompts."""
         value = self._value(self.learner.probabilities(self.held_out))
         scores = {f"held_out/{name}": getattr(value, name) for name in JUDGED}
         sentence = f"thinks {value.think:.0%} of the time, regret {value.regret:.3f}"

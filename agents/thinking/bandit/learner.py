@@ -7,7 +7,7 @@ one feature and two actions it is a threshold on the difficulty.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +26,7 @@ from prunepolicy.envs.thinking.source import PromptSource
 from prunepolicy.envs.thinking.task import ThinkTask
 from prunepolicy.envs.thinking.terms.registry import OutcomeTerm, terms
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.config import StrictConfig
-
-if TYPE_CHECKING:
-    pass
+from prunepolicy.pruning.io.config import OldNames, StrictConfig
 
 Array = NDArray[np.float64]
 BETAS, EPSILON = (0.9, 0.999), 1e-8
@@ -41,55 +38,60 @@ class BanditConfig(StrictConfig):
 
     Attributes:
         actions: what may be done with a prompt.
-        stages: what is paid.
+        stages: of the reward.
         sampler: which prompts come next.
-        prompts: in a batch.
-        rollouts: of every prompt, compared with each other.
+        prompts_per_step: prompts in a batch.
+        num_generations: rollouts per prompt, compared with each other.
         learning_rate: Adam's.
         advantage: what rewards are divided by after their group's mean was subtracted.
-        start: probability of the first action at the start, equal for all prompts; the others share the rest.
+        initial_probability: of the first action, equal for all prompts; the others share the rest.
     """
 
+    renamed: ClassVar[OldNames] = {
+        "prompts": "prompts_per_step",
+        "rollouts": "num_generations",
+        "start": "initial_probability",
+    }
     actions: tuple[str | float, ...] = ("answer", "think")
     stages: tuple[Stage, ...] = (NAIVE,)
     sampler: dict[str, Any] = Field(default_factory=lambda: {"name": "random"})
-    prompts: int = Field(default=64, ge=1)
-    rollouts: int = Field(default=8, ge=2)
+    prompts_per_step: int = Field(default=64, ge=1)
+    num_generations: int = Field(default=8, ge=2)
     learning_rate: float = Field(default=0.1, gt=0)
     advantage: Scale = "group"
-    start: float = Field(default=0.5, gt=0, lt=1)
+    initial_probability: float = Field(default=0.5, gt=0, lt=1)
 
 
 class PromptsRecipe(StrictConfig):
-    """What is decided on, and what becomes of it.
+    """Prompts, and what becomes of each action.
 
     Attributes:
         rollouts: file of a real model's rollouts, written by `CachedSource.save`; every fourth prompt of it
-            judges. Without one, prompts and outcomes are simulated.
-        simulated: simulated prompts to learn from; as many others judge.
-        blur: deviation of what is seen of a simulated prompt's difficulty.
-        hidden: whether nothing of it is seen.
+            is for evaluation. Without one, prompts and outcomes are simulated.
+        simulated: simulated prompts to learn from; as many others are for evaluation.
+        difficulty_noise: standard deviation of the noise on the observed difficulty of a simulated prompt.
+        hide_difficulty: leave it out of the observation.
     """
 
+    renamed: ClassVar[OldNames] = {"blur": "difficulty_noise", "hidden": "hide_difficulty"}
     rollouts: Path | None = None
     simulated: int = Field(default=1024, ge=2)
-    blur: float = Field(default=0.0, ge=0)
-    hidden: bool = False
+    difficulty_noise: float = Field(default=0.0, ge=0)
+    hide_difficulty: bool = False
 
     def sources(self, seed: int) -> tuple[PromptSource, PromptSource]:
-        """Return what to learn from and what judges."""
+        """Return the sources for training and for evaluation."""
         if self.rollouts is None:
-            made = (
-                SimulatedSource(None, self.simulated, self.blur, self.hidden, 2 * seed + i) for i in (0, 1)
-            )
+            noise, hidden = self.difficulty_noise, self.hide_difficulty
+            made = (SimulatedSource(None, self.simulated, noise, hidden, 2 * seed + i) for i in (0, 1))
             return next(made), next(made)
         cached = CachedSource.load(self.rollouts)
-        judging = np.arange(len(cached)) % 4 == 3
-        return cached.where(~judging), cached.where(judging)
+        evaluation = np.arange(len(cached)) % 4 == 3
+        return cached.where(~evaluation), cached.where(evaluation)
 
 
 class BanditEvaluation(RunEvaluation):
-    """How decisions are judged.
+    """How decisions are evaluated.
 
     Attributes:
         reward: the term, with its settings, whose expected payment chooses the best step.
@@ -111,7 +113,7 @@ class BanditEvaluation(RunEvaluation):
 
 
 class BanditRecipe(RunRecipe):
-    """Everything that decides what is learned; `episodes` are batches."""
+    """Everything that decides what is learned; `max_steps` are batches."""
 
     prompts: PromptsRecipe = PromptsRecipe()
     learner: BanditConfig = BanditConfig()
@@ -137,24 +139,24 @@ class ThinkBandit(SteppedLearner):
         """Raise `UsageError` where a recipe names what isn't there, or its parts contradict each other."""
         recipe.evaluation.term  # noqa: B018  # It checks itself.
         Schedule(recipe.learner.stages)
-        built(samplers, {**recipe.learner.sampler, "prompts": recipe.learner.prompts})
+        built(samplers, {**recipe.learner.sampler, "prompts": recipe.learner.prompts_per_step})
         if recipe.prompts.rollouts is not None and not recipe.prompts.rollouts.is_file():
             raise UsageError(f"There is no file of rollouts at {recipe.prompts.rollouts}.")
 
     def __init__(self, config: BanditConfig, source: PromptSource | None = None, seed: int = 0) -> None:
         self.config, self.seed = config, seed
         self.env = ThinkVectorEnv(
-            config.prompts * config.rollouts,
+            config.prompts_per_step * config.num_generations,
             source,
             actions=config.actions,
             stages=config.stages,
-            rollouts_per_prompt=config.rollouts,
+            rollouts_per_prompt=config.num_generations,
             sampler=config.sampler,
         )
         self._observed, _ = self.env.reset(seed=seed)
-        others = len(config.actions) - 1
+        others, chance = len(config.actions) - 1, config.initial_probability
         self.weights: Array = np.zeros((1 + others, 1 + self.env.task.features))
-        self.weights[0, 0] = np.log(config.start) - np.log((1 - config.start) / others)
+        self.weights[0, 0] = np.log(chance) - np.log((1 - chance) / others)
         self._moments: list[Array] = [np.zeros_like(self.weights) for _ in BETAS]
         self._steps = 0
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from prunepolicy.agents.runtime.plotting import LINES, picture
 from prunepolicy.agents.training.run_report import RunReport, RunsReport
-from prunepolicy.envs.thinking.metrics import Bin
+from prunepolicy.envs.thinking.metrics import DifficultyBin
 from prunepolicy.envs.thinking.oracle import Value
 from prunepolicy.envs.thinking.source import Array
 from prunepolicy.pruning.io.console import Console
@@ -37,7 +37,7 @@ class BanditReport(RunReport):
     steps: int
     best_step: int
     values: dict[str, Value]
-    bins: list[Bin]
+    bins: list[DifficultyBin]
     selected: float
     gain: Interval | None = None
 

@@ -1,4 +1,4 @@
-"""Examine a trained or any other model: the work behind `prunepolicy eval RUN --think`."""
+"""Evaluate when a model thinks: the work behind `prunepolicy eval RUN --think`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
 from prunepolicy.agents.thinking.lm.problem_set import ProblemSet, ProblemsRecipe, TaskRecipe
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
 from prunepolicy.agents.thinking.lm.rollout_batch import RolloutWorker
-from prunepolicy.agents.thinking.lm.think_eval import Examiner, Think, ThinkEval
+from prunepolicy.agents.thinking.lm.think_eval import Think, ThinkEval, ThinkEvaluator
 from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.agents.training.run_folder import BEST, RECIPE
 from prunepolicy.pruning.errors import UsageError
@@ -29,13 +29,13 @@ MODES: dict[str, Think] = {"auto": "auto", "always": "always", "never": "never"}
 
 
 @dataclass(frozen=True)
-class ExamRequest:
-    """What to examine.
+class ThinkEvalRequest:
+    """What to evaluate.
 
     Attributes:
-        think: who decides whether to think: the model, or the request.
-        tasks: names of tasks, each with `:LOW-HIGH` for its difficulties; none asks for the run's own.
-        limit: problems at most; None asks all that are held out.
+        think: `auto` lets the model decide whether to think, `always` and `never` force it.
+        tasks: names of tasks, each with `:LOW-HIGH` for its difficulties; none takes the run's own.
+        limit: problems at most; None takes all held-out ones.
         samples: answers per problem.
         max_tokens: of a completion; None takes the run's.
     """
@@ -63,8 +63,8 @@ class ExamRequest:
 
 
 @dataclass(frozen=True)
-class ExamReport:
-    """How a model did.
+class ThinkEvalReport:
+    """The result for one model.
 
     Attributes:
         settings: everything that the numbers depend on.
@@ -108,11 +108,11 @@ class ExamReport:
         console.print(listing, style="dim")
 
 
-def examine(model: str, request: ExamRequest, hardware: Hardware) -> ExamReport:
-    """Ask a model held-out problems; of a run, its best model.
+def evaluate_thinking(model: str, request: ThinkEvalRequest, hardware: Hardware) -> ThinkEvalReport:
+    """Evaluate a model on held-out problems; of a run, its best model.
 
     Args:
-        model: a run, a folder with a model, or a hub id. A run answers its own tasks by default.
+        model: a run, a folder with a model, or a hub id. A run has its own tasks by default.
 
     Raises:
         UsageError: when a model that is no run comes without tasks.
@@ -122,25 +122,25 @@ def examine(model: str, request: ExamRequest, hardware: Hardware) -> ExamReport:
     folder = str(Path(model) / BEST) if recipe else model
     if recipe is None:
         if not request.tasks:
-            raise UsageError("Say what to ask: --tasks modular_chain, or --tasks addition:1-4,parity.")
-        recipe = ThinkRecipe(algorithm="grpo", problems=asked(request), stages=_NO_STAGES)
-    asked_for, how = asked(request) if request.tasks else recipe.problems, recipe.reinforcement
-    least = {"learn": 1, "held_out": request.limit or asked_for.held_out}
-    problems = ProblemSet.drawn(asked_for.model_copy(update=least), 0).judge
+            raise UsageError("Name the tasks: --tasks modular_chain, or --tasks addition:1-4,parity.")
+        recipe = ThinkRecipe(algorithm="grpo", problems=problems_of(request), stages=_NO_STAGES)
+    chosen, how = problems_of(request) if request.tasks else recipe.problems, recipe.reinforcement
+    least = {"learn": 1, "held_out": request.limit or chosen.held_out}
+    problems = ProblemSet.drawn(chosen.model_copy(update=least), 0).test
     policy_model = PolicyModel.named(folder, recipe.prompt, hardware)
     rollout_worker = RolloutWorker(
         engines[how.engine].open(policy_model.model), policy_model.prompting, how.chunk
     )
     longest = request.max_tokens or max(how.max_tokens)
     sampling = policy_model.sampling(longest, recipe.evaluation.temperature)
-    result = Examiner(problems, request.samples).examine(rollout_worker, sampling, mode)
+    result = ThinkEvaluator(problems, request.samples).evaluate(rollout_worker, sampling, mode)
     settings: dict[str, Any] = {
         "problems": len(problems),
         "samples": request.samples,
         "max_tokens": sampling.max_tokens,
     }
-    settings |= {"temperature": sampling.temperature, "tasks": ", ".join(map(str, asked_for.tasks))}
-    return ExamReport(model, request.think, result, {**settings, **hardware.described()})
+    settings |= {"temperature": sampling.temperature, "tasks": ", ".join(map(str, chosen.tasks))}
+    return ThinkEvalReport(model, request.think, result, {**settings, **hardware.described()})
 
 
 _NO_STAGES: tuple[dict[str, Any], ...] = ({"name": "none", "terms": [{"name": "naive"}]},)
@@ -157,10 +157,10 @@ def recipe_of(model: str) -> ThinkRecipe | None:
     return recipe
 
 
-def asked(request: ExamRequest) -> ProblemsRecipe:
+def problems_of(request: ThinkEvalRequest) -> ProblemsRecipe:
     """Return the problems that a request names."""
     tasks = tuple(_task(word) for word in request.tasks)
-    return ProblemsRecipe(tasks=tasks, learn=1, held_out=PROBLEMS)
+    return ProblemsRecipe(tasks=tasks, train=1, held_out=PROBLEMS)
 
 
 def _task(word: str) -> TaskRecipe:

@@ -1,4 +1,4 @@
-"""The experiment of models that learn when to think: what chooses the best step, and the report."""
+"""The experiment of models that learn when to think: validation, test and report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prunepolicy.agents.thinking.lm.grpo import Grpo
 from prunepolicy.agents.thinking.lm.plots import plot_health, plot_think
 from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
-from prunepolicy.agents.thinking.lm.think_eval import Examiner, Think, ThinkEval
+from prunepolicy.agents.thinking.lm.think_eval import Think, ThinkEval, ThinkEvaluator
 from prunepolicy.agents.thinking.lm.think_report import ThinkReport, ThinkSeedsReport
 from prunepolicy.agents.training.experiment import EvalResult, Experiment
 from prunepolicy.agents.training.learner import SteppedLearner
@@ -19,41 +19,41 @@ from prunepolicy.pruning.io.progress import ProgressReporter
 
 START = "start"
 THINK_PICTURE, HEALTH_PICTURE = "think.png", "health.png"
-JUDGED = ("accuracy", "tokens", "think", "cut_off")
+METRICS = ("accuracy", "tokens", "think", "cut_off")
 MODES: tuple[Think, ...] = ("auto", "always", "never")
 
 
 @dataclass
 class ThinkExperiment(Experiment):
-    """Learns when to think, and judges by accuracy and tokens on held-out problems."""
+    """Learns when to think, evaluated by accuracy and tokens on held-out problems."""
 
     report_type: ClassVar[type[ThinkReport]] = ThinkReport
     seeds_report_type: ClassVar[type[ThinkSeedsReport]] = ThinkSeedsReport
     run_folder: RunFolder
     recipe: ThinkRecipe
     learner: Grpo
-    steps: ProgressReporter
+    progress: ProgressReporter
 
     @classmethod
     def prepare(
-        cls, algorithm: type[SteppedLearner], run: RunFolder, steps: ProgressReporter, runner: Runner
+        cls, algorithm: type[SteppedLearner], run: RunFolder, progress: ProgressReporter, runner: Runner
     ) -> Self:
         """Open or make the model."""
         recipe = cast(ThinkRecipe, run.recipe)
         seed_generators(recipe.seed)
-        return cls(run, recipe, cast(type[Grpo], algorithm)(recipe, steps, runner), steps)
+        return cls(run, recipe, cast(type[Grpo], algorithm)(recipe, progress, runner), progress)
 
     def evaluate(self) -> EvalResult:
-        """Return accuracy less the price of its tokens, both of drawn answers; and those of greedy ones."""
-        learner, examiner = self.learner, Examiner(self.learner.problems.choose)
-        drawn = examiner.examine(learner.rollout_worker, learner.examining)
-        greedy = examiner.examine(learner.rollout_worker, learner.likeliest)
-        score = drawn.accuracy - self.recipe.evaluation.price * drawn.tokens / self.longest
-        row = {f"held_out/{name}": getattr(drawn, name) for name in JUDGED}
-        row |= {f"held_out/greedy_{name}": getattr(greedy, name) for name in JUDGED}
-        row |= {f"think/difficulty_{one.difficulty}": one.think for one in drawn.bins}
-        thinks = f"thinks {drawn.think:.0%} of the time"
-        sentence = f"accuracy {drawn.accuracy:.0%}, {drawn.tokens:.1f} tokens, {thinks}"
+        """Return accuracy less the length penalty of sampled completions, and metrics of greedy ones."""
+        learner, evaluator = self.learner, ThinkEvaluator(self.learner.problems.validation)
+        sampled = evaluator.evaluate(learner.rollout_worker, learner.eval_sampling)
+        greedy = evaluator.evaluate(learner.rollout_worker, learner.greedy)
+        score = sampled.accuracy - self.recipe.evaluation.length_penalty * sampled.tokens / self.longest
+        row = {f"held_out/{name}": getattr(sampled, name) for name in METRICS}
+        row |= {f"held_out/greedy_{name}": getattr(greedy, name) for name in METRICS}
+        row |= {f"think/difficulty_{one.difficulty}": one.think for one in sampled.bins}
+        thinks = f"thinks {sampled.think:.0%} of the time"
+        sentence = f"accuracy {sampled.accuracy:.0%}, {sampled.tokens:.1f} tokens, {thinks}"
         return EvalResult(score, row, sentence)
 
     @property
@@ -66,21 +66,23 @@ class ThinkExperiment(Experiment):
         learner = self.learner
         self.run_folder.keep(learner.policy_model.save, name)
         if learner.warm and self.recipe.warm_up.steps and not (self.run_folder.path / START).is_dir():
-            self.run_folder.keep(PolicyModel(learner.start, learner.policy_model.prompting).save, START)
+            start = PolicyModel(learner.reference_model, learner.policy_model.prompting)
+            self.run_folder.keep(start.save, START)
 
     def conclude(self, progress: RunProgress) -> ThinkReport:
-        """Examine the start and the best step on problems that chose nothing, and write the report."""
+        """Evaluate the reference model and the best step on the test problems, and write the report."""
         path = self.run_folder.path
         learned = PolicyModel.named(str(path / BEST), self.recipe.prompt, self.learner.hardware)
-        with self.steps.step("examine the start and the best step"):
+        reference = PolicyModel(self.learner.reference_model, self.learner.policy_model.prompting)
+        with self.progress.step("evaluate the reference model and the best step"):
             report = ThinkReport(
                 path.name,
                 str(path),
                 self.recipe.model_dump(mode="json"),
                 progress.step,
                 progress.best_step,
-                self._examined(PolicyModel(self.learner.start, self.learner.policy_model.prompting)),
-                self._examined(learned),
+                self._evaluated(reference),
+                self._evaluated(learned),
                 progress.best or 0.0,
             )
         report.save(path)
@@ -88,10 +90,10 @@ class ThinkExperiment(Experiment):
         plot_think(report.examinations, path / THINK_PICTURE)
         return report
 
-    def _examined(self, policy_model: PolicyModel) -> dict[str, ThinkEval]:
-        """Return how a model does, deciding by itself and with the mode forced."""
+    def _evaluated(self, policy_model: PolicyModel) -> dict[str, ThinkEval]:
+        """Return the evaluation of a model, with the mode chosen by itself and forced."""
         how = self.recipe.evaluation
-        rollout_worker = self.learner.roller_of(policy_model)
-        examiner = Examiner(self.learner.problems.judge, how.samples)
+        rollout_worker = self.learner.rollout_worker_for(policy_model)
+        evaluator = ThinkEvaluator(self.learner.problems.test, how.samples)
         sampling = policy_model.sampling(self.longest, how.temperature)
-        return {mode: examiner.examine(rollout_worker, sampling, mode) for mode in MODES}
+        return {mode: evaluator.evaluate(rollout_worker, sampling, mode) for mode in MODES}

@@ -1,6 +1,6 @@
-"""GRPO on tokens for models that learn when to think, with steps of imitation where a switch wants them.
+"""GRPO on tokens for models that learn when to think, with imitation steps where a switch wants them.
 
-Rewards are shaped here, after everything that was rolled out has come together: they read whole batches.
+Rewards are shaped here, after all rollouts have come together, since they read whole batches.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
 from prunepolicy.agents.thinking.lm.problem_set import ProblemSet
 from prunepolicy.agents.thinking.lm.prompt_batches import PromptBatches
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
-from prunepolicy.agents.thinking.lm.reinforcement import Reinforcement, advantages_of, divergence
+from prunepolicy.agents.thinking.lm.reinforcement import Reinforcement, advantages_of, reference_kl
 from prunepolicy.agents.thinking.lm.rollout_batch import RolloutBatch, RolloutWorker
 from prunepolicy.agents.thinking.lm.scoring import Scorer
 from prunepolicy.agents.thinking.lm.switches import Observed, Switch, switches
@@ -42,6 +42,8 @@ from prunepolicy.pruning.session.opened_model import Hardware
 RAMP = 20
 """Steps over which the learning rate rises at the very beginning."""
 DRIFT_ROWS = 32
+REFERENCE = "start/"
+"""Of the reference model's tensors in checkpoints; runs of earlier versions have it, too."""
 
 
 class Grpo(SteppedLearner):
@@ -54,25 +56,25 @@ class Grpo(SteppedLearner):
         """Raise `UsageError` where a recipe names what isn't there, or its parts contradict each other."""
         Schedule(recipe.stages)
         built(switches, recipe.switch)
-        built(samplers, {**recipe.reinforcement.sampler, "prompts": recipe.problems.learn})
+        built(samplers, {**recipe.reinforcement.sampler, "prompts": recipe.problems.train})
         engines[recipe.reinforcement.engine]
         for task in recipe.problems.tasks:
             task.range()
 
-    def __init__(self, recipe: ThinkRecipe, steps: ProgressReporter, runner: Runner | None = None) -> None:
-        self.recipe, self.steps, self.runner = recipe, steps, runner or LocalRunner()
+    def __init__(self, recipe: ThinkRecipe, progress: ProgressReporter, runner: Runner | None = None) -> None:
+        self.recipe, self.progress, self.runner = recipe, progress, runner or LocalRunner()
         self.hardware = Hardware(recipe.device, recipe.dtype)
         self.problems = ProblemSet.drawn(recipe.problems, recipe.seed)
-        self.policy_model = self._student()
-        self.rollout_worker = self.roller_of(self.policy_model)
-        self.start = self._frozen()
+        self.policy_model = self._opened()
+        self.rollout_worker = self.rollout_worker_for(self.policy_model)
+        self.reference_model = self._frozen()
         self.optimiser = torch.optim.AdamW(
             self.policy_model.model.parameters(), betas=(0.9, 0.95), weight_decay=0.0
         )
         self.schedule = Schedule(recipe.stages)
-        self.batches = PromptBatches.of(recipe, self.problems.learn, self.rollout_worker)
+        self.batches = PromptBatches.of(recipe, self.problems.train, self.rollout_worker)
         self.switch: Switch = built(switches, recipe.switch)
-        self.watch = HealthMonitor(recipe.alarms)
+        self.health = HealthMonitor(recipe.alarms)
         self.demonstrator = Demonstrator(self.policy_model.prompting, recipe.demonstrations)
         self.demonstrating = Random(recipe.seed)
         self.done = {"warm_up": 0, "reinforcing": 0, "all": 0}
@@ -90,7 +92,7 @@ class Grpo(SteppedLearner):
 
     @property
     def temperature(self) -> float:
-        """Of completions to learn from, in this stage."""
+        """Of training completions, in this stage."""
         return _of_stage(self.recipe.reinforcement.temperature, self.stage)
 
     @property
@@ -100,17 +102,17 @@ class Grpo(SteppedLearner):
 
     @property
     def sampling(self) -> Sampling:
-        """How completions to learn from are drawn."""
+        """How training completions are sampled."""
         return self.policy_model.sampling(self.max_tokens, self.temperature)
 
     @property
-    def examining(self) -> Sampling:
-        """How completions are drawn for evaluation."""
+    def eval_sampling(self) -> Sampling:
+        """How completions are sampled in evaluation."""
         return self.policy_model.sampling(self.max_tokens, self.recipe.evaluation.temperature)
 
     @property
-    def likeliest(self) -> Sampling:
-        """How the likeliest completions are written."""
+    def greedy(self) -> Sampling:
+        """How completions are decoded greedily."""
         return self.policy_model.sampling(self.max_tokens, 0.0)
 
     @property
@@ -129,15 +131,17 @@ class Grpo(SteppedLearner):
             return self._learn()
         self.done["warm_up"] += 1
         how = self.recipe.warm_up
-        norm, loss = self._imitate_alone(1 - (1 - how.decay) * self.done["warm_up"] / how.steps)
+        norm, loss = self._imitate_alone(1 - (1 - how.final_lr_fraction) * self.done["warm_up"] / how.steps)
         self.switch.observe(Observed(norm, warm_up=True))
-        return {"loss": loss, "grad_norm": norm, "imitation": 1.0, **self._look_at_gap()}
+        return {"loss": loss, "grad_norm": norm, "imitation": 1.0, **self._measure_gap()}
 
     def state(self) -> LearnerState:
-        """Return weights, the start, moments, and where everything random and every schedule is."""
+        """Return weights, the reference model, moments, and the states of generators and schedules."""
         tensors = {f"model/{name}": tensor for name, tensor in _weights(self.policy_model.model).items()}
         if self.warm and self.recipe.warm_up.steps:
-            tensors |= {f"start/{name}": tensor for name, tensor in _weights(self.start).items()}
+            tensors |= {
+                f"{REFERENCE}{name}": tensor for name, tensor in _weights(self.reference_model).items()
+            }
         version, internal, gauss = self.demonstrating.getstate()
         data: dict[str, Any] = {
             "done": self.done,
@@ -145,7 +149,7 @@ class Grpo(SteppedLearner):
             "schedule": self.schedule.state(),
             "batches": self.batches.state(),
             "switch": self.switch.state(),
-            "held": self.watch.held,
+            "held": self.health.held,
             "demonstrating": [version, list(internal), gauss],
         }
         return LearnerState({**tensors, **packed(self.optimiser)}, data)
@@ -153,18 +157,18 @@ class Grpo(SteppedLearner):
     def restore(self, state: LearnerState) -> None:
         """Continue from what `state` returned."""
         _load(self.policy_model.model, state.tensors, "model/")
-        _load(self.start, state.tensors, "start/")
+        _load(self.reference_model, state.tensors, REFERENCE)
         unpack(self.optimiser, state.tensors)
         self.done, self.warm = dict(state.data["done"]), state.data["warm"]
         self.schedule.restore(state.data["schedule"])
         self.batches.restore(state.data["batches"])
         self.switch.restore(state.data["switch"])
-        self.watch.held = dict(state.data["held"])
+        self.health.held = dict(state.data["held"])
         version, internal, gauss = state.data["demonstrating"]
         self.demonstrating.setstate((version, tuple(internal), gauss))
 
-    def roller_of(self, policy_model: PolicyModel) -> RolloutWorker:
-        """Return what has problems answered by the policy_model, or by another one, wherever workers are."""
+    def rollout_worker_for(self, policy_model: PolicyModel) -> RolloutWorker:
+        """Return what samples completions of the policy model, or of another one, wherever workers are."""
         how = self.recipe.reinforcement
         engine = engines[how.engine].open(policy_model.model, self.recipe.device)
         return RolloutWorker(engine, policy_model.prompting, how.chunk, self.runner)
@@ -174,7 +178,7 @@ class Grpo(SteppedLearner):
         policy_model = self.policy_model if model is None else PolicyModel(model, self.policy_model.prompting)
         return policy_model.scorer(self.hardware.torch_dtype, self.temperature)
 
-    def _student(self) -> PolicyModel:
+    def _opened(self) -> PolicyModel:
         recipe = self.recipe
         if recipe.model is None:
             return PolicyModel.new(recipe, self.problems, self.hardware.torch_device)
@@ -194,31 +198,32 @@ class Grpo(SteppedLearner):
     def _imitate(self, weight: float) -> float:
         """Add the gradient of fresh demonstrations, and return the loss."""
         recipe, generator = self.recipe.imitation, self.demonstrating
-        rows = self.demonstrator.batch(self.problems.fresh(generator), recipe.batch, generator)
+        rows = self.demonstrator.batch(self.problems.fresh(generator), recipe.batch_size, generator)
         scorer = self.policy_model.scorer(self.hardware.torch_dtype)
         imitation = Imitation(scorer, recipe.token_weight, self.recipe.micro_tokens, recipe.mean)
         return sum(_backward(weight * loss) for loss in imitation.losses(rows)) / (weight or 1.0)
 
-    def _look_at_gap(self) -> dict[str, float]:
-        """End the warm-up where thinking is worth what it should be.
+    def _measure_gap(self) -> dict[str, float]:
+        """End the warm-up where the gain of thinking meets the recipe's thresholds.
 
         Raises:
-            PrunePolicyError: when the warm-up is over and it isn't: there would be nothing to learn.
+            PrunePolicyError: when the warm-up is over and the thresholds aren't met.
         """
         how, done = self.recipe.warm_up, self.done["warm_up"]
-        if done % how.check and done < how.steps:
+        if done % how.check_every and done < how.steps:
             return {}
-        gap = measured_gap(self.rollout_worker, self.problems.choose[: how.problems], self.likeliest)
-        if gap.easy <= how.easy and gap.hard >= how.hard and gap.thinking >= how.thinking:
-            self.warm, self.start = True, self._frozen()
+        gap = measured_gap(self.rollout_worker, self.problems.validation[: how.problems], self.greedy)
+        is_met = gap.easy <= how.max_easy_gain and gap.hard >= how.min_hard_gain
+        if is_met and gap.thinking >= how.min_think_accuracy:
+            self.warm, self.reference_model = True, self._frozen()
             ahead = f"thinking is ahead by {gap.hard:.0%} on hard problems"
-            self.steps.note(f"  warm-up done after {done} steps: {ahead}")
+            self.progress.note(f"  warm-up done after {done} steps: {ahead}")
         elif done >= how.steps:
             raise PrunePolicyError(
                 f"After {done} steps of imitation, thinking is ahead of answering at once by {gap.easy:.0%} "
-                f"on easy problems (at most {how.easy:.0%}) and by {gap.hard:.0%} on hard ones (at least "
-                f"{how.hard:.0%}), where it is right in {gap.thinking:.0%}: there is no start from which to "
-                "learn when to think. Raise warm_up.steps, or change the problems' levels."
+                f"on easy problems (at most {how.max_easy_gain:.0%}) and by {gap.hard:.0%} on hard ones (at "
+                f"least {how.min_hard_gain:.0%}), where its accuracy is {gap.thinking:.0%}: from there it "
+                "can't learn when to think. Raise warm_up.steps, or change the problems' levels."
             )
         return gap.metrics()
 
@@ -251,8 +256,8 @@ class Grpo(SteppedLearner):
         if self.done["reinforcing"] == 0:
             self._check_mixed(row["mixed"])
         advantages = advantages_of(shaped.rewards, batch.table.group, recipe.objective)
-        start = self.scorer(self.start) if recipe.objective.kl else None
-        update = Reinforcement(self.scorer(), start, recipe.objective, self.recipe.micro_tokens)
+        reference = self.scorer(self.reference_model) if recipe.objective.beta else None
+        update = Reinforcement(self.scorer(), reference, recipe.objective, self.recipe.micro_tokens)
         for rows in np.array_split(np.arange(len(advantages)), recipe.minibatches):
             self.optimiser.zero_grad()
             row["loss"] = sum(
@@ -264,25 +269,26 @@ class Grpo(SteppedLearner):
             self._update(rate)
         row |= {**update.sums.metrics(), **self._drift(batch)}
         self.done["reinforcing"] += 1
-        for sentence in self.watch.look(row):
-            self.steps.note(f"  ! step {self.done['all']}: {sentence}")
+        for sentence in self.health.check(row):
+            self.progress.note(f"  ! step {self.done['all']}: {sentence}")
         return row
 
     def _check_mixed(self, share: float) -> None:
-        least = self.recipe.reinforcement.mixed
+        least = self.recipe.reinforcement.min_mixed_groups
         if share < least:
             raise PrunePolicyError(
-                f"Only {share:.0%} of the first groups hold both modes (reinforcement.mixed asks for "
+                f"Only {share:.0%} of the first groups hold both modes (reinforcement.min_mixed_groups is "
                 f"{least:.0%}), so no reward could teach when to think. Start from a model that uses both, "
                 "warm up on demonstrations of both (warm_up.steps), or set reinforcement.force=half."
             )
 
     def _drift(self, batch: RolloutBatch) -> dict[str, float]:
-        """Measure now and then how far the model has moved from its start."""
-        if self.done["reinforcing"] % self.recipe.reinforcement.drift:
+        """Measure the KL divergence from the reference model every so many steps."""
+        if self.done["reinforcing"] % self.recipe.reinforcement.reference_kl_every:
             return {}
         part = batch.part(DRIFT_ROWS)
-        return {"kl": divergence(self.scorer(), self.scorer(self.start), part, self.recipe.micro_tokens)}
+        reference = self.scorer(self.reference_model)
+        return {"kl": reference_kl(self.scorer(), reference, part, self.recipe.micro_tokens)}
 
     def _gradient_norm(self) -> float:
         gradients = [p.grad for p in self.policy_model.model.parameters() if p.grad is not None]
@@ -290,7 +296,7 @@ class Grpo(SteppedLearner):
 
     def _update(self, rate: float) -> None:
         """Take one step; the rate rises at the very beginning."""
-        nn.utils.clip_grad_norm_(self.policy_model.model.parameters(), self.recipe.clip)
+        nn.utils.clip_grad_norm_(self.policy_model.model.parameters(), self.recipe.max_grad_norm)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * min(1.0, self.done["all"] / RAMP)
         self.optimiser.step()
@@ -307,7 +313,7 @@ def _backward(loss: Tensor) -> float:
 
 
 def _lengths(batch: RolloutBatch) -> dict[str, float]:
-    """Return shares of completions: cut off, not verified; and words said beside answers."""
+    """Return shares of completions cut off and not verified, and words beside the answer per completion."""
     return {
         "clipped_length": float((~batch.written.ended).float().mean()),
         "verifier_errors": batch.errors / len(batch.written),

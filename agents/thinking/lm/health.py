@@ -1,4 +1,4 @@
-"""Whether learning is alive: alarms over what every step logs, each one sentence, each said once."""
+"""Training health checks on logged metrics; each warns once."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Row = Mapping[str, float]
 
 
 class AlarmRecipe(StrictConfig):
-    """What to do when learning looks dead.
+    """What to do when a training health check fails.
 
     Attributes:
-        patience: measurements in a row after which an alarm is raised; drift is measured now and then.
+        patience: failed measurements in a row after which it warns or stops.
         mode_collapse: all completions think, or none does.
         dead_reward: all rewards are the same within every group, so that nothing is learned.
         length_explosion: most completions are cut off.
-        drift: the model is far from where it started, in nats per token.
-        verifier_errors: answers couldn't be checked.
+        drift: the KL divergence from the reference model is large, in nats per token.
+        verifier_errors: answers couldn't be verified.
     """
 
     patience: int = Field(default=10, ge=1)
@@ -43,10 +43,11 @@ class AlarmRecipe(StrictConfig):
 
 @dataclass(frozen=True)
 class Alarm:
-    """When to raise it, and what to say.
+    """A check of one metric.
 
     Attributes:
-        reads: the metric it looks at; a step that doesn't log it changes nothing.
+        reads: the metric; a step that doesn't log it changes nothing.
+        sounds: whether a value fails.
     """
 
     reads: str
@@ -76,33 +77,33 @@ ALARMS = {
     "drift": Alarm(
         "kl",
         lambda value: value > 1.0,
-        "The model has moved {kl:.1f} nats per token away from its start: lower the learning rate, or set "
-        "reinforcement.objective.kl.",
+        "The KL divergence from the reference model is {kl:.1f} nats per token: lower the learning rate, or "
+        "set reinforcement.objective.beta.",
     ),
     "verifier_errors": Alarm(
         "verifier_errors",
         lambda value: value > 0.1,
-        "{verifier_errors:.0%} of the answers couldn't be checked; their rewards mean nothing.",
+        "{verifier_errors:.0%} of the answers couldn't be verified; their rewards mean nothing.",
     ),
 }
 
 
 @dataclass
 class HealthMonitor:
-    """Remembers for how long each alarm's condition has held.
+    """Counts how many measurements in a row each check has failed.
 
     Attributes:
-        held: steps in a row, by alarm.
+        held: measurements in a row, by alarm.
     """
 
     recipe: AlarmRecipe
     held: dict[str, int] = field(default_factory=dict)
 
-    def look(self, row: Row) -> list[str]:
-        """Return the sentences of alarms that warn, once each time they begin.
+    def check(self, row: Row) -> list[str]:
+        """Return the warnings of a step's metrics, each once until its check passes again.
 
         Raises:
-            PrunePolicyError: with the sentence of an alarm that stops.
+            PrunePolicyError: with the sentence of a check that stops the run.
         """
         sentences = []
         for name, alarm in ALARMS.items():

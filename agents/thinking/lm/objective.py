@@ -1,4 +1,4 @@
-"""What a step of reinforcement learning descends: clipped policy gradients on tokens, in one place.
+"""Clipped policy-gradient loss on tokens, with the variants of GRPO, DAPO, GSPO and Thinkless.
 
 Sources: GRPO (arXiv 2402.03300), the token mean and the higher upper clip of DAPO (2503.14476), the sequence
 ratio of GSPO (2507.18071), the weight of the mode token of Thinkless (2505.13379).
@@ -7,55 +7,57 @@ ratio of GSPO (2507.18071), the weight of the mode token of Thinkless (2505.1337
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from prunepolicy.pruning.io.config import StrictConfig
+from prunepolicy.pruning.io.config import OldNames, StrictConfig
 
 
-class ObjectiveRecipe(StrictConfig):
+class PolicyLossRecipe(StrictConfig):
     """Settings of the loss.
 
     Attributes:
-        ratio: of probabilities, for every token or for the whole sequence (the exponent of the mean).
-        clip_low: how far below 1 the ratio may push; `clip_high` how far above.
-        kl: weight of the divergence from the model that learning started with.
+        ratio: of probabilities, for every token (GRPO) or for the whole sequence (GSPO).
+        clip_low: of the ratio below 1; `clip_high` above (DAPO's clip-higher).
+        beta: weight of the KL divergence from the reference model.
         mode_weight: weight of the first token, which says whether to think, apart from all others; None
             counts it as one token among them.
-        advantage: `group` and `batch` divide by that spread, `none` only subtracts the group's mean,
-            `raw` takes rewards as they are.
+        advantage: divide by the standard deviation of the `group` or of the `batch`, `none` only subtracts
+            the group's mean, `raw` takes rewards as they are.
     """
 
+    renamed: ClassVar[OldNames] = {"kl": "beta"}
     ratio: Literal["token", "sequence"] = "token"
     clip_low: float = Field(default=0.2, gt=0)
     clip_high: float = Field(default=0.2, gt=0)
-    kl: float = Field(default=0.0, ge=0)
+    beta: float = Field(default=0.0, ge=0)
     mode_weight: float | None = Field(default=None, gt=0)
     advantage: Literal["group", "batch", "none", "raw"] = "group"
 
 
 @dataclass(frozen=True)
-class Scored:
+class CompletionLogProbs:
     """Log-probabilities of the tokens of completions, all (rows, tokens); 0 in padding.
 
     Attributes:
-        now: under the model that learns, with gradients.
-        drawn: under what they were drawn from.
-        start: under the model that learning started with; None where nothing reads it.
+        logprobs: under the policy model, with gradients.
+        old_logprobs: under the model that sampled them.
+        mask: 1 for tokens, 0 for padding.
+        ref_logprobs: under the reference model; None where the loss doesn't read it.
     """
 
-    now: Tensor
-    drawn: Tensor
+    logprobs: Tensor
+    old_logprobs: Tensor
     mask: Tensor
-    start: Tensor | None = None
+    ref_logprobs: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What to descend, and what to log.
+    """The loss, and what to log of it.
 
     Attributes:
         value: with gradients.
@@ -67,10 +69,10 @@ class Loss:
 
 
 def token_weights(mask: Tensor, mode_weight: float | None) -> Tensor:
-    """Return what every token of a batch counts, shape of `mask`.
+    """Return the weight of every token of a batch, shape of `mask`.
 
-    Without `mode_weight` all tokens of the batch count the same and sum to 1. With it, the first tokens sum
-    to it, and the others to 1.
+    Without `mode_weight` all tokens of the batch weigh the same and sum to 1 (DAPO's token mean). With it,
+    the first tokens sum to it, and the others to 1 (Thinkless's decoupled loss).
     """
     mask = mask.float()
     if mode_weight is None:
@@ -82,31 +84,38 @@ def token_weights(mask: Tensor, mode_weight: float | None) -> Tensor:
     return weights
 
 
-def clipped_loss(scored: Scored, advantages: Tensor, weights: Tensor, recipe: ObjectiveRecipe) -> Loss:
+def clipped_loss(
+    completions: CompletionLogProbs, advantages: Tensor, weights: Tensor, recipe: PolicyLossRecipe
+) -> Loss:
     """Return the loss of some rows of a batch; the losses of all its rows sum to the batch's.
 
     Args:
+        completions: of these rows.
         advantages: (rows,).
         weights: of the tokens, from `token_weights` of the whole batch.
     """
-    gap = (scored.now - scored.drawn) * scored.mask
+    log_ratio = (completions.logprobs - completions.old_logprobs) * completions.mask
     if recipe.ratio == "sequence":
-        gap = (gap.sum(1) / scored.mask.sum(1).clamp(min=1))[:, None].expand_as(gap)
-    ratio, gain = gap.exp(), advantages[:, None]
+        # GSPO's s_i, the geometric mean of the token ratios: every token of a row then has the same ratio.
+        lengths = completions.mask.sum(1).clamp(min=1)
+        log_ratio = (log_ratio.sum(1) / lengths)[:, None].expand_as(log_ratio)
+    ratio, gain = log_ratio.exp(), advantages[:, None]
     clipped = ratio.clamp(1 - recipe.clip_low, 1 + recipe.clip_high)
+    # PPO's pessimistic minimum: the clip removes the gain of moving further, but never hides a loss.
     surrogate = torch.minimum(ratio * gain, clipped * gain)
-    lost = (clipped * gain < ratio * gain) & scored.mask.bool()
-    divergence = torch.zeros_like(ratio)
-    if scored.start is not None:
-        divergence = divergence_of(scored.now, scored.start) * scored.mask
-    value = (weights * (recipe.kl * divergence - surrogate)).sum()
-    return Loss(value, float(lost.sum()))
+    is_clipped = (clipped * gain < ratio * gain) & completions.mask.bool()
+    reference_kl = torch.zeros_like(ratio)
+    if completions.ref_logprobs is not None:
+        reference_kl = k3_kl(completions.logprobs, completions.ref_logprobs) * completions.mask
+    value = (weights * (recipe.beta * reference_kl - surrogate)).sum()
+    return Loss(value, float(is_clipped.sum()))
 
 
-def divergence_of(now: Tensor, start: Tensor) -> Tensor:
-    """Return the estimate of KL(now || start) at every token: never negative, right in expectation.
+def k3_kl(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:
+    """Return the estimate of KL(policy || reference) at every token.
 
-    Source: the k3 estimator that GRPO uses.
+    Source: the k3 estimator of GRPO, equation 4: r - 1 - log r with r = reference / policy. As E[r] is 1
+    under the policy it is unbiased, and as log r <= r - 1 it is never negative, unlike -log r alone.
     """
-    gap = start - now
-    return gap.exp() - gap - 1
+    log_ratio = ref_logprobs - logprobs
+    return log_ratio.exp() - log_ratio - 1

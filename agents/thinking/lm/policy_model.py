@@ -50,7 +50,7 @@ class PolicyModel:
                 "that starts from random weights under 'new'."
             )
         texts = [f"{recipe.prompt.prefix} wait, mod"] + [
-            text for problem in problems.learn for text in (problem.question, *problem.steps)
+            text for problem in problems.train for text in (problem.question, *problem.steps)
         ]
         tokenizer = reasoning_tokenizer(texts, recipe.new.merges)
         model = new_model(recipe.new, tokenizer, recipe.seed).to(device)

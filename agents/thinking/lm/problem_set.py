@@ -1,16 +1,17 @@
-"""Problems to learn on and problems held out: seeded, the levels in turn, no held-out text learned on."""
+"""Problems for training, validation and test: seeded, levels in turn, no held-out text trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import ClassVar
 
 from pydantic import Field
 
 from prunepolicy.agents.thinking.lm.tasks import Problem, tasks
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.config import StrictConfig
+from prunepolicy.pruning.io.config import OldNames, StrictConfig
 
 TRIES = 20
 HELD_OUT_SEED = 7_919
@@ -52,16 +53,17 @@ class TaskRecipe(StrictConfig):
 
 
 class ProblemsRecipe(StrictConfig):
-    """What to learn on and what to judge with.
+    """Problems for training and for evaluation.
 
     Attributes:
-        learn: problems that reinforcement learning draws from.
-        held_out: problems that choose the best step, and as many others that say what it came to; none
-            of them is learned on.
+        train: problems that reinforcement learning draws from.
+        held_out: validation problems, which choose the best step, and as many test problems; none of them is
+            trained on.
     """
 
+    renamed: ClassVar[OldNames] = {"learn": "train"}
     tasks: tuple[TaskRecipe, ...] = Field(min_length=1)
-    learn: int = Field(default=2000, ge=1)
+    train: int = Field(default=2000, ge=1)
     held_out: int = Field(default=160, ge=1)
 
 
@@ -70,29 +72,31 @@ class ProblemSet:
     """Problems, the levels in turn.
 
     Attributes:
-        learn: to learn on; where a level has few texts they come again, so that it keeps its share.
-        choose: to choose the best step with.
-        judge: to say what it came to; nothing is chosen on them.
+        train: for training; where a level has few texts they come again, so that it keeps its share.
+        validation: choose the best step.
+        test: evaluate it in the end; nothing is chosen on them.
     """
 
-    learn: tuple[Problem, ...]
-    choose: tuple[Problem, ...]
-    judge: tuple[Problem, ...]
+    train: tuple[Problem, ...]
+    validation: tuple[Problem, ...]
+    test: tuple[Problem, ...]
     recipe: ProblemsRecipe
 
     @classmethod
     def drawn(cls, recipe: ProblemsRecipe, seed: int) -> ProblemSet:
         """Draw all sets; held-out texts come once, and a level that has too few of them gives fewer."""
         held_out: set[str] = set()
-        judging = Random(HELD_OUT_SEED)
-        choose, judge = (
-            tuple(_drawn(recipe.tasks, recipe.held_out, judging, held_out, once=True)) for _ in range(2)
+        generator = Random(HELD_OUT_SEED)
+        validation, test = (
+            tuple(_drawn(recipe.tasks, recipe.held_out, generator, held_out, once=True)) for _ in range(2)
         )
-        return cls(tuple(_drawn(recipe.tasks, recipe.learn, Random(seed), held_out)), choose, judge, recipe)
+        return cls(
+            tuple(_drawn(recipe.tasks, recipe.train, Random(seed), held_out)), validation, test, recipe
+        )
 
     def fresh(self, generator: Random) -> Iterator[Problem]:
         """Yield problems to demonstrate, without end; held-out ones never."""
-        forbidden = {problem.question for problem in (*self.choose, *self.judge)}
+        forbidden = {problem.question for problem in (*self.validation, *self.test)}
         places = _places(self.recipe.tasks)
         while True:
             yield from _unseen(generator.choice(places), generator, forbidden)

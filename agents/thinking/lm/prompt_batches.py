@@ -1,4 +1,4 @@
-"""Which problems a step answers, from which seeds, and against which reference."""
+"""Which prompts a step rolls out, from which seeds, and against which reference."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from prunepolicy.agents.thinking.lm.rollout_batch import (
     Group,
     RolloutBatch,
     RolloutWorker,
-    dealt_anew,
     seed_of,
+    shuffle_outcomes_within_mode,
 )
 from prunepolicy.agents.thinking.lm.tasks import Problem
 from prunepolicy.envs.thinking.sampling import Sampler, samplers
@@ -24,11 +24,11 @@ from prunepolicy.envs.thinking.settings import built
 
 @dataclass
 class PromptBatches:
-    """Draws prompts, has them answered, and tells the sampler how that went.
+    """Draws prompts, rolls them out, and lets the sampler observe the outcomes.
 
     Attributes:
-        references: accuracy on every problem of the model that learning started with, made to think; empty
-            until a step needs them.
+        references: accuracy on every problem of the reference model made to think; empty until a step needs
+            them.
     """
 
     recipe: ThinkRecipe
@@ -48,21 +48,24 @@ class PromptBatches:
         )
 
     def roll(self, step: int, sampling: Sampling) -> RolloutBatch:
-        """Answer the next prompts; seeds come from run, step, prompt and how often it was drawn before."""
+        """Roll out the next prompts; seeds come from run, step, prompt and how often it was drawn before."""
         how = self.recipe.reinforcement
-        if how.references and not self.references:
+        if how.reference_generations and not self.references:
             self.references = self._reference_accuracies(sampling)
-        drawn = self.sampler.sample(how.prompts)
+        drawn = self.sampler.sample(how.prompts_per_step)
         groups, seen = [], dict.fromkeys(drawn.tolist(), 0)
         for number, prompt in enumerate(drawn.tolist()):
             seed = seed_of(self.recipe.seed, step, prompt, seen[prompt])
             seen[prompt] += 1
             reference = self.references[prompt] if self.references else 0.0
-            groups.append(Group(self.problems[prompt], number, how.group, seed, how.force, reference))
+            groups.append(
+                Group(self.problems[prompt], number, how.num_generations, seed, how.force, reference)
+            )
         batch = self.rollout_worker.roll(groups, sampling)
-        self.sampler.observe(np.repeat(drawn, how.group), batch.table.correct)
-        if how.shuffle:
-            batch = replace(batch, table=dealt_anew(batch.table, seed_of(self.recipe.seed, step)))
+        self.sampler.observe(np.repeat(drawn, how.num_generations), batch.table.correct)
+        if how.shuffle_outcomes:
+            table = shuffle_outcomes_within_mode(batch.table, seed_of(self.recipe.seed, step))
+            batch = replace(batch, table=table)
         return batch
 
     def state(self) -> dict[str, Any]:
@@ -75,7 +78,7 @@ class PromptBatches:
         self.references = list(state["references"])
 
     def _reference_accuracies(self, sampling: Sampling) -> list[float]:
-        count = self.recipe.reinforcement.references
+        count = self.recipe.reinforcement.reference_generations
         groups = [
             Group(problem, number, count, seed_of(self.recipe.seed, 0, number), "think")
             for number, problem in enumerate(self.problems)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
 from prunepolicy.agents.thinking.lm.demonstrations import DemonstrationRecipe
 from prunepolicy.agents.thinking.lm.health import AlarmRecipe
-from prunepolicy.agents.thinking.lm.objective import ObjectiveRecipe
+from prunepolicy.agents.thinking.lm.objective import PolicyLossRecipe
 from prunepolicy.agents.thinking.lm.problem_set import ProblemsRecipe
 from prunepolicy.agents.thinking.lm.prompting import PromptRecipe
 from prunepolicy.agents.thinking.lm.tiny_model import NewModel
 from prunepolicy.agents.training.recipe import RunEvaluation, RunRecipe
-from prunepolicy.pruning.io.config import StrictConfig
+from prunepolicy.pruning.io.config import OldNames, StrictConfig
 
 
 def _listed(value: Any) -> Any:
@@ -29,20 +29,29 @@ class WarmUpRecipe(StrictConfig):
 
     Attributes:
         steps: at most.
-        decay: share of the learning rate that is left at the last of them; it falls linearly.
-        check: steps between looks at what thinking is worth; the warm-up ends when that is right.
-        easy: by how much thinking may be ahead of answering at once, on the easiest third of the problems.
-        hard: by how much it must be ahead on the hardest third.
-        thinking: accuracy that thinking must reach on the hardest third.
-        problems: to look at.
+        final_lr_fraction: share of the learning rate that is left at the last step; it falls linearly.
+        check_every: steps between measurements of the gain of thinking; the warm-up ends when all three
+            thresholds are met.
+        max_easy_gain: accuracy that thinking may gain over answering at once, on the easiest third of the
+            problems.
+        min_hard_gain: accuracy that it must gain on the hardest third.
+        min_think_accuracy: accuracy of thinking on the hardest third, at least.
+        problems: to measure on.
     """
 
+    renamed: ClassVar[OldNames] = {
+        "decay": "final_lr_fraction",
+        "check": "check_every",
+        "easy": "max_easy_gain",
+        "hard": "min_hard_gain",
+        "thinking": "min_think_accuracy",
+    }
     steps: int = Field(default=0, ge=0)
-    decay: float = Field(default=1.0, gt=0, le=1)
-    check: int = Field(default=50, ge=1)
-    easy: float = Field(default=0.1, ge=0, le=1)
-    hard: float = Field(default=0.4, ge=-1, le=1)
-    thinking: float = Field(default=0.9, ge=0, le=1)
+    final_lr_fraction: float = Field(default=1.0, gt=0, le=1)
+    check_every: int = Field(default=50, ge=1)
+    max_easy_gain: float = Field(default=0.1, ge=0, le=1)
+    min_hard_gain: float = Field(default=0.4, ge=-1, le=1)
+    min_think_accuracy: float = Field(default=0.9, ge=0, le=1)
     problems: int = Field(default=96, ge=3)
 
 
@@ -50,13 +59,14 @@ class ImitationRecipe(StrictConfig):
     """One step of imitation.
 
     Attributes:
-        batch: demonstrations per step.
+        batch_size: demonstrations per step.
         token_weight: weigh tokens by p (1 - p), as CHORD does, so that neither the known nor the
             outlandish dominates.
         mean: over all tokens, or over demonstrations, so that short ones aren't drowned by long ones.
     """
 
-    batch: int = Field(default=64, ge=1)
+    renamed: ClassVar[OldNames] = {"batch": "batch_size"}
+    batch_size: int = Field(default=64, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     token_weight: bool = False
     mean: Literal["tokens", "demonstrations"] = "tokens"
@@ -66,51 +76,61 @@ class ReinforcementRecipe(StrictConfig):
     """One step of reinforcement learning.
 
     Attributes:
-        steps: after the warm-up, imitation included, with which the run ends; None goes on until `episodes`.
-        prompts: per step.
-        group: completions per prompt.
+        steps: after the warm-up, imitation included, with which the run ends; None goes on until `max_steps`.
+        prompts_per_step: groups of completions.
+        num_generations: completions per prompt.
         max_tokens: of a completion, for every stage or one number for all of them; so are `temperature`
             and `learning_rate`.
         force: `half` makes half of every group answer at once, whatever the model would do.
         minibatches: optimiser steps on one batch.
         chunk: prompts that an engine gets at once; it decides the bytes, the number of workers doesn't.
-        mixed: least share of groups with both modes in the first batch; without them no reward could teach
-            when to think.
-        references: answers per prompt of the start, made to think, whose accuracy adapt_think compares with.
-        drift: steps between measurements of the divergence from the start.
-        shuffle: a control: outcomes are dealt anew among the completions of each mode, so that difficulty
-            says nothing about them.
+        min_mixed_groups: least share of groups with both modes in the first batch; without them no reward
+            could teach when to think.
+        reference_generations: completions per prompt of the reference model, made to think, whose accuracy
+            the reward adapt_think compares with.
+        reference_kl_every: steps between measurements of the KL divergence from the reference model.
+        shuffle_outcomes: a control that keeps mode averages: outcomes are shuffled among the completions of
+            each mode, so that the difficulty says nothing about them.
     """
 
+    renamed: ClassVar[OldNames] = {
+        "prompts": "prompts_per_step",
+        "group": "num_generations",
+        "mixed": "min_mixed_groups",
+        "references": "reference_generations",
+        "drift": "reference_kl_every",
+        "shuffle": "shuffle_outcomes",
+    }
     steps: int | None = Field(default=None, ge=1)
-    prompts: int = Field(default=16, ge=1)
-    group: int = Field(default=8, ge=2)
+    prompts_per_step: int = Field(default=16, ge=1)
+    num_generations: int = Field(default=8, ge=2)
     max_tokens: tuple[int, ...] = Field(default=(96,), min_length=1)
     temperature: Rates = (1.0,)
     learning_rate: Rates = (3e-4,)
     force: Literal["free", "half"] = "free"
     minibatches: int = Field(default=1, ge=1)
-    objective: ObjectiveRecipe = ObjectiveRecipe()
+    objective: PolicyLossRecipe = PolicyLossRecipe()
     sampler: dict[str, Any] = Field(default_factory=lambda: {"name": "random"})
     engine: str = "transformers"
     chunk: int = Field(default=64, ge=1)
-    mixed: float = Field(default=0.0, ge=0, le=1)
-    references: int = Field(default=0, ge=0)
-    drift: int = Field(default=10, ge=1)
-    shuffle: bool = False
+    min_mixed_groups: float = Field(default=0.0, ge=0, le=1)
+    reference_generations: int = Field(default=0, ge=0)
+    reference_kl_every: int = Field(default=10, ge=1)
+    shuffle_outcomes: bool = False
 
 
 class ThinkEvaluation(RunEvaluation):
-    """How the model is judged while it learns.
+    """How the model is evaluated while it trains.
 
     Attributes:
-        price: of a completion as long as allowed, in accuracy: what chooses the best step is the
-            accuracy less that share of the tokens.
-        samples: answers per problem in the end.
-        temperature: at which answers are drawn, whatever it is in training.
+        length_penalty: the validation score is the accuracy less this times the mean length, as a share of
+            the longest completion allowed.
+        samples: completions per test problem.
+        temperature: of completions in evaluation, whatever it is in training.
     """
 
-    price: float = Field(default=0.2, ge=0)
+    renamed: ClassVar[OldNames] = {"price": "length_penalty"}
+    length_penalty: float = Field(default=0.2, ge=0)
     samples: int = Field(default=2, ge=1)
     temperature: float = Field(default=1.0, gt=0)
 
@@ -123,11 +143,12 @@ class ThinkRecipe(RunRecipe):
         new: sizes of a model that starts from random weights.
         warm_up: imitation before the stages.
         switch: what decides between imitation and reinforcement afterwards, by `name` and its settings.
-        stages: of the reward, with the terms that are paid in each; see `envs/thinking`.
-        micro_tokens: padded tokens in one pass of the model.
-        clip: largest norm of a gradient.
+        stages: of the reward, with the terms of each; see `envs/thinking`.
+        micro_tokens: padded tokens in one forward pass.
+        max_grad_norm: at which gradients are clipped.
     """
 
+    renamed: ClassVar[OldNames] = {**RunRecipe.renamed, "clip": "max_grad_norm"}
     model: str | None = None
     new: NewModel = NewModel()
     problems: ProblemsRecipe
@@ -141,7 +162,7 @@ class ThinkRecipe(RunRecipe):
     alarms: AlarmRecipe = AlarmRecipe()
     evaluation: ThinkEvaluation = ThinkEvaluation()
     micro_tokens: int = Field(default=8192, ge=1)
-    clip: float = Field(default=1.0, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -151,15 +172,16 @@ class ThinkRecipe(RunRecipe):
     @model_validator(mode="after")
     def _sizes(self) -> Self:
         how = self.reinforcement
-        if self.warm_up.steps > self.episodes:
+        if self.warm_up.steps > self.max_steps:
             raise ValueError(
-                f"warm_up.steps ({self.warm_up.steps}) is more than episodes ({self.episodes}): none "
+                f"warm_up.steps ({self.warm_up.steps}) is more than max_steps ({self.max_steps}): none "
                 "would be left to learn from rewards"
             )
-        if how.minibatches > how.prompts * how.group:
+        completions = how.prompts_per_step * how.num_generations
+        if how.minibatches > completions:
             raise ValueError(
-                f"reinforcement.minibatches ({how.minibatches}) is more than the {how.prompts * how.group} "
-                "completions of a step (prompts times group)"
+                f"reinforcement.minibatches ({how.minibatches}) is more than the {completions} "
+                "completions of a step (prompts_per_step times num_generations)"
             )
         begins = self.model is None and "new" in self.model_fields_set
         if begins and max(how.max_tokens) >= self.new.context:
@@ -175,6 +197,8 @@ class ThinkRecipe(RunRecipe):
             if len(getattr(self.reinforcement, name)) not in (1, len(self.stages)):
                 raise ValueError(f"reinforcement.{name} takes one number, or one for every stage")
         paid = {term.get("name") for stage in self.stages for term in stage.get("terms", ())}
-        if "adapt_think" in paid and not self.reinforcement.references:
-            raise ValueError("adapt_think compares with a reference: set reinforcement.references, such as 4")
+        if "adapt_think" in paid and not self.reinforcement.reference_generations:
+            raise ValueError(
+                "adapt_think needs a reference model: set reinforcement.reference_generations, such as 4"
+            )
         return self

@@ -1,4 +1,4 @@
-"""One step of reinforcement learning: from rewards to losses, in micro-batches of like lengths."""
+"""One step of reinforcement learning: from rewards to losses, in micro-batches of similar lengths."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prunepolicy.agents.thinking.lm.objective import (
-    ObjectiveRecipe,
-    Scored,
+    CompletionLogProbs,
+    PolicyLossRecipe,
     clipped_loss,
-    divergence_of,
+    k3_kl,
     token_weights,
 )
 from prunepolicy.agents.thinking.lm.rollout_batch import RolloutBatch
@@ -23,8 +23,8 @@ from prunepolicy.envs.thinking.groups import group_advantages
 from prunepolicy.envs.thinking.rollouts import Rewards
 
 
-def advantages_of(rewards: Rewards, groups: NDArray[np.int64], recipe: ObjectiveRecipe) -> Tensor:
-    """Return what every completion's tokens are worth, (rows,)."""
+def advantages_of(rewards: Rewards, groups: NDArray[np.int64], recipe: PolicyLossRecipe) -> Tensor:
+    """Return per-completion advantages, (rows,)."""
     if recipe.advantage == "raw":
         return torch.from_numpy(rewards).float()
     return torch.from_numpy(group_advantages(rewards, groups, recipe.advantage)).float()
@@ -50,7 +50,7 @@ class Sums:
         self.rows += len(closing)
 
     def metrics(self) -> dict[str, float]:
-        """Return means: of all tokens, of the first ones' choice of mode, and of all but the first ones."""
+        """Return the share of clipped tokens, the mean token entropy, and that of the choice of mode."""
         return {
             "clipped_ratio": self.clipped / max(1.0, self.tokens),
             "entropy": self.entropy / max(1.0, self.tokens - self.rows),
@@ -63,13 +63,13 @@ class Reinforcement:
     """Computes the loss of rows of a batch.
 
     Attributes:
-        start: scores under the model that learning started with; None where the objective doesn't read it.
+        reference: scores under the reference model; None where the loss doesn't read them.
         micro_tokens: padded tokens in one pass.
     """
 
     scorer: Scorer
-    start: Scorer | None
-    recipe: ObjectiveRecipe
+    reference: Scorer | None
+    recipe: PolicyLossRecipe
     micro_tokens: int
     sums: Sums = field(default_factory=Sums)
 
@@ -85,31 +85,33 @@ class Reinforcement:
             prompts, completions = [batch.prompts[row] for row in chosen], [tokens[row] for row in chosen]
             scores = self.scorer(prompts, completions)
             width = scores.mask.shape[1]
-            drawn = self._drawn(batch, chosen, scores)
-            started = self._started(prompts, completions)
-            scored = Scored(scores.log_probs, drawn, scores.mask, started)
-            loss = clipped_loss(scored, advantages[chosen].to(device), weights[places, :width], self.recipe)
+            old, reference = (
+                self._old_logprobs(batch, chosen, scores),
+                self._ref_logprobs(prompts, completions),
+            )
+            logprobs = CompletionLogProbs(scores.log_probs, old, scores.mask, reference)
+            loss = clipped_loss(logprobs, advantages[chosen].to(device), weights[places, :width], self.recipe)
             self.sums.add(scores, loss.clipped)
             yield loss.value
 
-    def _drawn(self, batch: RolloutBatch, rows: Sequence[int], scores: TokenScores) -> Tensor:
+    def _old_logprobs(self, batch: RolloutBatch, rows: Sequence[int], scores: TokenScores) -> Tensor:
         return batch.written.log_probs[rows, : scores.mask.shape[1]].to(scores.log_probs.device)
 
     @torch.no_grad()
-    def _started(
+    def _ref_logprobs(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]
     ) -> Tensor | None:
-        return None if self.start is None else self.start(prompts, completions).log_probs
+        return None if self.reference is None else self.reference(prompts, completions).log_probs
 
 
 @torch.no_grad()
-def divergence(now: Scorer, start: Scorer, batch: RolloutBatch, micro_tokens: int) -> float:
-    """Return the divergence from the start on what the model wrote itself, in nats per token."""
+def reference_kl(policy: Scorer, reference: Scorer, batch: RolloutBatch, micro_tokens: int) -> float:
+    """Return the KL divergence from the reference model on the policy's completions, in nats per token."""
     tokens, total, count = batch.tokens, 0.0, 0
     whole = [len(prompt) + len(row) for prompt, row in zip(batch.prompts, tokens, strict=True)]
     for rows in by_length(whole, micro_tokens):
         prompts, completions = [batch.prompts[row] for row in rows], [tokens[row] for row in rows]
-        scores, before = now(prompts, completions), start(prompts, completions)
-        total += float((divergence_of(scores.log_probs, before.log_probs) * scores.mask).sum())
+        scores, ref = policy(prompts, completions), reference(prompts, completions)
+        total += float((k3_kl(scores.log_probs, ref.log_probs) * scores.mask).sum())
         count += sum(len(row) for row in completions)
     return total / count

@@ -1,4 +1,4 @@
-"""From prompts to verified completions: requests, generation in chunks, verification, rollouts."""
+"""From prompts to verified completions: generation in chunks, verification, rollouts."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class RolloutBatch:
     Attributes:
         prompts: token ids, one row per completion.
         written: the completions.
-        table: what came of them, in the same rows.
+        table: their outcomes, in the same rows.
         errors: rows that couldn't be verified.
-        leaked: words that were said beside the answer, per row: thought in the wrong place.
+        leaked: words beside the answer, per row: reasoning in the wrong place.
     """
 
     prompts: tuple[tuple[int, ...], ...]
@@ -53,11 +53,12 @@ class RolloutBatch:
 
 @dataclass(frozen=True)
 class Group:
-    """One problem to be answered several times.
+    """One problem whose completions are compared.
 
     Attributes:
-        number: of the problem; answers with equal numbers are compared.
-        reference: accuracy on it of a model that thinks, where a reward reads that.
+        number: of the group.
+        count: completions.
+        reference: accuracy on it of the reference model made to think, where a reward reads that.
     """
 
     problem: Problem
@@ -69,7 +70,7 @@ class Group:
 
 
 class VerifiedBatch(NamedTuple):
-    """What came of completions: see `RolloutBatch`."""
+    """Outcomes of completions: see `RolloutBatch`."""
 
     table: Rollouts
     errors: int
@@ -78,16 +79,16 @@ class VerifiedBatch(NamedTuple):
 
 @dataclass
 class AnswerVerifier:
-    """Reads and checks answers."""
+    """Reads and verifies answers."""
 
     prompting: Prompting
     checks: dict[str, Verifier] = field(default_factory=dict)
 
     def verified(self, owners: Sequence[Group], rows: Sequence[list[int]]) -> VerifiedBatch:
-        """Return the table of given completions, and what else their texts showed.
+        """Return outcomes of given completions, with verifier errors and leaked words.
 
         Args:
-            owners: whom each completion answers.
+            owners: the group of each completion.
             rows: token ids. Modes are read from them, since decoding may drop tags.
         """
         closing, end = self.prompting.closing, self.prompting.tokenizer.eos_token_id
@@ -122,10 +123,10 @@ class AnswerVerifier:
 
 @dataclass
 class RolloutWorker:
-    """Has problems answered, and says how that went.
+    """Samples completions of problems, and verifies them.
 
     Attributes:
-        chunk: problems that are answered together: a job for a worker of `runner`.
+        chunk: problems that are sampled together: a job for a worker of `runner`.
     """
 
     engine: Engine
@@ -135,11 +136,11 @@ class RolloutWorker:
 
     @cached_property
     def verifier(self) -> AnswerVerifier:
-        """What reads and checks the answers."""
+        """Of the answers."""
         return AnswerVerifier(self.prompting)
 
     def roll(self, groups: Sequence[Group], sampling: Sampling) -> RolloutBatch:
-        """Answer every problem of `groups`; the chunks alone decide what is written together."""
+        """Sample completions of every problem; the chunks alone decide what is batched together."""
         requests = [
             Request(tuple(self.prompting.ids(one.problem.question)), one.count, one.seed, one.force)
             for one in groups
@@ -159,10 +160,10 @@ def seed_of(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def dealt_anew(table: Rollouts, seed: int) -> Rollouts:
+def shuffle_outcomes_within_mode(table: Rollouts, seed: int) -> Rollouts:
     """Return the table with outcomes shuffled among the completions of each mode.
 
-    Whatever a mode is worth on the whole stays; that it is worth more on some prompts goes.
+    A control that keeps mode averages: what a mode gains on single prompts is lost.
     """
     generator, source = np.random.default_rng(seed), np.arange(len(table))
     for mode in np.unique(table.mode):

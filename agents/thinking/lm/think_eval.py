@@ -1,10 +1,10 @@
-"""How a model does on held-out problems: accuracy, tokens and think rate, by difficulty."""
+"""Evaluation on held-out problems: accuracy, tokens and think rate, by difficulty."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,11 +18,11 @@ from prunepolicy.pruning.measure.intervals import Interval, around
 
 Think = Literal["auto", "always", "never"]
 FORCED: dict[Think, Force] = {"auto": "free", "always": "think", "never": "answer"}
-EXAM_SEED = 104_729
+EVAL_SEED = 104_729
 
 
 @dataclass(frozen=True)
-class Bin:
+class DifficultyLevel:
     """Answers to problems of one difficulty."""
 
     difficulty: int
@@ -38,7 +38,7 @@ class ThinkEval:
 
     Attributes:
         tokens: of a completion, the mean.
-        think: share of completions that thought.
+        think: share of completions with a reasoning trace.
         cut_off: share of completions that were too long.
         bins: by difficulty, the easiest first.
         tokens_error: standard error of `tokens`; None where it isn't known.
@@ -48,7 +48,7 @@ class ThinkEval:
     tokens: float
     think: float
     cut_off: float
-    bins: tuple[Bin, ...]
+    bins: tuple[DifficultyLevel, ...]
     tokens_error: float | None = None
 
     @property
@@ -76,28 +76,28 @@ class ThinkEval:
 
 
 @dataclass(frozen=True)
-class Examiner:
-    """Asks every problem several times.
+class ThinkEvaluator:
+    """Samples completions of every problem.
 
     Attributes:
-        samples: answers per problem; one is enough where the likeliest tokens are taken.
+        samples: answers per problem; one is enough for greedy decoding.
     """
 
     problems: Sequence[Problem]
     samples: int = 1
 
-    def examine(self, rollout_worker: RolloutWorker, sampling: Sampling, think: Think = "auto") -> ThinkEval:
-        """Return how that went with the mode decided by the model, or forced."""
+    def evaluate(self, rollout_worker: RolloutWorker, sampling: Sampling, think: Think = "auto") -> ThinkEval:
+        """Return accuracy, tokens and think rate with the mode chosen by the model, or forced."""
         groups = [
-            Group(problem, number, self.samples, seed_of(EXAM_SEED, number), FORCED[think])
+            Group(problem, number, self.samples, seed_of(EVAL_SEED, number), FORCED[think])
             for number, problem in enumerate(self.problems)
         ]
         batch = rollout_worker.roll(groups, sampling)
         cut_off = float((~batch.written.ended).float().mean())
-        return examination_of(batch.table, cut_off)
+        return summarise(batch.table, cut_off)
 
 
-def examination_of(table: Rollouts, cut_off: float = 0.0) -> ThinkEval:
+def summarise(table: Rollouts, cut_off: float = 0.0) -> ThinkEval:
     """Return the summary of a table whose first feature is the difficulty."""
     difficulty = table.features[:, 0].astype(int)
     bins = tuple(_bin(level, table.where(difficulty == level)) for level in np.unique(difficulty).tolist())
@@ -106,11 +106,6 @@ def examination_of(table: Rollouts, cut_off: float = 0.0) -> ThinkEval:
     return ThinkEval(whole.accuracy, whole.tokens, whole.think, cut_off, bins, error)
 
 
-def _bin(level: int, table: Rollouts) -> Bin:
+def _bin(level: int, table: Rollouts) -> DifficultyLevel:
     rates = (table.correct.mean(), table.length.mean(), table.thinks.mean())
-    return Bin(level, len(table), *(round(float(rate), 6) for rate in rates))
-
-
-def likeliest(sampling: Sampling) -> Sampling:
-    """Return the same without chance."""
-    return replace(sampling, temperature=0.0)
+    return DifficultyLevel(level, len(table), *(round(float(rate), 6) for rate in rates))

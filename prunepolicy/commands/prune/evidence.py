@@ -73,7 +73,7 @@ def prove_result(session: ModelSession, plan: Plan, edits: Edits, folder: Path) 
         from prunepolicy.pruning.io.transformers_loading import first_line
 
         return Receipt(False, True, f"The source gives nothing to compare with: {first_line(error)}")
-    with session.steps.step("load in a clean process"):
+    with session.progress.step("load in a clean process"):
         return prove(folder, session.checkpoint, inputs, expected)
 
 

@@ -49,7 +49,7 @@ class RecoverySettings:
     @property
     def trainings(self) -> tuple[FitRecipe, FitRecipe]:
         """The training before the cut, and the one after it."""
-        before = FitRecipe(epochs=self.before, learning_rate=self.learning_rate, shrink=self.shrink)
+        before = FitRecipe(epochs=self.before, learning_rate=self.learning_rate, group_sparsity=self.shrink)
         return before, FitRecipe(epochs=self.after, learning_rate=self.learning_rate)
 
 
@@ -94,7 +94,7 @@ class Recovery:
         if not (cut / CONFIG).is_file():
             cut_by_plan(session.checkpoint, plan, cut)
             first = remeasure_norms(load_network(cut).to(self.task.device), self.task)
-            session.steps.note(f"  accuracy right after the cut: {self.accuracy(first):.1%}")
+            session.progress.note(f"  accuracy right after the cut: {self.accuracy(first):.1%}")
         trained = Checkpoint.open(self._pipeline(session).trained(f"recovered-{key}", cut, recipe))
         types = {name: session.checkpoint.read(name).dtype for name in trained.tensors}
         return Edits({name: trained.read(name).to(types[name]) for name in trained.tensors})
@@ -123,7 +123,7 @@ class Recovery:
 
     def _pipeline(self, session: ModelSession) -> Pipeline:
         return Pipeline(
-            self.task, PipelineRecipe(), self.folder, self.seed, session.dtype, steps=session.steps
+            self.task, PipelineRecipe(), self.folder, self.seed, session.dtype, progress=session.progress
         )
 
     def _key(self, what: str, recipe: FitRecipe) -> str:

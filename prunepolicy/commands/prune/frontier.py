@@ -120,13 +120,16 @@ def draw_frontier(
         policy = load_policy(policy) if isinstance(policy, str) else policy
         for budget in budgets:
             policy.check(session.checkpoint.graph, budget, Instruments(seconds=session.seconds(budget)))
-        session.steps.outline(("text", "plan", "measure"))
-        with session.steps.part("text"):
+        session.progress.outline(("text", "plan", "measure"))
+        with session.progress.part("text"):
             text = choose_text(session, settings.text)
         assert text is not None  # None is for models that don't write.
-        with session.steps.part("plan"):
+        with session.progress.part("plan"):
             plans = nested_plans(session, policy, budgets, settings)
-        with session.steps.part("measure"), session.steps.step("measure perplexity", len(plans) + 1) as tick:
+        with (
+            session.progress.part("measure"),
+            session.progress.step("measure perplexity", len(plans) + 1) as tick,
+        ):
             dense = text.score(session.model).perplexity
             tick(1)
             rows = []
@@ -163,7 +166,7 @@ def nested_plans(
     stats = session.stats(policy.needs(graph, budgets[0]), probe_for(policy, settings))
     stats = stats.merged(policy.read(session.checkpoint))
     plans: list[Plan] = []
-    with session.steps.step("plans", len(budgets)) as tick:
+    with session.progress.step("plans", len(budgets)) as tick:
         for budget in sorted(budgets, key=lambda budget: -budget.keep):
             within = plans[-1] if plans else None
             plan = policy.plan(graph, stats, budget, Instruments(seconds=seconds, within=within))

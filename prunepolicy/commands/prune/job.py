@@ -72,13 +72,13 @@ class PruneSettings:
     progress: bool | Listener | ProgressReporter = False
 
     @cached_property
-    def steps(self) -> ProgressReporter:
-        """What reports the run's progress."""
+    def reporter(self) -> ProgressReporter:
+        """What shows the progress of the run."""
         return ProgressReporter.told(self.progress)
 
 
 @dataclass(frozen=True)
-class Changed:
+class PreparedModel:
     """A network before its cut.
 
     Attributes:
@@ -99,16 +99,16 @@ class Changed:
 @contextmanager
 def changed(
     session: ModelSession, policy: Policy, target: Path, settings: PruneSettings
-) -> Iterator[Changed]:
+) -> Iterator[PreparedModel]:
     """Yield what is cut: the session, or what a policy and training on the user's data have made of it."""
     wanted = settings.recovery
     recovery = None if wanted is None else Recovery.opened(wanted, session, target, settings.seed)
     with rewritten(session, policy, target) as whole:
         if recovery is None:
-            yield Changed(whole, session)
+            yield PreparedModel(whole, session)
             return
         with recovery.clearing():
-            yield Changed(recovery.adapted(whole), session, recovery)
+            yield PreparedModel(recovery.adapted(whole), session, recovery)
 
 
 @contextmanager
@@ -133,13 +133,13 @@ def open_session(model: str, settings: PruneSettings, target: Path | None = None
         model,
         Checkpoint.open(resolve(model, settings.revision, arch=settings.arch)),
         settings.hardware,
-        settings.steps,
+        settings.reporter,
     )
     if target is not None:
         check_apart(session.checkpoint.folder, target)
     for note in (*session.checkpoint.notes, session.checkpoint.adapter.notice):
         if note:
-            settings.steps.note(note)
+            settings.reporter.note(note)
     return session
 
 
@@ -192,7 +192,11 @@ def probe_for(policy: Policy, settings: PruneSettings) -> Probe:
 
 
 def carry_out(
-    session: ModelSession, plan: Plan, target: Path, settings: PruneSettings, changed: Changed | None = None
+    session: ModelSession,
+    plan: Plan,
+    target: Path,
+    settings: PruneSettings,
+    changed: PreparedModel | None = None,
 ) -> PruneReport:
     """Cut, prove, measure and publish what `plan` says.
 
@@ -203,10 +207,10 @@ def carry_out(
     Args:
         changed: says what the result is compared with, and how it is trained.
     """
-    part = settings.steps.part
+    part = settings.reporter.part
     if changed is None:
-        settings.steps.outline(parts_of(settings))
-        changed = Changed(session, session)
+        settings.reporter.outline(parts_of(settings))
+        changed = PreparedModel(session, session)
     checkpoint, original, recovery = session.checkpoint, changed.original, changed.recovery
     plan.check(checkpoint.graph)
     probe = _probe_of(plan)
@@ -220,7 +224,7 @@ def carry_out(
                 else recovery.edits(session, plan)
             )
             edits = recovered(session, plan, edits, target, original)
-        with part("cut"), settings.steps.step("cut", checkpoint.nbytes) as tick:
+        with part("cut"), settings.reporter.step("cut", checkpoint.nbytes) as tick:
             folder = prepare(checkpoint, plan, target, edits, tick)
         with part("prove"):
             proof = prove_result(session, plan, edits, folder) if settings.verify else None

@@ -91,10 +91,10 @@ def measure(session: ModelSession, folder: Path, text: ScoredText | None) -> Mea
     models = (session.model, pruned)
     if text is None:
         return _compare_outputs(session, models)
-    with session.steps.step("measure perplexity"):
+    with session.progress.step("measure perplexity"):
         dense = session.once(("losses", text.name), lambda: text.losses(session.model))
         losses = [dense, text.losses(pruned)]
-    with session.steps.step("measure latency, dense and pruned in turn"):
+    with session.progress.step("measure latency, dense and pruned in turn"):
         times = _times(session, models)
     texts = _samples(session, pruned)
     medians = [{name: spread(series).median for name, series in of_one.items()} for of_one in times]
@@ -110,9 +110,9 @@ def _compare_outputs(session: ModelSession, models: tuple[nn.Module, ...]) -> Me
     """Compare models that don't write text: their outputs and their speed, on noise."""
     inputs = session.probe(NOISE)
     one = {name: tensor[:1] for name, tensor in inputs.items()}
-    with session.steps.step("compare outputs, dense and pruned"), torch.no_grad():
+    with session.progress.step("compare outputs, dense and pruned"), torch.no_grad():
         closeness = fidelity(*(model(**inputs) for model in models))
-    with session.steps.step("measure latency, dense and pruned in turn"):
+    with session.progress.step("measure latency, dense and pruned in turn"):
         runs = [partial(time_model, model, one, 0) for model in models]
         series = [[time.prefill for time in times] for times in _in_turn(runs)]
     workload = (
@@ -180,7 +180,7 @@ def _samples(session: ModelSession, pruned: nn.Module) -> list[tuple[str, ...]]:
     def written(model: nn.Module) -> tuple[str, ...]:
         return tuple(_continue(model, tokenizer, prompt) for prompt in PROMPTS)
 
-    with session.steps.step("sample generations"):
+    with session.progress.step("sample generations"):
         return [session.once("samples", lambda: written(session.model)), written(pruned)]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prunepolicy.commands.prune.job import (
-    Changed,
+    PreparedModel,
     PruneSettings,
     carry_out,
     changed,
@@ -73,7 +73,7 @@ def prune_sizes(
         PrunePolicyError: with one sentence; sizes that were finished by then stay.
     """
     settings = settings or PruneSettings()
-    settings = replace(settings, progress=progress or settings.steps)
+    settings = replace(settings, progress=progress or settings.reporter)
     targets = targets_of(Path(out), [keep if isinstance(keep, Budget) else Budget(keep) for keep in keeps])
     return [decision.carried_out() for decision in decisions(model, targets, policy, settings)]
 
@@ -89,7 +89,7 @@ def targets_of(out: Path, budgets: Sequence[Budget]) -> dict[Path, Budget]:
 class Decision:
     """A plan for one size, and everything that it takes to carry it out."""
 
-    context: Changed
+    context: PreparedModel
     plan: Plan
     target: Path
     settings: PruneSettings
@@ -130,15 +130,15 @@ def decisions(
         for target, report in finished.items():
             if report.origin.fingerprint != session.checkpoint.fingerprint:
                 check_target(target, settings.overwrite)
-            settings.steps.note(f"{target} exists already; skipped.")
+            settings.reporter.note(f"{target} exists already; skipped.")
         for budget in left.values():
             check_request(session, chosen, budget, settings)
-        settings.steps.outline(_outline(settings, len(left), dry_run))
+        settings.reporter.outline(_outline(settings, len(left), dry_run))
         context = stack.enter_context(changed(session, chosen, beside, settings))
         if len(left) > 1:
             context = replace(context, dense={})
         for target, budget in left.items():
-            with settings.steps.part("plan"):
+            with settings.reporter.part("plan"):
                 plan = decide(context.session, chosen, budget, settings)
             yield Decision(context, plan, target, settings)
             context = replace(context, began=time.monotonic())

@@ -28,7 +28,7 @@ def rewritten(session: ModelSession, policy: Policy, beside: Path) -> Iterator[M
     if not policy.rewrites:
         yield session
         return
-    with session.steps.step(f"let {policy.name} rewrite the weights"):
+    with session.progress.step(f"let {policy.name} rewrite the weights"):
         edits = Edits(rewritten_tensors(session.checkpoint, policy))
     near = beside.parent if beside.parent.is_dir() else None
     with tempfile.TemporaryDirectory(prefix=f".{beside.name}-rewritten-", dir=near) as folder:

@@ -9,6 +9,7 @@ from pathlib import Path
 from prunepolicy.agents.learned_pruning.evaluator import Evaluator, place_of
 from prunepolicy.agents.learned_pruning.policy_card import PolicyCard, Witness, check_portable, read_card
 from prunepolicy.agents.training.recipe import Recipe
+from prunepolicy.agents.training.recipe_file import current_recipe
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
@@ -70,7 +71,7 @@ class Rescore:
         )
 
 
-def rescore(policy: Policy, card: PolicyCard, steps: ProgressReporter) -> Rescore:
+def rescore(policy: Policy, card: PolicyCard, progress: ProgressReporter) -> Rescore:
     """Measure one number of a policy's card.
 
     It is that of the card's witness, where that model can be had. Else it is that of the smallest judging
@@ -82,19 +83,19 @@ def rescore(policy: Policy, card: PolicyCard, steps: ProgressReporter) -> Rescor
     check_portable(card)
     if card.measure:
         raise PrunePolicyError(f"The card of {card.name} can't be reproduced: {card.measure}")
-    recipe = checked(Recipe, card.recipe, f"the recipe of {card.name}")
+    recipe = _recipe_of(card)
     if card.witness is not None and (here := _checkpoint_here(card.witness.model, card.witness.fingerprint)):
-        session, claimed = _session(here, recipe, steps), {card.witness.where: card.witness.score}
+        session, claimed = _session(here, recipe, progress), {card.witness.where: card.witness.score}
         same_model = True
     else:
-        session, claimed = _smallest(card, recipe, steps), card.chosen
+        session, claimed = _smallest(card, recipe, progress), card.chosen
         same_model = session.name in card.judges
     budget = _hardest(card.name, claimed, recipe, session)
     place = place_of(session, budget)
     return Rescore(card.name, place, claimed[place], _score(policy, recipe, session, budget), same_model)
 
 
-def witness_of(folder: Path, model: str, steps: ProgressReporter) -> Witness:
+def witness_of(folder: Path, model: str, progress: ProgressReporter) -> Witness:
     """Score the policy in a folder on a model that others can get, at the smallest budget of its recipe.
 
     Raises:
@@ -102,16 +103,21 @@ def witness_of(folder: Path, model: str, steps: ProgressReporter) -> Witness:
     """
     if Path(model).exists():
         raise UsageError(f"{model} is a folder here, which others don't have; name a hub id or {SMOLLM2}.")
-    recipe = checked(Recipe, read_card(folder).recipe, f"the recipe of {folder}")
-    session = _session((model, Checkpoint.open(resolve(model))), recipe, steps)
+    recipe = _recipe_of(read_card(folder))
+    session = _session((model, Checkpoint.open(resolve(model))), recipe, progress)
     budget = min(recipe.every_budget, key=lambda budget: budget.keep)
     score = _score(load_policy_folder(folder), recipe, session, budget)
     fingerprint = session.checkpoint.fingerprint
     return Witness(model=model, fingerprint=fingerprint, where=place_of(session, budget), score=score)
 
 
-def _session(found: tuple[str, Checkpoint], recipe: Recipe, steps: ProgressReporter) -> ModelSession:
-    return ModelSession(*found, Hardware(recipe.device, recipe.dtype), steps)
+def _recipe_of(card: PolicyCard) -> Recipe:
+    where = f"the recipe of {card.name}"
+    return checked(Recipe, current_recipe(card.recipe, where), where)
+
+
+def _session(found: tuple[str, Checkpoint], recipe: Recipe, progress: ProgressReporter) -> ModelSession:
+    return ModelSession(*found, Hardware(recipe.device, recipe.dtype), progress)
 
 
 def _score(policy: Policy, recipe: Recipe, session: ModelSession, budget: Budget) -> float:
@@ -120,7 +126,7 @@ def _score(policy: Policy, recipe: Recipe, session: ModelSession, budget: Budget
     return judge.scores(policy)[place_of(session, budget)]
 
 
-def _smallest(card: PolicyCard, recipe: Recipe, steps: ProgressReporter) -> ModelSession:
+def _smallest(card: PolicyCard, recipe: Recipe, progress: ProgressReporter) -> ModelSession:
     judges = card.held_out or card.models
     here = [place for name in judges if (place := _checkpoint_here(name, card.judges.get(name)))]
     if not here:
@@ -131,7 +137,7 @@ def _smallest(card: PolicyCard, recipe: Recipe, steps: ProgressReporter) -> Mode
             f"The card of {card.name} can't be reproduced here: it needs one of {', '.join(judges)}, "
             f"and none, or another of that name, is in this folder{made}."
         )
-    return _session(min(here, key=lambda item: item[1].nbytes), recipe, steps)
+    return _session(min(here, key=lambda item: item[1].nbytes), recipe, progress)
 
 
 def _checkpoint_here(name: str, fingerprint: str | None) -> tuple[str, Checkpoint] | None:

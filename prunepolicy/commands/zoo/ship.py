@@ -46,7 +46,7 @@ class Addition:
 
     caveat: str = ""
     witness: str = ""
-    steps: ProgressReporter = field(default_factory=ProgressReporter)
+    progress: ProgressReporter = field(default_factory=ProgressReporter)
 
 
 NOTHING = Addition()
@@ -106,7 +106,7 @@ def packed(
     known = card.cpu_seconds if card.cpu_seconds is not None else cpu_spent(run)
     witness = card.witness
     if addition.witness:
-        witness = witness_of(best, addition.witness, addition.steps)
+        witness = witness_of(best, addition.witness, addition.progress)
     changes = {"name": name, "cpu_seconds": known, "witness": witness}
     with tempfile.TemporaryDirectory() as folder:
         _copy_policy(policy, best, name, Path(folder))

@@ -36,9 +36,9 @@ def write_mnist(folder: Path, count: int = 20, packed: bool = True) -> np.ndarra
 def test_idx_files_hold_what_was_written(packed: bool, tmp_path: Path) -> None:
     pixels = write_mnist(tmp_path, packed=packed)
     found = read_images(str(tmp_path))
-    assert torch.equal(found.learn.pixels[:, 0], torch.from_numpy(pixels))
-    assert found.learn.labels.tolist() == [k % 3 for k in range(20)]
-    assert found.judge is not None
+    assert torch.equal(found.train.pixels[:, 0], torch.from_numpy(pixels))
+    assert found.train.labels.tolist() == [k % 3 for k in range(20)]
+    assert found.test is not None
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def recipe(checkpoint: Checkpoint, **changes: Any) -> Recipe:
             "models": [str(checkpoint.folder)],
             "budgets": {"of": "ffn", "keep": [0.75, 0.5]},
             "evaluation": {"every": 3, "samples": 4, "length": 12, "baselines": ["random"]},
-            "episodes": 6,
+            "max_steps": 6,
             "checkpoint_every": 2,
             "dtype": "float32",
             **changes,

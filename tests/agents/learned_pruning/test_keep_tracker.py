@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from prunepolicy.agents.learned_pruning.evaluator import Evaluator
-from prunepolicy.agents.learned_pruning.keep_tracker import KeptWatch, history, moved_share
+from prunepolicy.agents.learned_pruning.keep_tracker import KeepTracker, history, moved_share
 from prunepolicy.agents.learned_pruning.learning_plots import KeptHistory, plot_kept, plot_learning
 from prunepolicy.agents.training.recipe import EvaluationRecipe
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
@@ -41,7 +41,7 @@ def evaluator(model: Callable[..., str]) -> Callable[..., Evaluator]:
 
 
 def test_shares_kept_are_logged_where_widths_may_differ(evaluator: Callable[..., Evaluator]) -> None:
-    watch = KeptWatch(evaluator(uniform=False), ())
+    watch = KeepTracker(evaluator(uniform=False), ())
     row = watch.row(Heuristic(HeuristicConfig(criterion="fisher", samples=4, length=12)))
     assert set(row) == {f"kept/layers.{layer}.ffn" for layer in range(3)}
     assert sum(row.values()) / 3 == pytest.approx(0.75, abs=0.01)
@@ -53,13 +53,13 @@ def test_departures_from_the_best_heuristic_are_logged_where_widths_are_equal(
 ) -> None:
     scores = {"magnitude": 2.0, "magnitude_l1": 1.0, "random": 3.0}
     monkeypatch.setattr(Evaluator, "scores", lambda self, policy: {"": scores[policy.name]})
-    watch = KeptWatch(evaluator(uniform=True), tuple(scores))
+    watch = KeepTracker(evaluator(uniform=True), tuple(scores))
     assert watch.rival_name == "magnitude_l1"
     assert set(watch.row(load_policy("magnitude_l1")).values()) == {0.0}
     row = watch.row(load_policy("random"))
     assert set(row) == {f"moved/layers.{layer}.ffn" for layer in range(3)}
     assert all(0 < share < 0.5 for share in row.values())
-    assert KeptWatch(evaluator(uniform=True), ()).row(load_policy("random")) == {}
+    assert KeepTracker(evaluator(uniform=True), ()).row(load_policy("random")) == {}
 
 
 def test_what_moved_is_counted_among_the_kept() -> None:
@@ -119,7 +119,7 @@ def test_equal_numbers_can_be_drawn_and_a_curve_of_one_step(tmp_path: Path) -> N
 
 
 def test_looking_leaves_the_generators_alone(evaluator: Callable[..., Evaluator]) -> None:
-    watch = KeptWatch(evaluator(uniform=True), ("magnitude", "random"))
+    watch = KeepTracker(evaluator(uniform=True), ("magnitude", "random"))
     policy = load_policy("random")
     watch.row(policy)
     torch.manual_seed(3)

@@ -28,7 +28,7 @@ from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.units import Keep
 
 Make = Callable[..., Checkpoint]
-QUICK = {"episodes": 16, "repeats": 4, "minibatch": 8, "epochs": 2}
+QUICK = {"episodes_per_step": 16, "episodes_per_context": 4, "batch_size": 8, "n_epochs": 2}
 KEEP = (0.8, 0.6)
 
 
@@ -69,7 +69,7 @@ def the_last_group(case: PruneCase) -> Keep:
 @pytest.mark.parametrize(("wanted", "left"), [(by_mean_gradient, 0.65), (the_last_group, 0.25)])
 def test_a_network_with_a_known_best_plan_is_solved(wanted: Callable[[PruneCase], Keep], left: float) -> None:
     cases = tuple(preferring(wanted, seed) for seed in range(2))
-    settings = {"episodes": 64, "repeats": 16, "minibatch": 64, "epochs": 4}
+    settings = {"episodes_per_step": 64, "episodes_per_context": 16, "batch_size": 64, "n_epochs": 4}
     agent = learner(0, cases, (0.5,), learning_rate=0.003, std=0.3, **settings)
     before = [rise(agent, case) for case in cases]
     rewards = [agent.step()["reward"] for _ in range(20)]
@@ -89,7 +89,7 @@ def rise(agent: Ppo, case: PruneCase) -> float:
 
 def test_emphases_can_start_with_less_spread_than_ratios() -> None:
     agent = PruneAgent(
-        Graph(GraphConfig(hidden=4)), [invented_case()], config=PPOConfig(std=0.2, emphases=0.5)
+        Graph(GraphConfig(hidden=4)), [invented_case()], config=PPOConfig(std=0.2, emphasis_std_scale=0.5)
     )
     ratio, *others = agent.algorithm.policy.log_std.exp().tolist()
     assert ratio == pytest.approx(0.2)
@@ -120,7 +120,7 @@ def test_a_learner_continues_bit_by_bit_from_its_state() -> None:
 
 
 def test_neighbours_share_networks_and_budgets_and_only_the_others_are_the_baseline() -> None:
-    env = learner(episodes=16, repeats=4).agent.env
+    env = learner(episodes_per_step=16, episodes_per_context=4).agent.env
     env.reset()
     contexts = zip(env.get_attr("case"), env.get_attr("budget"), strict=True)
     drawn = [(case.name, budget.keep) for case, budget in contexts]
@@ -200,10 +200,10 @@ def test_damaged_agents_are_refused(tmp_path: Path) -> None:
 
 
 def test_settings_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"multiple of learner\.repeats"):
-        learner(repeats=5)
-    with pytest.raises(UsageError, match=r"multiple of learner\.minibatch"):
-        learner(minibatch=12)
+    with pytest.raises(UsageError, match=r"multiple of learner\.episodes_per_context"):
+        learner(episodes_per_context=5)
+    with pytest.raises(UsageError, match=r"multiple of learner\.batch_size"):
+        learner(batch_size=12)
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def recipe(model: str, **changes: Any) -> Recipe:
             "models": [model],
             "budgets": {"of": "ffn", "keep": [0.75, 0.5]},
             "evaluation": {"every": 3, "samples": 4, "length": 12, "baselines": ["random"]},
-            "episodes": 4,
+            "max_steps": 4,
             "checkpoint_every": 2,
             "dtype": "float32",
             **changes,

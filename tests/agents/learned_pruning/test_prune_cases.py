@@ -81,10 +81,10 @@ def test_statistics_can_be_measured_anew_without_a_word(assignment: Assignment) 
     (case,) = prune_cases(assignment, PROBE)
     assert case.refresh is not None
     said = StringIO()
-    assignment.sessions[0].steps.console = Console(file=said)
+    assignment.sessions[0].progress.console = Console(file=said)
     fresh = case.refresh({"layers.0.ffn": tuple(range(8))})
     assert said.getvalue() == ""
-    assignment.sessions[0].steps.note("heard again")
+    assignment.sessions[0].progress.note("heard again")
     assert said.getvalue() == "heard again\n"
     before, after = (stats.get("gradients", "layers.1.ffn") for stats in (case.stats, fresh))
     assert before.shape == after.shape

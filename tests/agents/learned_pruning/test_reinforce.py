@@ -9,7 +9,7 @@ from prunepolicy.pruning.statistics.row_features import standardised, weight_col
 
 PUBLISHED = ReinforceConfig(
     shaping="ks_inverse",
-    samples=1,
+    choices_per_layer=1,
     learning_rate=1e-3,
     log_prob="published",
     baseline="none",
@@ -18,7 +18,7 @@ PUBLISHED = ReinforceConfig(
     standardise=False,
     discount=0.99,
     keep=(0.5, 0.5),
-    clip=0,
+    max_grad_norm=0,
 )
 
 

@@ -15,9 +15,9 @@ def drawn(draws: int = 4, seed: int = 0) -> DrawnCuts:
 
 def test_every_unit_of_a_group_has_the_decision_that_was_drawn_for_it() -> None:
     cuts = drawn()
-    for number, said in enumerate(cuts.each(SAID)):
-        assert said.keys() == {"a", "b"}
-        assert torch.equal(said["a"], cuts.decisions["a"][number].repeat(3))
+    for number, output in enumerate(cuts.each(SAID)):
+        assert output.keys() == {"a", "b"}
+        assert torch.equal(output["a"], cuts.decisions["a"][number].repeat(3))
     far = DrawnCuts.around(SAID, 4000, 0.3, torch.Generator().manual_seed(1)).decisions["b"]
     assert float(far.mean()) == pytest.approx(0.5, abs=0.03)
     assert float(far.std()) == pytest.approx(0.3, abs=0.02)
@@ -31,11 +31,11 @@ def test_a_draw_is_compared_with_the_others_and_alone_with_the_value() -> None:
 
 
 def test_the_gradient_points_to_what_was_better() -> None:
-    said = {name: numbers.clone().requires_grad_() for name, numbers in SAID.items()}
+    output = {name: numbers.clone().requires_grad_() for name, numbers in SAID.items()}
     cuts, rewards = drawn(), torch.tensor([0.0, 0.0, 1.0, 0.0])
-    cuts.loss(rewards, said).backward()
+    cuts.loss(rewards, output).backward()
     for name in ("a", "b"):
-        gradient, away = said[name].grad, cuts.decisions[name] - SAID[name][0]
+        gradient, away = output[name].grad, cuts.decisions[name] - SAID[name][0]
         assert gradient is not None
         # Of a normal distribution: the advantage times the distance over the variance, the mean over draws.
         expected = (advantages(rewards, SAID[VALUE]) * away).mean() / 0.3**2
@@ -43,6 +43,6 @@ def test_the_gradient_points_to_what_was_better() -> None:
 
 
 def test_the_value_learns_what_to_expect() -> None:
-    said = {**SAID, VALUE: torch.tensor(0.0, requires_grad=True)}
-    drawn().loss(torch.tensor([1.0, 2.0, 3.0, 2.0]), said).backward()
-    assert said[VALUE].grad == pytest.approx(0.5 * 2 * (0 - 2))
+    output = {**SAID, VALUE: torch.tensor(0.0, requires_grad=True)}
+    drawn().loss(torch.tensor([1.0, 2.0, 3.0, 2.0]), output).backward()
+    assert output[VALUE].grad == pytest.approx(0.5 * 2 * (0 - 2))

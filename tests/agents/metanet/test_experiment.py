@@ -38,18 +38,22 @@ from prunepolicy.pruning.io.config import checked
 from prunepolicy.pruning.io.progress import ProgressReporter
 from prunepolicy.pruning.measure.intervals import share_interval
 
-SHORT = {"epochs": 1, "batch": 64}
+SHORT = {"epochs": 1, "batch_size": 64}
 RECIPE: dict[str, Any] = {
     "algorithm": "metanet",
     "data": {"source": "shapes", "train": 256, "validation": 128, "test": 128, "shift": 0, "flip": False},
     "network": {"arch": "resnet8", "width": 4},
-    "family": {"count": 3, "held_out": 1, "training": {"epochs": 2, "batch": 64}},
+    "family": {"count": 3, "held_out": 1, "training": {"epochs": 2, "batch_size": 64}},
     "policy": {"kind": "metanet", "layers": 1, "hidden": 4, "step": 0.1},
-    "learner": {"batches": 1, "batch": 64, "objective": {"sparsity": "cut", "strength": 1.0}},
-    "episodes": 4,
+    "learner": {
+        "batches_per_step": 1,
+        "batch_size": 64,
+        "objective": {"sparsity": "cut", "sparsity_strength": 1.0},
+    },
+    "max_steps": 4,
     "checkpoint_every": 2,
-    "pipeline": {"initial": 1.2, "settle": SHORT, "adapt": SHORT, "recover": SHORT},
-    "evaluation": {"every": 2, "speedups": [1.5, 2.0], "targets": 1, "reached": [2.0]},
+    "pipeline": {"initial_speedup": 1.2, "settle": SHORT, "adapt": SHORT, "recover": SHORT},
+    "evaluation": {"every": 2, "speedups": [1.5, 2.0], "test_networks": 1, "test_speedups": [2.0]},
     "device": "cpu",
     "dtype": "float32",
 }
@@ -194,8 +198,8 @@ def test_a_family_is_the_same_from_any_number_of_workers(whole: Path, tmp_path: 
 
 def test_a_family_that_is_there_is_used(whole: Path, tmp_path: Path) -> None:
     given = {**RECIPE["family"], "folder": str(whole / "family")}
-    evaluation = {**RECIPE["evaluation"], "targets": 0}
-    report = train(recipe(family=given, episodes=1, evaluation=evaluation), tmp_path / "alone")
+    evaluation = {**RECIPE["evaluation"], "test_networks": 0}
+    report = train(recipe(family=given, max_steps=1, evaluation=evaluation), tmp_path / "alone")
     assert isinstance(report, MetanetReport)
     assert report.outcomes == []
     assert not (tmp_path / "alone" / "family").exists()
@@ -227,8 +231,14 @@ def test_cards_say_how_long_the_policy_was_taught_to_train(changes: list[str], e
 
 def test_stages_can_be_left_out(tmp_path: Path) -> None:
     nothing = {"epochs": 0}
-    skipping = {"initial": 1.0, "settle": nothing, "rewrite": False, "adapt": nothing, "recover": nothing}
-    report = train(recipe(pipeline=skipping, episodes=1), tmp_path / "short")
+    skipping = {
+        "initial_speedup": 1.0,
+        "settle": nothing,
+        "rewrite": False,
+        "adapt": nothing,
+        "recover": nothing,
+    }
+    report = train(recipe(pipeline=skipping, max_steps=1), tmp_path / "short")
     assert isinstance(report, MetanetReport)
     assert report.outcomes[0].right_after == pytest.approx(report.outcomes[1].right_after)
     assert sorted(path.name for path in (tmp_path / "short/targets/00/with").iterdir()) == ["5-cut-2"]
@@ -290,14 +300,14 @@ def test_senseless_policies_are_refused_in_a_sentence(
 
 def test_weak_groups_can_shrink_before_the_metanetwork_looks(tmp_path: Path) -> None:
     """Without a first cut, networks settle only where that shrinks weak groups."""
-    settle = {"epochs": 2, "batch": 64, "learning_rate": 0.05}
-    nothing = {"initial": 1.0, "adapt": {"epochs": 0}, "recover": {"epochs": 0}}
+    settle = {"epochs": 2, "batch_size": 64, "learning_rate": 0.05}
+    nothing = {"initial_speedup": 1.0, "adapt": {"epochs": 0}, "recover": {"epochs": 0}}
     spreads = {}
     for shrink in (0.0, 0.05):
-        pipeline = {**nothing, "settle": {**settle, "shrink": shrink}}
+        pipeline = {**nothing, "settle": {**settle, "group_sparsity": shrink}}
         folder = tmp_path / str(shrink)
         policy = {**RECIPE["policy"], "head": "scores"}
-        train(recipe(policy=policy, pipeline=pipeline, episodes=1), folder)
+        train(recipe(policy=policy, pipeline=pipeline, max_steps=1), folder)
         stages = {path.name for path in (folder / "targets/00/with").iterdir()}
         assert ("2-settled" in stages) == bool(shrink)
         checkpoint = Checkpoint.open(folder / "family" / "00")

@@ -14,12 +14,12 @@ from torch.nn import functional
 from prunepolicy.agents.metanet.cut_masks import kept, masks, norm_logits
 from prunepolicy.agents.metanet.data_model import DataModel
 from prunepolicy.agents.metanet.meta_step import MetaStep, cut_logits
-from prunepolicy.agents.metanet.objective import ObjectiveRecipe
+from prunepolicy.agents.metanet.objective import MetaObjectiveRecipe
 from prunepolicy.agents.recovery.distillation import divergence
 from prunepolicy.agents.recovery.sparsity import group_squares
 from prunepolicy.agents.recovery.task import Batch, LearningTask
 from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
-from prunepolicy.metanet.proposals import proposal, said_by
+from prunepolicy.metanet.proposals import head_output, proposal
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.cut import finish, prepare
 from prunepolicy.pruning.cost import cost_of
@@ -96,7 +96,7 @@ def learner(
     torch.manual_seed(5)
     metanetwork = Metanetwork(MetanetworkSettings(layers=2, hidden=8, step=step, head=head))
     optimiser = torch.optim.Adam(metanetwork.parameters(), 1e-2)
-    meta_step, batches = MetaStep(metanetwork, ObjectiveRecipe(**recipe)), list(Labels().batches(8, 1, 0))
+    meta_step, batches = MetaStep(metanetwork, MetaObjectiveRecipe(**recipe)), list(Labels().batches(8, 1, 0))
     rows = []
     for _ in range(steps):
         optimiser.zero_grad()
@@ -121,7 +121,7 @@ def test_a_beginner_leaves_the_loss_where_it_was(network: DataModel) -> None:
 def test_language_models_are_learned_from_too(tiny_checkpoint: Make, sparsity: Any) -> None:
     network, task = DataModel.opened(tiny_checkpoint("llama").folder), Tokens()
     metanetwork = Metanetwork(MetanetworkSettings(layers=2, hidden=8))
-    step = MetaStep(metanetwork, ObjectiveRecipe(sparsity=sparsity))
+    step = MetaStep(metanetwork, MetaObjectiveRecipe(sparsity=sparsity))
     row = step(network, task, list(task.batches(4, 1, 0)))
     assert row["loss"] == pytest.approx(row["before"], rel=1e-5)
     assert ("cut" in row) == (sparsity == "cut")
@@ -139,7 +139,7 @@ def test_networks_whose_files_name_tensors_otherwise_are_learned_from(
     network, task = DataModel.opened(tiny_checkpoint("vit", image_size=32, num_labels=5).folder), Pictures()
     assert network.weights.keys() != network.units.tensors.keys()
     metanetwork = Metanetwork(MetanetworkSettings(layers=2, hidden=8))
-    step = MetaStep(metanetwork, ObjectiveRecipe(sparsity=sparsity))
+    step = MetaStep(metanetwork, MetaObjectiveRecipe(sparsity=sparsity))
     row = step(network, task, list(task.batches(4, 1, 0)))
     assert row["loss"] == pytest.approx(row["before"], rel=1e-5)
     last = metanetwork.edges.decoders["1"][-1].weight.grad
@@ -156,14 +156,20 @@ def test_the_networks_own_weights_and_statistics_stay(network: DataModel) -> Non
 
 
 def test_shrinking_weak_groups_spreads_their_norms(network: DataModel) -> None:
-    metanetwork, _ = learner(network, strength=3.0, distil=0.0, hold=0.0)
+    metanetwork, _ = learner(network, sparsity_strength=3.0, distillation_weight=0.0, trust_penalty=0.0)
     with torch.no_grad():
         modified = metanetwork(network.graph, network.weights)
     assert spread_of_norms(network, modified) > 1.02 * spread_of_norms(network, network.weights)
 
 
 def test_learning_to_be_cut_lowers_the_loss_of_the_cut_network(network: DataModel) -> None:
-    recipe = {"sparsity": "cut", "strength": 5.0, "keep": (0.5,), "hold": 0.0, "distil": 0.0}
+    recipe = {
+        "sparsity": "cut",
+        "sparsity_strength": 5.0,
+        "keep": (0.5,),
+        "trust_penalty": 0.0,
+        "distillation_weight": 0.0,
+    }
     _, rows = learner(network, steps=25, step=1.0, **recipe)
     assert rows[-1]["cut"] < 0.98 * rows[0]["cut"]
 
@@ -174,13 +180,20 @@ def test_scores_change_no_weight(network: DataModel) -> None:
 
 
 def test_the_radius_holds_what_would_run_away(network: DataModel) -> None:
-    free = learner(network, steps=15, distil=0.0, hold=0.0)[1][-1]
-    held = learner(network, steps=15, distil=0.0, hold=1000.0, radius=0.02)[1][-1]
+    free = learner(network, steps=15, distillation_weight=0.0, trust_penalty=0.0)[1][-1]
+    held = learner(network, steps=15, distillation_weight=0.0, trust_penalty=1000.0, trust_radius=0.02)[1][-1]
     assert held["moved"] < 0.6 * free["moved"]
 
 
 def test_the_multiplier_grows_while_the_loss_exceeds_its_tolerance(network: DataModel) -> None:
-    rows = learner(network, steps=6, strength=30.0, distil=0.0, hold=0.0, tolerance=0.0)[1]
+    rows = learner(
+        network,
+        steps=6,
+        sparsity_strength=30.0,
+        distillation_weight=0.0,
+        trust_penalty=0.0,
+        loss_tolerance=0.0,
+    )[1]
     for before, after in pairwise(rows):
         rises = after["loss"] > after["before"]
         assert (after["multiplier"] > before["multiplier"]) == rises
@@ -240,10 +253,16 @@ def wasted(keep: Keep, useless: dict[str, list[int]]) -> float:
 def test_heads_learn_which_channels_nobody_reads(network: DataModel, head: str) -> None:
     """Gradients ask for channels that a cut takes, though there is a ReLU behind every mask."""
     useless = misleading(network)
-    recipe = {"sparsity": "cut", "strength": 5.0, "keep": (0.6,), "hold": 0.0, "distil": 1.0}
+    recipe = {
+        "sparsity": "cut",
+        "sparsity_strength": 5.0,
+        "keep": (0.6,),
+        "trust_penalty": 0.0,
+        "distillation_weight": 1.0,
+    }
     metanetwork, _ = learner(network, steps=40, head=head, temperature=1.0, **recipe)
-    said = said_by(metanetwork, network.blueprint, network.weights)
-    proposed = proposal(head, network.blueprint, network.weights, said)
+    output = head_output(metanetwork, network.blueprint, network.weights)
+    proposed = proposal(head, network.blueprint, network.weights, output)
     before = wasted(kept(network.units, norm_logits(network.units, network.weights), 0.6), useless)
     after = wasted(kept(network.units, cut_logits(network, proposed), 0.6), useless)
     assert before > 0.6
@@ -269,9 +288,9 @@ def test_decisions_learn_from_rewards_where_a_cut_costs_least(network: DataModel
             with gates(network.model, network.units, cut):
                 return float(divergence(task.logits(network.model, batch), answers, 1.0))
 
-    recipe = {"keep": (0.6,), "distil": 1.0, "temperature": 1.0, "draws": 6, "std": 0.5}
+    recipe = {"keep": (0.6,), "distillation_weight": 1.0, "temperature": 1.0, "num_cuts": 6, "std": 0.5}
     metanetwork, rows = learner(network, steps=30, head="decisions", sparsity="reward", **recipe)
-    said = said_by(metanetwork, network.blueprint, network.weights)
-    learned = cut_logits(network, proposal("decisions", network.blueprint, network.weights, said))
+    output = head_output(metanetwork, network.blueprint, network.weights)
+    learned = cut_logits(network, proposal("decisions", network.blueprint, network.weights, output))
     assert loss(learned) < 0.8 * loss(norm_logits(network.units, network.weights))
     assert all(row["moved"] == 0 and row["loss"] == row["before"] for row in rows)

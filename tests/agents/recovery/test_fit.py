@@ -25,7 +25,7 @@ from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.statistics.stats import weight_stats
 
-SHORT = FitRecipe(epochs=2, batch=64)
+SHORT = FitRecipe(epochs=2, batch_size=64)
 
 
 class KilledError(Exception):
@@ -47,7 +47,7 @@ def states(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def test_training_learns_and_is_the_same_again(task: ImageTask) -> None:
-    recipe = FitRecipe(epochs=6, batch=64)
+    recipe = FitRecipe(epochs=6, batch_size=64)
     models = [network(task), network(task)]
     histories = [Fit(task, recipe).train(model) for model in models]
     assert histories[0][-1].score > 0.6  # four classes
@@ -89,7 +89,7 @@ def test_a_loss_that_is_no_number_ends_the_training(task: ImageTask) -> None:
 
 def test_a_teacher_of_full_weight_pulls_towards_its_answers(task: ImageTask) -> None:
     teacher = network(task, seed=1)
-    Fit(task, FitRecipe(epochs=4, batch=64), 1).train(teacher)
+    Fit(task, FitRecipe(epochs=4, batch_size=64), 1).train(teacher)
     batch = next(iter(task.batches(64, 0, 0)))
 
     def apart(model: nn.Module) -> float:
@@ -99,7 +99,7 @@ def test_a_teacher_of_full_weight_pulls_towards_its_answers(task: ImageTask) -> 
 
     student = network(task)
     before = apart(remeasure_norms(student, task))
-    Fit(task, FitRecipe(epochs=4, batch=64), teacher=Teacher(teacher, weight=1.0)).train(student)
+    Fit(task, FitRecipe(epochs=4, batch_size=64), teacher=Teacher(teacher, weight=1.0)).train(student)
     assert apart(student) < before
 
 
@@ -171,7 +171,7 @@ def test_other_architectures_train_and_are_stored(arch: str, width: int, tmp_pat
     images = ImageRecipe(source="shapes", train=128, validation=64).open(torch.device("cpu"))
     large = replace(images, images=enlarged(images)) if arch == "vgg11" else images
     model = NetworkRecipe(arch=arch, width=width).build(large, 0)
-    history = Fit(large, FitRecipe(epochs=1, batch=32)).train(model)
+    history = Fit(large, FitRecipe(epochs=1, batch_size=32)).train(model)
     save_network(model, tmp_path / "net")
     assert large.score(load_network(tmp_path / "net"), "validation") == history[-1].score
 

@@ -27,7 +27,7 @@ from prunepolicy.envs.prune_case import PruneCase, invented_case
 from prunepolicy.policy.kinds.graph import Graph, GraphConfig
 from prunepolicy.pruning.errors import PrunePolicyError
 
-QUICK = PPOConfig(episodes=16, repeats=4, minibatch=8, epochs=1)
+QUICK = PPOConfig(episodes_per_step=16, episodes_per_context=4, batch_size=8, n_epochs=1)
 FILES = ("policy.json", "weights.safetensors", "agent.safetensors")
 
 

@@ -16,7 +16,15 @@ import pytest
 from prunepolicy.agents.runtime import LocalRunner, Shared
 from prunepolicy.agents.runtime.fault_tolerant_runner import FaultTolerantRunner, RetryPolicy
 from prunepolicy.agents.runtime.process_pool import ProcessPool
-from prunepolicy.agents.runtime.worker_pool import Call, Done, Lost, Ready, WorkerEvent, WorkerPool, carry_out
+from prunepolicy.agents.runtime.worker_pool import (
+    Done,
+    Lost,
+    Ready,
+    WorkerCall,
+    WorkerEvent,
+    WorkerPool,
+    carry_out,
+)
 from prunepolicy.pruning.errors import PrunePolicyError
 
 
@@ -30,7 +38,7 @@ class Invented(WorkerPool):
     def __init__(self, size: int, fate: tuple[str, ...] = (), starts: bool = True) -> None:
         super().__init__()
         self.size, self.fate, self.starts = size, list(fate), starts
-        self.news: list[WorkerEvent] = []
+        self.event: list[WorkerEvent] = []
         self.begun: list[int] = []
         self.handed: list[tuple[int, Any]] = []
 
@@ -38,20 +46,20 @@ class Invented(WorkerPool):
         self._sent[worker].clear()
         self.begun.append(worker)
         if self.starts:
-            self.news.append(Ready(worker))
+            self.event.append(Ready(worker))
 
-    def hand(self, worker: int, call: Call) -> None:
+    def submit(self, worker: int, call: WorkerCall) -> None:
         self.handed.append((worker, call.job))
         fate = self.fate.pop(0) if self.fate else ""
         if fate != "hang":
-            self.news.append(Lost(worker, fate) if fate else Done(worker, call.job * 10))
+            self.event.append(Lost(worker, fate) if fate else Done(worker, call.job * 10))
 
     def wait(self, seconds: float | None) -> list[WorkerEvent]:
-        news, self.news = self.news[-1:], self.news[:-1]  # the last to begin is the first to end
-        return news
+        event, self.event = self.event[-1:], self.event[:-1]  # the last to begin is the first to end
+        return event
 
     def end(self, worker: int) -> None:
-        self.news = [one for one in self.news if one.worker != worker]
+        self.event = [one for one in self.event if one.worker != worker]
 
     def close(self) -> None: ...
 
@@ -83,7 +91,7 @@ class Stillborn(Invented):
 
     def begin(self, worker: int) -> None:
         self.begun.append(worker)
-        self.news.append(Lost(worker, "exited with code 1"))
+        self.event.append(Lost(worker, "exited with code 1"))
 
 
 def test_workers_that_only_die_end_in_a_sentence() -> None:
@@ -121,8 +129,8 @@ class Together(Invented):
     """Workers that answer at the same time."""
 
     def wait(self, seconds: float | None) -> list[WorkerEvent]:
-        news, self.news = self.news, []
-        return news
+        event, self.event = self.event, []
+        return event
 
 
 def test_jobs_that_come_again_go_where_they_were() -> None:
@@ -165,7 +173,7 @@ def test_errors_that_cannot_travel_are_told_in_words(monkeypatch: pytest.MonkeyP
         raise LocalError("no way")
 
     monkeypatch.setattr(Shared, "here", {"work": work})
-    raised = carry_out(0, Call("work", 1, {}, frozenset(["work"])))
+    raised = carry_out(0, WorkerCall("work", 1, {}, frozenset(["work"])))
     assert not isinstance(raised, Done)
     assert isinstance(raised.error, PrunePolicyError)
     assert str(raised.error) == "LocalError: no way"

@@ -18,14 +18,15 @@ def written(tmp_path: Path, text: str = TEXT) -> Path:
 
 @pytest.mark.parametrize("file", sorted(Path(__file__).parents[3].glob("configs/train/*.yaml")), ids=str)
 def test_recipes_that_ship_are_valid(file: Path) -> None:
-    assert load_recipe(file).episodes
+    assert load_recipe(file).max_steps
 
 
 def test_overrides_have_yamls_types_and_reach_inside(tmp_path: Path) -> None:
     recipe = load_recipe(
-        written(tmp_path), ["episodes=7", "learner.samples=4", "models=[b, c]", "evaluation.patience=null"]
+        written(tmp_path),
+        ["max_steps=7", "learner.choices_per_layer=4", "models=[b, c]", "evaluation.patience=null"],
     )
-    assert (recipe.episodes, recipe.learner, recipe.models) == (7, {"samples": 4}, ("b", "c"))
+    assert (recipe.max_steps, recipe.learner, recipe.models) == (7, {"choices_per_layer": 4}, ("b", "c"))
 
 
 @pytest.mark.parametrize(
@@ -38,8 +39,8 @@ def test_overrides_have_yamls_types_and_reach_inside(tmp_path: Path) -> None:
         (TEXT, ["episodes"], "key=value"),
         (TEXT, ["seed.x=1"], "seed"),
         (TEXT + "seed: 1\n", ["seed.x=1"], "'seed' has no keys"),
-        (TEXT, ["episodes=[1"], "no YAML"),
-        (TEXT, ["episodes=0"], "episodes"),
+        (TEXT, ["max_steps=[1"], "no YAML"),
+        (TEXT, ["max_steps=0"], "max_steps"),
         ("- a list\n", [], "mapping"),
         ("a: [\n", [], "Can't read"),
         ("a: !!python/object/apply:os.system [ls]\n", [], "Can't read"),
@@ -67,27 +68,27 @@ THINK = (
 @pytest.mark.parametrize(
     ("text", "overrides", "sentence"),
     [
-        (TEXT, ["held_out=[a]"], "a is held out, and learned on"),
+        (TEXT, ["held_out=[a]"], "a is held out, and trained on"),
         (TEXT, ["budgets=[]"], "budgets"),
-        (TEXT, ["evaluation.patience=1", "episodes=5"], "first comes after step 20"),
+        (TEXT, ["evaluation.patience=1", "max_steps=5"], "first comes after step 20"),
         (TEXT, ["policy.repair=ridg"], "Did you mean 'ridge'"),
         (TEXT, ["learner.shaping=function_awar"], "Did you mean 'function_aware'"),
         (TEXT, ["learner.shaping=ternary"], "doesn't measure 'reference_rise'"),
-        (TEXT, ["learner.samples=1"], "at least 2 samples"),
+        (TEXT, ["learner.choices_per_layer=1"], "at least 2 choices_per_layer"),
         (TEXT, ["learner.keep=[0.9, 0.5]"], r"learner\.keep"),
         (TEXT, ["policy.hiden=3"], "hidden"),
-        (PPO, ["learner.episodes=32", "learner.minibatch=24"], r"multiple of learner\.minibatch"),
+        (PPO, ["learner.episodes_per_step=32", "learner.batch_size=24"], r"multiple of learner\.batch_size"),
         (PPO, ["learner.shaping=ks"], "doesn't measure 'dense_spectrum'"),
         (GATES, ["held_out=[b]"], "one model, none as held_out"),
-        (GATES, ["learner.texts=2"], r"learner\.batch \(4\) is more than learner\.texts \(2\)"),
+        (GATES, ["learner.texts=2"], r"learner\.batch_size \(4\) is more than learner\.texts \(2\)"),
         (GATES, ["policy.criterion=fishr"], "Did you mean 'fisher'"),
         (METANET, ["family={count: 2, held_out: 2}"], r"held_out \(2\) leaves none of 2"),
         (METANET, ["network={arch: resnet20}"], r"images with network\.arch"),
         (METANET, ["network.heads=5"], "multiple of twice the heads"),
         (METANET, ["policy.head=gates"], "learns from cuts alone"),
         (METANET, ["pipeline.cut.criterion=group_nrm"], "Did you mean 'group_norm'"),
-        (METANET, ["evaluation.reached=[0.5]"], r"evaluation\.reached"),
-        (THINK, ["warm_up.steps=300"], r"warm_up\.steps \(300\) is more than episodes \(200\)"),
+        (METANET, ["evaluation.test_speedups=[0.5]"], r"evaluation\.test_speedups"),
+        (THINK, ["warm_up.steps=300"], r"warm_up\.steps \(300\) is more than max_steps \(200\)"),
         (THINK, ["reinforcement.minibatches=999"], "more than the 128 completions"),
         (THINK, ["reinforcement.max_tokens=[256]"], r"no room for a problem in new\.context"),
         (THINK, ["switch={name: sas}"], "Did you mean 'sasr'"),

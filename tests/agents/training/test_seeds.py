@@ -91,11 +91,11 @@ def recipe(model: Callable[..., str], tmp_path: Path) -> Path:
     data = {
         "algorithm": "reinforce",
         "policy": {"kind": "prunenet", "hidden": 8, "samples": 4, "length": 12},
-        "learner": {"samples": 3},
+        "learner": {"choices_per_layer": 3},
         "models": [model("llama", num_hidden_layers=1)],
         "budgets": {"of": "ffn", "keep": [0.75]},
         "evaluation": {"every": 1, "samples": 4, "length": 12, "baselines": ["random"]},
-        "episodes": 2,
+        "max_steps": 2,
         "dtype": "float32",
     }
     file.write_text(yaml.safe_dump(data))
@@ -127,7 +127,7 @@ def test_seeds_train_in_folders_of_their_own_and_the_best_is_kept(
     assert main([*arguments, "--seeds", "3", "--resume"]) == 0
     assert began == [6]
     assert read_card(folder / "best").seeds == (4, 5, 6)
-    assert main([*arguments, "--seeds", "3", "--resume", "--set", "episodes=3"]) == 0
+    assert main([*arguments, "--seeds", "3", "--resume", "--set", "max_steps=3"]) == 0
     assert began == [6, 4, 5, 6]
 
 

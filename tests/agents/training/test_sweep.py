@@ -20,7 +20,7 @@ from prunepolicy.pruning.io.console import Console
 from prunepolicy.pruning.io.progress import ProgressReporter
 
 BANDIT = Path(__file__).parents[3] / "configs" / "think" / "bandit.yaml"
-SHORT = ["episodes=6", "evaluation.every=3", "prompts.simulated=200", "learner.prompts=16"]
+SHORT = ["max_steps=6", "evaluation.every=3", "prompts.simulated=200", "learner.prompts_per_step=16"]
 SETS = [word for override in SHORT for word in ("--set", override)]
 
 

@@ -41,11 +41,11 @@ def recipe(model: str, **changes: Any) -> Recipe:
         {
             "algorithm": "reinforce",
             "policy": {"kind": "prunenet", "hidden": 8, "samples": 4, "length": 12},
-            "learner": {"samples": 3, "learning_rate": 0.01},
+            "learner": {"choices_per_layer": 3, "learning_rate": 0.01},
             "models": [model],
             "budgets": {"of": "ffn", "keep": [0.75]},
             "evaluation": {"every": 2, "samples": 4, "length": 12, "baselines": ["random", "activation"]},
-            "episodes": 6,
+            "max_steps": 6,
             "checkpoint_every": 2,
             "dtype": "float32",
             **changes,
@@ -130,17 +130,17 @@ def test_a_run_leaves_a_policy_with_its_evidence(model: str, tmp_path: Path) -> 
 
 
 def test_predicted_rewards_are_audited(model: str, tmp_path: Path) -> None:
-    learner = {"samples": 3, "shaping": "function_and_loss"}
-    report = train(recipe(model, learner=learner, episodes=2), tmp_path / "run")
+    learner = {"choices_per_layer": 3, "shaping": "function_and_loss"}
+    report = train(recipe(model, learner=learner, max_steps=2), tmp_path / "run")
     taus = [report.evidence[f"surrogate tau, {which}"] for which in ("equal size", "all sizes")]
     assert taus[0] == taus[1]  # the recipe names one size
     assert 0 < report.evidence["surrogate tau, equal size, p-value"] <= 1
     assert "surrogate tau, all sizes" in (tmp_path / "run" / "best" / "README.md").read_text()
-    assert train(recipe(model, episodes=2), tmp_path / "other").evidence == {}
+    assert train(recipe(model, max_steps=2), tmp_path / "other").evidence == {}
 
 
 def test_the_first_line_admits_a_policy_that_does_not_win(model: str, tmp_path: Path) -> None:
-    report = train(recipe(model, episodes=2), tmp_path / "run")
+    report = train(recipe(model, max_steps=2), tmp_path / "run")
     worse = {name: dict.fromkeys(scores, -1.0) for name, scores in report.scores.items() if name != "run"}
     lost = replace(report, scores={"run": report.scores["run"], **worse}, differences={})
     assert "Use" in policy_card(lost.card).splitlines()[0]
@@ -211,7 +211,7 @@ def test_training_stops_early_when_nothing_improves(
     )
     evaluation = {"every": 1, "patience": 2, "samples": 4, "length": 12, "baselines": []}
     report = train(recipe(model, evaluation=evaluation), tmp_path / "run")
-    assert (report.steps, report.best_step) == (3, 1)
+    assert (report.progress, report.best_step) == (3, 1)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_spoils_nothing(
@@ -232,30 +232,30 @@ def broken() -> dict[str, float]:
 
 
 def test_a_recipe_that_could_not_begin_does_not_block_its_correction(model: str, tmp_path: Path) -> None:
-    wrong, right = recipe(model, learner={"sample": 3}), recipe(model, episodes=2)
+    wrong, right = recipe(model, learner={"sample": 3}), recipe(model, max_steps=2)
     for folder, resume in ((tmp_path / "new", False), (tmp_path / "resumed", True)):
-        with pytest.raises(UsageError, match="samples"):
+        with pytest.raises(UsageError, match="choices_per_layer"):
             train(wrong, folder)
-        assert train(right, folder, resume=resume).steps == 2
+        assert train(right, folder, resume=resume).progress == 2
 
 
 def test_a_resumed_run_keeps_its_recipe_but_may_go_on_longer(model: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    train(recipe(model, episodes=2), folder)
+    train(recipe(model, max_steps=2), folder)
     with pytest.raises(UsageError, match="not empty"):
         train(recipe(model), folder)
     with pytest.raises(UsageError, match="can't be called 'random'"):
         train(recipe(model), tmp_path / "random")
     with pytest.raises(UsageError, match="other seed"):
         train(recipe(model, seed=5), folder, resume=True)
-    assert train(recipe(model, episodes=4), folder, resume=True).steps == 4
+    assert train(recipe(model, max_steps=4), folder, resume=True).progress == 4
 
 
 def test_the_command_trains_and_its_policy_prunes(model: str, tmp_path: Path) -> None:
     source = tmp_path / "small.yaml"
     source.write_text(json.dumps(recipe(model).model_dump(mode="json")))
     run = str(tmp_path / "runs" / "small")
-    assert main(["train", str(source), "--out", run, "--seed", "3", "--set", "episodes=2", "--json"]) == 0
+    assert main(["train", str(source), "--out", run, "--seed", "3", "--set", "max_steps=2", "--json"]) == 0
     out = str(tmp_path / "smaller")
     options = ["--of", "ffn", "--keep", "0.75", "--no-measure", "--no-verify", "--multiple-of", "4"]
     assert main(["prune", model, "--policy", run, "--out", out, *options]) == 0

@@ -171,13 +171,13 @@ def test_recipes_and_models_outside_are_refused(project: Path, tmp_path: Path) -
 def test_a_dry_run_lists_every_file_and_needs_no_cluster(project: Path, capsys: Any) -> None:
     arguments = ["submit", "train.yaml", "--address", "http://127.0.0.1:1"]
     extra = ["--include", "extra/a.txt"]
-    assert main([*arguments, *extra, "--dry-run", "--seed", "3", "--seeds", "2", "--set", "episodes=5"]) == 0
+    assert main([*arguments, *extra, "--dry-run", "--seed", "3", "--seeds", "2", "--set", "max_steps=5"]) == 0
     said = capsys.readouterr().out
     package = submission(include=["extra/a.txt"]).package
     assert f"{len(package.files)} files, {package.size:,} bytes" in said
     assert all(file.as_posix() in said for file in package.files)
     assert "The cluster has to have: elsewhere/m, /data/m." in said
-    assert "train train.yaml --set episodes=5 --set seed=3 --cluster ray --seeds 2 --out ~/.cache/" in said
+    assert "train train.yaml --set max_steps=5 --set seed=3 --cluster ray --seeds 2 --out ~/.cache/" in said
     assert main(arguments) == 1
     assert "Nothing answers at 127.0.0.1:1" in capsys.readouterr().err
     assert main(["submit", "train.yaml", "--address", "head:8265"]) == 2

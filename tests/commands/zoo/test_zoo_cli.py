@@ -188,10 +188,10 @@ def test_a_card_is_measured_again(model: Callable[..., str], capsys: Captured, t
     settings: dict[str, Any] = {
         "algorithm": "reinforce",
         "policy": {"kind": "prunenet", "hidden": 4, "samples": 4, "length": 12},
-        "learner": {"samples": 2},
+        "learner": {"choices_per_layer": 2},
         "models": ["judge"],
         "budgets": {"keep": [0.75, 0.5], "of": "ffn"},
-        "episodes": 1,
+        "max_steps": 1,
         "evaluation": {"every": 1, "samples": 2, "length": 12, "baselines": []},
         "dtype": "float32",
     }

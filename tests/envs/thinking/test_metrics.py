@@ -13,7 +13,6 @@ from prunepolicy.envs.thinking.metrics import (
     by_difficulty,
     e_f1,
     gain_over_random_router,
-    mean_interval,
     pareto_area,
     spearman,
 )
@@ -56,19 +55,6 @@ def test_aes_weighs_lost_accuracy_more_than_gained() -> None:
     assert aes(Point(0.55, 500), base) == pytest.approx(0.5 + 3 * 0.1)
     assert aes(Point(0.45, 500), base) == pytest.approx(0.5 - 5 * 0.1)
     assert aes(base, base) == 0
-
-
-def test_intervals_are_over_prompts_and_cover_the_truth() -> None:
-    covered, widths = 0, []
-    for seed in range(200):
-        luck = np.random.default_rng(seed)
-        chances = np.repeat(luck.random(60), 8)
-        found = mean_interval(luck.random(480) < chances, np.repeat(np.arange(60), 8), seed)
-        covered += found.low <= 0.5 <= found.high
-        widths.append(found.high - found.low)
-    assert 0.9 <= covered / 200 <= 0.98
-    assert np.mean(widths) > 1.5 * 4 * 0.5 / 480**0.5  # wider than if rollouts were independent
-    assert mean_interval([1, 0, 1], [5, 5, 9]).mean == 0.75
 
 
 def test_bins_hold_equally_many_rows_and_keep_equal_difficulties_together() -> None:

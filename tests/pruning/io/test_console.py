@@ -30,12 +30,12 @@ def shown(console: Console) -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_are_shown_as_they_are_everywhere(name: str, console: Console) -> None:
-    steps, table = ProgressReporter(console), Table(name, title=f"the title {name}")
+    progress, table = ProgressReporter(console), Table(name, title=f"the title {name}")
     table.add_row(f"the cell {name}")
     console.print(f"the line {name}", table, styled(("the text ", "bold"), name))
-    with steps.step(f"the step {name}", total=1) as advance:
+    with progress.step(f"the step {name}", total=1) as advance:
         advance(1)
-    steps.note(f"the note {name}")
+    progress.note(f"the note {name}")
     for place in ("title", "cell", "line", "text", "step", "note"):
         assert f"the {place} {name}" in shown(console)
 

@@ -58,10 +58,10 @@ def test_a_bar_shows_name_share_and_time_left_in_eighty_columns() -> None:
 
 def test_callers_hear_of_beginning_progress_and_end() -> None:
     heard: list[Event] = []
-    steps = ProgressReporter.told(heard.append)
-    with steps.step("read"), steps.silence(), steps.step("secret"):
+    progress = ProgressReporter.told(heard.append)
+    with progress.step("read"), progress.silence(), progress.step("secret"):
         pass
-    with steps.step("cut", 4) as tick:
+    with progress.step("cut", 4) as tick:
         tick(3)
     assert [(event.step, event.share, event.ended) for event in heard] == [
         ("read", None, False),
@@ -84,12 +84,12 @@ def test_true_tells_standard_error_and_false_nobody(capsys: pytest.CaptureFixtur
 
 def test_parts_are_counted_in_order_and_unknown_ones_not_at_all() -> None:
     heard: list[Event] = []
-    steps = ProgressReporter.told(heard.append)
-    with steps.part("early"), steps.step("unknown"):
+    progress = ProgressReporter.told(heard.append)
+    with progress.part("early"), progress.step("unknown"):
         pass
-    steps.outline(("plan", "cut", "plan", "cut"))
+    progress.outline(("plan", "cut", "plan", "cut"))
     for name in ("plan", "cut", "cut"):
-        with steps.part(name), steps.step(name):
+        with progress.part(name), progress.step(name):
             pass
     ended = [event.title for event in heard if event.ended]
     assert ended == ["unknown", "step 1 of 4: plan", "step 2 of 4: cut", "step 4 of 4: cut"]

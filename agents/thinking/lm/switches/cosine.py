@@ -10,7 +10,7 @@ from prunepolicy.agents.thinking.lm.switches.registry import Mixture, Switch, sw
 
 
 @switches.register
-class Cosine(Switch):
+class CosineSwitch(Switch):
     """Draws with a probability that falls from `start` to `end` over `steps` steps."""
 
     start: float = Field(default=0.95, ge=0, le=1)

@@ -19,7 +19,7 @@ from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.progress import ProgressReporter
 
 RECIPE = Path(__file__).parents[4] / "configs" / "think" / "bandit.yaml"
-SHORT = ["episodes=60", "evaluation.every=20", "checkpoint_every=20", "learner.learning_rate=0.1"]
+SHORT = ["max_steps=60", "evaluation.every=20", "checkpoint_every=20", "learner.learning_rate=0.1"]
 
 
 def ran(folder: Path, *overrides: str, **more: Any) -> BanditReport:

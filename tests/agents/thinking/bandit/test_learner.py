@@ -20,7 +20,7 @@ BALANCED = Stage(name="balanced", terms=({"name": "naive"}, {"name": "balance"})
 
 @pytest.mark.parametrize("answers_at_first", [0.02, 0.27, 0.88])
 def test_the_oracles_threshold_is_learned_from_any_start(answers_at_first: float) -> None:
-    bandit = ThinkBandit(BanditConfig(start=answers_at_first), SEEN)
+    bandit = ThinkBandit(BanditConfig(initial_probability=answers_at_first), SEEN)
     before = bandit.probabilities()
     bandit.learn(300)
     best, learned = (terms["naive"](), bandit.probabilities())
@@ -48,7 +48,7 @@ def test_training_continues_from_json_bit_by_bit() -> None:
         actions=("answer", "think", "abstain", 512),
         stages=({**BALANCED.model_dump(), "until": {"steps": 3}}, BALANCED.model_dump()),
         sampler={"name": "variance_aware"},
-        prompts=16,
+        prompts_per_step=16,
     )
     first, second = ThinkBandit(config, SEEN, seed=1), ThinkBandit(config, SEEN, seed=1)
     first.learn(4)

@@ -1,4 +1,4 @@
-"""A tiny policy_model with random weights, and a recipe that takes seconds."""
+"""A tiny policy model with random weights, and a recipe that takes seconds."""
 
 from __future__ import annotations
 
@@ -31,15 +31,22 @@ def quick_recipe(**changes: Any) -> ThinkRecipe:
             "new": SIZES,
             "problems": {
                 "tasks": [{"task": "modular_chain", "levels": [1, 3]}],
-                "learn": 30,
+                "train": 30,
                 "held_out": 9,
             },
-            "warm_up": {"steps": 2, "check": 2, "easy": 1, "hard": 0, "thinking": 0, "problems": 6},
-            "imitation": {"batch": 4},
-            "reinforcement": {"prompts": 3, "group": 4, "max_tokens": [10]},
+            "warm_up": {
+                "steps": 2,
+                "check_every": 2,
+                "max_easy_gain": 1,
+                "min_hard_gain": 0,
+                "min_think_accuracy": 0,
+                "problems": 6,
+            },
+            "imitation": {"batch_size": 4},
+            "reinforcement": {"prompts_per_step": 3, "num_generations": 4, "max_tokens": [10]},
             "alarms": {"dead_reward": "off", "mode_collapse": "off", "length_explosion": "off"},
             "stages": STAGES,
-            "episodes": 6,
+            "max_steps": 6,
             "checkpoint_every": 2,
             "evaluation": {"every": 3, "samples": 1},
             "dtype": "float32",
@@ -59,7 +66,7 @@ def policy_model() -> PolicyModel:
     """A model with random weights that are large enough for clear preferences."""
     recipe = quick_recipe(new=SIZES)
     problems = ProblemSet.drawn(
-        ProblemsRecipe(tasks=(TaskRecipe(task="modular_chain", levels=(1, 3)),), learn=5, held_out=5), 0
+        ProblemsRecipe(tasks=(TaskRecipe(task="modular_chain", levels=(1, 3)),), train=5, held_out=5), 0
     )
     assert isinstance(recipe.new, NewModel)
     return PolicyModel.new(recipe, problems, torch.device("cpu"))

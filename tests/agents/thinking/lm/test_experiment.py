@@ -10,7 +10,7 @@ import transformers
 import yaml
 
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
-from prunepolicy.agents.thinking.lm.think_eval import Bin, ThinkEval
+from prunepolicy.agents.thinking.lm.think_eval import DifficultyLevel, ThinkEval
 from prunepolicy.agents.thinking.lm.think_report import ThinkReport
 from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.cli import main
@@ -37,7 +37,7 @@ def test_commands_train_examine_and_sum_up_seeds(
     source: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "runs"
-    assert main(["train", source, "--out", str(run), "--seeds", "2", "--set", "episodes=4", "--json"]) == 0
+    assert main(["train", source, "--out", str(run), "--seeds", "2", "--set", "max_steps=4", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert [one["recipe"]["seed"] for one in report["runs"]] == [0, 1]
     assert set(report["runs"][0]["learned"]) == {"auto", "always", "never"}
@@ -106,7 +106,9 @@ def test_a_recipe_without_a_model_asks_for_one(tmp_path: Path, capsys: pytest.Ca
 
 
 def exam(accuracy: float, tokens: float, thinks: tuple[float, ...], answers: int = 1000) -> ThinkEval:
-    bins = tuple(Bin(level, answers, accuracy, tokens, share) for level, share in enumerate(thinks, 1))
+    bins = tuple(
+        DifficultyLevel(level, answers, accuracy, tokens, share) for level, share in enumerate(thinks, 1)
+    )
     return ThinkEval(accuracy, tokens, sum(thinks) / len(thinks), 0.0, bins, 300 / answers)
 
 

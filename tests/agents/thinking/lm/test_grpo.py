@@ -14,7 +14,7 @@ from prunepolicy.agents.thinking.lm.grpo import RAMP, Grpo
 from prunepolicy.agents.thinking.lm.imitation import Imitation
 from prunepolicy.agents.thinking.lm.prompt_batches import PromptBatches
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
-from prunepolicy.agents.thinking.lm.rollout_batch import RolloutBatch, dealt_anew
+from prunepolicy.agents.thinking.lm.rollout_batch import RolloutBatch, shuffle_outcomes_within_mode
 from prunepolicy.agents.thinking.lm.thinking_gap import measured_gap
 from prunepolicy.agents.training.run_folder import CHECKPOINT, METRICS
 from prunepolicy.agents.training.train import train
@@ -24,7 +24,7 @@ from prunepolicy.pruning.io.progress import ProgressReporter
 
 Make = Callable[..., ThinkRecipe]
 COMPARED = ("best/model.safetensors", "last/model.safetensors", METRICS, CHECKPOINT)
-SHORT = {"prompts": 3, "group": 4, "max_tokens": [10]}
+SHORT = {"prompts_per_step": 3, "num_generations": 4, "max_tokens": [10]}
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -42,7 +42,7 @@ def content(folder: Path) -> dict[str, bytes]:
                 "reinforcement": {**SHORT, "sampler": {"name": "variance_aware"}},
             },
         ),
-        (6, {"reinforcement": {**SHORT, "minibatches": 2, "objective": {"kl": 0.1}, "force": "half"}}),
+        (6, {"reinforcement": {**SHORT, "minibatches": 2, "objective": {"beta": 0.1}, "force": "half"}}),
     ],
 )
 def test_an_interrupted_run_resumes_to_the_same_bytes(
@@ -68,10 +68,17 @@ class Counting(ProgressReporter):
 
 
 def test_progress_ends_at_its_end_though_the_warm_up_ended_early(recipe: Make, tmp_path: Path) -> None:
-    warm_up = {"steps": 20, "check": 2, "easy": 1, "hard": 0, "thinking": 0, "problems": 6}
+    warm_up = {
+        "steps": 20,
+        "check_every": 2,
+        "max_easy_gain": 1,
+        "min_hard_gain": 0,
+        "min_think_accuracy": 0,
+        "problems": 6,
+    }
     steps = Counting()
     train(
-        recipe(warm_up=warm_up, reinforcement={**SHORT, "steps": 3}, episodes=40),
+        recipe(warm_up=warm_up, reinforcement={**SHORT, "steps": 3}, max_steps=40),
         tmp_path / "run",
         progress=steps,
     )
@@ -129,7 +136,7 @@ def test_the_mode_that_pays_is_chosen_more_often(
     recipe: Make, monkeypatch: pytest.MonkeyPatch, thinking_pays: bool
 ) -> None:
     """Outcomes are invented: one mode is always right."""
-    how = {"prompts": 4, "group": 8, "max_tokens": [3], "learning_rate": 0.003}
+    how = {"prompts_per_step": 4, "num_generations": 8, "max_tokens": [3], "learning_rate": 0.003}
     stages = [{"name": "naive", "terms": [{"name": "naive"}]}]
     learner = Grpo(recipe(warm_up={}, reinforcement=how, stages=stages), ProgressReporter())
     undecided(learner)
@@ -160,7 +167,8 @@ def test_every_stage_has_its_own_length_and_learning_rate(recipe: Make) -> None:
 
 def test_imitation_teaches_the_format(recipe: Make) -> None:
     learner = Grpo(
-        recipe(warm_up={"steps": 400, "check": 400}, imitation={"batch": 8}, episodes=401), ProgressReporter()
+        recipe(warm_up={"steps": 400, "check_every": 400}, imitation={"batch_size": 8}, max_steps=401),
+        ProgressReporter(),
     )
     before = learner.batches.roll(1, learner.policy_model.sampling(30)).table
     losses = [learner.step()["loss"] for _ in range(60)]
@@ -177,23 +185,23 @@ def test_a_stage_has_its_own_temperature_and_exams_have_theirs(recipe: Make) -> 
     learner = Grpo(recipe(warm_up={}, stages=stages, **changes), ProgressReporter())
     for temperature in (1.5, 0.5):
         assert learner.sampling.temperature == learner.scorer().temperature == temperature
-        assert learner.examining.temperature == 0.9
+        assert learner.eval_sampling.temperature == 0.9
         learner.step()
 
 
 def test_reinforcement_without_a_start_that_uses_both_modes_is_refused(recipe: Make, tmp_path: Path) -> None:
     """Then nothing was learned, so that a better recipe may have the folder."""
     with pytest.raises(PrunePolicyError, match="of the first groups hold both modes"):
-        train(recipe(warm_up={}, reinforcement={**SHORT, "mixed": 0.9}), tmp_path / "run")
-    train(recipe(warm_up={}, reinforcement=SHORT, episodes=1), tmp_path / "run")
+        train(recipe(warm_up={}, reinforcement={**SHORT, "min_mixed_groups": 0.9}), tmp_path / "run")
+    train(recipe(warm_up={}, reinforcement=SHORT, max_steps=1), tmp_path / "run")
 
 
 def test_a_warm_up_that_leaves_nothing_to_learn_is_refused_before_any_reward(recipe: Make) -> None:
-    learner = Grpo(recipe(warm_up={"steps": 2, "check": 2, "problems": 6}), ProgressReporter())
+    learner = Grpo(recipe(warm_up={"steps": 2, "check_every": 2, "problems": 6}), ProgressReporter())
     learner.step()
     with pytest.raises(PrunePolicyError, match=r"After 2 steps of imitation.*warm_up\.steps"):
         learner.step()
-    gap = measured_gap(learner.rollout_worker, learner.problems.choose, learner.likeliest)
+    gap = measured_gap(learner.rollout_worker, learner.problems.validation, learner.greedy)
     assert -1 <= gap.hard <= 1
     assert gap.thinking == 0
 
@@ -212,11 +220,16 @@ def test_recipes_that_contradict_themselves_are_refused(recipe: Make, tmp_path: 
 
 
 def test_references_are_the_starts_accuracies_and_survive(recipe: Make) -> None:
-    how = {**SHORT, "references": 2, "force": "half", "objective": {"advantage": "raw", "ratio": "sequence"}}
+    how = {
+        **SHORT,
+        "reference_generations": 2,
+        "force": "half",
+        "objective": {"advantage": "raw", "ratio": "sequence"},
+    }
     stages = [{"name": "a", "terms": [{"name": "adapt_think"}]}]
     learner = Grpo(recipe(warm_up={}, reinforcement=how, stages=stages), ProgressReporter())
     row = learner.step()
-    assert len(learner.batches.references) == len(learner.problems.learn)
+    assert len(learner.batches.references) == len(learner.problems.train)
     assert row["mixed"] == 1
     assert row["think"] == 0.5
     state = json.loads(json.dumps(learner.batches.state()))
@@ -229,7 +242,7 @@ def test_the_control_deals_outcomes_anew_within_modes() -> None:
     mode, difficulty = generator.integers(0, 2, 400), generator.integers(1, 5, 400)
     correct = (mode == 1) | (difficulty < 3)
     table = Rollouts.of(np.arange(400) // 4, mode, correct, np.ones(400), features=difficulty[:, None])
-    dealt = dealt_anew(table, 0)
+    dealt = shuffle_outcomes_within_mode(table, 0)
     for one in (0, 1):
         assert dealt.correct[mode == one].sum() == table.correct[mode == one].sum()
     easy, hard = (dealt.correct[(mode == 0) & (difficulty == level)].mean() for level in (1, 4))

@@ -9,10 +9,10 @@ import torch
 from prunepolicy.agents.thinking.lm.engines import engines
 from prunepolicy.agents.thinking.lm.imitation import Imitation
 from prunepolicy.agents.thinking.lm.objective import (
-    ObjectiveRecipe,
-    Scored,
+    CompletionLogProbs,
+    PolicyLossRecipe,
     clipped_loss,
-    divergence_of,
+    k3_kl,
     token_weights,
 )
 from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
@@ -26,11 +26,11 @@ DRAWN = torch.log(torch.tensor([[0.5, 0.4, 0.3], [0.2, 1.0, 1.0]]))
 
 
 def loss_and_gradient(
-    ratios: list[list[float]], advantages: list[float], recipe: ObjectiveRecipe
+    ratios: list[list[float]], advantages: list[float], recipe: PolicyLossRecipe
 ) -> tuple[float, torch.Tensor, float]:
     now = (DRAWN + torch.tensor(ratios).log()).requires_grad_()
     weights = token_weights(MASK, recipe.mode_weight)
-    loss = clipped_loss(Scored(now, DRAWN, MASK), torch.tensor(advantages), weights, recipe)
+    loss = clipped_loss(CompletionLogProbs(now, DRAWN, MASK), torch.tensor(advantages), weights, recipe)
     loss.value.backward()
     assert now.grad is not None
     return float(loss.value.detach()), now.grad, loss.clipped
@@ -38,7 +38,7 @@ def loss_and_gradient(
 
 def test_on_policy_gradients_are_advantages_over_all_tokens_of_the_batch() -> None:
     ones = [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
-    loss, gradient, clipped = loss_and_gradient(ones, [2.0, -1.0], ObjectiveRecipe())
+    loss, gradient, clipped = loss_and_gradient(ones, [2.0, -1.0], PolicyLossRecipe())
     assert loss == pytest.approx(-(3 * 2 - 1) / 4)
     expected = torch.tensor([[-0.5, -0.5, -0.5], [0.25, 0.0, 0.0]])
     torch.testing.assert_close(gradient, expected)
@@ -47,18 +47,18 @@ def test_on_policy_gradients_are_advantages_over_all_tokens_of_the_batch() -> No
 
 def test_the_clip_takes_gradients_away_where_it_is_pessimistic_only() -> None:
     ratios = [[1.5, 0.5, 1.0], [0.5, 1.0, 1.0]]
-    _, gradient, clipped = loss_and_gradient(ratios, [1.0, -1.0], ObjectiveRecipe(clip_high=0.28))
+    _, gradient, clipped = loss_and_gradient(ratios, [1.0, -1.0], PolicyLossRecipe(clip_high=0.28))
     assert gradient[0].tolist() == pytest.approx([0.0, -0.5 / 4, -0.25])
     assert gradient[1, 0] == 0
     assert clipped == 2
-    _, other, _ = loss_and_gradient(ratios, [-1.0, 1.0], ObjectiveRecipe(clip_high=0.28))
+    _, other, _ = loss_and_gradient(ratios, [-1.0, 1.0], PolicyLossRecipe(clip_high=0.28))
     assert other[0].tolist() == pytest.approx([1.5 / 4, 0.0, 0.25])
     assert float(other[1, 0]) == pytest.approx(-0.5 / 4)
 
 
 def test_the_sequence_ratio_is_the_geometric_mean_of_the_tokens_ratios() -> None:
     ratios = [[1.2, 0.9, 1.0], [1.1, 1.0, 1.0]]
-    loss, _, _ = loss_and_gradient(ratios, [1.0, 0.0], ObjectiveRecipe(ratio="sequence"))
+    loss, _, _ = loss_and_gradient(ratios, [1.0, 0.0], PolicyLossRecipe(ratio="sequence"))
     assert loss == pytest.approx(-3 / 4 * (1.2 * 0.9) ** (1 / 3), rel=1e-5)
 
 
@@ -72,7 +72,7 @@ def test_the_mode_token_has_a_weight_of_its_own() -> None:
 
 def test_the_divergence_is_never_negative_and_right_in_expectation() -> None:
     now, start = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.3, 0.3, 0.4])
-    found = divergence_of(now.log(), start.log())
+    found = k3_kl(now.log(), start.log())
     assert (found >= 0).all()
     exact = float((now * (now / start).log()).sum())
     assert float((now * found).sum()) == pytest.approx(exact, rel=1e-5)
@@ -80,10 +80,10 @@ def test_the_divergence_is_never_negative_and_right_in_expectation() -> None:
 
 def test_advantages_are_what_was_asked_for() -> None:
     rewards, groups = np.array([1.0, 3.0, 0.0, 0.0]), np.array([0, 0, 1, 1])
-    scaled = advantages_of(rewards, groups, ObjectiveRecipe()).tolist()
+    scaled = advantages_of(rewards, groups, PolicyLossRecipe()).tolist()
     assert scaled == pytest.approx([-1 / math.sqrt(2), 1 / math.sqrt(2), 0, 0], abs=1e-5)
-    assert advantages_of(rewards, groups, ObjectiveRecipe(advantage="none")).tolist() == [-1, 1, 0, 0]
-    assert advantages_of(rewards, groups, ObjectiveRecipe(advantage="raw")).tolist() == [1, 3, 0, 0]
+    assert advantages_of(rewards, groups, PolicyLossRecipe(advantage="none")).tolist() == [-1, 1, 0, 0]
+    assert advantages_of(rewards, groups, PolicyLossRecipe(advantage="raw")).tolist() == [1, 3, 0, 0]
 
 
 def test_batches_of_like_lengths_hold_every_row_once_within_their_size() -> None:
@@ -109,7 +109,7 @@ def test_micro_batches_add_up_to_the_batch(policy_model: PolicyModel) -> None:
     advantages, scorer = torch.linspace(-1, 1, 12), policy_model.scorer(torch.float32)
     gradients = []
     for size in (10_000, 60):
-        update = Reinforcement(scorer, scorer, ObjectiveRecipe(kl=0.1), size)
+        update = Reinforcement(scorer, scorer, PolicyLossRecipe(beta=0.1), size)
         for loss in update.losses(batch, advantages, range(12)):
             loss.backward()
         gradients.append(gradient_of(policy_model))

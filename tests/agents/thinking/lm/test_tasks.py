@@ -27,13 +27,13 @@ def test_problems_repeat_with_their_seed_and_have_the_difficulty_asked_for(name:
 
 @pytest.mark.parametrize("name", tasks)
 def test_every_demonstration_is_accepted_by_the_tasks_own_verifier(name: str) -> None:
-    judge = AnswerVerifier(Prompting(reasoning_tokenizer()))
+    verifier = AnswerVerifier(Prompting(reasoning_tokenizer()))
     generator, level = Random(0), tasks[name].levels[0]
     problems = [tasks[name].make(generator, level) for _ in range(4)]
     for share, mode in ((1.0, Mode.THINK), (0.0, Mode.ANSWER)):
-        demonstrator = Demonstrator(judge.prompting, DemonstrationRecipe(think=share))
+        demonstrator = Demonstrator(verifier.prompting, DemonstrationRecipe(think=share))
         rows = [completion for _, completion in demonstrator.batch(iter(problems), 4, generator)]
-        table, errors, leaked = judge.judged([Group(problem, 0) for problem in problems], rows)
+        table, errors, leaked = verifier.verified([Group(problem, 0) for problem in problems], rows)
         assert table.correct.all()
         assert not errors
         assert not leaked
@@ -65,11 +65,11 @@ def test_learned_and_held_out_problems_share_no_text() -> None:
         held_out=40,
     )
     problems, others = ProblemSet.drawn(recipe, 1), ProblemSet.drawn(recipe, 2)
-    texts = [{p.question for p in part} for part in (problems.learn, problems.choose, problems.judge)]
+    texts = [{p.question for p in part} for part in (problems.train, problems.validation, problems.test)]
     assert not texts[0] & (texts[1] | texts[2])
-    assert len(texts[1] | texts[2]) == len(problems.choose) + len(problems.judge)
-    assert problems.judge == others.judge
-    assert problems.learn != others.learn
+    assert len(texts[1] | texts[2]) == len(problems.validation) + len(problems.test)
+    assert problems.test == others.test
+    assert problems.train != others.train
     fresh = problems.fresh(Random(0))
     assert not {next(fresh).question for _ in range(200)} & (texts[1] | texts[2])
 
@@ -77,17 +77,17 @@ def test_learned_and_held_out_problems_share_no_text() -> None:
 def test_easy_problems_keep_their_share_where_there_are_few_texts_of_them() -> None:
     easy = TaskRecipe(task="modular_chain", levels=(1, 1), weight=3)
     recipe = ProblemsRecipe(
-        tasks=(easy, TaskRecipe(task="modular_chain", levels=(2, 4))), learn=600, held_out=60
+        tasks=(easy, TaskRecipe(task="modular_chain", levels=(2, 4))), train=600, held_out=60
     )
     problems = ProblemSet.drawn(recipe, 0)
-    for part in (problems.learn, problems.choose, problems.judge):
+    for part in (problems.train, problems.validation, problems.test):
         assert sum(problem.difficulty == 1 for problem in part) == len(part) / 2
     drawn = problems.fresh(Random(0))
     assert sum(next(drawn).difficulty == 1 for _ in range(400)) == pytest.approx(200, abs=40)
 
 
 def test_a_level_with_few_problems_gives_fewer_and_unknown_levels_are_refused() -> None:
-    few = ProblemsRecipe(tasks=(TaskRecipe(task="parity", levels=(2, 2)),), learn=50, held_out=2)
+    few = ProblemsRecipe(tasks=(TaskRecipe(task="parity", levels=(2, 2)),), train=50, held_out=2)
     assert len(ProblemSet.drawn(few, 0).learn) == 0
     with pytest.raises(UsageError, match="parity has the difficulties 2 to 24; got 1 to 3"):
         TaskRecipe(task="parity", levels=(1, 3)).range()

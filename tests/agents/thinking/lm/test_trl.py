@@ -29,7 +29,7 @@ STAGES = [
     {"name": "first", "terms": [{"name": "naive"}, {"name": "balance"}], "until": {"steps": 1}},
     {"name": "second", "terms": [{"name": "naive"}, {"name": "length_aware"}]},
 ]
-PROBLEMS = ProblemsRecipe(tasks=(TaskRecipe(task="modular_chain", levels=(1, 3)),), learn=8, held_out=4)
+PROBLEMS = ProblemsRecipe(tasks=(TaskRecipe(task="modular_chain", levels=(1, 3)),), train=8, held_out=4)
 
 
 def trainer(policy_model: PolicyModel, folder: Path, **options: Any) -> Any:
