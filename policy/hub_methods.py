@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Self
@@ -10,6 +9,7 @@ from typing import Self
 from prunepolicy.policy.hub_card import CARD, front_matter
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.atomic import write_text
+from prunepolicy.pruning.io.temporary import temporary_folder
 
 
 class HubMethods(ABC):
@@ -84,6 +84,6 @@ class HubMethods(ABC):
         """
         from prunepolicy.policy.zoo.hub_upload import push_folder
 
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             self.save_pretrained(folder)
-            return push_folder(Path(folder), repo_id, private, commit_message, token)
+            return push_folder(folder, repo_id, private, commit_message, token)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from prunepolicy.pruning.errors import BadCheckpointError, PrunePolicyError
 from prunepolicy.pruning.io.atomic import write_bytes
-from prunepolicy.pruning.io.bounded import open_regular
-from prunepolicy.pruning.io.safetensors_file import NAMES, TensorHeader, header_bytes, tensor_bytes
+from prunepolicy.pruning.io.bounded import open_regular, why
+from prunepolicy.pruning.io.safetensors_file import safetensors_bytes
 
 WEIGHTS_FILE: Final = "weights.safetensors"
 MOST_BYTES = 1 << 30
@@ -46,9 +46,7 @@ def checked_weights(
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> str:
     """Write tensors as safetensors, whole or not at all, and return the file's SHA-256."""
-    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-    headers = [TensorHeader(name, NAMES[t.dtype], tuple(t.shape)) for name, t in stored.items()]
-    data = b"".join([header_bytes(headers), *(bytes(tensor_bytes(tensor)) for tensor in stored.values())])
+    data = safetensors_bytes(tensors)
     write_bytes(file, data)
     return hashlib.sha256(data).hexdigest()
 
@@ -86,4 +84,4 @@ def _tensors_in(data: bytes, sha256: str, where: str) -> dict[str, Tensor]:
     try:
         return load(data)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise BadCheckpointError(f"{where} is damaged: {error}.") from error
+        raise BadCheckpointError(f"{where} is damaged: {why(error)}.") from error

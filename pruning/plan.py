@@ -24,7 +24,7 @@ KIND_OF = {
     "channels": ("channel",),
 }
 PLAN_SCHEMA = 1
-MOST_UNITS = 10_000_000
+MOST_UNITS = 1_000_000
 """No layer is wider; a plan file that says so would only fill the memory."""
 MOST_IN_ALL = 1 << 25
 MOST_SAMPLES = 1_000_000

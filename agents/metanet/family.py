@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from prunepolicy.pruning.checkpoint.checkpoint import CONFIG
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.progress import ProgressReporter
 from prunepolicy.pruning.session.opened_model import Hardware
+from prunepolicy.pruning.io.temporary import temporary_folder
 
 SEED_STRIDE = 1000
 """Between the seeds of runs, so that no two of them share a network."""
@@ -39,8 +39,8 @@ def trained_member(member: Member) -> Files:
     hardware = Hardware(recipe.device, recipe.dtype)
     task = recipe.data.open(hardware.torch_device)
     model = recipe.network.build(task, member.seed)
-    with tempfile.TemporaryDirectory() as folder:
-        pipeline = Pipeline(task, recipe.pipeline, Path(folder), member.seed, hardware.torch_dtype)
+    with temporary_folder() as folder:
+        pipeline = Pipeline(task, recipe.pipeline, folder, member.seed, hardware.torch_dtype)
         dense = pipeline.from_nothing(lambda: model, recipe.family.training)
         return read_folder(pipeline.prepared(dense))
 

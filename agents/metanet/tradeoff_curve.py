@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import mean
 
 from torch import Tensor, nn
@@ -15,6 +13,7 @@ from prunepolicy.agents.recovery.norm_statistics import remeasure_norms
 from prunepolicy.agents.recovery.stored import cut_network, load_network, save_network
 from prunepolicy.agents.recovery.task import LearningTask, Part
 from prunepolicy.policy.kinds.heuristic import Heuristic
+from prunepolicy.pruning.io.temporary import temporary_folder
 
 Curve = dict[float, float]
 """How many times less is left, to score."""
@@ -32,8 +31,8 @@ def outcomes_of(
 ) -> Outcomes:
     """Return the outcomes of `model` after cuts by `speedups`, by `policy` or as the recipe ranks."""
     outcomes: Outcomes = {}
-    with tempfile.TemporaryDirectory() as folder:
-        whole, cut = Path(folder) / "whole", Path(folder) / "cut"
+    with temporary_folder() as folder:
+        whole, cut = folder / "whole", folder / "cut"
         save_network(model, whole)
         device = next(model.parameters()).device
         for speedup in speedups:

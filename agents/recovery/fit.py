@@ -178,13 +178,17 @@ class _Training:
             self.fit.savepoint.save(len(rows), data, {**tensors, **packed(self.optimiser)})
 
     def _restore(self) -> None:
-        found = self.fit.savepoint.load() if self.fit.savepoint is not None else None
-        if found is None:
+        savepoint = self.fit.savepoint
+        found = savepoint.load() if savepoint is not None else None
+        if savepoint is None or found is None:
             return
         data, tensors = found
-        self.model.load_state_dict(_under(MODEL, tensors))
-        unpack(self.optimiser, tensors)
-        self.history = [_epoch_of(row) for row in data["history"]]
+        try:
+            self.model.load_state_dict(_under(MODEL, tensors))
+            unpack(self.optimiser, tensors)
+            self.history = [_epoch_of(row) for row in data["history"]]
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise savepoint.damaged(error) from error
         self.fit.tick(len(self.history) * self.fit.task.steps(self.fit.recipe.batch_size))
 
 

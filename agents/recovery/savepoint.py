@@ -12,6 +12,8 @@ from torch import Tensor
 
 from prunepolicy.policy.weights import read_tensors, write_tensors
 from prunepolicy.pruning.checkpoint.checkpoint import read_json
+from prunepolicy.pruning.errors import BadCheckpointError
+from prunepolicy.pruning.io import bounded
 from prunepolicy.pruning.io.atomic import write_text
 
 STATE = "fit.json"
@@ -29,13 +31,25 @@ class Savepoint:
     key: str
 
     def load(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        """Return what was saved last; None where nothing was."""
+        """Return what was saved last; None where nothing was.
+
+        Raises:
+            PrunePolicyError: when it is damaged.
+        """
         if not (self.folder / STATE).is_file():
             return None
         data = read_json(self.folder / STATE)
-        if data["key"] != self.key:
+        if data.get("key") != self.key:
             return None
-        return data, read_tensors(self.folder / Path(str(data["tensors"])).name, str(data["sha256"]))
+        name, sha256 = str(data.get("tensors")), str(data.get("sha256"))
+        return data, read_tensors(self.folder / Path(name).name, sha256)
+
+    def damaged(self, error: Exception) -> BadCheckpointError:
+        """Return what to raise where a state that was loaded turns out to be useless."""
+        return BadCheckpointError(
+            f"{self.folder / STATE} and what it names are damaged: {bounded.why(error)}. "
+            f"Remove {self.folder} to train from the start."
+        )
 
     def save(self, epoch: int, data: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Save the state after `epoch`."""

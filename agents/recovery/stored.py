@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from prunepolicy.policy.base import Instruments
@@ -17,7 +18,9 @@ from prunepolicy.pruning.checkpoint.cut import finish, prepare
 from prunepolicy.pruning.checkpoint.older_keys import add_older_keys
 from prunepolicy.pruning.convnets import networks as convnets
 from prunepolicy.pruning.cost import cost_of
+from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.io.atomic import publish, replace_folder
+from prunepolicy.pruning.io.bounded import why
 from prunepolicy.pruning.io.transformers_loading import without_bars
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.session.model_session import ModelSession
@@ -28,7 +31,11 @@ IN_FULL = Hardware("cpu", "float32")
 
 
 def save_network(model: nn.Module, target: Path) -> None:
-    """Write a network into a folder that replaces what is there in one step."""
+    """Write a network into a folder that replaces what is there in one step.
+
+    Raises:
+        PrunePolicyError: when it can't be written.
+    """
     anyhow: Any = model
 
     def write(folder: Path) -> None:
@@ -39,7 +46,10 @@ def save_network(model: nn.Module, target: Path) -> None:
         else:
             convnets.save(model, folder)
 
-    replace_folder(target, write)
+    try:
+        replace_folder(target, write)
+    except SafetensorError as error:  # What the system said to a library in Rust.
+        raise PrunePolicyError(f"Can't write {target}: {why(error)}.") from error
 
 
 def load_network(folder: Path) -> nn.Module:

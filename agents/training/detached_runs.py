@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_report import RunReport
 from prunepolicy.agents.training.train import train
 from prunepolicy.pruning.io.progress import ProgressReporter
+from prunepolicy.pruning.io.temporary import temporary_folder
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class DetachedRuns:
             with contextlib.chdir(self.where):
                 self._train(order, order.folder)
             return None
-        with tempfile.TemporaryDirectory() as elsewhere:
-            folder = Path(elsewhere) / order.folder.name
+        with temporary_folder() as elsewhere:
+            folder = elsewhere / order.folder.name
             if order.files:
                 write_folder(folder, order.files)
             self._train(order, folder)

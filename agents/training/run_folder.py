@@ -10,23 +10,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import yaml
+from pydantic import Field
 from torch import Tensor
 
-from prunepolicy.agents.training.learner import LearnerState
+from prunepolicy.agents.training.events import Events
+from prunepolicy.agents.training.learner import LearnerState, SteppedLearner
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.weights import read_tensors, write_tensors
 from prunepolicy.pruning.checkpoint.checkpoint import read_json
-from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.errors import BadCheckpointError, PrunePolicyError, UsageError
 from prunepolicy.pruning.io import bounded
-from prunepolicy.pruning.io.atomic import is_partial, replace_folder, write_text
+from prunepolicy.pruning.io.atomic import as_sentence, is_partial, replace_folder, write_text
 from prunepolicy.pruning.io.claim import claimed
+from prunepolicy.pruning.io.config import StrictConfig, checked
 from prunepolicy.pruning.io.machine import versions
 
 RECIPE, RUN, METRICS, CHECKPOINT = "recipe.yaml", "run.json", "metrics.jsonl", "checkpoint.json"
@@ -36,6 +39,19 @@ NOTHING = (RECIPE, RUN, EVENTS)
 """All there is of a run that hasn't learned anything: its recipe may have been wrong, so it may change."""
 MAY_CHANGE = ("max_steps",)
 """Keys of a recipe that a resumed run may change: training for longer is the same training."""
+
+
+BROKEN = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+"""What generators and learners raise on a damaged state, which they take on trust."""
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class RunFile(StrictConfig):
+    """The content of `run.json`."""
+
+    commands: list[str] = Field(default_factory=list)
+    versions: dict[str, str] = Field(default_factory=dict)
+    cpu_seconds: Seconds = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,11 +65,27 @@ class RunProgress:
         metrics_bytes: length of the metrics file at this step.
     """
 
-    step: int = 0
+    step: Annotated[int, Field(ge=0)] = 0
     best: float | None = None
     best_step: int = 0
     stale: int = 0
-    metrics_bytes: int = 0
+    metrics_bytes: Annotated[int, Field(ge=0)] = 0
+
+
+class CheckpointFile(StrictConfig):
+    """The content of `checkpoint.json`.
+
+    Attributes:
+        learner: its state, beside the tensors.
+        generators: states of the process's generators, likewise.
+        tensors: name of the file with both tensors, and its hash.
+    """
+
+    progress: RunProgress
+    learner: dict[str, Any]
+    generators: dict[str, Any]
+    tensors: str
+    sha256: str
 
 
 def cpu_seconds() -> float:
@@ -67,7 +99,7 @@ class RunFolder:
 
     path: Path
     recipe: RunRecipe
-    writer: Any = field(default=None, repr=False)
+    events: Events | None = field(default=None, repr=False)
     cpu_counted: float = field(default_factory=cpu_seconds, repr=False)
 
     @classmethod
@@ -94,24 +126,29 @@ class RunFolder:
         if not (path / RECIPE).is_file() or has_learned_nothing(path):
             return cls.start(path, recipe, command)
         old, new = (one.model_dump(mode="json") for one in (load_recipe(path / RECIPE), recipe))
-        changed = [key for key in new if new[key] != old[key] and key not in MAY_CHANGE]
+        changed = [key for key in new if new[key] != old.get(key) and key not in MAY_CHANGE]
         if changed:
             raise UsageError(
                 f"{path} was started with other {', '.join(changed)}; "
                 f"resume with its own recipe ({path / RECIPE}), or choose another --out."
             )
-        before = read_json(path / RUN) if (path / RUN).is_file() else {}
-        commands = [*before.get("commands", []), command]
-        write_text(path / RUN, _described(commands, before.get("cpu_seconds", 0.0)))
+        before = _run_file(path) if (path / RUN).is_file() else RunFile()
+        write_text(path / RUN, _described([*before.commands, command], before.cpu_seconds))
         return cls(path, recipe)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append one row to the metrics; no times, so that equal runs write equal bytes."""
-        with open(self.path / METRICS, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
-        for name, value in metrics.items():
-            if self.writer is not None:
-                self.writer.add_scalar(name, value, step)
+        """Append one row to the metrics; no times, so that equal runs write equal bytes.
+
+        Raises:
+            PrunePolicyError: when they can't be written.
+        """
+        try:
+            with open(self.path / METRICS, "a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **metrics}) + "\n")
+        except OSError as error:
+            raise as_sentence(error, self.path / METRICS) from error
+        if self.events is not None:
+            self.events.add(step, metrics)
 
     def rows(self) -> list[dict[str, float]]:
         """Return the metrics logged so far."""
@@ -164,40 +201,63 @@ class RunFolder:
 
     def count_cpu(self) -> None:
         """Add to the run's description the CPU time that went since it was counted last."""
-        data, now = read_json(self.path / RUN), cpu_seconds()
-        data["cpu_seconds"] = round(data.get("cpu_seconds", 0.0) + now - self.cpu_counted, 2)
+        known, now = _run_file(self.path), cpu_seconds()
+        spent = round(known.cpu_seconds + now - self.cpu_counted, 2)
         self.cpu_counted = now
+        data = known.model_copy(update={"cpu_seconds": spent}).model_dump()
         write_text(self.path / RUN, json.dumps(data, indent=2) + "\n")
+
+    def restored(self, learner: SteppedLearner) -> RunProgress:
+        """Return to the last checkpoint, the learner to the state that it had there.
+
+        Raises:
+            PrunePolicyError: when the checkpoint is damaged, or another learner's.
+        """
+        progress, state = self.latest()
+        try:
+            if progress.step:
+                learner.restore(state)
+        except BROKEN as error:
+            raise self._damaged(error) from error
+        return progress
 
     def latest(self) -> tuple[RunProgress, LearnerState]:
         """Return to the last checkpoint: its progress, the learner's state, metrics cut to its step.
 
         Generators of the process continue from it, too. A run without a checkpoint starts afresh.
+
+        Raises:
+            PrunePolicyError: when the checkpoint is damaged.
         """
         metrics = self.path / METRICS
         if not (self.path / CHECKPOINT).is_file():
             metrics.unlink(missing_ok=True)
             return RunProgress(), LearnerState()
-        data = read_json(self.path / CHECKPOINT)
-        progress = RunProgress(**data["progress"])
-        tensors = read_tensors(self.path / Path(str(data["tensors"])).name, str(data["sha256"]))
-        restore_generators(LearnerState(_under("generator/", tensors), data["generators"]))
-        with suppress(FileNotFoundError):
-            os.truncate(metrics, progress.metrics_bytes)
-        return progress, LearnerState(_under("learner/", tensors), data["learner"])
+        saved = _checkpoint_file(self.path)
+        tensors = read_tensors(self.path / Path(saved.tensors).name, saved.sha256)
+        try:
+            restore_generators(LearnerState(_under("generator/", tensors), saved.generators))
+            if metrics.is_file():
+                _cut(metrics, saved.progress.metrics_bytes)
+        except BROKEN as error:
+            raise self._damaged(error) from error
+        return saved.progress, LearnerState(_under("learner/", tensors), saved.learner)
+
+    def _damaged(self, error: Exception) -> BadCheckpointError:
+        return BadCheckpointError(
+            f"{self.path / CHECKPOINT} and what it names are damaged: {bounded.why(error)}. "
+            "Choose another --out to start again."
+        )
 
     def open_events(self, step: int) -> None:
         """Write TensorBoard events, too, where tensorboard is installed; those after `step` are void."""
-        with suppress(ImportError):
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(self.path / EVENTS), purge_step=step + 1 if step else None)
+        self.events = Events.opened(self.path / EVENTS, step)
 
     def close(self) -> None:
         """Flush and close the events."""
-        if self.writer is not None:
-            self.writer.close()
-            self.writer = None
+        if self.events is not None:
+            self.events.close()
+            self.events = None
 
 
 def check_fresh(path: Path) -> None:
@@ -227,7 +287,7 @@ def leaving_nothing(paths: Sequence[Path]) -> Iterator[None]:
         yield
     except Exception:
         for path in paths:
-            with suppress(UsageError, OSError), claimed(path):  # Another process may be writing it.
+            with suppress(PrunePolicyError, OSError), claimed(path):  # Another process may be writing it.
                 if has_learned_nothing(path):
                     _empty(path)
         for folder in sorted({*made}, key=lambda folder: -len(folder.parts)):
@@ -266,20 +326,34 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
+def _cut(metrics: Path, size: int) -> None:
+    """Cut the metrics to `size` bytes, or raise `ValueError` when there are fewer."""
+    if metrics.stat().st_size < size:
+        raise ValueError(f"{metrics.name} has lost rows")
+    os.truncate(metrics, size)
+
+
 def saved_step(folder: Path) -> int:
     """Return the step from which a run would continue; 0 where it would begin."""
-    file = folder / CHECKPOINT
-    return int(read_json(file)["progress"]["step"]) if file.is_file() else 0
+    return _checkpoint_file(folder).progress.step if (folder / CHECKPOINT).is_file() else 0
 
 
 def cpu_spent(folder: Path) -> float | None:
     """Return the CPU seconds of a run, or of the runs of all seeds in `folder`; None when it isn't known."""
     runs = [folder / RUN, *folder.glob(f"seed-*/{RUN}")]
-    spent = [read_json(file).get("cpu_seconds") for file in runs if file.is_file()]
-    known = [float(seconds) for seconds in spent if isinstance(seconds, int | float)]
+    spent = [_run_file(file.parent) for file in runs if file.is_file()]
+    known = [one.cpu_seconds for one in spent if "cpu_seconds" in one.model_fields_set]
     return sum(known) if known and len(known) == len(spent) else None
 
 
+def _run_file(folder: Path) -> RunFile:
+    return checked(RunFile, read_json(folder / RUN), str(folder / RUN))
+
+
+def _checkpoint_file(folder: Path) -> CheckpointFile:
+    return checked(CheckpointFile, read_json(folder / CHECKPOINT), str(folder / CHECKPOINT))
+
+
 def _described(commands: list[str], cpu: float = 0.0) -> str:
-    data = {"commands": commands, "versions": versions(*PACKAGES), "cpu_seconds": cpu}
-    return json.dumps(data, indent=2) + "\n"
+    data = RunFile(commands=commands, versions=versions(*PACKAGES), cpu_seconds=cpu)
+    return json.dumps(data.model_dump(), indent=2) + "\n"

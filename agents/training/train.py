@@ -49,10 +49,8 @@ def train(
         experiment: Experiment = algorithm.experiment_type.prepare(
             algorithm.learner_type, run, progress, runner
         )
-        reached, state = run.latest()
-        if reached.step:
-            experiment.learner.restore(state)
-        report = experiment.conclude(_Training(run, experiment, progress).run(reached))
+        start = run.restored(experiment.learner)
+        report = experiment.conclude(_Training(run, experiment, progress).run(start))
         run.count_cpu()
     return report
 

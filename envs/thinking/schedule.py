@@ -100,7 +100,7 @@ class Schedule:
     """
 
     def __init__(self, stages: Sequence[Stage | Mapping[str, Any]]) -> None:
-        self.stages = tuple(_stage(stage) for stage in stages)
+        self.stages = tuple(checked_stage(stage) for stage in stages)
         if not self.stages:
             raise UsageError("A schedule needs at least one stage.")
         self._terms: dict[str, Term] = {
@@ -200,7 +200,8 @@ def _key(settings: Mapping[str, Any]) -> str:
     return json.dumps(settings, sort_keys=True)
 
 
-def _stage(stage: Stage | Mapping[str, Any]) -> Stage:
+def checked_stage(stage: Stage | Mapping[str, Any]) -> Stage:
+    """Return a stage, or raise `UsageError` where settings make none."""
     try:
         return stage if isinstance(stage, Stage) else Stage.model_validate(stage)
     except ValidationError as error:

@@ -9,8 +9,8 @@ from prunepolicy.policy.zoo.pull import bring, difference
 from prunepolicy.policy.zoo.transfer import check_place
 from prunepolicy.policy.zoo.zoo_handle import INDEX, Zoo
 from prunepolicy.pruning.io.atomic import as_sentence, check_target, publish, write_bytes
-from prunepolicy.pruning.io.claim import claiming, release
-from prunepolicy.pruning.io.working_folder import working_folder
+from prunepolicy.pruning.io.claim import claimed, claiming, release
+from prunepolicy.pruning.io.working_folder import discard, working_folder
 
 
 def mirror(zoo: Zoo, folder: Path, tell: Callable[[str], None] = lambda name: None) -> int:
@@ -33,6 +33,9 @@ def mirror(zoo: Zoo, folder: Path, tell: Callable[[str], None] = lambda name: No
                     tell(name)
                     _copy(zoo, name, folder / name)
                     came += 1
+                else:
+                    with claimed(folder / name):
+                        discard(folder / name)  # What a run has left that was killed once it was there.
             write_bytes(folder / INDEX, zoo.signed)
     except OSError as error:
         raise as_sentence(error, folder) from error

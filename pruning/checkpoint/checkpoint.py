@@ -17,7 +17,12 @@ from torch import Tensor
 from prunepolicy.pruning.adapters import ModelAdapter, adapter_for
 from prunepolicy.pruning.checkpoint.agreement import check_agreement, check_not_empty, check_vocabulary
 from prunepolicy.pruning.checkpoint.no_weights import instead_of_weights, names_in
-from prunepolicy.pruning.errors import BadCheckpointError, NoWeightsError, UnsupportedModelError
+from prunepolicy.pruning.errors import (
+    BadCheckpointError,
+    NoWeightsError,
+    PrunePolicyError,
+    UnsupportedModelError,
+)
 from prunepolicy.pruning.io import bounded
 from prunepolicy.pruning.io.safetensors_file import DTYPES, FLOATS, TensorEntry, read_header
 from prunepolicy.pruning.units import UnitGraph
@@ -75,8 +80,19 @@ class Checkpoint:
 
     @cached_property
     def stored_names(self) -> dict[str, str]:
-        """The names in the files of the running model's tensors; those it stacks have none."""
-        return self.adapter.for_config(self.config).stored_names(self.config)
+        """The names in the files of the running model's tensors; those it stacks have none.
+
+        Raises:
+            BadCheckpointError: when no model can be built by the configuration.
+        """
+        try:
+            return self.adapter.for_config(self.config).stored_names(self.config)
+        except PrunePolicyError:
+            raise
+        except Exception as error:  # transformers takes configurations on trust: any value may break it.
+            raise BadCheckpointError(
+                f"{self.folder / CONFIG} describes no model that can be built: {bounded.why(error)}."
+            ) from error
 
     def running(self) -> dict[str, Tensor]:
         """Read all tensors, by the running model's names; not those that it stacks."""

@@ -150,9 +150,11 @@ def replace_folder(target: Path, write: Callable[[Path], object]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         write(folder)
         publish(folder, target)
-    except BaseException:
+    except BaseException as error:
         discard(target)
         release(target)
+        if isinstance(error, OSError):
+            raise as_sentence(error, target) from error
         raise
 
 

@@ -7,7 +7,6 @@ import functools
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.io.atomic import as_sentence, publish, write_bytes
 from prunepolicy.pruning.io.claim import claim, release
 from prunepolicy.pruning.io.working_folder import discard, working_folder
+from prunepolicy.pruning.io.temporary import made_temporary
 
 logger = logging.getLogger(__name__)
 Content = TypeVar("Content")
@@ -115,12 +115,9 @@ def temporary_folder() -> Path:
     Raises:
         PrunePolicyError: when no disk takes one.
     """
-    try:
-        folder = tempfile.mkdtemp(prefix="prunepolicy-")
-    except OSError as error:
-        raise as_sentence(error, Path(tempfile.gettempprefix())) from error
+    folder = made_temporary()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+    return folder
 
 
 def writable(folder: Path) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 try:
     import fcntl
@@ -70,8 +70,15 @@ def claiming(target: Path) -> Iterator[None]:
 
 @contextmanager
 def claimed(target: Path) -> Iterator[None]:
-    """Claim `target` for as long as the block lasts."""
-    claim(target)
+    """Claim `target` for as long as the block lasts.
+
+    Raises:
+        PrunePolicyError: when another process is writing `target`, or nothing can be written beside it.
+    """
+    try:
+        claim(target)
+    except OSError as error:
+        raise PrunePolicyError(f"Can't write beside {target}: {error.strerror or error}.") from error
     try:
         yield
     finally:
@@ -120,12 +127,12 @@ def _try_lock(place: Path, wait: bool) -> int | None:
         if not _is_at(descriptor, file):
             os.close(descriptor)
             return None
-    except UsageError:
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, f"{os.getpid()} {platform.node()}".encode())
+    except (OSError, UsageError):
         os.close(descriptor)
         raise
-    os.ftruncate(descriptor, 0)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    os.write(descriptor, f"{os.getpid()} {platform.node()}".encode())
     return descriptor
 
 

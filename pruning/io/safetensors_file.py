@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -214,6 +214,13 @@ def header_bytes(headers: Iterable[TensorHeader]) -> bytes:
     text = json.dumps(described, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
+
+
+def safetensors_bytes(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    """Return the content of a file that holds `tensors`, in the order of their names."""
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+    headers = [TensorHeader(name, NAMES[t.dtype], tuple(t.shape)) for name, t in stored.items()]
+    return b"".join([header_bytes(headers), *(bytes(tensor_bytes(tensor)) for tensor in stored.values())])
 
 
 def write_file(path: Path, header: bytes, tensors: Iterable[torch.Tensor]) -> None:

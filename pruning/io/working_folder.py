@@ -52,12 +52,17 @@ def left_behind(place: Path) -> Iterator[Path]:
 
 
 def put_back(place: Path) -> None:
-    """Give a target back what a killed replacement has moved aside, and clear it where that isn't needed."""
+    """Give a target back what a killed replacement has moved aside, and clear it where that isn't needed.
+
+    A working folder in which nothing is prepared any more goes, too.
+    """
     for folder in left_behind(place):
         aside = folder / REPLACED
         if aside.is_dir() and not place.exists():
             os.rename(aside, place)
         shutil.rmtree(aside, ignore_errors=True)
+        if not (folder / place.name).is_dir():
+            _clear(folder)
 
 
 def discard(target: Path) -> None:

@@ -93,7 +93,7 @@ def read_choices(file: Path, limit: int | None = None) -> list[ChoiceItem]:
     for number, line in enumerate(lines[:limit], start=1):
         try:
             items.append(_item(bounded.parsed_json(line)))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise UsageError(
                 f"{file.name}, line {number}: expected goal, sol1, sol2 and label, or good and bad."
             ) from error

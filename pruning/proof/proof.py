@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +18,10 @@ from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.loading import carries_code
 from prunepolicy.pruning.errors import BadCheckpointError
 from prunepolicy.pruning.io import bounded
+from prunepolicy.pruning.io.atomic import write_bytes
 from prunepolicy.pruning.io.machine import GIB, available_memory
+from prunepolicy.pruning.io.safetensors_file import safetensors_bytes
+from prunepolicy.pruning.io.temporary import temporary_folder
 
 SCRIPT = Path(__file__).with_name("proof_script.py")
 LIBRARIES = GIB // 2
@@ -137,16 +139,12 @@ def memory_to_load(checkpoint: Checkpoint) -> int:
 
 
 def _ask(request: dict[str, Any], tensors: Mapping[str, Tensor], timeout: float) -> dict[str, Any]:
-    from safetensors.torch import save_file
-
-    with tempfile.TemporaryDirectory(prefix="prunepolicy-proof-") as scratch:
-        reply = Path(scratch) / "reply.json"
+    with temporary_folder() as scratch:
+        reply = scratch / "reply.json"
         request |= {"tensors": f"{scratch}/tensors.safetensors", "reply": str(reply)}
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, request["tensors"]
-        )
+        write_bytes(scratch / "tensors.safetensors", safetensors_bytes(tensors))
         # Code that a folder carries is copied before it runs; the copy goes with the scratch folder.
-        offline = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": scratch, "CUDA_VISIBLE_DEVICES": ""}
+        offline = {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(scratch), "CUDA_VISIBLE_DEVICES": ""}
         process = subprocess.run(
             [sys.executable, "-I", "-c", SCRIPT.read_text(encoding="utf-8")],
             input=json.dumps(request),

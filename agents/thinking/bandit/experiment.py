@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Self, cast
 
 import numpy as np
@@ -20,6 +21,7 @@ from prunepolicy.envs.thinking.rollouts import Mode
 from prunepolicy.envs.thinking.source import Array, PromptSource
 from prunepolicy.envs.thinking.terms.registry import OutcomeTerm
 from prunepolicy.pruning.checkpoint.checkpoint import read_json
+from prunepolicy.pruning.errors import BadCheckpointError
 from prunepolicy.pruning.io.atomic import write_text
 from prunepolicy.pruning.io.progress import ProgressReporter
 from prunepolicy.pruning.measure.intervals import Interval, mean_interval
@@ -67,7 +69,7 @@ class BanditExperiment(Experiment):
     def conclude(self, progress: RunProgress) -> BanditReport:
         """Compare the best step with the oracle, with every single action, and with chance at its rates."""
         path = self.run_folder.path
-        self.learner.weights = np.array(read_json(path / BEST / DECISION)["weights"])
+        self.learner.weights = stored_weights(path / BEST, self.learner.weights.shape)
         chances = self.learner.probabilities(self.held_out)
         best = oracle(self.held_out, self.learner.env.task.choices, self.term)
         thinking = self._thinking(chances)
@@ -110,3 +112,20 @@ class BanditExperiment(Experiment):
 
     def _value(self, chances: Array) -> Value:
         return value_of(self.held_out, self.learner.env.task.choices, chances, self.term)
+
+
+def stored_weights(folder: Path, shape: tuple[int, ...]) -> Array:
+    """Return the weights that `BanditExperiment.save` wrote, which must be finite and have a shape.
+
+    Raises:
+        BadCheckpointError: when they are missing, damaged, or of another shape.
+    """
+    try:
+        weights = np.array(read_json(folder / DECISION).get("weights"), np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadCheckpointError(f"{folder / DECISION} is damaged: its weights are no numbers.") from error
+    if weights.shape != shape or not np.isfinite(weights).all():
+        raise BadCheckpointError(
+            f"{folder / DECISION} holds no {' x '.join(map(str, shape))} finite weights."
+        )
+    return weights

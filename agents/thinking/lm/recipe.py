@@ -13,6 +13,7 @@ from prunepolicy.agents.thinking.lm.problem_set import ProblemsRecipe
 from prunepolicy.agents.thinking.lm.prompting import PromptRecipe
 from prunepolicy.agents.thinking.lm.tiny_model import NewModel
 from prunepolicy.agents.training.recipe import RunEvaluation, RunRecipe
+from prunepolicy.envs.thinking.schedule import checked_stage
 from prunepolicy.pruning.io.config import OldNames, StrictConfig
 
 
@@ -196,7 +197,7 @@ class ThinkRecipe(RunRecipe):
         for name in ("max_tokens", "temperature", "learning_rate"):
             if len(getattr(self.reinforcement, name)) not in (1, len(self.stages)):
                 raise ValueError(f"reinforcement.{name} takes one number, or one for every stage")
-        paid = {term.get("name") for stage in self.stages for term in stage.get("terms", ())}
+        paid = {str(term.get("name")) for stage in map(checked_stage, self.stages) for term in stage.terms}
         if "adapt_think" in paid and not self.reinforcement.reference_generations:
             raise ValueError(
                 "adapt_think needs a reference model: set reinforcement.reference_generations, such as 4"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ from prunepolicy.pruning.checkpoint.cut import Edits, finish, prepare
 from prunepolicy.pruning.io.claim import release
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.session.model_session import ModelSession
+from prunepolicy.pruning.io.temporary import temporary_folder
 
 
 @contextmanager
@@ -31,8 +31,8 @@ def rewritten(session: ModelSession, policy: Policy, beside: Path) -> Iterator[M
     with session.progress.step(f"let {policy.name} rewrite the weights"):
         edits = Edits(rewritten_tensors(session.checkpoint, policy))
     near = beside.parent if beside.parent.is_dir() else None
-    with tempfile.TemporaryDirectory(prefix=f".{beside.name}-rewritten-", dir=near) as folder:
-        target = Path(folder) / "model"
+    with temporary_folder(near) as folder:
+        target = folder / "model"
         nothing = Plan({}, Budget(1.0), policy.name)
         try:
             place = prepare(session.checkpoint, nothing, target, edits)

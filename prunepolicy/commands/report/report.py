@@ -249,7 +249,10 @@ class PruneReport:
     @classmethod
     def read(cls, folder: Path) -> PruneReport:
         """Read the report in a result's folder; OSError or `PrunePolicyError` where there is none."""
-        return cls.from_json(bounded.read_text(folder / REPORT))
+        try:
+            return cls.from_json(bounded.read_text(folder / REPORT))
+        except UnicodeDecodeError as error:
+            raise PrunePolicyError(f"Not a report: {bounded.why(error)}.") from error
 
     def save(self, folder: Path) -> None:
         """Write `prune_report.json` into `folder`."""

@@ -15,9 +15,17 @@ MARK = "prunepolicy-file "
 """Before every line that holds a file, and before the last one, which holds their number."""
 
 
+MOST_BYTES = 1 << 30
+"""Of all files: whoever fetches them has the whole log in memory. More are not printed at all."""
+
+
 def main(folder: Path) -> None:
-    """Print every file below `folder` as one line of JSON."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Print every regular file below `folder` as one line of JSON, without what links lead to."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    size = sum(path.stat().st_size for path in paths)
+    if size > MOST_BYTES:
+        print(MARK + json.dumps({"too_large": size}))
+        return
     for path in paths:
         data = path.read_bytes()
         line = {

@@ -10,6 +10,7 @@ from pathlib import Path
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.commands.submit.sendable import named_files, project_files
 from prunepolicy.pruning.errors import NotEnoughSpaceError, UsageError
+from prunepolicy.pruning.io.atomic import as_sentence
 
 MIB = 1 << 20
 LARGEST = 500 * MIB
@@ -72,11 +73,18 @@ class JobPackage:
             )
 
     def stage(self, folder: Path) -> None:
-        """Copy the files into an empty folder, where Ray takes them from."""
+        """Copy the files into an empty folder, where Ray takes them from.
+
+        Raises:
+            PrunePolicyError: when they can't be written there.
+        """
         for place, file in self.files.items():
             target = folder / place
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, target)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target)
+            except OSError as error:
+                raise as_sentence(error, target) from error
 
 
 def _is_here(root: Path, name: str) -> bool:

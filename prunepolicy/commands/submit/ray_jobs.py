@@ -7,7 +7,6 @@ import base64
 import hashlib
 import secrets
 import shlex
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from prunepolicy.commands.submit.dump_folder_script import MARK
 from prunepolicy.commands.submit.package import JobPackage
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.io.bounded import parsed_json
+from prunepolicy.pruning.io.temporary import temporary_folder
 
 SCRIPT = Path(__file__).with_name("dump_folder_script.py")
 POLL = 1.0
@@ -56,9 +56,9 @@ class Jobs:
 
     def submit(self, package: JobPackage, command: str, job: str) -> None:
         """Send files and a command that runs among them on the head node; the job's name is `job`."""
-        with tempfile.TemporaryDirectory() as staged:
-            package.stage(Path(staged))
-            self._submit(command, job, {"working_dir": staged})
+        with temporary_folder() as staged:
+            package.stage(staged)
+            self._submit(command, job, {"working_dir": str(staged)})
 
     def follow(self, job: str, write: Write) -> JobStatus:
         """Write the job's log as it comes, and return how it ended; connections that break are made anew."""
@@ -130,10 +130,14 @@ def received(log: str) -> dict[str, bytes]:
     """Return the files that `dump_folder_script` has printed.
 
     Raises:
-        PrunePolicyError: when one is damaged or missing.
+        PrunePolicyError: when one is damaged or missing, or all of them are too large.
     """
     try:
         lines = [parsed_json(line[len(MARK) :]) for line in log.splitlines() if line.startswith(MARK)]
+        if lines and "too_large" in lines[0]:
+            raise PrunePolicyError(
+                f"The folder has {int(lines[0]['too_large']):,} bytes, too many for a log: copy it by hand."
+            )
         files = {line["name"]: base64.b64decode(line["data"]) for line in lines[:-1]}
         hashes = {line["name"]: line["sha256"] for line in lines[:-1]}
         whole = lines[-1]["files"] == len(files)

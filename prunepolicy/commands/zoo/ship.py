@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from prunepolicy.policy.zoo.sources.package import SHIPPED
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.config import checked
 from prunepolicy.pruning.io.progress import ProgressReporter
+from prunepolicy.pruning.io.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from prunepolicy.policy.zoo.push import Keys
@@ -108,12 +108,12 @@ def packed(
     if addition.witness:
         witness = witness_of(best, addition.witness, addition.progress)
     changes = {"name": name, "cpu_seconds": known, "witness": witness}
-    with tempfile.TemporaryDirectory() as folder:
-        _copy_policy(policy, best, name, Path(folder))
+    with temporary_folder() as folder:
+        _copy_policy(policy, best, name, folder)
         qualified = _qualified(card, addition.caveat).model_copy(update=changes)
         head = front_matter(card.kind, listing.licence)
-        write_policy_card(qualified, Path(folder), source or name, head)
-        yield Parcel.of(name, Path(folder), listing)
+        write_policy_card(qualified, folder, source or name, head)
+        yield Parcel.of(name, folder, listing)
 
 
 def _copy_policy(policy: Policy, folder: Path, name: str, target: Path) -> None:
