@@ -14,8 +14,8 @@ from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.pruning.checkpoint.checkpoint import CONFIG
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.progress import ProgressReporter
-from prunepolicy.pruning.session.opened_model import Hardware
 from prunepolicy.pruning.io.temporary import temporary_folder
+from prunepolicy.pruning.session.opened_model import Hardware
 
 SEED_STRIDE = 1000
 """Between the seeds of runs, so that no two of them share a network."""

@@ -15,8 +15,8 @@ from typing import TypeVar
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.io.atomic import as_sentence, publish, write_bytes
 from prunepolicy.pruning.io.claim import claim, release
-from prunepolicy.pruning.io.working_folder import discard, working_folder
 from prunepolicy.pruning.io.temporary import made_temporary
+from prunepolicy.pruning.io.working_folder import discard, working_folder
 
 logger = logging.getLogger(__name__)
 Content = TypeVar("Content")

@@ -13,9 +13,9 @@ from prunepolicy.policy.base import Policy
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.cut import Edits, finish, prepare
 from prunepolicy.pruning.io.claim import release
+from prunepolicy.pruning.io.temporary import temporary_folder
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.session.model_session import ModelSession
-from prunepolicy.pruning.io.temporary import temporary_folder
 
 
 @contextmanager
