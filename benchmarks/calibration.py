@@ -25,7 +25,7 @@ from prunepolicy.agents.training.train import train
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.io.atomic import write_text
 from prunepolicy.pruning.plan import Budget, Of
-from prunepolicy.pruning.statistics.probe import MIXED, Probe
+from prunepolicy.pruning.statistics.probe import Probe
 
 RECIPE = Path("configs/train/gradient_gates.yaml")
 KEEPS = (0.9, 0.8, 0.7)
@@ -65,7 +65,7 @@ class Texts:
             file = folder / f"{name.replace(' ', '_')}.txt"
             write_text(file, tokenizer.decode(part))
             sources[name], pieces[name] = str(file), len(part) // LENGTH
-        sources[BOTH], pieces[BOTH] = MIXED + sources[OTHER], pieces[OTHER]
+        sources[BOTH], pieces[BOTH] = f"{SELF}+{sources[OTHER]}", pieces[OTHER]
         return cls(folder, sources, pieces)
 
     def probe(self, name: str) -> Probe | None:

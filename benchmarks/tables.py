@@ -11,6 +11,7 @@ from calibration_tables import calibration
 from chaos_tables import PROMISES, chaos
 from cluster_tables import cluster, faults
 from compatibility_tables import installs, older_transformers
+from for_text_tables import for_text
 from graph_tables import graph_policies
 from main_job_tables import main_job
 from metanet_step_tables import metanet_step
@@ -38,6 +39,7 @@ DOCUMENTS: dict[str, tuple[str, dict[str, Callable[[Results], str]]]] = {
         {"policies": policies, "graph_policies": graph_policies},
     ),
     "calibration": ("Calibration data", {"calibration": calibration}),
+    "for_text": ("Choices that follow a text", {"for_text": for_text}),
     "speed": ("Speed and resources", {"latency": latency, "startup": startup, "main_job": main_job}),
     "compatibility": (
         "Where it installs, where results load",

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 ENVIRONMENTS = {
     "prunepolicy/Prune-v0": "prunepolicy.envs.prune_env:PruneEnv",
+    "prunepolicy/PruneForText-v0": "prunepolicy.envs.prune_for_text_env:PruneForTextEnv",
     "prunepolicy/PruneRows-v0": "prunepolicy.envs.prune_rows_env:PruneRowsEnv",
     "prunepolicy/Think-v0": "prunepolicy.envs.think_env:ThinkEnv",
     "prunepolicy/ThinkSegments-v0": "prunepolicy.envs.think_segments_env:ThinkSegmentsEnv",

@@ -32,6 +32,7 @@ from prunepolicy.options import (
     DryRun,
     Dtype,
     Epochs,
+    For,
     Keep,
     Keeps,
     Model,
@@ -87,6 +88,7 @@ def prune(
     rounds: Rounds = 1,
     context: Context = 4096,
     probe: Probe = None,
+    examples: For = None,
     repair: Repair = None,
     recover: Recover = 0,
     text: Text = None,
@@ -115,6 +117,8 @@ def prune(
 
     prune-with-policy smollm2-135m --keep 0.9,0.8,0.7 --out sizes/
 
+    prune-with-policy smollm2-135m --for examples.txt --keep 0.7 --out smaller/
+
     prune-with-policy ./my-llama --keep 0.7 --of ffn --policy fisher --text held_out.txt --out smaller/
 
     prune-with-policy a.safetensors --arch resnet20 --keep 0.5 --of flops --data fashion-mnist --out smaller/
@@ -126,7 +130,8 @@ def prune(
     budgets = [budget_of(size, of, units, per_layer, multiple_of, context) for size in sizes]
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed), revision=revision,
-        repair=repair, recover=recover, probe=probe, rounds=rounds, text=text, arch=arch, overwrite=overwrite,
+        repair=repair, recover=recover, probe=probe, examples=examples, rounds=rounds, text=text, arch=arch,
+        overwrite=overwrite,
         recovery=recovery_of(data, epochs, shrink), measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
     targets = targets_of(out, budgets)

@@ -105,6 +105,14 @@ Probe = Annotated[
         rich_help_panel=REPAIR,
     ),
 ]
+For = Annotated[
+    str | None,
+    typer.Option(
+        "--for",
+        help="Choose for this kind of text: a file with a few hundred tokens or more, or a task in words.",
+        show_default=False,
+    ),
+]
 Repair = Annotated[
     str | None,
     typer.Option(

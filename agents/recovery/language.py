@@ -21,7 +21,7 @@ from prunepolicy.pruning.errors import NotEnoughSpaceError, UsageError
 from prunepolicy.pruning.io.safetensors_file import DTYPES
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.session.model_session import ModelSession
-from prunepolicy.pruning.statistics.probe import MIXED, WRITTEN, Probe
+from prunepolicy.pruning.statistics.probe import Probe
 
 WINDOWS, VALIDATION = 512, 32
 """Training texts, and validation texts; a file may give more."""
@@ -85,7 +85,7 @@ def _train(student: nn.Module, teacher: ModelSession, plan: Plan, savepoint: Sav
 def task_for(session: ModelSession, probe: Probe) -> Windows:
     """Return the texts: other ones than statistics were collected on, where the model writes them."""
     source = "self" if probe.source == "start" else probe.source
-    writes = source in WRITTEN or source.startswith(MIXED)
+    writes = replace(probe, source=source).written is not None
     wanted = replace(
         probe,
         source=source,

@@ -60,3 +60,5 @@ algorithms.add(
         f"{_THINKING}.bandit.learner:ThinkBandit", f"{_THINKING}.bandit.experiment:BanditExperiment"
     ),
 )
+_TEXT = "prunepolicy.agents.for_text"
+algorithms.add("text", AlgorithmSpec(f"{_TEXT}.learner:TextLearner", f"{_TEXT}.experiment:TextExperiment"))

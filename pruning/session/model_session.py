@@ -21,7 +21,7 @@ from prunepolicy.pruning.session.opened_model import OpenedModel
 from prunepolicy.pruning.statistics.activations import ActivationWatch, activation_stats
 from prunepolicy.pruning.statistics.gate_gradients import gate_gradients
 from prunepolicy.pruning.statistics.layer_drops import layer_drops
-from prunepolicy.pruning.statistics.probe import MIXED, WRITTEN, Inputs, Probe, probe_inputs
+from prunepolicy.pruning.statistics.probe import Inputs, Probe, probe_inputs
 from prunepolicy.pruning.statistics.row_features import row_stats, scored_stats
 from prunepolicy.pruning.statistics.stats import Stats, weight_stats
 from prunepolicy.pruning.statistics.stats_cache import CachedStats
@@ -71,7 +71,7 @@ class ModelSession(OpenedModel):
     def written(self, name: str, probe: Probe) -> Mapping[str, Tensor]:
         """Return the inputs of `probe`, and report under `name` how the model samples them, where it does."""
         model, adapter, fingerprint = self.model, self.checkpoint.adapter, self.checkpoint.fingerprint
-        writes = adapter.task == "causal" and (probe.source in WRITTEN or probe.source.startswith(MIXED))
+        writes = adapter.task == "causal" and probe.written is not None
         with self.progress.step(name, probe.samples * (probe.length - 1) if writes else 0) as tick:
             inputs = probe_inputs(probe, model, adapter, self.tokenizer_if_any, fingerprint, tick)
             if writes and not tick.done:

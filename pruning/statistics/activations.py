@@ -19,6 +19,9 @@ from prunepolicy.pruning.statistics.probe import Inputs, Tick, read_inputs
 from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup, written_by
 
+SEEN = ("mean", "rms", "max", "first_rms", "output", "tokens")
+"""Statistics of what a gate sees."""
+
 
 @dataclass
 class _Record:
@@ -87,6 +90,11 @@ class ActivationWatch:
         stats["output"] |= {name: total / self._passes for name, total in self._mass.items()}
         stats["output"] |= stats["angular"]
         return Stats(stats)
+
+    def mean_squares(self) -> dict[str, Tensor]:
+        """Return the squares of the statistic `rms`; unlike all of them, it reads no weight."""
+        watched = [group.name for group in self.groups if group.name in self._records]
+        return {name: _mean_squares(self._records[name]) for name in watched}
 
     def _watch(self, stack: ExitStack, group: UnitGroup) -> None:
         assert group.gate is not None
@@ -192,18 +200,26 @@ def _watch_routing(stack: ExitStack, model: nn.Module, group: UnitGroup, mass: T
     stack.callback(handle.remove)
 
 
+def _mean_squares(record: _Record) -> Tensor:
+    """Return the mean squares of what the group's units let pass, shape (units,)."""
+    squares = record.entries["squares"].cpu() / record.rows
+    return _gather(squares, _owners(record, len(squares)), record.group.size)
+
+
 def _unit_statistics(records: Mapping[str, _Record]) -> dict[str, dict[str, Tensor]]:
-    stats: dict[str, dict[str, Tensor]] = {name: {} for name in ("mean", "rms", "max", "first_rms", "output")}
+    stats: dict[str, dict[str, Tensor]] = {name: {} for name in SEEN}
     for name, record in records.items():
         entries = {key: value.cpu() for key, value in record.entries.items()}
         size, owners = record.group.size, _owners(record, len(entries["sum"]))
         mean_square = entries["squares"] / record.rows
+        stats["tokens"][name] = torch.tensor([float(record.rows)])
         stats["mean"][name] = entries["sum"] / record.rows
-        stats["rms"][name] = _gather(mean_square, owners, size).sqrt()
+        stats["rms"][name] = _mean_squares(record).sqrt()
         stats["max"][name] = torch.zeros(size).scatter_reduce(
             0, owners[owners >= 0], entries["max"][owners >= 0], "amax"
         )
-        stats["output"][name] = _gather(mean_square * _column_squares(record), owners, size).sqrt()
+        written = mean_square * column_squares(record.module, record.group)
+        stats["output"][name] = _gather(written, owners, size).sqrt()
         if record.first_rows:
             stats["first_rms"][name] = _gather(
                 entries["first_squares"] / record.first_rows, owners, size
@@ -226,14 +242,14 @@ def _gather(entries: Tensor, owners: Tensor, size: int) -> Tensor:
     return torch.zeros(size).scatter_add(0, owners[mine], entries[mine])
 
 
-def _column_squares(record: _Record) -> Tensor | float:
-    """Return the squared norms of the weights that read each entry."""
-    weight = getattr(record.module, "weight", None)
-    gate = record.group.gate
+def column_squares(module: nn.Module, group: UnitGroup) -> Tensor | float:
+    """Return the squared norms of the weights that read each entry of the group's gated module."""
+    weight = getattr(module, "weight", None)
+    gate = group.gate
     if gate is not None and gate.expert is not None:
-        stacked: Tensor = record.module.get_parameter("down_proj")
+        stacked: Tensor = module.get_parameter("down_proj")
         return stacked.detach()[gate.expert].float().square().sum(0).cpu()
     if not isinstance(weight, Tensor) or weight.dim() != 2:
         return 1.0
-    part = next(part for part in record.group.slices if part.consumer and part.tensor.endswith("weight"))
+    part = next(part for part in group.slices if part.consumer and part.tensor.endswith("weight"))
     return weight.detach().float().square().sum(1 - part.axis).cpu()

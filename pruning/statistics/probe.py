@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,27 +13,16 @@ from torch import Tensor, nn
 
 from prunepolicy.pruning.adapters import ModelAdapter
 from prunepolicy.pruning.checkpoint.context import context_of
-from prunepolicy.pruning.checkpoint.decoding import memory_of
 from prunepolicy.pruning.checkpoint.tokens import check_known, token_ids
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
-from prunepolicy.pruning.io.cache import cache_folder, recalled, remember
-from prunepolicy.pruning.io.safetensors_file import (
-    NAMES,
-    TensorHeader,
-    header_bytes,
-    read_header,
-    tensor_bytes,
-)
 from prunepolicy.pruning.io.text_file import read_text
+from prunepolicy.pruning.statistics.writing import continued, written_once
 
-MIXED = "self+"
-"""Before the path of a text file: what the model writes, and the file's text, to equal parts."""
 WRITTEN = ("self", "varied")
-"""Sources that the model writes itself."""
+"""Sources that the model writes itself; with `+` and the path of a text file, its text to equal parts."""
 WITHOUT_FILE = (*WRITTEN, "start")
 """Sources that need no text of the user's."""
 
-WRITE_BATCH = 32
 READ_BATCH = 8
 Inputs = Mapping[str, Tensor]
 Tick = Callable[[int], None]
@@ -49,8 +36,8 @@ class Probe:
     Attributes:
         source: `self` (text the model samples from its start token at temperature 1), `varied` (every
             second text starts with a random token instead, which leads to more kinds of text), `start`
-            (the start token alone), the path of a text file, or `self+PATH` for both. Models that don't
-            write text are watched on seeded noise.
+            (the start token alone), the path of a text file, or `self+PATH` or `varied+PATH` for both.
+            Models that don't write text are watched on seeded noise.
         samples: number of sequences (or images), of either part where there are two.
         length: tokens per sequence.
         seed: of the sampling.
@@ -66,9 +53,18 @@ class Probe:
             raise UsageError("Calibration data needs at least one sample of at least two tokens.")
 
     @property
+    def written(self) -> str | None:
+        """The source of what the model writes itself, if it writes any of it."""
+        if self.source in WRITTEN:
+            return self.source
+        return next((name for name in WRITTEN if self.source.startswith(f"{name}+")), None)
+
+    @property
     def file(self) -> Path | None:
         """The user's text in it, if there is one."""
-        return None if self.source in WITHOUT_FILE else Path(self.source.removeprefix(MIXED))
+        if self.source in WITHOUT_FILE:
+            return None
+        return Path(self.source.removeprefix(f"{self.written}+") if self.written else self.source)
 
 
 def probe_inputs(
@@ -89,8 +85,8 @@ def probe_inputs(
     if adapter.task == "vision":
         return {"pixel_values": _noise_images(probe, model)}
     probe = replace(probe, length=min(probe.length, context_of(model)))
-    if probe.source.startswith(MIXED):
-        parts = (replace(probe, source=source) for source in ("self", str(probe.file)))
+    if probe.written and probe.file:
+        parts = (replace(probe, source=source) for source in (probe.written, str(probe.file)))
         found = [probe_inputs(part, model, adapter, tokenizer, fingerprint, tick) for part in parts]
         return {"input_ids": torch.cat([inputs["input_ids"] for inputs in found])}
     if adapter.task == "encoder" and probe.source in WITHOUT_FILE:
@@ -122,23 +118,9 @@ def write_text(model: nn.Module, start: int, probe: Probe, tick: Tick = lambda d
 
     End-of-text tokens don't stop a sequence: the model goes on with its next document.
     """
-    device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(probe.seed)
-    rows = []
-    for begun in _first_tokens(model, start, probe).split(WRITE_BATCH):
-        tokens = begun.to(device)
-        memory: dict[str, Any] = {}
-        while tokens.shape[1] < probe.length:
-            with torch.no_grad():
-                unread = tokens[:, -1:] if memory else tokens
-                output = model(input_ids=unread, use_cache=True, **memory)
-            memory = memory_of(output)
-            chances = output.logits[:, -1].float().softmax(-1).cpu()
-            drawn = torch.multinomial(chances, 1, generator=generator)
-            tokens = torch.cat([tokens, drawn.to(device)], dim=1)
-            tick(len(drawn))
-        rows.append(tokens.cpu())
-    return torch.cat(rows)
+    beginnings = list(_first_tokens(model, start, probe))
+    return continued(model, beginnings, probe.length, generator, tick=tick)
 
 
 def _first_tokens(model: nn.Module, start: int, probe: Probe) -> Tensor:
@@ -191,24 +173,16 @@ def read_inputs(model: nn.Module, inputs: Inputs, tick: Tick = lambda done: None
 
 
 @torch.no_grad()
-def read_whole(model: nn.Module, inputs: Inputs) -> None:
+def read_whole(model: nn.Module, inputs: Mapping[str, Any]) -> Any:
     """Run the model over all inputs in one batch, for hooks that have to see them together."""
     accepts = inspect.signature(model.forward).parameters
-    model(**inputs, **({"logits_to_keep": 1} if "logits_to_keep" in accepts else {}))
+    return model(**inputs, **({"logits_to_keep": 1} if "logits_to_keep" in accepts else {}))
 
 
 def _cached_writing(probe: Probe, model: nn.Module, tokenizer: Any, fingerprint: str, tick: Tick) -> Tensor:
     dtype, start = str(next(model.parameters()).dtype), start_token(model, tokenizer)
-    key = json.dumps([fingerprint, asdict(probe), dtype, start], sort_keys=True)
-    file = cache_folder() / "probes" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
-    tokens = recalled(file, lambda file: read_header(file)[0].read()) if fingerprint else None
-    if tokens is not None:
-        return tokens
-    tokens = write_text(model, start, probe, tick)
-    if fingerprint:
-        header = header_bytes([TensorHeader("tokens", NAMES[tokens.dtype], tuple(tokens.shape))])
-        remember(file, header + bytes(tensor_bytes(tokens)))
-    return tokens
+    key = [fingerprint, asdict(probe), dtype, start] if fingerprint else None
+    return written_once(key, lambda: write_text(model, start, probe, tick))
 
 
 def _noise_tokens(probe: Probe, model: nn.Module) -> Tensor:

@@ -22,7 +22,8 @@ class Stats:
     `norm_scale`, the mean absolute factor of the batch norms that write a unit (channels only).
     From activations: `rms`, `max`, `first_rms` (first position only), `output` (root mean square
     of what the unit adds to the layer's output), `angular` (layers: angle between input and
-    output, as a share of pi), `mean` (one number per gated entry).
+    output, as a share of pi), `mean` (one number per gated entry), `tokens` (one number: how many rows the
+    gate saw).
     From gradients: `gradients`, shape (samples, units), the derivative of every sample's loss with
     respect to the unit's gate.
     From drops (layers only): `drops`, how far the output moves when the layer goes alone.

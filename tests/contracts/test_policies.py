@@ -54,6 +54,7 @@ def stats_of(graph: UnitGraph, shuffle: bool = False) -> Stats:
             "max",
             "first_rms",
             "angular",
+            "tokens",
         ):
             drawn = torch.rand(group.size, generator=generator) + 0.1
             values.setdefault(name, {})[group.name] = drawn[order]
@@ -108,6 +109,7 @@ SAVED = {
         "shape": None,
     },
     "qubo": SEARCHED,
+    "text": {"scorer": "plain", "network": "", "numbers": {}},
 }
 """What `policy.json` says of a policy with default settings. Policies are saved with these names: one that is
 renamed, or whose default changes, breaks them; new ones need a default that does what was done before."""
@@ -129,7 +131,7 @@ def test_settings_are_saved_under_the_names_they_always_had(kind: str, tmp_path:
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)
 def test_the_budget_is_met_from_below(kind: str, budget: Budget) -> None:
     graph = graph_of()
-    if kind == "prunenet" and not budget.uniform:
+    if kind in ("prunenet", "text") and not budget.uniform:
         with pytest.raises(UsageError, match="equal widths"):
             policy_of(kind).plan(graph, stats_of(graph), budget)
         return

@@ -15,6 +15,7 @@ from torch import Tensor
 from prunepolicy.agents.recovery.language import check_recoverable, recovered, recovery_of
 from prunepolicy.commands.prune.evidence import Evidence, add_evidence, prove_result, report_on
 from prunepolicy.commands.prune.finetune_images import Recovery, RecoverySettings, stages_of
+from prunepolicy.commands.prune.for_text import Reading
 from prunepolicy.commands.prune.measure import Measurements, choose_text, measure
 from prunepolicy.commands.prune.rewrite import rewritten
 from prunepolicy.commands.prune.unproven import set_aside
@@ -46,6 +47,7 @@ class PruneSettings:
         arch: of a bare weight file.
         repair: overrides the policy's repair; `none` for none.
         probe: overrides the calibration data: `self`, `varied`, `start`, a text file, or `self+FILE`.
+        examples: a text file, or a task in words, that the choice of units follows.
         rounds: iterative pruning rounds; statistics are recomputed after each.
         recover: epochs of knowledge distillation from the dense model after the cut.
         text: file to measure perplexity on; None samples a text from the dense model.
@@ -59,6 +61,7 @@ class PruneSettings:
     arch: str | None = None
     repair: str | None = None
     probe: str | None = None
+    examples: str | None = None
     rounds: int = 1
     recover: int = 0
     text: Path | None = None
@@ -87,6 +90,7 @@ class PreparedModel:
         recovery: how the pruned network is trained, if it is.
         began: when work on this result did, on the monotonic clock; None for the whole run.
         dense: what repairs of several plans for it share, as `RepairContext` has it.
+        reading: the user's text that plans follow, if they do.
     """
 
     session: ModelSession
@@ -94,6 +98,7 @@ class PreparedModel:
     recovery: Recovery | None = None
     began: float | None = None
     dense: dict[str, Tensor] | None = None
+    reading: Reading | None = None
 
 
 @contextmanager
@@ -237,11 +242,22 @@ def carry_out(
             measured = recovery.measured(measured, original, folder)
         report = report_on(original, Evidence(plan, measured, proof, settings.command))
         began = session.opened_at if changed.began is None else changed.began
-        report = replace(report, folder=str(target), seconds=time.monotonic() - began)
+        report = replace(_with_reading(report, plan, changed.reading, settings.measure), folder=str(target))
+        report = replace(report, seconds=time.monotonic() - began)
         add_evidence(report, plan, folder)
         finish(folder)
         publish(folder, target)
     return report
+
+
+def _with_reading(report: PruneReport, plan: Plan, reading: Reading | None, measured: bool) -> PruneReport:
+    """Return the report with what is known of the text that the plan follows, if it follows one."""
+    if reading is None:
+        return report
+    facts = reading.facts(plan) if measured else None
+    ruined = facts.warning if facts else None
+    warnings = (*report.warnings, *reading.warnings, *([ruined] if ruined else []))
+    return replace(report, reading=facts, warnings=warnings)
 
 
 def parts_of(settings: PruneSettings, first: bool = True) -> tuple[str, ...]:

@@ -142,11 +142,16 @@ def choose_text(session: ModelSession, file: Path | None) -> ScoredText | None:
             raise UsageError(f"The text {file} has {len(tokens)} tokens; there is nothing to predict in it.")
         start = start_of_text(session.model, session.tokenizer)
         return ScoredText(file.name, lambda model: window_losses(model, tokens, bos=start))
-    ids = session.once(OWN_TEXT, lambda: session.written("sample evaluation text", OWN_TEXT))["input_ids"]
+    ids = own_text(session)
     tokens, window, first = ids[:, 1:].flatten(), ids.shape[1], int(ids[0, 0])
     return ScoredText(
         "text sampled from the dense model", lambda model: window_losses(model, tokens, window, bos=first)
     )
+
+
+def own_text(session: ModelSession) -> Tensor:
+    """Return evaluation text sampled from the dense model, shape (samples, length), with start tokens."""
+    return session.once(OWN_TEXT, lambda: session.written("sample evaluation text", OWN_TEXT))["input_ids"]
 
 
 def _times(session: ModelSession, models: tuple[nn.Module, ...]) -> list[dict[str, list[float]]]:

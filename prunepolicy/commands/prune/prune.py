@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from prunepolicy.commands.prune.for_text import Reading, check_readable, read_for
 from prunepolicy.commands.prune.job import (
     PreparedModel,
     PruneSettings,
@@ -126,15 +127,24 @@ def decisions(
     with ExitStack() as stack:
         for target in () if dry_run else left:
             stack.enter_context(holding(target, settings.overwrite))
-        session, chosen = open_session(model, settings, beside), loaded(policy)
+        chosen = loaded(policy)
+        able = chosen if settings.examples is None else check_readable(settings.examples, chosen)
+        session = open_session(model, settings, beside)
         for target, report in finished.items():
             if report.origin.fingerprint != session.checkpoint.fingerprint:
                 check_target(target, settings.overwrite)
             settings.reporter.note(f"{target} exists already; skipped.")
         for budget in left.values():
-            check_request(session, chosen, budget, settings)
+            check_request(session, able, budget, settings)
         settings.reporter.outline(_outline(settings, len(left), dry_run))
+        reading = None
+        if settings.examples is not None:
+            reading = read_for(session, chosen, settings.examples, settings.seed)
+            for warning in reading.warnings:
+                settings.reporter.note(f"Warning: {warning}")
+            chosen, settings = reading.policy, _following(settings, reading)
         context = stack.enter_context(changed(session, chosen, beside, settings))
+        context = replace(context, reading=reading)
         if len(left) > 1:
             context = replace(context, dense={})
         for target, budget in left.items():
@@ -142,6 +152,11 @@ def decisions(
                 plan = decide(context.session, chosen, budget, settings)
             yield Decision(context, plan, target, settings)
             context = replace(context, began=time.monotonic())
+
+
+def _following(settings: PruneSettings, reading: Reading) -> PruneSettings:
+    """Return the settings of a run whose repair watches the text that its choice follows, and others."""
+    return replace(settings, probe=settings.probe or reading.source, progress=settings.reporter)
 
 
 def _finished(targets: Mapping[Path, Budget], settings: PruneSettings) -> dict[Path, PruneReport]:

@@ -183,6 +183,8 @@ def _limits(report: PruneReport) -> str:
     if report.left_behind:
         lines.append(missed(report, CARD_NAMES))
     lines.extend(report.warnings)
+    if report.reading is not None:
+        lines.append(report.reading.sentence)
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 

@@ -132,6 +132,8 @@ def render(report: PruneReport, console: Console) -> None:
         console.print(sentence, style="dim")
     colour = "red" if report.degraded or (report.proof and not report.proof.ok) else "green"
     console.print(report.verdict, style=colour)
+    if report.reading is not None:
+        console.print(report.reading.sentence)
     _print_samples(report, console)
     for sentence in report.loaders:
         console.print(f"• {sentence}")

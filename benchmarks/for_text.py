@@ -1,0 +1,153 @@
+"""What is a text worth to a choice of channels, and how much of it does a choice need?
+
+A kind of text that nothing was fitted to: the first n tokens are shown, the 1,024 that follow the longest
+showing are scored. Equal widths, nothing repaired. Scorers are fitted to texts that the model wrote itself.
+Cells are written one by one, and a run that was stopped continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
+
+import torch
+from domain_texts import kinds_of_text
+from scoring import Results, Row
+from torch import Tensor
+
+from prunepolicy.agents.for_text.known import Dividing, Texts
+from prunepolicy.commands.prune.job import PruneSettings, open_session
+from prunepolicy.policy.base import Instruments
+from prunepolicy.policy.budgeting import spend, task_for
+from prunepolicy.policy.load import load_policy
+from prunepolicy.policy.text_scores import TextScorer, text_scorers
+from prunepolicy.pruning.checkpoint.tokens import start_of_text, token_ids
+from prunepolicy.pruning.io.machine import device_name, versions
+from prunepolicy.pruning.measure.perplexity import window_losses
+from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.session.model_session import ModelSession
+from prunepolicy.pruning.statistics.gates import masked
+from prunepolicy.pruning.statistics.text_energy import text_energy, text_products
+from prunepolicy.pruning.statistics.written_texts import Writing
+
+KEEPS = (0.7, 0.5)
+SHOWN = (128, 512, 2048, 32)
+SCORED = 1024
+KEY = ("kind", "scorer", "n", "keep", "seed")
+DENSE, DEFAULT = "dense", "default"
+WITHOUT_TEXT = ("generic", DEFAULT)
+FIRST = ("blend", "low_rank", "plain")
+
+
+@dataclass
+class Bench:
+    """The model, the kinds of text, and the scorers fitted so far by seed."""
+
+    session: ModelSession
+    documents: dict[str, Tensor]
+    writing: Writing
+    fitted: dict[tuple[str, int], TextScorer] = field(default_factory=dict)
+    known: dict[int, Texts] = field(default_factory=dict)
+
+    def row(self, cell: Row) -> Row:
+        """Return the cell with its mean negative log-likelihood, nats per token."""
+        model, graph = self.session.model, self.session.checkpoint.graph
+        tokens = self.documents[cell["kind"]][-SCORED:]
+        start = start_of_text(model, self.session.tokenizer)
+        with masked(model, graph, self.plan(cell)):
+            return cell | {"nll": window_losses(model, tokens, bos=start).score.nll}
+
+    def plan(self, cell: Row) -> Plan:
+        """Return what the cell's scorer keeps."""
+        budget = Budget(cell["keep"], "ffn")
+        if cell["scorer"] == DENSE:
+            return Plan({}, budget, DENSE)
+        if cell["scorer"] == DEFAULT:
+            policy = load_policy(DEFAULT)
+            return self.session.plan(policy, budget, replace(policy.probe, seed=cell["seed"]))
+        model, graph = self.session.model, self.session.checkpoint.graph
+        shown = self.documents[cell["kind"]][: max(cell["n"], 1)]
+        scorer, texts = self.scorer(cell["scorer"], cell["seed"]), self.texts(cell["seed"])
+        read = text_products if scorer.reads_products else text_energy
+        scores = scorer.scores(read(model, graph, shown[None]), texts.norms)
+        task = task_for(graph, scores, budget, Instruments(), comparable=False)
+        return Plan(spend(task), budget, cell["scorer"])
+
+    def scorer(self, name: str, seed: int) -> TextScorer:
+        """Return a scorer fitted to all texts that the model wrote from a seed."""
+        if (name, seed) not in self.fitted:
+            scorer = text_scorers[name]()
+            scorer.fit(self.texts(seed).all)
+            small = {key: value.tolist() for key, value in scorer.numbers.items() if value.numel() <= 32}
+            shapes = {key: tuple(value.shape) for key, value in scorer.numbers.items()}
+            print(name, small, shapes, flush=True)
+            self.fitted[name, seed] = scorer
+        return self.fitted[name, seed]
+
+    def texts(self, seed: int) -> Texts:
+        """Return what is known of the texts that the model writes from a seed."""
+        if seed not in self.known:
+            self.known[seed] = Texts.of(self.session, replace(self.writing, seed=seed), Dividing(seed=seed))
+        return self.known[seed]
+
+
+def cells(kinds: list[str], seeds: int) -> list[Row]:
+    """Return all cells, the most telling first."""
+    dense = [{"kind": kind, "scorer": DENSE, "n": 0, "keep": 1.0, "seed": 0} for kind in kinds]
+    readers = [*FIRST, *(name for name in text_scorers if name not in (*FIRST, *WITHOUT_TEXT))]
+    ways = [*((name, 0) for name in WITHOUT_TEXT), *product(readers, SHOWN)]
+    pruned = [
+        {"kind": kind, "scorer": scorer, "n": n, "keep": keep, "seed": seed}
+        for seed, keep, (scorer, n), kind in product(range(seeds), KEEPS, ways, kinds)
+    ]
+    return [*dense, *sorted(pruned, key=_tier)]
+
+
+def _tier(cell: Row) -> int:
+    """Return how far a cell is from what is asked first."""
+    first = (cell["scorer"] in (*FIRST, "generic"), cell["n"] in (0, *SHOWN[:2]), cell["keep"] == KEEPS[0])
+    return 10 * int(cell["seed"]) + 3 - sum(first)
+
+
+def documents(session: ModelSession, prose: Path | None) -> dict[str, Tensor]:
+    """Return the tokens of every kind of text that is long enough."""
+    needed = max(SHOWN) + SCORED
+    found = {
+        kind: token_ids(session.model, session.tokenizer, text)[:needed]
+        for kind, text in kinds_of_text(prose).items()
+    }
+    return {kind: tokens for kind, tokens in found.items() if len(tokens) == needed}
+
+
+def main() -> None:
+    """Measure what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--prose", type=Path, help="stories, for two more kinds of text")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--texts", type=int, default=156, help="that the model writes")
+    parser.add_argument("--length", type=int, default=256, help="tokens of each")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/for_text.json"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    session = open_session("smollm2-135m", PruneSettings())
+    writing = Writing(options.texts, options.length)
+    bench = Bench(session, documents(session, options.prose), writing)
+    described = {
+        "model": "SmolLM2-135M-Instruct, dequantised from Q4_1",
+        "machine": device_name(torch.device("cpu")),
+        "threads": torch.get_num_threads(),
+        "dtype": str(session.dtype).removeprefix("torch."),
+        "versions": versions("prunepolicy", "torch", "transformers"),
+        "texts": f"{SCORED} tokens of each of {len(bench.documents)} kinds, windows of 512",
+        "written": f"{writing.texts} texts of {writing.length} tokens",
+    }
+    results = Results(options.json, KEY, described)
+    for cell in cells(list(bench.documents), options.seeds):
+        if cell not in results:
+            results.add(bench.row(cell))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Texts that a model goes on with, drawn token by token."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunepolicy.pruning.checkpoint.decoding import memory_of
+from prunepolicy.pruning.io.cache import cache_folder, recalled, remember
+from prunepolicy.pruning.io.safetensors_file import (
+    NAMES,
+    TensorHeader,
+    header_bytes,
+    read_header,
+    tensor_bytes,
+)
+
+WRITE_BATCH = 32
+Tick = Callable[[int], None]
+"""Called with the number of tokens just written."""
+
+
+def continued(
+    model: nn.Module,
+    beginnings: Sequence[Tensor],
+    length: int,
+    generator: torch.Generator,
+    temperature: float = 1.0,
+    tick: Tick = lambda done: None,
+) -> Tensor:
+    """Return (texts, length) tokens: beginnings of any length, and what the model goes on with.
+
+    Beginnings are read token by token like what is drawn, so that texts of one batch need no padding.
+    End-of-text tokens don't stop a text: the model goes on with its next document.
+
+    Args:
+        beginnings: at least one token each.
+        temperature: by which logits are divided; 1 is the model's own distribution.
+    """
+    device = next(model.parameters()).device
+    rows = []
+    for first in range(0, len(beginnings), WRITE_BATCH):
+        batch = beginnings[first : first + WRITE_BATCH]
+        tokens = torch.stack([begun[:1] for begun in batch]).to(device)
+        memory: dict[str, Any] = {}
+        while tokens.shape[1] < length:
+            with torch.no_grad():
+                unread = tokens[:, -1:] if memory else tokens
+                output = model(input_ids=unread, use_cache=True, **memory)
+            memory = memory_of(output)
+            chances = (output.logits[:, -1].float() / temperature).softmax(-1).cpu()
+            drawn = torch.multinomial(chances, 1, generator=generator)
+            _follow(batch, tokens.shape[1], drawn)
+            tokens = torch.cat([tokens, drawn.to(device)], dim=1)
+            tick(len(drawn))
+        rows.append(tokens.cpu())
+    return torch.cat(rows)
+
+
+def _follow(batch: Sequence[Tensor], place: int, drawn: Tensor) -> None:
+    """Put the beginnings' own tokens in place of those drawn, as long as beginnings last."""
+    for row, begun in enumerate(batch):
+        if place < len(begun):
+            drawn[row] = begun[place]
+
+
+def written_once(key: Sequence[object] | None, write: Callable[[], Tensor]) -> Tensor:
+    """Return the tokens that `write` returned when some run first asked for `key`, from the cache.
+
+    Args:
+        key: all that the tokens depend on, as JSON has it; None keeps nothing.
+    """
+    if key is None:
+        return write()
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+    file = cache_folder() / "probes" / f"{name}.safetensors"
+    tokens = recalled(file, lambda file: read_header(file)[0].read())
+    if tokens is None:
+        tokens = write()
+        header = header_bytes([TensorHeader("tokens", NAMES[tokens.dtype], tuple(tokens.shape))])
+        remember(file, header + bytes(tensor_bytes(tokens)))
+    return tokens
