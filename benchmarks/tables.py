@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from adaptive_tables import adaptive, adaptive_speed
 from calibration_tables import calibration
 from chaos_tables import PROMISES, chaos
 from cluster_tables import cluster, faults
@@ -39,7 +40,10 @@ DOCUMENTS: dict[str, tuple[str, dict[str, Callable[[Results], str]]]] = {
         {"policies": policies, "graph_policies": graph_policies},
     ),
     "calibration": ("Calibration data", {"calibration": calibration}),
-    "for_text": ("Choices that follow a text", {"for_text": for_text}),
+    "for_text": (
+        "Choices that follow a text",
+        {"for_text": for_text, "adaptive": adaptive, "adaptive_speed": adaptive_speed},
+    ),
     "speed": ("Speed and resources", {"latency": latency, "startup": startup, "main_job": main_job}),
     "compatibility": (
         "Where it installs, where results load",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from prunepolicy.commands.prune.job import PruneSettings
     from prunepolicy.commands.prune.plan import cut, plan
     from prunepolicy.commands.prune.prune import prune
+    from prunepolicy.policy.adaptive.adaptive_model import AdaptiveModel
     from prunepolicy.policy.base import Policy
     from prunepolicy.policy.load import load_policy
     from prunepolicy.pruning.errors import PrunePolicyError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "AdaptiveModel",
     "Budget",
     "Plan",
     "Policy",
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AdaptiveModel": "prunepolicy.policy.adaptive.adaptive_model",
     "Budget": "prunepolicy.pruning.plan",
     "Plan": "prunepolicy.pruning.plan",
     "Policy": "prunepolicy.policy.base",

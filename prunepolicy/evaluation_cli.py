@@ -96,11 +96,21 @@ def evaluate(
 
 def bench(
     model: Model,
-    against: Annotated[
-        str, typer.Option("--against", help="Dense model to compare with.", show_default=False)
-    ],
+    against: Annotated[str | None, typer.Option("--against", help="Dense model to compare with.")] = None,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Compare with itself, its FFN channels chosen for each prompt.")
+    ] = False,
+    policy: Annotated[
+        str, typer.Option("--policy", help="With --adaptive: the text policy or scorer that chooses them.")
+    ] = "blend",
+    keep: Annotated[
+        float, typer.Option("--keep", help="With --adaptive: fraction of the FFN channels to keep.")
+    ] = 0.5,
     batch: Annotated[str, typer.Option("--batch", help="Batch sizes, separated by commas.")] = "1,8",
-    prompt: Annotated[int, typer.Option("--prompt", help="Prompt length in tokens (prefill).")] = 128,
+    prompt: Annotated[
+        int | None,
+        typer.Option("--prompt", help="Prompt length in tokens (prefill).", show_default="128, adaptive 512"),
+    ] = None,
     new: Annotated[int, typer.Option("--new", help="Tokens to generate (decode).")] = 32,
     repeats: Annotated[int, typer.Option("--repeats", help="Timed runs per model and batch size.")] = 10,
     threads: Annotated[
@@ -113,15 +123,27 @@ def bench(
 ) -> None:
     """Measure speed: prefill and decode of both models in turn, with the ratio and its interval.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
 
     prunepolicy bench smaller/ --against smollm2-135m
-    """
-    from prunepolicy.commands.evaluate.bench import BenchRequest, bench
 
+    prunepolicy bench smollm2-135m --adaptive --keep 0.5 --batch 1
+    """
+    from prunepolicy.commands.evaluate.adaptive_bench import PROMPT, adaptive_bench
+    from prunepolicy.commands.evaluate.bench import BenchRequest, bench
+    from prunepolicy.pruning.errors import UsageError
+
+    if adaptive == (against is not None):
+        raise UsageError(
+            "bench compares a model with another one, --against MODEL, or with --adaptive itself."
+        )
     sizes = tuple(int(size) for size in numbers_of(batch, "--batch"))
-    request = BenchRequest(sizes, prompt, new, repeats, threads)
-    present(bench(model, against, request, hardware_of(device, dtype, trust_remote_code)), as_json)
+    request = BenchRequest(sizes, prompt or (PROMPT if adaptive else 128), new, repeats, threads)
+    hardware = hardware_of(device, dtype, trust_remote_code)
+    if against is None:
+        present(adaptive_bench(model, policy, keep, request, hardware), as_json)
+    else:
+        present(bench(model, against, request, hardware), as_json)
 
 
 def doctor(model: Model, revision: Revision = None, as_json: AsJson = False) -> None:

@@ -346,6 +346,22 @@ def test_the_snippets_about_training_run(model: str, tmp_path: Path, monkeypatch
     assert np.isfinite(reward)
 
 
+def test_the_snippets_about_choosing_at_run_time_run(
+    tiny_checkpoint: Make,
+    byte_tokenizer: transformers.PreTrainedTokenizerFast,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tiny_checkpoint("llama", vocab_size=258, max_position_embeddings=256).folder
+    byte_tokenizer.save_pretrained(folder)
+    names: dict[str, Any] = {}
+    for block in blocks(ROOT / "docs" / "adaptive.md", "python"):
+        exec(block.replace("smollm2-135m", str(folder)), names)
+    assert capsys.readouterr().out.startswith("The harbour lay still")
+    assert names["same"].shape == names["tokens"].shape
+    assert {int(mask.sum()) for mask in names["choice"].masks.values()} == {24}
+    assert (names["logits"] - names["whole"](**names["prompt"]).logits).abs().max() > 1e-3
+
+
 def test_the_snippet_about_the_hub_saves_and_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}

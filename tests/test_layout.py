@@ -26,6 +26,7 @@ MAY_TRUST = {
     "pruning/checkpoint/loading.py": "passes on what the user decided",
     "pruning/proof/proof_script.py": "runs the file that the cut has just written, in a process of its own",
     "prunepolicy/commands/prune/measure.py": "runs the file that the cut has just written",
+    "prunepolicy/commands/evaluate/adaptive_bench.py": "passes on what the user decided",
 }
 
 PARSES = {"json.load", "json.loads", "yaml.load", "yaml.safe_load", "from_json"}

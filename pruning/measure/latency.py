@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -70,23 +70,37 @@ def time_model(model: nn.Module, inputs: Mapping[str, Tensor], new: int) -> Mode
     As in generation, the prompt's logits are computed for its last position only, where the model
     can do so.
     """
-    device = next(model.parameters()).device
     if not new:
+        device = next(model.parameters()).device
         start = now(device)
         model(**inputs)
         return ModelTime(now(device) - start, None)
+    prefill, outputs = time_prefill(model, inputs)
+    return ModelTime(prefill, time_decode(model, inputs["input_ids"], outputs, new))
+
+
+@torch.inference_mode()
+def time_prefill(model: nn.Module, inputs: Mapping[str, Tensor]) -> tuple[float, Any]:
+    """Let `model` read a prompt, and return the seconds it took and the model's output."""
+    device = next(model.parameters()).device
     last_only = (
         {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
     )
     start = now(device)
     outputs = model(**inputs, use_cache=True, **last_only)
-    read = now(device)
-    tokens = inputs["input_ids"]
+    return now(device) - start, outputs
+
+
+@torch.inference_mode()
+def time_decode(model: nn.Module, tokens: Tensor, outputs: Any, new: int) -> float:
+    """Let `model` go on greedily after a prompt of which `outputs` came, and return the seconds per token."""
+    device = next(model.parameters()).device
+    start = now(device)
     for _ in range(new):
         tokens = torch.cat([tokens, outputs.logits[:, -1:].argmax(-1)], dim=1)
         memory = memory_of(outputs)
         outputs = model(input_ids=tokens[:, -1:] if memory else tokens, use_cache=True, **memory)
-    return ModelTime(read - start, (now(device) - read) / new)
+    return (now(device) - start) / new
 
 
 def interleaved(runs: Sequence[Callable[[], T]], repeats: int) -> list[list[T]]:
