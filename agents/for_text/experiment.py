@@ -11,7 +11,7 @@ from torch import Tensor
 from prunepolicy.agents.for_text.evaluator import DomainScores, TextEvaluator
 from prunepolicy.agents.for_text.known import Texts, written
 from prunepolicy.agents.for_text.learner import TextLearner
-from prunepolicy.agents.for_text.recipe import TextRecipe
+from prunepolicy.agents.for_text.recipe import ForTextRecipe
 from prunepolicy.agents.for_text.report import TextReport, plot_over_tokens
 from prunepolicy.agents.learned_pruning.carded_experiment import CardedExperiment
 from prunepolicy.agents.learned_pruning.policy_card_text import write_policy_card
@@ -39,7 +39,7 @@ class TextExperiment(CardedExperiment):
     report_type: ClassVar[type[TextReport]] = TextReport
     seeds_report_type: ClassVar[type[SeedsReport[TextReport]]] = SeedsReport
     run_folder: RunFolder
-    recipe: TextRecipe
+    recipe: ForTextRecipe
     learner: TextLearner
     session: ModelSession
     tokens: Tensor
@@ -50,7 +50,7 @@ class TextExperiment(CardedExperiment):
         cls, algorithm: type[SteppedLearner], run: RunFolder, progress: ProgressReporter, runner: Runner
     ) -> Self:
         """Let the model write, and divide what it wrote."""
-        recipe = cast(TextRecipe, run.recipe)
+        recipe = cast(ForTextRecipe, run.recipe)
         name = recipe.models[0]
         session = ModelSession(
             name, Checkpoint.open(resolve(name)), Hardware(recipe.device, recipe.dtype), progress

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 
 from prunepolicy.agents.for_text.known import Texts
-from prunepolicy.agents.for_text.recipe import TextRecipe
+from prunepolicy.agents.for_text.recipe import ForTextRecipe
 from prunepolicy.agents.training.learner import LearnerState, SteppedLearner
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.policy.kinds.text import Text, TextConfig
@@ -22,15 +22,15 @@ class TextLearner(SteppedLearner):
         fitted: the scorers so far, by name.
     """
 
-    recipe_type: ClassVar[type[RunRecipe]] = TextRecipe
+    recipe_type: ClassVar[type[RunRecipe]] = ForTextRecipe
 
     @classmethod
-    def check(cls, recipe: TextRecipe) -> None:
+    def check(cls, recipe: ForTextRecipe) -> None:
         """Raise `UsageError` where a recipe names what isn't there, or its parts contradict each other."""
         recipe.policy_settings("text", TextConfig)
         recipe.check_parts()
 
-    def __init__(self, recipe: TextRecipe, texts: Texts, network: str) -> None:
+    def __init__(self, recipe: ForTextRecipe, texts: Texts, network: str) -> None:
         self.settings = recipe.policy_settings("text", TextConfig)
         self.names, self.texts, self.network = recipe.fitting.names, texts, network
         self.fitted: dict[str, TextScorer] = {}

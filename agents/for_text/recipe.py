@@ -92,7 +92,7 @@ class TextFitting(StrictConfig):
         return self.scorers or tuple(text_scorers)
 
 
-class TextRecipe(PolicyRecipe):
+class ForTextRecipe(PolicyRecipe):
     """Everything that decides what a policy that reads text learns; `episodes` are scorers.
 
     Attributes:

@@ -12,12 +12,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from prunepolicy.policy.adaptive.adaptive_text import AdaptiveText, Schedule
+from prunepolicy.policy.adaptive.adaptive_text import AdaptiveText, ChoiceSchedule
 from prunepolicy.policy.adaptive.choosers import Running, chooser_named
-from prunepolicy.policy.adaptive.energy_watch import EnergyWatch, Seen
+from prunepolicy.policy.adaptive.energy_watch import EnergyWatch, SeenEnergy
 from prunepolicy.policy.adaptive.model_call import ModelCall
 from prunepolicy.policy.adaptive.narrow_ffn import NarrowFfn, dense_groups
-from prunepolicy.policy.adaptive.selection import Choice, Chooser, Masks, Selection
+from prunepolicy.policy.adaptive.selection import ChannelChoice, Chooser, Masks, Selection
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.loading import has_tokenizer, load_model, load_tokenizer
 from prunepolicy.pruning.checkpoint.source import resolve
@@ -53,7 +53,7 @@ class AdaptiveModel:
         chooser: Chooser,
         keep: float = 0.5,
         masks: Masks = "batch",
-        schedule: Schedule | None = None,
+        schedule: ChoiceSchedule | None = None,
         tokenizer: Any = None,
     ) -> None:
         """Attach to a running model.
@@ -71,14 +71,14 @@ class AdaptiveModel:
         """
         self.model: Any = model
         self.tokenizer = tokenizer
-        self.schedule = schedule or Schedule()
+        self.schedule = schedule or ChoiceSchedule()
         groups = dense_groups(graph)
         self.selection = Selection(graph, chooser, outgoing_norms(model, graph), keep, masks)
         self._ffn, self._watch = NarrowFfn(model, groups, graph), EnergyWatch(model, groups)
         self._texts: WeakKeyDictionary[Any, AdaptiveText] = WeakKeyDictionary()
         self._text = AdaptiveText()
-        self._remembered: OrderedDict[bytes, tuple[Seen, Choice, float]] = OrderedDict()
-        self._gathered: Choice | None = None
+        self._remembered: OrderedDict[bytes, tuple[SeenEnergy, ChannelChoice, float]] = OrderedDict()
+        self._gathered: ChannelChoice | None = None
         self._channels: Channels = "adaptive"
         self._call: ModelCall | None = None
         # Compiled calls would be compiled anew whenever the widths change.
@@ -94,7 +94,7 @@ class AdaptiveModel:
         policy: str | Path | Chooser = "blend",
         keep: float = 0.5,
         masks: Masks = "batch",
-        schedule: Schedule | None = None,
+        schedule: ChoiceSchedule | None = None,
         *,
         device: str = "auto",
         dtype: str = "auto",
@@ -144,7 +144,7 @@ class AdaptiveModel:
             yield self.model
 
     @contextmanager
-    def chosen(self, choice: Choice | None = None) -> Iterator[Any]:
+    def chosen(self, choice: ChannelChoice | None = None) -> Iterator[Any]:
         """Give the model with chosen channels, whatever it reads, while the context lasts.
 
         Args:
@@ -155,18 +155,18 @@ class AdaptiveModel:
             yield self.model
 
     @property
-    def seen(self) -> Seen | None:
+    def seen(self) -> SeenEnergy | None:
         """What a choice for the text of the last call stands on; None before anything was read."""
         return self._text.known
 
-    def choose(self) -> Choice:
+    def choose(self) -> ChannelChoice:
         """Return the channels chosen for the text of the last call, choosing now where that is to come.
 
         Raises:
             UsageError: when nothing was read.
         """
         if self.selection.is_whole:
-            return Choice({})
+            return ChannelChoice({})
         text = self._text
         if text.choice is None and text.known is None:
             raise UsageError("The model has read nothing yet that channels could be chosen for.")
@@ -261,7 +261,7 @@ class AdaptiveModel:
             return torch.zeros_like(call.real)
         return torch.isin(call.ids, torch.as_tensor(token, device=call.ids.device))
 
-    def _decide(self, text: AdaptiveText) -> Choice:
+    def _decide(self, text: AdaptiveText) -> ChannelChoice:
         assert text.known is not None
         choice = self.selection.choose(text.known)
         text.decide(choice, self.selection.share(choice, text.known))
@@ -271,7 +271,7 @@ class AdaptiveModel:
                 self._remembered.popitem(last=False)
         return choice
 
-    def _gather(self, choice: Choice) -> None:
+    def _gather(self, choice: ChannelChoice) -> None:
         if self._gathered is not choice:
             units = choice.units
             self._ffn.gather(units, choice.gates(units))

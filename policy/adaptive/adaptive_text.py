@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prunepolicy.policy.adaptive.energy_watch import Seen
-from prunepolicy.policy.adaptive.selection import Choice, Selection
+from prunepolicy.policy.adaptive.energy_watch import SeenEnergy
+from prunepolicy.policy.adaptive.selection import ChannelChoice, Selection
 from prunepolicy.pruning.errors import UsageError
 
 LEAST_SAMPLES = 4
@@ -13,7 +13,7 @@ LEAST_SAMPLES = 4
 
 
 @dataclass(frozen=True)
-class Schedule:
+class ChoiceSchedule:
     """When a text is watched, and when its channels are chosen again.
 
     Attributes:
@@ -53,27 +53,27 @@ class AdaptiveText:
         key: a hash of all that was read; None once something was written.
     """
 
-    known: Seen | None = None
-    watched: Seen | None = None
-    choice: Choice | None = None
+    known: SeenEnergy | None = None
+    watched: SeenEnergy | None = None
+    choice: ChannelChoice | None = None
     share: float = 0.0
     steps: int = 0
     key: bytes | None = b""
 
-    def decide(self, choice: Choice, share: float) -> None:
+    def decide(self, choice: ChannelChoice, share: float) -> None:
         """Write with `choice` from now on."""
         self.choice, self.share, self.steps = choice, share, 0
 
-    def wants_all(self, schedule: Schedule) -> bool:
+    def wants_all(self, schedule: ChoiceSchedule) -> bool:
         """Return whether the next token is written with all channels although there is a choice."""
         return schedule.watch_every > 0 and (self.steps + 1) % schedule.watch_every == 0
 
-    def has_read(self, seen: Seen) -> None:
+    def has_read(self, seen: SeenEnergy) -> None:
         """Take in what was read; the choice has to be made anew."""
         self.known = seen if self.known is None else self.known + seen
         self.choice = None
 
-    def has_written(self, seen: Seen | None, selection: Selection, schedule: Schedule) -> None:
+    def has_written(self, seen: SeenEnergy | None, selection: Selection, schedule: ChoiceSchedule) -> None:
         """Take in a written token, and drop the choice where it is time, or where the text has drifted.
 
         Args:
@@ -91,14 +91,14 @@ class AdaptiveText:
         elif self.steps >= schedule.every:
             self.settle(schedule)
 
-    def settle(self, schedule: Schedule) -> None:
+    def settle(self, schedule: ChoiceSchedule) -> None:
         """Count what was watched as known, each token for all that were written beside it."""
         self.choice = None
         if self.known is not None and self.watched is not None:
             self.known = self.known + self.watched.standing_for(schedule.watch_every)
             self.watched = None
 
-    def _has_drifted(self, choice: Choice, selection: Selection, schedule: Schedule) -> bool:
+    def _has_drifted(self, choice: ChannelChoice, selection: Selection, schedule: ChoiceSchedule) -> bool:
         if self.watched is None or selection.tokens(self.watched) < LEAST_SAMPLES:
             return False
         return selection.share(choice, self.watched) < self.share - schedule.drift

@@ -17,7 +17,7 @@ BLOCK = 128
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenEnergy:
     """Sums over tokens of the rows of a batch.
 
     Attributes:
@@ -30,14 +30,14 @@ class Seen:
     weight: Tensor
     squares: Mapping[str, Tensor]
 
-    def __add__(self, other: Seen) -> Seen:
+    def __add__(self, other: SeenEnergy) -> SeenEnergy:
         squares = {name: sums + other.squares[name] for name, sums in self.squares.items()}
-        return Seen(self.tokens + other.tokens, self.weight + other.weight, squares)
+        return SeenEnergy(self.tokens + other.tokens, self.weight + other.weight, squares)
 
-    def standing_for(self, times: int) -> Seen:
+    def standing_for(self, times: int) -> SeenEnergy:
         """Return the same, each token in place of so many."""
         squares = {name: sums * times for name, sums in self.squares.items()}
-        return Seen(self.tokens, self.weight * times, squares)
+        return SeenEnergy(self.tokens, self.weight * times, squares)
 
     def rows(self) -> list[TextEnergy]:
         """Return the statistic of each row."""
@@ -73,13 +73,13 @@ class EnergyWatch:
         """
         self._real, self._padded, self._squares = real, not bool(real.all()), {}
 
-    def stop(self) -> Seen | None:
+    def stop(self) -> SeenEnergy | None:
         """Return what was seen since `start`, on the CPU; None when nothing was started."""
         if self._real is None:
             return None
         tokens = self._real.sum(1).cpu()
         self._real = None
-        return Seen(tokens, tokens, {name: sums.cpu() for name, sums in self._squares.items()})
+        return SeenEnergy(tokens, tokens, {name: sums.cpu() for name, sums in self._squares.items()})
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from prunepolicy.policy.adaptive.energy_watch import Seen
+from prunepolicy.policy.adaptive.energy_watch import SeenEnergy
 from prunepolicy.policy.adaptive.narrow_ffn import Units, dense_groups
 from prunepolicy.policy.budgeting import spend, unscored
 from prunepolicy.pruning.plan import Budget
@@ -23,7 +23,7 @@ Masks = Literal["batch", "row"]
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChannelChoice:
     """The channels that a batch is written with.
 
     Attributes:
@@ -80,15 +80,15 @@ class Selection:
         """Whether every channel stays, whatever the text."""
         return not self.widths
 
-    def choose(self, seen: Seen) -> Choice:
+    def choose(self, seen: SeenEnergy) -> ChannelChoice:
         """Return the choice for a batch that has read what was seen."""
         scores = [self.chooser(text) for text in self._texts(seen)]
-        return Choice({
+        return ChannelChoice({
             name: torch.stack([best(score[name], width) for score in scores])
             for name, width in self.widths.items()
         })  # fmt: skip
 
-    def share(self, choice: Choice, seen: Seen) -> float:
+    def share(self, choice: ChannelChoice, seen: SeenEnergy) -> float:
         """Return the kept channels' share of what all add to the layers' outputs, mean over layers and rows.
 
         A channel adds the root of its energy times its outgoing norm.
@@ -99,11 +99,11 @@ class Selection:
             shares.append((added * mask).sum(1) / added.sum(1))
         return float(torch.stack(shares).mean())
 
-    def tokens(self, seen: Seen) -> int:
+    def tokens(self, seen: SeenEnergy) -> int:
         """Return how many tokens a choice would stand on; for one mask per row, the fewest of any row."""
         return min(text.tokens for text in self._texts(seen))
 
-    def _texts(self, seen: Seen) -> list[TextEnergy]:
+    def _texts(self, seen: SeenEnergy) -> list[TextEnergy]:
         return [seen.pooled()] if self.masks == "batch" else seen.rows()
 
 

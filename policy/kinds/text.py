@@ -49,7 +49,7 @@ class TextConfig(PolicyConfig):
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownText:
     """A text that a policy was shown.
 
     Attributes:
@@ -74,7 +74,7 @@ class Text(Policy):
         super().__init__(config, name)
         self.scorer: TextScorer = text_scorers[self.config.scorer]()
         self.scorer.numbers = dict(numbers or {})
-        self._shown: Shown | None = None
+        self._shown: ShownText | None = None
 
     @classmethod
     def restore(cls, stored: StoredPolicy, config: TextConfig, name: str) -> Self:
@@ -98,7 +98,7 @@ class Text(Policy):
     def shown(self, few: TextEnergy, norms: Mapping[str, Tensor]) -> Self:
         """Return this policy as it plans for a text of which it has seen a few tokens."""
         reader = copy(self)
-        reader._shown = Shown(few, norms)
+        reader._shown = ShownText(few, norms)
         return reader
 
     def needs(self, graph: UnitGraph, budget: Budget) -> set[Need]:
@@ -133,7 +133,7 @@ class Text(Policy):
 
     def scores(self, graph: UnitGraph, stats: Stats) -> Scores:
         """Return what decides who stays."""
-        shown = self._shown or Shown(energy_of(stats, graph), outgoing_norms(stats, graph))
+        shown = self._shown or ShownText(energy_of(stats, graph), outgoing_norms(stats, graph))
         return self.scorer.scores(shown.few, shown.norms)
 
     def groups(self, graph: UnitGraph, budget: Budget) -> tuple[UnitGroup, ...]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from prunepolicy.policy.text_scores.agreement import folds, lost_energy, tuned_on
-from prunepolicy.policy.text_scores.prior import Moments, Numbers, directions_of, fitted, posterior
+from prunepolicy.policy.text_scores.prior import EnergyMoments, Numbers, directions_of, fitted, posterior
 from prunepolicy.policy.text_scores.registry import KnownTexts, TextScorer, apart, text_scorers
 from prunepolicy.pruning.statistics.text_energy import TextEnergy
 
@@ -25,12 +25,12 @@ class LowRank(TextScorer):
         losses = {number: 0.0 for number in allowed}
         for left_out in folds([text.domain for text in known.texts]):
             others = [text for text in known.texts if text.domain not in left_out]
-            moments = Moments.of(others or known.texts)
+            moments = EnergyMoments.of(others or known.texts)
             basis = directions_of(moments, allowed[-1])
             tested = replace(known, texts=[text for text in tuned_on(known) if text.domain in left_out])
             for number in allowed:
                 losses[number] += _loss(fitted(moments, basis[:number]), tested)
-        moments, best = Moments.of(known.texts), min(losses, key=lambda number: losses[number])
+        moments, best = EnergyMoments.of(known.texts), min(losses, key=lambda number: losses[number])
         self.numbers = fitted(moments, directions_of(moments, best))
 
     def energy(self, few: TextEnergy) -> dict[str, Tensor]:

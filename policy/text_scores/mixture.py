@@ -16,7 +16,7 @@ TEMPERATURES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 
 
 @text_scorers.register
-class Mixture(TextScorer):
+class TextMixture(TextScorer):
     """Weights domains by a softmax of their distances."""
 
     def fit(self, known: KnownTexts) -> None:

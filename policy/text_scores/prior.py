@@ -18,7 +18,7 @@ Numbers = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Moments:
+class EnergyMoments:
     """Logarithms of the mean squares of texts, and how noisy those of few tokens are.
 
     Attributes:
@@ -33,7 +33,7 @@ class Moments:
     noise: Tensor
 
     @classmethod
-    def of(cls, texts: Sequence[KnownText]) -> Moments:
+    def of(cls, texts: Sequence[KnownText]) -> EnergyMoments:
         """Read them off known texts."""
         whole = [TextEnergy.pooled([text.shown[-1], text.rest]) for text in texts]
         pairs = [(few, text.rest) for text in texts for few in text.shown]
@@ -42,7 +42,7 @@ class Moments:
         return cls(torch.stack([logs(text) for text in whole]), mean_tokens, torch.stack(noise))
 
 
-def directions_of(moments: Moments, count: int) -> Tensor:
+def directions_of(moments: EnergyMoments, count: int) -> Tensor:
     """Return the principal directions of the texts' deviations from their mean."""
     return principal(moments.whole - moments.whole.mean(0), count)
 
@@ -52,7 +52,7 @@ def logs(text: TextEnergy) -> Tensor:
     return flat(text.energy).clamp(min=SMALLEST).log()
 
 
-def fitted(moments: Moments, basis: Tensor) -> Numbers:
+def fitted(moments: EnergyMoments, basis: Tensor) -> Numbers:
     """Return the distribution's numbers: mean, directions, and variances of signal and noise.
 
     Noise is measured along the directions, too, since that of channels is not independent: a few tokens have
