@@ -137,7 +137,7 @@ class PruneEnv(EpisodeEnv[Observation, Action]):
         self.shaping.check(MEASURED, "Prune")
         for case in self.cases:
             if self.settings.rounds > 1 and case.refresh is None:
-                raise UsageError(f"{case.name} can't measure statistics anew, so it knows no rounds.")
+                raise UsageError(f"{case.name} can't measure statistics again, so it knows no rounds.")
             if self.settings.step == "group" and case.budget.uniform:
                 raise UsageError("Equal widths leave no ratios to choose; use step='all', or uniform=False.")
             case.refuse_below(self.settings.keep[0])

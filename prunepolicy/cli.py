@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -131,17 +131,15 @@ def prune(
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed), revision=revision,
         repair=repair, recover=recover, probe=probe, examples=examples, rounds=rounds, text=text, arch=arch,
-        overwrite=overwrite,
-        recovery=recovery_of(data, epochs, shrink), measure=not no_measure, verify=not no_verify,
+        overwrite=overwrite, measure=not no_measure, verify=not no_verify,
+        recovery=recovery_of(data, epochs, shrink),
     )  # fmt: skip
     targets = targets_of(out, budgets)
     with continuing(lambda: _how_to_go_on(*targets)):
-        _carry_out(decisions(model, targets, policy, settings, dry_run), dry_run, as_json)
-    if len(targets) > 1 and not (as_json or dry_run):
-        _show_sizes(targets)
+        _carry_out(decisions(model, targets, policy, settings, dry_run), targets, dry_run, as_json)
 
 
-def _carry_out(decisions: Iterable[Any], dry_run: bool, as_json: bool) -> None:
+def _carry_out(decisions: Iterable[Any], targets: Collection[Path], dry_run: bool, as_json: bool) -> None:
     """Show plans and, unless nothing is to be written, what came of them, or print it for programs."""
     results = []
     for decision in decisions:
@@ -152,6 +150,8 @@ def _carry_out(decisions: Iterable[Any], dry_run: bool, as_json: bool) -> None:
             _show_report(results[-1])
     if as_json:
         _print_json(results)
+    elif len(targets) > 1 and not dry_run:
+        _show_sizes(targets)
 
 
 @app.command(cls=HelpCommand, rich_help_panel=PRUNING)

@@ -125,7 +125,7 @@ def dense_groups(graph: UnitGraph) -> tuple[UnitGroup, ...]:
         )
     if "ffn" not in graph.kinds:
         raise UnsupportedModelError(
-            f"This {graph.family} network has no feed-forward channels that are known, so none can be chosen."
+            f"This {graph.family} network has no FFN channels that are known, so none can be chosen."
         )
     return graph.of_kind("ffn")
 

@@ -148,7 +148,7 @@ class Text(Policy):
         groups = graph.of_kind("ffn")
         if set(budget.kinds) - {"ffn"} or not groups:
             raise UsageError(
-                f"The policy {self.name!r} removes feed-forward channels only; "
+                f"The policy {self.name!r} removes FFN channels only; "
                 "add --units ffn or --of ffn, or choose another policy."
             )
         return groups

@@ -130,6 +130,6 @@ def _norms_seen(stats: Stats, group: UnitGroup) -> Tensor:
 
 def _norms_of_weights(model: nn.Module, group: UnitGroup) -> Tensor:
     if group.gate is None:
-        raise UnsupportedModelError(f"{group.name} can't be watched on a running model.")
+        raise UnsupportedModelError(f"{group.name} can't be measured on a running model.")
     squares = column_squares(find_module(model, group.gate.module), group)
     return torch.as_tensor(squares).expand(group.size).sqrt()
