@@ -18,7 +18,7 @@ class ChoiceSchedule:
 
     Attributes:
         least: tokens that are read or written with all channels before a choice.
-        watch_every: each so-manyth token is written with all channels, which is how the energies of the
+        measure_every: each so-manyth token is written with all channels, which is how the energies of the
             written text become known; 0 watches none, so that the first choice stays.
         every: written tokens after which the choice is made again.
         drift: by how much the kept channels' share of the watched tokens may fall below their share of what
@@ -29,14 +29,14 @@ class ChoiceSchedule:
     """
 
     least: int = 32
-    watch_every: int = 16
+    measure_every: int = 16
     every: int = 256
     drift: float = 0.08
 
     def __post_init__(self) -> None:
-        if self.least < 1 or self.watch_every < 0 or self.every < 1 or not 0 < self.drift <= 1:
+        if self.least < 1 or self.measure_every < 0 or self.every < 1 or not 0 < self.drift <= 1:
             raise UsageError(
-                "least and every are at least 1, watch_every is at least 0, and drift is a share above 0."
+                "least and every are at least 1, measure_every is at least 0, and drift is a share above 0."
             )
 
 
@@ -66,7 +66,7 @@ class AdaptiveText:
 
     def wants_all(self, schedule: ChoiceSchedule) -> bool:
         """Return whether the next token is written with all channels although there is a choice."""
-        return schedule.watch_every > 0 and (self.steps + 1) % schedule.watch_every == 0
+        return schedule.measure_every > 0 and (self.steps + 1) % schedule.measure_every == 0
 
     def has_read(self, seen: SeenEnergy) -> None:
         """Take in what was read; the choice has to be made anew."""
@@ -95,7 +95,7 @@ class AdaptiveText:
         """Count what was watched as known, each token for all that were written beside it."""
         self.choice = None
         if self.known is not None and self.watched is not None:
-            self.known = self.known + self.watched.standing_for(schedule.watch_every)
+            self.known = self.known + self.watched.standing_for(schedule.measure_every)
             self.watched = None
 
     def _has_drifted(self, choice: ChannelChoice, selection: Selection, schedule: ChoiceSchedule) -> bool:

@@ -24,7 +24,7 @@ from prunepolicy.pruning.statistics.text_energy import TextEnergy, outgoing_norm
 
 Make = Callable[..., Checkpoint]
 FAMILIES = ["llama", "qwen3", "gemma", "gemma2", "mistral", "gpt2", "gpt_neox", "opt", "phi3"]
-FIRST_ONLY = ChoiceSchedule(watch_every=0)
+FIRST_ONLY = ChoiceSchedule(measure_every=0)
 TOKENS = torch.randint(3, 64, (3, 60), generator=torch.Generator().manual_seed(1))
 
 
@@ -259,7 +259,7 @@ def test_a_short_prompt_is_continued_densely_until_enough_is_known(adapt: Adapt)
 
 
 def test_the_choice_is_made_again_after_so_many_tokens(adapt: Adapt) -> None:
-    it = adapt(schedule=ChoiceSchedule(watch_every=4, every=8, drift=1.0))
+    it = adapt(schedule=ChoiceSchedule(measure_every=4, every=8, drift=1.0))
     found = written(it.adaptive, TOKENS[:1, :40], TOKENS[:1, 40:54])
     first, second = it.recorder.asked
     assert (first.tokens, second.tokens) == (40, 42)
@@ -270,10 +270,10 @@ def test_the_choice_is_made_again_after_so_many_tokens(adapt: Adapt) -> None:
 
 
 def test_a_text_that_drifts_counts_as_a_new_one(adapt: Adapt) -> None:
-    steady = adapt(schedule=ChoiceSchedule(watch_every=2, every=100, drift=1.0))
+    steady = adapt(schedule=ChoiceSchedule(measure_every=2, every=100, drift=1.0))
     written(steady.adaptive, TOKENS[:1, :32], TOKENS[:1, 32:60])
     assert len(steady.recorder.asked) == 1
-    it = adapt(schedule=ChoiceSchedule(least=8, watch_every=2, every=100, drift=1e-9))
+    it = adapt(schedule=ChoiceSchedule(least=8, measure_every=2, every=100, drift=1e-9))
     # The same token again and again is another text than the prompt.
     written(it.adaptive, TOKENS[:1, :32], torch.full((1, 28), 5))
     assert [text.tokens for text in it.recorder.asked[:2]] == [32, 8]
