@@ -179,7 +179,7 @@ def test_a_log_has_no_control_characters_and_one_line_per_step(
     monkeypatch.setenv("NO_COLOR", "1")
     name = model()
     capfd.readouterr()
-    assert prune(name, tmp_path / "out", quick, "--of", "ffn", "--no-verify") == 0
+    assert prune(name, tmp_path / "out", quick, "--of", "ffn", "--no-verify", "--dtype", "float32") == 0
     printed = capfd.readouterr()
     assert not CONTROL.search(printed.out + printed.err)
     assert printed.err == ""
@@ -246,10 +246,10 @@ def raiser(error: BaseException) -> Callable[..., None]:
 @pytest.mark.parametrize(
     ("where", "error", "words", "left"),
     [
-        ("pruning.cut._write_index", OSError(28, "No space left on device"), "The disk is full", True),
-        ("agents.prune.job.measure", RuntimeError("boom\nmore"), "RuntimeError: boom", False),
+        ("pruning.checkpoint.cut._write_index", OSError(28, "No space left on device"), "The disk is full", True),
+        ("commands.prune.job.measure", RuntimeError("boom\nmore"), "RuntimeError: boom", False),
         (
-            "agents.prune.evidence.write_card",
+            "commands.prune.evidence.write_card",
             PermissionError(13, "Permission denied"),
             "Permission denied",
             False,
