@@ -246,7 +246,12 @@ def raiser(error: BaseException) -> Callable[..., None]:
 @pytest.mark.parametrize(
     ("where", "error", "words", "left"),
     [
-        ("pruning.checkpoint.cut._write_index", OSError(28, "No space left on device"), "The disk is full", True),
+        (
+            "pruning.checkpoint.cut._write_index",
+            OSError(28, "No space left on device"),
+            "The disk is full",
+            True,
+        ),
         ("commands.prune.job.measure", RuntimeError("boom\nmore"), "RuntimeError: boom", False),
         (
             "commands.prune.evidence.write_card",

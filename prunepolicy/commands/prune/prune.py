@@ -9,16 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from prunepolicy.commands.prune.job import (
-    Changed,
+    PreparedModel,
     PruneSettings,
     carry_out,
-    changed,
     check_request,
     decide,
     holding,
-    loaded,
     open_session,
     parts_of,
+    prepared_model,
+    resolve_policy,
 )
 from prunepolicy.commands.report.report import PruneReport
 from prunepolicy.policy.base import Policy
@@ -89,7 +89,7 @@ def targets_of(out: Path, budgets: Sequence[Budget]) -> dict[Path, Budget]:
 class Decision:
     """A plan for one size, and everything that it takes to carry it out."""
 
-    context: Changed
+    context: PreparedModel
     plan: Plan
     target: Path
     settings: PruneSettings
@@ -126,7 +126,7 @@ def decisions(
     with ExitStack() as stack:
         for target in () if dry_run else left:
             stack.enter_context(holding(target, settings.overwrite))
-        session, chosen = open_session(model, settings, beside), loaded(policy)
+        session, chosen = open_session(model, settings, beside), resolve_policy(policy)
         for target, report in finished.items():
             if report.origin.fingerprint != session.checkpoint.fingerprint:
                 check_target(target, settings.overwrite)
@@ -134,7 +134,7 @@ def decisions(
         for budget in left.values():
             check_request(session, chosen, budget, settings)
         settings.steps.outline(_outline(settings, len(left), dry_run))
-        context = stack.enter_context(changed(session, chosen, beside, settings))
+        context = stack.enter_context(prepared_model(session, chosen, beside, settings))
         if len(left) > 1:
             context = replace(context, dense={})
         for target, budget in left.items():
