@@ -125,12 +125,12 @@ class Policy(HubMethods):
         return self.config.repair
 
     def in_rounds(self, rounds: int) -> Self:
-        """Return this policy, deciding in `rounds` steps with statistics measured anew after each.
+        """Return this policy, deciding in `rounds` steps with statistics recomputed after each.
 
         Raises:
-            UsageError: for a senseless number, and where the policy decides everything at once.
+            UsageError: for a senseless number, and where the policy plans in one shot.
         """
-        raise UsageError(f"The policy {self.name!r} decides everything at once; it knows no rounds.")
+        raise UsageError(f"The policy {self.name!r} plans in one shot; leave out --rounds.")
 
     @property
     def rewrites(self) -> bool:
