@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from torch import Tensor
 
 from prunepolicy.policy.hub_methods import HubMethods
-from prunepolicy.policy.migrations import POLICY_SCHEMA, RELEASE, migrated
+from prunepolicy.policy.migrations import POLICY_SCHEMA, RELEASE, migrate
 from prunepolicy.policy.weights import WEIGHTS_FILE, checked_weights, read_regular, write_tensors
 from prunepolicy.pruning.budget_meter import Meter
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
@@ -42,7 +42,7 @@ class PolicyConfig(BaseModel):
 
     Attributes:
         repair: name of the repair after the cut, None for none.
-        samples: texts (or images) on which the model is watched.
+        samples: calibration texts (or images).
         length: tokens of each.
         probe: what they are; a policy may come from anywhere, so it names no file.
     """
@@ -116,7 +116,7 @@ class Policy(HubMethods):
 
     @property
     def probe(self) -> Probe:
-        """The inputs on which the model is to be watched."""
+        """The calibration data of the policy."""
         return Probe(self.config.probe, self.config.samples, self.config.length)
 
     @property
@@ -125,12 +125,12 @@ class Policy(HubMethods):
         return self.config.repair
 
     def in_rounds(self, rounds: int) -> Self:
-        """Return this policy, deciding in `rounds` steps with statistics measured anew after each.
+        """Return this policy, deciding in `rounds` steps with statistics recomputed after each.
 
         Raises:
-            UsageError: for a senseless number, and where the policy decides everything at once.
+            UsageError: for a senseless number, and where the policy plans in one shot.
         """
-        raise UsageError(f"The policy {self.name!r} decides everything at once; it knows no rounds.")
+        raise UsageError(f"The policy {self.name!r} plans in one shot; leave out --rounds.")
 
     @property
     def rewrites(self) -> bool:
@@ -254,7 +254,7 @@ def parsed_policy(text: bytes, where: str) -> PolicyFile:
     if not isinstance(data, dict):
         raise PrunePolicyError(f"{where} is not a policy: it holds no object.")
     try:
-        return PolicyFile.model_validate(migrated(data, where))
+        return PolicyFile.model_validate(migrate(data, where))
     except ValidationError as error:
         raise PrunePolicyError(f"{where} is not a policy: {sentence_of(error, PolicyFile)}.") from error
 

@@ -1,4 +1,4 @@
-"""Spend a budget on scores: which units may go, which are left, and how many of the best stay."""
+"""Meet a budget with scores: which units may go, which are left, and how many of the best stay."""
 
 from __future__ import annotations
 

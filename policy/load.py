@@ -38,7 +38,7 @@ def load_policy(source: str | Path) -> Policy:
             `zoo:` and the name of one in the configured zoo, which is pulled on first use; versions and
             tags may be left out where that leaves one policy only. A `Path`, or text with a separator
             such as `./mine`, is a folder with a `policy.json`, or that of a training run (its best policy,
-            or its last as long as none was judged). A bare name never means a folder, so that what lies
+            or its last as long as none was evaluated). A bare name never means a folder, so that what lies
             in the working directory can't stand in for a policy of that name.
 
     Raises:

@@ -23,7 +23,7 @@ MIGRATIONS: dict[int, Callable[[Data], Data]] = {1: _name_versions}
 keeps its frozen policies in `tests/fixtures/`."""
 
 
-def migrated(data: Data, where: str) -> Data:
+def migrate(data: Data, where: str) -> Data:
     """Return the content of a `policy.json` in today's schema.
 
     Raises:

@@ -16,7 +16,7 @@ def plan_for(session: ModelSession, policy: Policy, budget: Budget, probe: Probe
     Raises:
         UsageError: when it plans for a network of other weights, which it has not written yet, or
             can't plan for such a budget.
-        BudgetError: when the budget can't be met; what statistics can't change is said before they are
+        BudgetError: when the budget can't be met; what statistics can't change is raised before they are
             collected.
     """
     if policy.rewrites and session.rewritten_by != policy.name:

@@ -1,4 +1,4 @@
-"""Draw rows without replacement, and say how likely what was drawn is."""
+"""Sample rows without replacement, with their log-probabilities (Plackett-Luce)."""
 
 from __future__ import annotations
 

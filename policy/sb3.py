@@ -32,10 +32,10 @@ class GraphReader(BaseFeaturesExtractor):
     def forward(self, observations: dict[str, Tensor]) -> Tensor:
         """Return decisions, zero for padding, and the value, shape (networks, features)."""
         real = observations["group_mask"].bool()
-        judged = self.network(group_graph(observations))
-        decisions = judged.decisions.new_zeros(*real.shape, len(DECISIONS))
-        padded = decisions.masked_scatter(real[:, :, None], judged.decisions)
-        return torch.cat([padded.flatten(1), judged.value[:, None]], dim=1)
+        output = self.network(group_graph(observations))
+        decisions = output.decisions.new_zeros(*real.shape, len(DECISIONS))
+        padded = decisions.masked_scatter(real[:, :, None], output.decisions)
+        return torch.cat([padded.flatten(1), output.value[:, None]], dim=1)
 
 
 def group_graph(observations: dict[str, Tensor]) -> GroupGraph:
@@ -85,7 +85,7 @@ class MaskedGaussian(DiagGaussianDistribution):
         return drawn
 
     def mode(self) -> Tensor:
-        """Return the likeliest decisions, zero on padding."""
+        """Return the most probable decisions, zero on padding."""
         return torch.as_tensor(self.distribution.mean) * self.mask
 
 

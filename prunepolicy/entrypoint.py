@@ -1,4 +1,4 @@
-"""Run a command and turn whatever goes wrong into one sentence and an exit code."""
+"""Entry point of the programs: run a command, turn errors into one sentence and an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From what options say to what the package's functions take."""
+"""From command-line options to the arguments of the package's functions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def recovery_of(data: str | None, epochs: str, shrink: float) -> RecoverySetting
 
 
 def settings_of(console: Console, hardware: Hardware, seed: int) -> PruneSettings:
-    """Return how this command line is carried out; its steps are told on `console`."""
+    """Return the settings of this command line, with progress on `console`."""
     from prunepolicy.commands.prune.job import PruneSettings
     from prunepolicy.pruning.io.progress import ProgressReporter
 

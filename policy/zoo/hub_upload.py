@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from prunepolicy.policy.zoo.index import MOST_INDEX_BYTES, FileName, Index
 from prunepolicy.policy.zoo.pull import checked_files
-from prunepolicy.policy.zoo.push import Parcel, believed_by
+from prunepolicy.policy.zoo.push import Parcel, index_signed_by
 from prunepolicy.policy.zoo.settings import offline
 from prunepolicy.policy.zoo.signing import signed
 from prunepolicy.policy.zoo.sources.hub import Hub, hub_endpoint
@@ -73,7 +73,7 @@ def _index_there(api: HfApi, repo: str, commit: str | None, keys: Keys) -> Index
     if not api.file_exists(repo, INDEX, revision=commit):
         return Index.empty()
     signed_there = read_whole(Hub(f"hf://{repo}@{commit}"), INDEX, MOST_INDEX_BYTES)
-    return believed_by(keys, signed_there, f"hf://{repo}")
+    return index_signed_by(keys, signed_there, f"hf://{repo}")
 
 
 def push_folder(folder: Path, repo: str, private: bool | None, message: str, token: Any) -> str:

@@ -37,7 +37,7 @@ class Seen(BaseModel):
     def check(self, index: Index, source: Source, place: Path) -> None:
         """Raise `PrunePolicyError` when an index is older, or gives a known version other files."""
         where, serial = source.spelling, self.serials.get(source.line, 0)
-        anew = f"If its owner has started anew, delete {place} and repeat."
+        anew = f"If its owner has started over, delete {place} and repeat."
         if index.serial < serial:
             raise PrunePolicyError(
                 f"{where} shows an older index (serial {index.serial}) than it has shown before "

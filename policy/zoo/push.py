@@ -128,9 +128,9 @@ def own_index(folder: Path, keys: Keys) -> Index:
     """
     if not (folder / INDEX).exists():
         return Index.empty()
-    return believed_by(keys, read_bytes(folder / INDEX), str(folder))
+    return index_signed_by(keys, read_bytes(folder / INDEX), str(folder))
 
 
-def believed_by(keys: Keys, data: bytes, where: str) -> Index:
+def index_signed_by(keys: Keys, data: bytes, where: str) -> Index:
     """Return an index that a trusted key or one of `keys` has signed."""
     return parsed_index(verified(data, (*trusted(), *map(public_text, keys)), where).text, where)

@@ -1,4 +1,4 @@
-"""An opened zoo: a source and the index that was believed after its signature was checked."""
+"""Handle of an opened zoo: a source and its index, whose signature was verified."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Zoo:
             hint = " With PRUNEPOLICY_OFFLINE=1 its last index and all that was pulled work." if known else ""
             raise InterruptedTransferError(f"{error}{hint}") from error
         try:
-            index, keys = believed(signed, source)
+            index, keys = verified_index(signed, source)
         except UsageError:
             raise
         except PrunePolicyError as error:
@@ -83,7 +83,7 @@ class Zoo:
                 f"{source.spelling} was never read and the network is forbidden (PRUNEPOLICY_OFFLINE or "
                 "HF_HUB_OFFLINE); pull once with network, or give a mirror as --source."
             ) from error
-        return cls(source, believed(signed, source)[0], signed)
+        return cls(source, verified_index(signed, source)[0], signed)
 
     def find(self, name: str) -> str:
         """Return the full name of a policy.
@@ -101,7 +101,7 @@ class Zoo:
         return full_name
 
 
-def believed(signed: bytes, source: Source) -> tuple[Index, tuple[str, ...]]:
+def verified_index(signed: bytes, source: Source) -> tuple[Index, tuple[str, ...]]:
     """Return the index of a source after checking its signature, and the names of its keys.
 
     What ships needs a pinned key. An index past its last day is believed with a warning.

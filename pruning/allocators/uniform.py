@@ -81,6 +81,9 @@ def _solve(
     finest: str,
 ) -> dict[str, tuple[int, ...]]:
     """Return the largest share of the finest kind within the budget, beside the given other counts."""
+    # max s  subject to  cost(n_1(s), ..., n_k(s), counts) <= budget, with n_i(s) the grid entry nearest to s
+    # times the size of key i. Cost rises with every count, so that bisection over the finest grid is exact;
+    # one share for all keys is MobileNet's width multiplier (Howard et al., 2017).
     free = [tie for tie in ties if tie not in counts]
 
     def at_point(point: int) -> dict[str, int]:
@@ -88,6 +91,7 @@ def _solve(
         return counts | {tie: _at_share(grids[tie], share * ties[tie][0].size) for tie in free}
 
     def fits(chosen: dict[str, int]) -> bool:
+        # Any units of a count cost the same but where whole tensors go, hence no sorting per candidate.
         return task.meter(_of_counts(task, ties, chosen)) <= task.budget.keep + 1e-12
 
     low, high = 0, len(grids[finest]) - 1

@@ -15,7 +15,7 @@ from prunepolicy.pruning.io.cache import made_once
 from prunepolicy.pruning.io.safetensors_file import read_header
 
 
-def described(file: Path, arch: str, cache: Path | None = None) -> Path:
+def folder_with_weights(file: Path, arch: str, cache: Path | None = None) -> Path:
     """Return a folder that holds the weights of `file` and the configuration that their shapes imply.
 
     Args:

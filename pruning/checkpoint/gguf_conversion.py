@@ -27,7 +27,7 @@ FORM = b"2"
 """Goes into the folder's name; raised when conversion writes something else, so that it is done anew."""
 
 
-def converted(file: Path, cache: Path | None = None) -> Path:
+def convert_gguf(file: Path, cache: Path | None = None) -> Path:
     """Return the folder that holds the model of a GGUF file in bfloat16, converting it the first time.
 
     Args:

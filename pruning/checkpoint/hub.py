@@ -17,7 +17,7 @@ TIMEOUT = 10.0
 """Seconds for a question whose answer only makes a sentence better."""
 
 
-def fetched(model: str, revision: str | None) -> Path:
+def fetch_from_hub(model: str, revision: str | None) -> Path:
     """Return the folder of the hub's cache that holds `model`, after fetching what belongs to it.
 
     Raises:

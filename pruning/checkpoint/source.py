@@ -7,9 +7,9 @@ import logging
 import os
 from pathlib import Path
 
-from prunepolicy.pruning.checkpoint.bare_weights import described
-from prunepolicy.pruning.checkpoint.gguf_conversion import converted
-from prunepolicy.pruning.checkpoint.hub import fetched
+from prunepolicy.pruning.checkpoint.bare_weights import folder_with_weights
+from prunepolicy.pruning.checkpoint.gguf_conversion import convert_gguf
+from prunepolicy.pruning.checkpoint.hub import fetch_from_hub
 from prunepolicy.pruning.checkpoint.no_model import HUB_ID, SMOLLM2, is_local, nothing_there
 from prunepolicy.pruning.errors import PrunePolicyError
 
@@ -38,19 +38,19 @@ def resolve(
             logger.debug("%s is a folder here; a hub model of that name is not looked for", model)
         return place
     if place.suffix.lower() == ".gguf" and os.path.isfile(place):
-        return converted(place, cache)
+        return convert_gguf(place, cache)
     if os.path.isfile(place) and place.suffix.lower() == ".safetensors" and arch is not None:
-        return described(place, arch, cache)
+        return folder_with_weights(place, arch, cache)
     if os.path.exists(place) and not os.path.isdir(place):
         raise PrunePolicyError(
             f"{place} is a file; give the model's folder, a .gguf file or a hub id, or say with --arch whose "
             "weights a .safetensors file holds."
         )
     if model.lower() == SMOLLM2:
-        return converted(_packaged_smollm2(), cache)
+        return convert_gguf(_packaged_smollm2(), cache)
     if is_local(model):
         raise PrunePolicyError(nothing_there(model))
-    return fetched(model, revision)
+    return fetch_from_hub(model, revision)
 
 
 def _packaged_smollm2() -> Path:

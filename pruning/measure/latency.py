@@ -37,8 +37,8 @@ class ModelTime:
     """Seconds of one run.
 
     Attributes:
-        prefill: reading the whole input once.
-        decode: writing one more token with what the model remembers; None for models that don't write.
+        prefill: one forward pass over the whole input.
+        decode: generating one more token with the KV cache; None for models that don't write.
     """
 
     prefill: float

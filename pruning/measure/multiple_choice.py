@@ -45,7 +45,7 @@ class ChoiceScore:
     """Share of questions answered right.
 
     Attributes:
-        acc: the likeliest answer is the right one.
+        acc: accuracy by the highest log-likelihood.
         acc_norm: the same with log-likelihoods per character, so that short answers win nothing.
         n: number of questions.
         stderr: standard error of `acc`.
@@ -68,8 +68,8 @@ class Answers:
     """Which questions are answered right; answers to the same questions can be compared in pairs.
 
     Attributes:
-        right: by the likeliest answer, 0 or 1, shape (questions,).
-        right_norm: by the likeliest per character.
+        right: by log-likelihood, 0 or 1, shape (questions,).
+        right_norm: by log-likelihood per character.
     """
 
     right: NDArray[np.float64]
@@ -118,7 +118,7 @@ def score_choices(
 
 
 def answers_to(model: nn.Module, tokenizer: Any, items: Sequence[ChoiceItem], batch: int = 8) -> Answers:
-    """Answer every question with the likeliest continuation of its context.
+    """Answer every question with the continuation of highest log-likelihood.
 
     Raises:
         UsageError: when there are no questions.

@@ -1,4 +1,4 @@
-"""Re-fit the feed-forward blocks one after the other, so that every layer writes what the dense one wrote.
+"""Re-fit the FFN blocks one after the other, so that every layer's output matches the dense one's.
 
 `ridge` gives each block what its own lost channels would have written, as if nothing had gone wrong before
 it. Here a block reads what the cut and repaired network hands it, and makes up for whatever the stream of
@@ -37,7 +37,7 @@ TOLERANCE = 0.25
 
 @repair("ffn", "layer")
 def reconstruction(context: RepairContext) -> Edits:
-    """Return re-fitted projections for every feed-forward block from the first cut on.
+    """Return re-fitted projections for every FFN block from the first cut on.
 
     Networks whose layers don't simply add what one block writes (several experts, norms after the block)
     get `ridge`. So do plans that take heads: a block can't do attention's work, and blocks that tried did
@@ -75,7 +75,7 @@ class _Rebuilt:
     read: list[Tensor] = field(default_factory=list)
 
     def attach(self, stack: ExitStack) -> None:
-        """Watch the block, and put right what its layer hands on."""
+        """Hook the block and its layer for one forward pass."""
         assert self.group.gate is not None
         block = find_module(self.context.model, self.group.gate.module)
         stack.callback(block.register_forward_hook(self._reads).remove)
@@ -85,7 +85,7 @@ class _Rebuilt:
         self.read = [inputs[0]]
 
     def _hands_on(self, module: nn.Module, inputs: Any, output: Any) -> Any:
-        """Re-fit the block, and replace what it wrote."""
+        """Re-fit the block, and add to the layer's output what the re-fitted block writes more."""
         self.context.tick(1)
         hidden = _hidden(output)
         missing = self.context.dense[self.group.name].to(hidden.device).float() - hidden.float()
@@ -96,17 +96,23 @@ class _Rebuilt:
 
     def _change(self, read: Tensor, missing: Tensor) -> Tensor:
         """Return how much more the re-fitted block writes; `missing` is what it should."""
+        # Asymmetric reconstruction (Zhang et al., 2016): with x what the kept channels are in the cut network
+        # and r = dense - cut output of the layer, the change D of the projection W is
+        #     argmin_D  sum |r - D x|^2 + lambda |D|^2  =  (sum r x^T) (sum x x^T + lambda I)^-1.
+        # Reading x from the cut network, not from the dense one, lets D also undo earlier layers' errors.
         part = consumer_of(self.group)
         weight = self.context.checkpoint.read(part.tensor)
         kept = torch.tensor(self.context.plan.kept(self.group))
         columns = weight.float().movedim(part.axis, 1)[:, kept]
         x = read.float().reshape(-1, read.shape[-1])[:, kept.to(read.device)]
+        # Whole samples on either side of the border: tokens of one text are too alike to choose lambda on.
         border = len(x) // len(read) * max(1, len(read) * 3 // 4)
         r = missing.reshape(-1, missing.shape[-1])
         fitted = _moments(x[:border], r[:border])
         held_out = _moments(x[border:], r[border:]) if border < len(x) else fitted
         new = refit(columns, fitted, held_out).to(weight.dtype)
         self.found = new.movedim(1, part.axis).contiguous()
+        # The rounded weight, not the exact one: later blocks must see what the stored checkpoint computes.
         return (x @ (new.float() - columns).T.to(x.device)).view_as(missing)
 
 
@@ -115,7 +121,7 @@ def _moments(x: Tensor, r: Tensor) -> Moments:
 
 
 def _blocks(context: RepairContext) -> list[tuple[UnitGroup, nn.Module]] | None:
-    """Return feed-forward blocks with their running layers, None unless every layer has exactly one."""
+    """Return FFN blocks with their running layers, None unless every layer has exactly one."""
     graph = context.checkpoint.graph
     layers = next((group for group in graph.of_kind("layer") if group.gate), None)
     groups = graph.of_kind("ffn")
@@ -128,7 +134,7 @@ def _blocks(context: RepairContext) -> list[tuple[UnitGroup, nn.Module]] | None:
 
 
 def _remember_dense(context: RepairContext, blocks: list[tuple[UnitGroup, nn.Module]]) -> None:
-    """Keep what the dense model's layers hand on, in main memory."""
+    """Keep the outputs of the dense model's layers, in main memory."""
     if all(group.name in context.dense for group, _ in blocks):
         return
     with ExitStack() as stack:
@@ -142,7 +148,7 @@ def _remember_dense(context: RepairContext, blocks: list[tuple[UnitGroup, nn.Mod
 
 
 def _hidden(output: Any) -> Tensor:
-    """Return the hidden states among what a layer hands on."""
+    """Return the hidden states among a layer's outputs."""
     hidden: Tensor = output[0] if isinstance(output, tuple) else output
     return hidden
 
@@ -152,7 +158,9 @@ def _twice(inputs: Inputs) -> dict[str, Tensor]:
 
 
 def _all_add(context: RepairContext, blocks: list[tuple[UnitGroup, nn.Module]]) -> bool:
-    """Return whether layers hand on twice as much of a block where it writes twice as much."""
+    """Return whether doubling a block's output adds exactly that output to its layer's."""
+    # Where a norm follows the block (Gemma 2, post-norm), a layer is not linear in what the block writes, and
+    # the least-squares problem above would solve for the wrong target.
     one = {n: t[:1, :CHECKED] if t.dim() == 2 else t[:1] for n, t in context.inputs.items()}
     deviations: list[float] = []
     with ExitStack() as stack:

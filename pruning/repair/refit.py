@@ -45,6 +45,7 @@ def refit(columns: Tensor, fitted: Moments, held_out: Moments) -> Tensor:
         if failed:  # Nothing was read, so there is nothing to fit.
             break
         change = torch.cholesky_solve(missing.T, factor).T.float()
+        # |r - D x|^2 - |r|^2 = tr(D (x x^T) D^T) - 2 tr(D (r x^T)^T): moments of held-out samples suffice.
         gained = float((change * (change @ held_out.read - 2 * held_out.missing)).sum())
         if gained < lowest:
             best, lowest = columns + change, gained

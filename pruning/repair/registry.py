@@ -20,11 +20,10 @@ class RepairContext:
 
     Attributes:
         model: the dense model, running.
-        inputs: the probe on which it may be watched.
-        known: second moments of `inputs` by group, for the next plan for the same network; whoever repairs
-            again and again keeps it, and has the memory for it.
-        dense: what the layers of the dense model hand on when they read `inputs`, likewise.
-        tick: hears of every feed-forward block that is done.
+        inputs: calibration inputs.
+        known: second moments of `inputs` by group, kept for further plans of the same network.
+        dense: outputs of the dense model's layers on `inputs`, kept likewise.
+        tick: called with 1 for every FFN block that is done.
     """
 
     checkpoint: Checkpoint
@@ -38,7 +37,7 @@ class RepairContext:
 
 @dataclass(frozen=True)
 class Repair:
-    """From dense model, plan and probe to the tensors that differ from a plain cut.
+    """From dense model, plan and calibration inputs to the tensors that differ from a plain cut.
 
     Attributes:
         kinds: of unit whose loss it makes up for.

@@ -44,13 +44,13 @@ def ridge(context: RepairContext) -> Edits:
             columns = weight.float().movedim(part.axis, 1)
             kept = torch.tensor(plan.kept(group))
             cut = torch.from_numpy(removed[group.name])
-            fit = taken_over(columns, kept, cut, *moments[group.name])
+            fit = refit_kept_columns(columns, kept, cut, *moments[group.name])
             tensors[part.tensor] = fit.movedim(1, part.axis).to(weight.dtype).contiguous()
             context.tick(1)
     return Edits(tensors)
 
 
-def taken_over(weight: Tensor, kept: Tensor, cut: Tensor, fitted: Tensor, held_out: Tensor) -> Tensor:
+def refit_kept_columns(weight: Tensor, kept: Tensor, cut: Tensor, fitted: Tensor, held_out: Tensor) -> Tensor:
     """Return the kept columns, re-fitted to write what the cut ones wrote, too.
 
     Args:

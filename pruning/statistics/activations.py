@@ -54,7 +54,7 @@ class _Record:
 
 
 class ActivationWatch:
-    """Sees what the gates of `groups` see while the model reads probe inputs, and adds it up.
+    """Accumulates activation statistics at the gates of `groups` while the model reads calibration inputs.
 
     Args:
         groups: those without a gate are left out.
@@ -70,9 +70,9 @@ class ActivationWatch:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch whatever the model reads while the context lasts.
+        """Record activations of all forward passes while the context lasts.
 
-        Gates that are attached inside act after the watch, so that units which they remove are still
+        Gates that are attached inside act after the hooks, so that units which they remove are still
         seen: they may come back.
         """
         with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Inputs on which a model is watched: text it writes itself, its start token, or the user's text."""
+"""Calibration data: text sampled from the model, its start token, or the user's text."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ Tick = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Probe:
-    """Which inputs a model is watched on.
+    """Which calibration data a model's statistics are collected on.
 
     Attributes:
         source: `self` (text the model samples from its start token at temperature 1), `varied` (every
             second text starts with a random token instead, which leads to more kinds of text), `start`
             (the start token alone), the path of a text file, or `self+PATH` or `varied+PATH` for both.
-            Models that don't write text are watched on seeded noise.
+            Models that don't write text are calibrated on seeded noise.
         samples: number of sequences (or images), of either part where there are two.
         length: tokens per sequence.
         seed: of the sampling.

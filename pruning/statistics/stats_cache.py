@@ -1,4 +1,4 @@
-"""Statistics of a model on a probe, kept between runs: planning takes moments, watching takes minutes."""
+"""Statistics of a model on calibration data, cached between runs: they take minutes, plans seconds."""
 
 from __future__ import annotations
 

@@ -124,12 +124,18 @@ class Removal:
     @property
     def rise(self) -> float:
         """The predicted rise of the loss."""
+        # rise(r) = -mean(G) r + (diag + (1 - s) off-diagonal) of r^T F r / 2, with F = G^T G / N: the second-
+        # order expansion of Optimal Brain Damage and Surgeon (LeCun et al., 1990; Hassibi and Stork, 1993)
+        # at the gates, with the empirical Fisher for the Hessian (Theis et al., 2018; Kwon et al., 2022).
+        # With N < units, F is shrunk towards its diagonal (Schäfer and Strimmer, 2005, target D).
         surrogate, gone = self.surrogate, self.mask.float()
         paired = self._response.square().sum() / (2 * surrogate.samples) - gone @ surrogate.squares
         return float(gone @ surrogate.own + (1 - surrogate.shrinkage) * paired)
 
     def marginal(self, units: slice | Tensor = slice(None)) -> Tensor:
         """Return by how much the rise changes when each of `units`, alone, goes or comes back."""
+        # With c_u = (1 - s) G_u . (G r) / N: adding u to r costs own_u + c_u; taking it out again costs
+        # 2 (1 - s) squares_u - own_u - c_u, since c_u then holds G_u . G_u / N = 2 squares_u of its own.
         surrogate = self.surrogate
         share, own = 1 - surrogate.shrinkage, surrogate.own[units]
         coupled = surrogate.gradients[units] @ self._response.float() * (share / surrogate.samples)

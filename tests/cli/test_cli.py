@@ -179,7 +179,7 @@ def test_a_log_has_no_control_characters_and_one_line_per_step(
     monkeypatch.setenv("NO_COLOR", "1")
     name = model()
     capfd.readouterr()
-    assert prune(name, tmp_path / "out", quick, "--of", "ffn", "--no-verify") == 0
+    assert prune(name, tmp_path / "out", quick, "--of", "ffn", "--no-verify", "--dtype", "float32") == 0
     printed = capfd.readouterr()
     assert not CONTROL.search(printed.out + printed.err)
     assert printed.err == ""

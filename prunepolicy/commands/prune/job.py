@@ -102,7 +102,7 @@ class PreparedModel:
 
 
 @contextmanager
-def changed(
+def prepared_model(
     session: ModelSession, policy: Policy, target: Path, settings: PruneSettings
 ) -> Iterator[PreparedModel]:
     """Yield what is cut: the session, or what a policy and training on the user's data have made of it."""
@@ -148,7 +148,7 @@ def open_session(model: str, settings: PruneSettings, target: Path | None = None
     return session
 
 
-def loaded(policy: str | Policy) -> Policy:
+def resolve_policy(policy: str | Policy) -> Policy:
     """Return the policy that a name or a folder stands for."""
     return load_policy(policy) if isinstance(policy, str) else policy
 
@@ -174,7 +174,7 @@ def check_request(session: ModelSession, policy: Policy, budget: Budget, setting
 
 def decide(session: ModelSession, policy: str | Policy, budget: Budget, settings: PruneSettings) -> Plan:
     """Let a policy plan, and bind the plan to repair and probe."""
-    policy = loaded(policy)
+    policy = resolve_policy(policy)
     check_request(session, policy, budget, settings)
     if settings.rounds != 1:
         policy = policy.in_rounds(settings.rounds)
@@ -201,7 +201,7 @@ def carry_out(
     plan: Plan,
     target: Path,
     settings: PruneSettings,
-    changed: PreparedModel | None = None,
+    prepared: PreparedModel | None = None,
 ) -> PruneReport:
     """Cut, prove, measure and publish what `plan` says.
 
@@ -210,13 +210,13 @@ def carry_out(
     says so. Whatever else goes wrong leaves nothing.
 
     Args:
-        changed: says what the result is compared with, and how it is trained.
+        prepared: says what the result is compared with, and how it is trained.
     """
     part = settings.reporter.part
-    if changed is None:
+    if prepared is None:
         settings.reporter.outline(parts_of(settings))
-        changed = PreparedModel(session, session)
-    checkpoint, original, recovery = session.checkpoint, changed.original, changed.recovery
+        prepared = PreparedModel(session, session)
+    checkpoint, original, recovery = session.checkpoint, prepared.original, prepared.recovery
     plan.check(checkpoint.graph)
     probe = _probe_of(plan)
     with holding(target, settings.overwrite), _clearing(target):
@@ -224,7 +224,7 @@ def carry_out(
             text = choose_text(original, settings.text) if settings.measure else None
         with part("repair"):
             edits = (
-                session.repaired(plan, probe, changed.dense)
+                session.repaired(plan, probe, prepared.dense)
                 if recovery is None
                 else recovery.edits(session, plan)
             )
@@ -241,8 +241,8 @@ def carry_out(
         if recovery is not None and settings.measure:
             measured = recovery.measured(measured, original, folder)
         report = report_on(original, Evidence(plan, measured, proof, settings.command))
-        began = session.opened_at if changed.began is None else changed.began
-        report = replace(_with_reading(report, plan, changed.reading, settings.measure), folder=str(target))
+        began = session.opened_at if prepared.began is None else prepared.began
+        report = replace(_with_reading(report, plan, prepared.reading, settings.measure), folder=str(target))
         report = replace(report, seconds=time.monotonic() - began)
         add_evidence(report, plan, folder)
         finish(folder)

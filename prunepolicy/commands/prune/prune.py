@@ -13,13 +13,13 @@ from prunepolicy.commands.prune.job import (
     PreparedModel,
     PruneSettings,
     carry_out,
-    changed,
     check_request,
     decide,
     holding,
-    loaded,
     open_session,
     parts_of,
+    prepared_model,
+    resolve_policy,
 )
 from prunepolicy.commands.report.report import PruneReport
 from prunepolicy.policy.base import Policy
@@ -127,7 +127,7 @@ def decisions(
     with ExitStack() as stack:
         for target in () if dry_run else left:
             stack.enter_context(holding(target, settings.overwrite))
-        chosen = loaded(policy)
+        chosen = resolve_policy(policy)
         able = chosen if settings.examples is None else check_readable(settings.examples, chosen)
         session = open_session(model, settings, beside)
         for target, report in finished.items():
@@ -143,7 +143,7 @@ def decisions(
             for warning in reading.warnings:
                 settings.reporter.note(f"Warning: {warning}")
             chosen, settings = reading.policy, _following(settings, reading)
-        context = stack.enter_context(changed(session, chosen, beside, settings))
+        context = stack.enter_context(prepared_model(session, chosen, beside, settings))
         context = replace(context, reading=reading)
         if len(left) > 1:
             context = replace(context, dense={})

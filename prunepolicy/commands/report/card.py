@@ -1,4 +1,4 @@
-"""The result's README.md: what was removed, the evidence, how to load it and how to get it again."""
+"""The result's README.md: what was removed, the evidence, how to load it and how to reproduce it."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def _reproducing(report: PruneReport) -> str:
     ]
     return "\n\n".join(
         (
-            "## How to get it again",
+            "## How to reproduce it",
             fenced(origin.command, "sh"),
             f"`plan.json` in this folder lists every unit that stayed; `{REPORT}` holds the numbers above.",
             table(("", ""), [row for row in rows if row[1] != ""]),

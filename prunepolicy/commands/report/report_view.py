@@ -107,7 +107,7 @@ def missed(report: PruneReport, most: int) -> str:
     """Say which files of the source are not in the result; `most` of them by name."""
     names = list(report.left_behind)
     more = f" and {len(names) - most} more ({REPORT} names all)" if len(names) > most else ""
-    return f"Left behind from the source's folder: {', '.join(names[:most])}{more}."
+    return f"Not copied from the source's folder: {', '.join(names[:most])}{more}."
 
 
 def printable(text: str) -> str:

@@ -41,7 +41,7 @@ class Addition:
         caveat: what benchmarks found that the run didn't; it leads the card, whose verdict is then a tie at
             best.
         witness: a model to score as well, which others can get; none where it is empty.
-        steps: are told about that.
+        steps: progress reporter.
     """
 
     caveat: str = ""
