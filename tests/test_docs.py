@@ -77,7 +77,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "terms": terms,
     "verifiers": verifiers,
     "sampling": samplers,
-    "algorithms": algorithms,
+    "learned_pruning": algorithms,
     "sources": sources,
 }
 ENVIRONMENT = "prunepolicy/PruneSize-v0"
