@@ -88,7 +88,7 @@ def test_easy_problems_keep_their_share_where_there_are_few_texts_of_them() -> N
 
 def test_a_level_with_few_problems_gives_fewer_and_unknown_levels_are_refused() -> None:
     few = ProblemsRecipe(tasks=(TaskRecipe(task="parity", levels=(2, 2)),), train=50, held_out=2)
-    assert len(ProblemSet.drawn(few, 0).learn) == 0
+    assert len(ProblemSet.drawn(few, 0).train) == 0
     with pytest.raises(UsageError, match="parity has the difficulties 2 to 24; got 1 to 3"):
         TaskRecipe(task="parity", levels=(1, 3)).range()
 
