@@ -61,7 +61,7 @@ def test_steps_of_the_own_tasks_follow_from_one_another() -> None:
 def test_learned_and_held_out_problems_share_no_text() -> None:
     recipe = ProblemsRecipe(
         tasks=(TaskRecipe(task="modular_chain", levels=(1, 2)), TaskRecipe(task="chain_sum", levels=(2, 3))),
-        learn=150,
+        train=150,
         held_out=40,
     )
     problems, others = ProblemSet.drawn(recipe, 1), ProblemSet.drawn(recipe, 2)
