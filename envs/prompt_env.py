@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from prunepolicy.envs.drawing import ThinkDrawing
 from prunepolicy.envs.episodes import EpisodeEnv, Taken, indexed
 from prunepolicy.envs.thinking.rollouts import Rollouts
-from prunepolicy.envs.thinking.schedule import Shaped
+from prunepolicy.envs.thinking.schedule import ShapedBatch
 from prunepolicy.envs.thinking.source import Prompts
 from prunepolicy.envs.thinking.task import FARTHEST, Batch, ThinkTask
 
@@ -51,7 +51,7 @@ class PromptEnv(EpisodeEnv[Observation, np.int64]):
         seen: Observation = self.task.observe(self.prompt)[0]
         return seen
 
-    def paid(self, rollouts: Rollouts, shaped: Shaped) -> Taken[Observation]:
+    def paid(self, rollouts: Rollouts, shaped: ShapedBatch) -> Taken[Observation]:
         """Return the end of an episode, whose batch is one rollout."""
         measured = measures(rollouts, shaped)
         row = {kind: {name: column[0].item() for name, column in measured[kind].items()} for kind in measured}
@@ -69,7 +69,7 @@ def observed(task: ThinkTask, further: int = 0) -> spaces.Box:
     return spaces.Box(-FARTHEST, FARTHEST, (task.features + further,), np.float32)
 
 
-def measures(rollouts: Rollouts, shaped: Shaped) -> dict[str, dict[str, NDArray[Any]]]:
+def measures(rollouts: Rollouts, shaped: ShapedBatch) -> dict[str, dict[str, NDArray[Any]]]:
     """Return what a batch's rewards were made of, an array per column: `measured`, and `terms`."""
     columns = {name: getattr(rollouts, name) for name in MEASURED}
     return {"measured": columns, "terms": dict(shaped.components)}

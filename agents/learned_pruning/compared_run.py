@@ -25,7 +25,7 @@ class ComparedRun(RunReport):
 
     Attributes:
         policy: name of the learned policy.
-        steps: learning steps done.
+        steps: training steps done.
         best_step: the step whose policy is kept as the best.
         scores: by policy, and then by what it was measured on; lower is better.
         evidence: what was measured about the learning itself.
@@ -82,7 +82,7 @@ class ComparedRun(RunReport):
 
     @property
     def word(self) -> Word:
-        """One word: whether learning was worth it."""
+        """One word: how the policy compares with the best heuristic."""
         if self.best_heuristic is None:
             return "alone"
         rival, own = self.means[self.best_heuristic], self.means[self.policy]
@@ -93,7 +93,7 @@ class ComparedRun(RunReport):
 
     @property
     def verdict(self) -> str:
-        """One sentence: whether learning was worth it."""
+        """One sentence: how the policy compares with the best heuristic."""
         rival, own = self.best_heuristic, self.means[self.policy]
         if rival is None:
             return f"This policy was compared with nothing: {own:.4f} {self.unit}."

@@ -87,7 +87,7 @@ def _mean(shares: Mapping[str, float], names: Sequence[str]) -> float:
 
 
 def plot_kept(history: KeptHistory, path: Path) -> None:
-    """Draw layers against learning steps as a PNG, with what was kept as colour; nothing without layers."""
+    """Draw layers against training steps as a PNG, with what was kept as colour; nothing without layers."""
     panels = history.panels
     if not panels:
         return

@@ -83,7 +83,7 @@ def _scores(card: PolicyCard) -> str:
 
 def _perplexity(card: PolicyCard) -> str:
     how = card.recipe["evaluation"]
-    source = f"`{how['text']}`" if how["text"] else "text the dense model writes itself"
+    source = f"`{how['text']}`" if how["text"] else "text sampled from the dense model"
     amount = f"up to {4 * how['samples']} windows of {how['length']} tokens"
     return (
         "Excess log-perplexity over the dense model in nats per token, right after the cut and without "

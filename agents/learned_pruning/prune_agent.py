@@ -68,7 +68,7 @@ class PruneAgent:
     observation = agent.env.reset()
     decisions, _ = agent.predict(observation)
     agent.save("agent")  # JSON and safetensors; `prunepolicy prune --policy agent` reads it, too
-    agent = PruneAgent.load("agent", cases).learn(256)  # goes on as if it had never stopped
+    agent = PruneAgent.load("agent", cases).learn(256)  # continues as if it had never stopped
     ```
 
     Attributes:

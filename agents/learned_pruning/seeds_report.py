@@ -52,7 +52,7 @@ class SeedsReport(RunsReport[Compared]):
 
     @property
     def verdict(self) -> str:
-        """One sentence: whether learning was worth it."""
+        """One sentence: how the policy compares with the best heuristic."""
         count, own = len(self.runs), self.learned.mean
         if self.best_heuristic is None:
             return f"This policy was compared with nothing: {own} {self.chosen.unit}."

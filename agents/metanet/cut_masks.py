@@ -22,7 +22,7 @@ FAINT = 1e-4
 
 
 def budget_of(keep: float) -> Budget:
-    """Return the budget of a share of all operations, with any widths."""
+    """Return the budget of a share of all FLOPs, with any widths."""
     return Budget(keep, "flops", uniform=False, multiple_of=1)
 
 
@@ -38,7 +38,7 @@ def norm_logits(graph: UnitGraph, weights: Weights) -> dict[str, Tensor]:
 
 
 def kept(graph: UnitGraph, logits: Mapping[str, Tensor], keep: float) -> Keep:
-    """Return what stays of a network at a share of its operations, ranked over all groups."""
+    """Return what stays of a network at a share of its FLOPs, ranked over all groups."""
     scores = {name: values.detach().cpu().exp() for name, values in logits.items()}
     task = task_for(graph, scores, budget_of(keep), Instruments(), comparable=True)
     return spend(task, "global_score", exact=False)

@@ -58,10 +58,10 @@ class DataModel:
 
     def running(self, weights: Mapping[str, Tensor]) -> nn.Module:
         """Return the network with other weights, as something to call."""
-        return Reweighted(self.model, weights)
+        return ReweightedNetwork(self.model, weights)
 
 
-class Reweighted(nn.Module):
+class ReweightedNetwork(nn.Module):
     """A network that runs with other weights than its own; buffers it updates are copies."""
 
     def __init__(self, model: nn.Module, weights: Mapping[str, Tensor]) -> None:

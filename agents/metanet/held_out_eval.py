@@ -37,7 +37,7 @@ class Trial:
     progress: ProgressReporter
 
     def outcomes(self) -> Iterator[tuple[Outcome, Tensor]]:
-        """Yield what becomes of the network at every reduction of operations, either way.
+        """Yield what becomes of the network at every reduction of FLOPs, either way.
 
         With each comes how the network in the end does on every sample of the test part.
         """

@@ -132,7 +132,7 @@ class _Terms:
             return -sum(float(self.cut(one, keep, 1 / len(dense), output)) for one in dense)
 
     def kept(self, proposed: Proposal, keep: float) -> Keep:
-        """Return what stays of a proposal at a share of its operations."""
+        """Return what stays of a proposal at a share of its FLOPs."""
         return kept(self.network.units, cut_logits(self.network, proposed), keep)
 
     def whole(self, dense: DenseBatch, output: HeadOutput) -> Tensor:

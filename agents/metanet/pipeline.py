@@ -73,7 +73,7 @@ class Pipeline:
         return self.trained("4-adapted", changed, self.recipe.adapt)
 
     def pruned(self, source: Path, speedup: float) -> Path:
-        """Return the network cut to the source's operations over `speedup`, not yet trained."""
+        """Return the network cut to the source's FLOPs over `speedup`, not yet trained."""
         adapted = self.adapted(source)
         keep = operations(source) / operations(adapted) / speedup
         helped = self.policy if self.recipe.rewrite else None

@@ -28,7 +28,7 @@ class Outcome:
     Attributes:
         target: number of the network.
         way: with the metanetwork or without.
-        speedup: by how many times operations were to be reduced; fewer operations need not take less time.
+        speedup: by how many times FLOPs were to be reduced; fewer FLOPs need not take less time.
         reached: by how many times they were.
         dense: score of the network that it began with.
         right_after: score after the cut, with nothing but norm statistics measured again.
@@ -73,7 +73,7 @@ class MetanetReport(ComparedRun):
         """What scores are, and which networks they are of."""
         return (
             f"Scores are the {self.unit}: of networks that the metanetwork has prepared for the cut, and "
-            "of the same networks without it, all cut to the same operations by the same criterion."
+            "of the same networks without it, all cut to the same FLOPs by the same criterion."
         )
 
     @property
@@ -90,7 +90,7 @@ class MetanetReport(ComparedRun):
 
     @property
     def verdict(self) -> str:
-        """Two sentences: whether it was worth it, and what the metanetwork adds."""
+        """Two sentences: whether the policy beats the criterion, and what the metanetwork adds."""
         right_after = f"Right after cuts {self.selected:.4f}, {self.untouched:.4f} without it"
         ends = [f"at {speedup:g}x {gain:+.4f}" for speedup, gain in self.gains.items()]
         after_all = f"; after the same training, {', '.join(ends)} on test data" if ends else ""
@@ -116,7 +116,7 @@ class MetanetReport(ComparedRun):
 
     @property
     def gains(self) -> dict[float, float]:
-        """What the metanetwork adds to the final score by reduction of operations, the mean over networks."""
+        """What the metanetwork adds to the final score by reduction of FLOPs, the mean over networks."""
         speedups = dict.fromkeys(outcome.speedup for outcome in self.outcomes)
         return {speedup: self._mean(speedup, True) - self._mean(speedup, False) for speedup in speedups}
 
@@ -179,7 +179,7 @@ def plot_curves(curves: Mapping[str, Curve], of: str, path: Path) -> None:
     with picture(path, (6.4, 4.0)) as axes:
         for (name, curve), (colour, marker) in zip(curves.items(), LINES, strict=False):
             axes.plot(*zip(*curve.items(), strict=True), color=colour, marker=marker, label=name)
-        what = "operations" if of == "flops" else of
+        what = "FLOPs" if of == "flops" else of
         axes.set(
             xlabel=f"times less of {what}",
             ylabel="score right after the cut (higher is better)",

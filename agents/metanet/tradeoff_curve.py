@@ -1,4 +1,4 @@
-"""Accuracy by reduction of operations right after cuts, with nothing but norm statistics measured again."""
+"""Accuracy by reduction of FLOPs right after cuts, with nothing but norm statistics measured again."""
 
 from __future__ import annotations
 

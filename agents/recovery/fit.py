@@ -51,7 +51,7 @@ class FitRecipe(StrictConfig):
     max_grad_norm: float = Field(default=0.0, ge=0)
     group_sparsity: float = Field(default=0.0, ge=0)
 
-    def made(self, model: nn.Module) -> torch.optim.Optimizer:
+    def make_optimiser(self, model: nn.Module) -> torch.optim.Optimizer:
         """Return the optimiser of a model's parameters."""
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         rate, decay = self.learning_rate, self.weight_decay
@@ -127,7 +127,7 @@ class _Training:
 
     def __init__(self, fit: Fit, model: nn.Module) -> None:
         self.fit, self.model = fit, model
-        self.optimiser = fit.recipe.made(model)
+        self.optimiser = fit.recipe.make_optimiser(model)
         self.history: list[Epoch] = []
 
     def run(self) -> list[Epoch]:

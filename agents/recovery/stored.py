@@ -83,5 +83,5 @@ def cut_by_plan(checkpoint: Checkpoint, plan: Plan, target: Path) -> None:
 
 
 def operations(folder: Path) -> float:
-    """Return the operations for one input of the network in `folder`."""
+    """Return the FLOPs for one input of the network in `folder`."""
     return cost_of(Checkpoint.open(folder).graph).flops

@@ -171,7 +171,7 @@ class RunFolder:
         replace_folder(self.path / name, save)
 
     def checkpoint(self, progress: RunProgress, state: LearnerState) -> None:
-        """Save everything that decides how the run goes on.
+        """Save everything that decides how the run continues.
 
         The JSON file names the tensors' file and its hash, and is written last: it is what makes a
         checkpoint one.

@@ -110,7 +110,7 @@ class _Training:
 
 
 def check_finite(metrics: Mapping[str, float], step: int) -> None:
-    """Raise `PrunePolicyError` when a metric is no number.
+    """Raise `PrunePolicyError` when a metric is NaN or infinite.
 
     The last checkpoint stays as it was.
     """

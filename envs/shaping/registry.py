@@ -1,4 +1,4 @@
-"""The registry of shapings: what an outcome is worth to whoever learns from it."""
+"""The registry of shapings: rewards of outcomes."""
 
 from __future__ import annotations
 

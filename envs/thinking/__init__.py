@@ -1,1 +1,1 @@
-"""When to think: rollouts, what they are worth, prompts to draw, answers to check; numpy only."""
+"""When to think: rollouts, rewards, prompt samplers, verifiers; numpy only."""

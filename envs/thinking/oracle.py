@@ -1,4 +1,4 @@
-"""What the best decisions are worth: values of choices, oracles, regret, and where balance settles."""
+"""Values of choices, oracles, regret, and the equilibrium of the balance term."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def values(source: PromptSource, taken: Sequence[Choice], term: OutcomeTerm) -> 
 
 
 def oracle(source: PromptSource, taken: Sequence[Choice], term: OutcomeTerm) -> Array:
-    """Return the probabilities, 0 or 1, of the choices that are worth most, (prompts, choices)."""
+    """Return the probabilities, 0 or 1, of the choices with the largest value, (prompts, choices)."""
     best: Array = np.eye(len(taken))[values(source, taken, term).argmax(1)]
     return best
 
 
 @dataclass(frozen=True)
 class Value:
-    """What decisions are worth on a source.
+    """The value of decisions on a source.
 
     Attributes:
         reward: the mean expected payment; standard_error: of this mean, over prompts.
@@ -87,7 +87,7 @@ def value_of(
 
 
 def equilibrium(gap: float, balance: Balance) -> float:
-    """Return the share of thinking at which balance has eaten the `gap` that thinking is worth more.
+    """Return the think rate at which the balance term cancels the `gap` in value of thinking.
 
     For a policy that can't tell prompts apart. With gamma at 0.5 it is 0.5 + gap / strength, within 0
     and 1; where penalties can't eat the gap, all or none think.

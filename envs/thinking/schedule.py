@@ -60,7 +60,7 @@ NAIVE = Stage(name="naive", terms=({"name": "naive"},))
 
 
 @dataclass(frozen=True)
-class Shaped:
+class ShapedBatch:
     """A batch with its rewards.
 
     Attributes:
@@ -113,7 +113,7 @@ class Schedule:
         """The stage whose terms are paid now."""
         return self.stages[self._progress.stage]
 
-    def shape(self, rollouts: Rollouts) -> Shaped:
+    def shape(self, rollouts: Rollouts) -> ShapedBatch:
         """Return the rewards of a whole batch; nothing is remembered.
 
         Raises:
@@ -129,9 +129,9 @@ class Schedule:
             if rewards.shape != before.shape or not np.isfinite(rewards).all():
                 raise PrunePolicyError(f"The term {name} must give one finite number per rollout.")
             components[name] = components.get(name, 0.0) + (rewards - before)
-        return Shaped(rewards, components, batch_statistics(rollouts, rewards))
+        return ShapedBatch(rewards, components, batch_statistics(rollouts, rewards))
 
-    def step(self, rollouts: Rollouts) -> Shaped:
+    def step(self, rollouts: Rollouts) -> ShapedBatch:
         """Return the rewards of a training batch, remember it, and move on where the stage has ended."""
         shaped = self.shape(rollouts)
         for settings in self.stage.terms:

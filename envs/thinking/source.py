@@ -56,14 +56,14 @@ def choices(names: Sequence[str | float]) -> tuple[Choice, ...]:
 
 
 @dataclass(frozen=True)
-class Met:
-    """How several prompts were met: a `Mode` and a budget each."""
+class ModeAndBudget:
+    """The mode and the token budget with which each of several prompts is answered."""
 
     mode: NDArray[np.int64]
     budget: Array
 
     @classmethod
-    def by(cls, taken: Sequence[Choice], actions: NDArray[np.int64]) -> Met:
+    def by(cls, taken: Sequence[Choice], actions: NDArray[np.int64]) -> ModeAndBudget:
         """Return what actions, indices of choices, stand for."""
         mode = np.array([choice.mode for choice in taken], np.int64)
         return cls(mode[actions], np.array([choice.budget for choice in taken])[actions])
@@ -93,7 +93,7 @@ class PromptSource(ABC):
     def expected(self, choice: Choice) -> tuple[Array, Array]:
         """Return accuracy and mean tokens of every prompt when it is met by `choice`."""
 
-    def rollouts(self, prompts: Prompts, met: Met, generator: np.random.Generator) -> Rollouts:
+    def rollouts(self, prompts: Prompts, met: ModeAndBudget, generator: np.random.Generator) -> Rollouts:
         """Return one rollout per prompt; equal prompts are a group."""
         correct, length = self.draw(prompts, met.mode == Mode.THINK, generator)
         within, declined = length <= met.budget, met.mode == Mode.ABSTAIN

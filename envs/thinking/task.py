@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunepolicy.envs.thinking.rollouts import Mask, Rewards, Rollouts
-from prunepolicy.envs.thinking.schedule import NAIVE, Schedule, Shaped, Stage
+from prunepolicy.envs.thinking.schedule import NAIVE, Schedule, ShapedBatch, Stage
 from prunepolicy.envs.thinking.simulated import SimulatedSource
-from prunepolicy.envs.thinking.source import Array, Met, Prompts, PromptSource, choices
+from prunepolicy.envs.thinking.source import Array, ModeAndBudget, Prompts, PromptSource, choices
 
 FARTHEST = 10.0
 """Features are clipped to this when they are observed."""
@@ -79,13 +79,13 @@ class ThinkTask:
         groups: NDArray[np.int64],
         actions: NDArray[np.int64],
         generator: np.random.Generator,
-    ) -> tuple[Rollouts, Shaped]:
+    ) -> tuple[Rollouts, ShapedBatch]:
         """Return what comes of a batch, and its rewards; rows of equal `groups` are compared."""
-        rollouts = self.source.rollouts(prompts, Met.by(self.choices, actions), generator)
+        rollouts = self.source.rollouts(prompts, ModeAndBudget.by(self.choices, actions), generator)
         rollouts = replace(rollouts, group=groups)
         return rollouts, self.pay(prompts, rollouts)
 
-    def pay(self, prompts: Prompts, rollouts: Rollouts) -> Shaped:
+    def pay(self, prompts: Prompts, rollouts: Rollouts) -> ShapedBatch:
         """Return the rewards of a batch, one prompt per rollout, and remember how often was thought."""
         shaped = self.schedule.step(rollouts)
         self.share = DECAY * self.share + (1 - DECAY) * shaped.statistics["think"]

@@ -19,7 +19,7 @@ from prunepolicy.envs.thinking.cached import CachedSource
 from prunepolicy.envs.thinking.rollouts import Mode, Rollouts
 from prunepolicy.envs.thinking.schedule import Schedule
 from prunepolicy.envs.thinking.simulated import Calibration, SimulatedSource
-from prunepolicy.envs.thinking.source import ABSTAIN, ANSWER, THINK, Choice, Met
+from prunepolicy.envs.thinking.source import ABSTAIN, ANSWER, THINK, Choice, ModeAndBudget
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 ID = "prunepolicy/Think-v0"
@@ -120,7 +120,7 @@ def test_a_vector_continues_from_json_as_if_it_had_not_stopped() -> None:
 def test_drawn_outcomes_have_the_expected_accuracy_and_tokens(choice: Choice) -> None:
     source = SimulatedSource(prompts=3)
     prompts = np.repeat(np.arange(3), 20_000)
-    met = Met.by((choice,), np.zeros(60_000, np.int64))
+    met = ModeAndBudget.by((choice,), np.zeros(60_000, np.int64))
     rollouts = source.rollouts(prompts, met, np.random.default_rng(0))
     accuracy, tokens = source.expected(choice)
     assert rollouts.correct.reshape(3, -1).mean(1) == pytest.approx(accuracy, abs=0.01)
@@ -130,7 +130,7 @@ def test_drawn_outcomes_have_the_expected_accuracy_and_tokens(choice: Choice) ->
 def drawn(source: SimulatedSource | CachedSource, each: int, seed: int = 0) -> tuple[Rollouts, np.ndarray]:
     """Outcomes of both modes for every prompt, and the difficulty of each row."""
     prompts = np.repeat(np.arange(len(source)), 2 * each)
-    met = Met.by((ANSWER, THINK), np.arange(len(prompts)) % 2)
+    met = ModeAndBudget.by((ANSWER, THINK), np.arange(len(prompts)) % 2)
     return source.rollouts(prompts, met, np.random.default_rng(seed)), source.difficulty[prompts]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from prunepolicy.agents.images.image_set import Images
-from prunepolicy.agents.images.sources.registry import Found, ImageSource, image_sources
+from prunepolicy.agents.images.sources.registry import ImageSource, SourceImages, image_sources
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.io.bounded import read_bytes, why
 
@@ -36,14 +36,14 @@ class CifarBinary(ImageSource):
         return (Path(spelling) / TEST).is_file()
 
     @classmethod
-    def read(cls, spelling: str) -> Found:
+    def read(cls, spelling: str) -> SourceImages:
         """Read all files."""
         folder = Path(spelling)
         test = _read([folder / TEST])
         files = sorted(folder.glob("data_batch_*.bin"))
         if not files:
-            return Found("CIFAR-10's test images, split", test, None)
-        return Found("CIFAR-10", _read(files), test)
+            return SourceImages("CIFAR-10's test images, split", test, None)
+        return SourceImages("CIFAR-10", _read(files), test)
 
 
 def _read(files: list[Path]) -> Images:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from prunepolicy.agents.images.image_set import Images
-from prunepolicy.agents.images.sources.registry import Found, ImageSource, file_in, image_sources
+from prunepolicy.agents.images.sources.registry import ImageSource, SourceImages, file_in, image_sources
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.io.bounded import open_regular
 
@@ -38,7 +38,7 @@ class Idx(ImageSource):
         return spelling == FASHION_MNIST or _file(Path(spelling), "train", "images") is not None
 
     @classmethod
-    def read(cls, spelling: str) -> Found:
+    def read(cls, spelling: str) -> SourceImages:
         """Read both parts; the second may be missing."""
         folder = DEBIAN if spelling == FASHION_MNIST else Path(spelling)
         learn = _part(folder, "train")
@@ -46,7 +46,7 @@ class Idx(ImageSource):
             raise UsageError(
                 f"There are no IDX files in {folder}: `apt install dataset-fashion-mnist`, or give a folder."
             )
-        return Found(folder.name, learn, _part(folder, "t10k"))
+        return SourceImages(folder.name, learn, _part(folder, "t10k"))
 
 
 def read_idx(file: Path, dimensions: int) -> Tensor:

@@ -11,7 +11,7 @@ from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.registry import Registry
 
 
-class Found(NamedTuple):
+class SourceImages(NamedTuple):
     """What a source holds: training images, and the publisher's test images where there are any."""
 
     name: str
@@ -29,7 +29,7 @@ class ImageSource(ABC):
 
     @classmethod
     @abstractmethod
-    def read(cls, spelling: str) -> Found:
+    def read(cls, spelling: str) -> SourceImages:
         """Read the images.
 
         Raises:
@@ -40,7 +40,7 @@ class ImageSource(ABC):
 image_sources: Registry[type[ImageSource]] = Registry("image source", "prunepolicy.agents.images.sources")
 
 
-def read_images(spelling: str) -> Found:
+def read_images(spelling: str) -> SourceImages:
     """Read what `spelling` names.
 
     Raises:
@@ -62,7 +62,7 @@ def file_in(folder: Path, *names: str) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def _check(found: Found) -> None:
+def _check(found: SourceImages) -> None:
     for images in (found.train, found.test):
         if images is not None and (len(images) == 0 or len(images.pixels) != len(images.labels)):
             raise PrunePolicyError(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from prunepolicy.agents.images.image_set import Images
-from prunepolicy.agents.images.sources.registry import Found, ImageSource, image_sources
+from prunepolicy.agents.images.sources.registry import ImageSource, SourceImages, image_sources
 
 NAME = "shapes"
 SIDE, COUNT = 8, 1024
@@ -23,7 +23,7 @@ class Shapes(ImageSource):
         return spelling == NAME
 
     @classmethod
-    def read(cls, spelling: str) -> Found:
+    def read(cls, spelling: str) -> SourceImages:
         """Draw the images, the same ones every time."""
         generator = torch.Generator().manual_seed(0)
         labels = torch.randint(4, (COUNT,), generator=generator)
@@ -33,7 +33,7 @@ class Shapes(ImageSource):
         )
         noisy = 190 * clean + NOISE * torch.randn(clean.shape, generator=generator)
         pixels = (noisy + 30).clamp(0, 255).to(torch.uint8)
-        return Found(NAME, Images(pixels[:, None], labels), None)
+        return SourceImages(NAME, Images(pixels[:, None], labels), None)
 
 
 def _shape(label: int) -> Tensor:

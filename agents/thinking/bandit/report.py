@@ -26,9 +26,9 @@ class BanditReport(RunReport):
     """The result of a run.
 
     Attributes:
-        values: what decisions are worth on prompts that nobody learned from, by whose they are.
+        values: expected reward of decisions on evaluation prompts, by policy.
         bins: how often is thought, from easy to hard prompts.
-        gain: interval of the reward beyond that of deciding by chance at the same rates, over prompts.
+        gain: interval of the reward gained over random decisions at the same rates, over prompts.
     """
 
     name: str
@@ -48,13 +48,13 @@ class BanditReport(RunReport):
         easy, hard = self.bins[0].mean, self.bins[-1].mean
         shown = "" if self.gain is None or self.gain.excludes(0) else " (no difference shown)"
         return (
-            f"Regret {found.regret:.3f} where deciding by chance at the same rates has "
+            f"Regret {found.regret:.3f} where random decisions at the same rates have "
             f"{chance.regret:.3f}{shown}; "
             f"it thinks about {easy:.0%} of the easiest and {hard:.0%} of the hardest prompts."
         )
 
     def render(self, console: Console) -> None:
-        """Print what everybody's decisions are worth, and the verdict."""
+        """Print the expected reward of every policy, and the verdict."""
         grid = Table(title="Prompts that nobody learned from")
         for heading in ("", "reward", "regret", "accuracy", "tokens", "thinks"):
             grid.add_column(heading, justify="right" if heading else "left")

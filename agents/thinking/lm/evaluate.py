@@ -126,7 +126,7 @@ def evaluate_thinking(model: str, request: ThinkEvalRequest, hardware: Hardware)
         recipe = ThinkRecipe(algorithm="grpo", problems=problems_of(request), stages=_NO_STAGES)
     chosen, how = problems_of(request) if request.tasks else recipe.problems, recipe.reinforcement
     least = {"learn": 1, "held_out": request.limit or chosen.held_out}
-    problems = ProblemSet.drawn(chosen.model_copy(update=least), 0).test
+    problems = ProblemSet.draw(chosen.model_copy(update=least), 0).test
     policy_model = PolicyModel.named(folder, recipe.prompt, hardware)
     rollout_worker = RolloutWorker(
         engines[how.engine].open(policy_model.model), policy_model.prompting, how.chunk

@@ -27,7 +27,7 @@ from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
 from prunepolicy.agents.thinking.lm.reinforcement import Reinforcement, advantages_of, reference_kl
 from prunepolicy.agents.thinking.lm.rollout_batch import RolloutBatch, RolloutWorker
 from prunepolicy.agents.thinking.lm.scoring import Scorer
-from prunepolicy.agents.thinking.lm.switches import Observed, Switch, switches
+from prunepolicy.agents.thinking.lm.switches import Switch, SwitchObservation, switches
 from prunepolicy.agents.thinking.lm.thinking_gap import measured_gap
 from prunepolicy.agents.training.learner import LearnerState, SteppedLearner
 from prunepolicy.agents.training.optimiser_state import packed, unpack
@@ -64,7 +64,7 @@ class Grpo(SteppedLearner):
     def __init__(self, recipe: ThinkRecipe, progress: ProgressReporter, runner: Runner | None = None) -> None:
         self.recipe, self.progress, self.runner = recipe, progress, runner or LocalRunner()
         self.hardware = Hardware(recipe.device, recipe.dtype)
-        self.problems = ProblemSet.drawn(recipe.problems, recipe.seed)
+        self.problems = ProblemSet.draw(recipe.problems, recipe.seed)
         self.policy_model = self._opened()
         self.rollout_worker = self.rollout_worker_for(self.policy_model)
         self.reference_model = self._frozen()
@@ -132,7 +132,7 @@ class Grpo(SteppedLearner):
         self.done["warm_up"] += 1
         how = self.recipe.warm_up
         norm, loss = self._imitate_alone(1 - (1 - how.final_lr_fraction) * self.done["warm_up"] / how.steps)
-        self.switch.observe(Observed(norm, warm_up=True))
+        self.switch.observe(SwitchObservation(norm, warm_up=True))
         return {"loss": loss, "grad_norm": norm, "imitation": 1.0, **self._measure_gap()}
 
     def state(self) -> LearnerState:
@@ -238,7 +238,7 @@ class Grpo(SteppedLearner):
         else:
             norm = self._probe() if self.switch.wants_probe(self.done["all"]) else None
             row |= self._reinforce(mixture.reinforcement, mixture.imitation)
-        self.switch.observe(Observed(norm, row.get("kl")))
+        self.switch.observe(SwitchObservation(norm, row.get("kl")))
         return row if norm is None else {**row, "imitation_norm": norm}
 
     def _probe(self) -> float:

@@ -115,6 +115,6 @@ class HealthMonitor:
                 continue
             sentence = alarm.sentence.format(**row)
             if reaction == "stop":
-                raise PrunePolicyError(f"{sentence} (alarms.{name}=off goes on regardless.)")
+                raise PrunePolicyError(f"{sentence} (alarms.{name}=off continues regardless.)")
             sentences.append(sentence)
         return sentences

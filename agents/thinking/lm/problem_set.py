@@ -83,7 +83,7 @@ class ProblemSet:
     recipe: ProblemsRecipe
 
     @classmethod
-    def drawn(cls, recipe: ProblemsRecipe, seed: int) -> ProblemSet:
+    def draw(cls, recipe: ProblemsRecipe, seed: int) -> ProblemSet:
         """Draw all sets; held-out texts come once, and a level that has too few of them gives fewer."""
         held_out: set[str] = set()
         generator = Random(HELD_OUT_SEED)

@@ -1,4 +1,4 @@
-"""What thinking is worth: accuracies with the mode forced, on easy and on hard problems."""
+"""The gain of thinking: accuracies with the mode forced, on easy and on hard problems."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Gap:
 def forced(
     rollout_worker: RolloutWorker, problems: Sequence[Problem], sampling: Sampling, mode: Force
 ) -> Rollouts:
-    """Return how the likeliest answers go when the mode is forced, one row per problem."""
+    """Return outcomes of greedy completions with the mode forced, one row per problem."""
     groups = [Group(problem, number, force=mode) for number, problem in enumerate(problems)]
     return rollout_worker.roll(groups, sampling).table
 

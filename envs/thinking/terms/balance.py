@@ -1,4 +1,4 @@
-"""AutoThink's batch balance: the mode that fills too much of a batch is worth less there."""
+"""AutoThink's batch balance: the mode with too large a share of a batch is penalised."""
 
 from __future__ import annotations
 

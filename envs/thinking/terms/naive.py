@@ -1,4 +1,4 @@
-"""AutoThink's naive reward: what is right without thinking is worth most."""
+"""AutoThink's naive reward: a correct answer without thinking has the highest reward."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry of terms: what a rollout is worth, said in parts that follow one another."""
+"""The registry of reward terms, which are computed one after the other."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Term(BaseModel):
 
 
 class OutcomeTerm(Term):
-    """Pays what a rollout's outcome is worth, on top of what came before."""
+    """Adds a reward for a rollout's outcome to the terms before."""
 
     @abstractmethod
     def pay(self, rollouts: Rollouts) -> Rewards:

@@ -1,4 +1,4 @@
-"""TruthRL's ternary reward: to say that one doesn't know is worth more than to be wrong."""
+"""TruthRL's ternary reward: abstaining has a higher reward than a wrong answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thinkless: a short right answer is worth twice a long one."""
+"""Thinkless: a correct short answer has twice the reward of a long one."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def test_a_family_that_is_there_is_used(whole: Path, tmp_path: Path) -> None:
 def test_recipes_that_ship_say_what_there_is(name: str) -> None:
     shipped = load_recipe(Path(f"configs/train/{name}.yaml"))
     assert isinstance(shipped, MetanetRecipe)
-    assert checked(MetaTraining, shipped.learner, "learner").objective.strength > 0
+    assert checked(MetaTraining, shipped.learner, "learner").objective.sparsity_strength > 0
     assert shipped.policy_settings("metanet", MetanetConfig).layers > 0
 
 
@@ -220,8 +220,8 @@ def test_recipes_that_ship_say_what_there_is(name: str) -> None:
     ("changes", "epochs"),
     [
         ([], "0,20"),
-        (["pipeline.settle={epochs: 5, shrink: 0.001}"], "5,20 --shrink 0.001"),
-        (["pipeline.initial=1.3", "pipeline.adapt.epochs=2"], "7,20"),
+        (["pipeline.settle={epochs: 5, group_sparsity: 0.001}"], "5,20 --shrink 0.001"),
+        (["pipeline.initial_speedup=1.3", "pipeline.adapt.epochs=2"], "7,20"),
     ],
 )
 def test_cards_say_how_long_the_policy_was_taught_to_train(changes: list[str], epochs: str) -> None:

@@ -27,7 +27,7 @@ FAMILIES = ("llama", "gpt2", "gemma3_text", "mixtral")
 @pytest.fixture(autouse=True)
 def _few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(language, "WINDOWS", 24)
-    monkeypatch.setattr(language, "JUDGED", 4)
+    monkeypatch.setattr(language, "VALIDATION", 4)
     monkeypatch.setattr(language, "TRAINING", language.TRAINING.model_copy(update={"learning_rate": 3e-3}))
 
 
@@ -49,19 +49,19 @@ def distance(name: str, folder: Path) -> float:
 def test_the_model_learns_from_its_own_writing_and_a_file(model: Model, tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("words " * 400, encoding="utf-8")
-    count = language.WINDOWS + language.JUDGED
+    count = language.WINDOWS + language.VALIDATION
     session = open_session(model("llama"), settings())
     windows = language.task_for(session, Probe(f"self+{text}", samples=4, length=16)).windows
     own = session.probe(Probe(samples=count, length=16, seed=1))["input_ids"]
     file = session.probe(Probe(str(text), samples=count, length=16))["input_ids"]
-    assert torch.equal(windows, torch.cat([own, file])[language.JUDGED :])
+    assert torch.equal(windows, torch.cat([own, file])[language.VALIDATION :])
 
 
 @pytest.mark.parametrize(("watched", "taught"), [("self", "self"), ("varied", "varied"), ("start", "self")])
 def test_the_model_learns_from_other_writing_of_the_kind_it_was_watched_on(
     watched: str, taught: str, model: Model
 ) -> None:
-    count = language.WINDOWS + language.JUDGED
+    count = language.WINDOWS + language.VALIDATION
     session = open_session(model("llama"), settings())
     windows = language.task_for(session, Probe(watched, samples=4, length=16)).windows
     written = session.probe(Probe(taught, samples=count, length=16, seed=1))["input_ids"]

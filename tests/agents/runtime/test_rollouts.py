@@ -60,7 +60,7 @@ def test_answers_written_by_workers_leave_the_same_bytes(recipe: ThinkRecipe, tm
 
 
 def test_an_engine_travels_with_the_weights_of_the_moment(recipe: ThinkRecipe) -> None:
-    problems = ProblemSet.drawn(recipe.problems, 0)
+    problems = ProblemSet.draw(recipe.problems, 0)
     policy_model = PolicyModel.new(recipe, problems, torch.device("cpu"))
     chunk = Chunk((Request((5, 6, 7), 3, 1),), policy_model.sampling(6))
     engine = engines["transformers"].open(policy_model.model, "cpu")

@@ -211,7 +211,7 @@ def test_training_stops_early_when_nothing_improves(
     )
     evaluation = {"every": 1, "patience": 2, "samples": 4, "length": 12, "baselines": []}
     report = train(recipe(model, evaluation=evaluation), tmp_path / "run")
-    assert (report.progress, report.best_step) == (3, 1)
+    assert (report.steps, report.best_step) == (3, 1)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_spoils_nothing(
@@ -236,7 +236,7 @@ def test_a_recipe_that_could_not_begin_does_not_block_its_correction(model: str,
     for folder, resume in ((tmp_path / "new", False), (tmp_path / "resumed", True)):
         with pytest.raises(UsageError, match="choices_per_layer"):
             train(wrong, folder)
-        assert train(right, folder, resume=resume).progress == 2
+        assert train(right, folder, resume=resume).steps == 2
 
 
 def test_a_resumed_run_keeps_its_recipe_but_may_go_on_longer(model: str, tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_resumed_run_keeps_its_recipe_but_may_go_on_longer(model: str, tmp_pat
         train(recipe(model), tmp_path / "random")
     with pytest.raises(UsageError, match="other seed"):
         train(recipe(model, seed=5), folder, resume=True)
-    assert train(recipe(model, max_steps=4), folder, resume=True).progress == 4
+    assert train(recipe(model, max_steps=4), folder, resume=True).steps == 4
 
 
 def test_the_command_trains_and_its_policy_prunes(model: str, tmp_path: Path) -> None:

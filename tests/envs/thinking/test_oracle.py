@@ -15,7 +15,7 @@ from prunepolicy.envs.thinking.oracle import (
 )
 from prunepolicy.envs.thinking.routers import always, at_random, hardest, never
 from prunepolicy.envs.thinking.simulated import SimulatedSource
-from prunepolicy.envs.thinking.source import ABSTAIN, ANSWER, THINK, Met, choices
+from prunepolicy.envs.thinking.source import ABSTAIN, ANSWER, THINK, ModeAndBudget, choices
 from prunepolicy.envs.thinking.terms import terms
 
 BOTH = (ANSWER, THINK)
@@ -42,7 +42,7 @@ def test_values_are_means_of_payments() -> None:
     source = SimulatedSource(prompts=4)
     worth = values(source, taken, terms["thinkless"]())
     for action in range(3):
-        met = Met.by(taken, np.full(len(prompts), action))
+        met = ModeAndBudget.by(taken, np.full(len(prompts), action))
         paid = terms["thinkless"]().pay(source.rollouts(prompts, met, np.random.default_rng(0)))
         assert paid.reshape(4, -1).mean(1) == pytest.approx(worth[:, action], abs=0.02)
 
@@ -74,7 +74,7 @@ def test_cached_outcomes_value_a_policy_without_bias_and_say_how_surely() -> Non
     estimates = []
     for seed in range(200):
         prompts = np.repeat(np.arange(300), 4)
-        met = Met.by(taken, np.arange(1200) % 2)
+        met = ModeAndBudget.by(taken, np.arange(1200) % 2)
         table = SOURCE.rollouts(prompts, met, np.random.default_rng(seed))
         estimates.append(value_of(CachedSource.of(table, SOURCE.difficulty[prompts]), taken, chances, naive))
     rewards = [estimate.reward for estimate in estimates]

@@ -48,7 +48,7 @@ class Sampling:
 
     Attributes:
         max_tokens: after which a completion is cut off.
-        temperature: 0 takes the likeliest token.
+        temperature: 0 is greedy decoding.
         closing: token ids that close a thought.
         end: token ids that end a completion.
         pad: token id that fills up rows.

@@ -1,5 +1,5 @@
 """One file per way to divide steps between imitation and reinforcement."""
 
-from prunepolicy.agents.thinking.lm.switches.registry import Mixture, Observed, Switch, switches
+from prunepolicy.agents.thinking.lm.switches.registry import Mixture, Switch, SwitchObservation, switches
 
-__all__ = ["Mixture", "Observed", "Switch", "switches"]
+__all__ = ["Mixture", "Switch", "SwitchObservation", "switches"]

@@ -15,4 +15,4 @@ class Constant(Switch):
 
     def mixture(self, step: int, chance: float) -> Mixture:
         """Return one of both."""
-        return Mixture.drawn(self.imitation, chance)
+        return Mixture.draw(self.imitation, chance)

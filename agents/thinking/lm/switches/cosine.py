@@ -20,4 +20,4 @@ class CosineSwitch(Switch):
     def mixture(self, step: int, chance: float) -> Mixture:
         """Return one of both."""
         done = min(1.0, step / self.steps)
-        return Mixture.drawn(self.end + (self.start - self.end) * (1 + cos(pi * done)) / 2, chance)
+        return Mixture.draw(self.end + (self.start - self.end) * (1 + cos(pi * done)) / 2, chance)

@@ -27,19 +27,19 @@ class Mixture:
     probability: float
 
     @classmethod
-    def drawn(cls, probability: float, chance: float) -> Mixture:
+    def draw(cls, probability: float, chance: float) -> Mixture:
         """Return imitation alone where `chance`, uniform on [0, 1), is below the probability."""
         imitates = chance < probability
         return cls(float(imitates), float(not imitates), probability)
 
 
 @dataclass(frozen=True)
-class Observed:
-    """What a step showed.
+class SwitchObservation:
+    """What a switch observes of a step.
 
     Attributes:
         imitation_norm: of the imitation loss's gradient, before clipping; None where there was none.
-        divergence: of the model from its start, in nats per token; None where it wasn't measured.
+        divergence: KL divergence from the reference model, in nats per token; None where it wasn't measured.
         warm_up: whether the step was part of the warm-up.
     """
 
@@ -57,7 +57,7 @@ class Switch(BaseModel):
     def mixture(self, step: int, chance: float) -> Mixture:
         """Return what the step after `step` others consists of; `chance` is uniform on [0, 1)."""
 
-    def observe(self, observed: Observed) -> None:
+    def observe(self, observed: SwitchObservation) -> None:
         """Learn from what a step showed."""
 
     def wants_probe(self, step: int) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from prunepolicy.agents.thinking.lm.switches.registry import Mixture, Observed, Switch, switches
+from prunepolicy.agents.thinking.lm.switches.registry import Mixture, Switch, SwitchObservation, switches
 
 
 @switches.register
@@ -53,9 +53,9 @@ class Sasr(Switch):
 
     def mixture(self, step: int, chance: float) -> Mixture:
         """Return one of both."""
-        return Mixture.drawn(self.probability, chance)
+        return Mixture.draw(self.probability, chance)
 
-    def observe(self, observed: Observed) -> None:
+    def observe(self, observed: SwitchObservation) -> None:
         """Refresh the norms and the divergence."""
         norm = observed.imitation_norm
         self._unseen = self._unseen + 1 if norm is None else 0

@@ -14,7 +14,7 @@ from prunepolicy.agents.training.seeds import Seeds, train_detached
 from prunepolicy.agents.training.train import train
 from prunepolicy.envs.thinking.cached import CachedSource
 from prunepolicy.envs.thinking.simulated import SimulatedSource
-from prunepolicy.envs.thinking.source import ANSWER, THINK, Met
+from prunepolicy.envs.thinking.source import ANSWER, THINK, ModeAndBudget
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.progress import ProgressReporter
 
@@ -63,7 +63,7 @@ def test_a_killed_run_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pyte
 def test_cached_rollouts_are_learned_from_and_others_of_their_prompts_judge(tmp_path: Path) -> None:
     source = SimulatedSource(prompts=400)
     prompts = np.repeat(np.arange(400), 16)
-    met = Met.by((ANSWER, THINK), np.arange(len(prompts)) % 2)
+    met = ModeAndBudget.by((ANSWER, THINK), np.arange(len(prompts)) % 2)
     table = source.rollouts(prompts, met, np.random.default_rng(0))
     CachedSource.of(table, source.difficulty[prompts]).save(tmp_path / "rollouts.safetensors")
     report = ran(tmp_path / "run", f"prompts.rollouts={tmp_path / 'rollouts.safetensors'}")

@@ -65,7 +65,7 @@ def recipe() -> Callable[..., ThinkRecipe]:
 def policy_model() -> PolicyModel:
     """A model with random weights that are large enough for clear preferences."""
     recipe = quick_recipe(new=SIZES)
-    problems = ProblemSet.drawn(
+    problems = ProblemSet.draw(
         ProblemsRecipe(tasks=(TaskRecipe(task="modular_chain", levels=(1, 3)),), train=5, held_out=5), 0
     )
     assert isinstance(recipe.new, NewModel)

@@ -68,7 +68,7 @@ def test_commands_train_examine_and_sum_up_seeds(
     [
         (["--think", "sometimes", "--tasks", "parity"], "--think takes auto, always, never"),
         (["--think", "auto", "--tasks", "parity", "--limit", "0"], "--limit must be at least 1"),
-        (["--think", "auto"], "Say what to ask: --tasks modular_chain"),
+        (["--think", "auto"], "Name the tasks: --tasks modular_chain"),
         (["--think", "auto", "--tasks", "parity:x"], "NAME or NAME:LOW-HIGH"),
         (["--think", "auto", "--tasks", "parity:1-3"], "difficulties 2 to 24"),
         (["--think", "auto", "--tasks", "partiy"], "Did you mean 'parity'"),
@@ -86,7 +86,10 @@ def test_a_wrong_request_gets_one_sentence(
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("reinforcement.promts=3", "unknown key 'reinforcement.promts'. Did you mean 'prompts'"),
+        (
+            "reinforcement.num_generation=3",
+            "unknown key 'reinforcement.num_generation'. Did you mean 'num_generations'",
+        ),
         ("algorithm=grpoo", "Did you mean 'grpo'"),
         ("stages=[]", "stages"),
         ("problems.tasks=[{task: parity, levels: [1, 2]}]", "difficulties 2 to 24"),

@@ -211,7 +211,7 @@ def test_recipes_that_contradict_themselves_are_refused(recipe: Make, tmp_path: 
         recipe(reinforcement={"max_tokens": [8, 9, 10]})
     with pytest.raises(ValueError, match="learning_rate takes one number, or one for every stage"):
         recipe(reinforcement={"max_tokens": [8], "learning_rate": [0.1, 0.2, 0.3]})
-    with pytest.raises(ValueError, match=r"set reinforcement\.references"):
+    with pytest.raises(ValueError, match=r"set reinforcement\.reference_generations"):
         recipe(stages=[{"name": "a", "terms": [{"name": "adapt_think"}]}])
     with pytest.raises(UsageError, match="Unknown term 'naiv'"):
         Grpo(recipe(stages=[{"name": "a", "terms": [{"name": "naiv"}]}]), ProgressReporter())

@@ -31,7 +31,7 @@ def test_every_alarm_has_a_setting_and_a_way_to_be_raised() -> None:
 def test_an_alarm_waits_speaks_once_and_begins_anew(name: str) -> None:
     watch = HealthMonitor(AlarmRecipe(patience=2, **{**dict.fromkeys(ALARMS, "off"), name: "warn"}))
     sick = {**HEALTHY, **SICK[name]}
-    said = [watch.look(row) for row in (sick, HEALTHY, sick, sick, sick, HEALTHY, sick, sick)]
+    said = [watch.check(row) for row in (sick, HEALTHY, sick, sick, sick, HEALTHY, sick, sick)]
     assert [len(sentences) for sentences in said] == [0, 0, 0, 1, 0, 0, 0, 1]
     assert said[3][0].endswith(".")
 
@@ -39,14 +39,14 @@ def test_an_alarm_waits_speaks_once_and_begins_anew(name: str) -> None:
 def test_an_alarm_that_stops_says_how_to_go_on() -> None:
     watch = HealthMonitor(AlarmRecipe(patience=1))
     with pytest.raises(PrunePolicyError, match=r"nothing is learned.*alarms\.dead_reward=off"):
-        watch.look({**HEALTHY, **SICK["dead_reward"]})
+        watch.check({**HEALTHY, **SICK["dead_reward"]})
 
 
 def test_steps_that_do_not_measure_change_nothing() -> None:
     watch = HealthMonitor(AlarmRecipe(patience=2))
     between = {name: value for name, value in HEALTHY.items() if name != "kl"}
     far = {**HEALTHY, "kl": 3.0}
-    assert [len(watch.look(row)) for row in (far, between, between, far)] == [0, 0, 0, 1]
+    assert [len(watch.check(row)) for row in (far, between, between, far)] == [0, 0, 0, 1]
 
 
 def test_the_word_off_may_stand_bare_in_yaml() -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from prunepolicy.agents.thinking.lm.switches import Observed, Switch, switches
+from prunepolicy.agents.thinking.lm.switches import Switch, SwitchObservation, switches
 from prunepolicy.agents.thinking.lm.switches.sasr import Sasr
 from prunepolicy.envs.thinking.settings import built
 from prunepolicy.pruning.errors import UsageError
@@ -16,8 +16,8 @@ from prunepolicy.pruning.errors import UsageError
 def test_every_switch_divides_steps_and_continues_from_its_state(name: str) -> None:
     switch: Switch = built(switches, {"name": name})
     for norm in (1.0, 0.5):
-        switch.observe(Observed(norm, warm_up=True))
-    switch.observe(Observed(0.4, 0.1))
+        switch.observe(SwitchObservation(norm, warm_up=True))
+    switch.observe(SwitchObservation(0.4, 0.1))
     for step in (0, 10, 500):
         for chance in (0.0, 0.5, 0.999):
             mixture = switch.mixture(step, chance)
@@ -32,7 +32,7 @@ def test_every_switch_divides_steps_and_continues_from_its_state(name: str) -> N
 def test_the_share_of_imitation_follows_its_probability_and_that_the_gradient() -> None:
     switch, chances = Sasr(probe=5), np.random.default_rng(0)
     for _ in range(12):
-        switch.observe(Observed(2.0, warm_up=True))
+        switch.observe(SwitchObservation(2.0, warm_up=True))
     assert switch.probability == pytest.approx(0.5)
     wanted, drawn, norms = [], [], np.linspace(2.0, 0.05, 600)
     for step, norm in enumerate(norms):
@@ -40,7 +40,7 @@ def test_the_share_of_imitation_follows_its_probability_and_that_the_gradient() 
         wanted.append(mixture.probability)
         drawn.append(mixture.imitation)
         seen = mixture.imitation or switch.wants_probe(step)
-        switch.observe(Observed(float(norm) if seen else None))
+        switch.observe(SwitchObservation(float(norm) if seen else None))
     assert np.mean(drawn) == pytest.approx(np.mean(wanted), abs=0.05)
     first, last = np.array_split(wanted, 3)[0], np.array_split(wanted, 3)[2]
     assert last.mean() < 0.5 * first.mean()
@@ -50,20 +50,20 @@ def test_the_share_of_imitation_follows_its_probability_and_that_the_gradient() 
 
 def test_without_probes_a_switch_that_no_longer_imitates_would_never_look_again() -> None:
     switch = Sasr(probe=3)
-    switch.observe(Observed(1.0, warm_up=True))
+    switch.observe(SwitchObservation(1.0, warm_up=True))
     looks = []
     for step in range(8):
         looks.append(switch.wants_probe(step))
-        switch.observe(Observed(0.1 if looks[-1] else None))
+        switch.observe(SwitchObservation(0.1 if looks[-1] else None))
     assert looks == [False, False, False, True, False, False, False, True]
     assert switch.probability < 0.2
 
 
 def test_drift_from_the_start_pulls_back_to_imitation() -> None:
     switch = Sasr(pull=0.2, drift=0.5)
-    switch.observe(Observed(1.0, warm_up=True))
+    switch.observe(SwitchObservation(1.0, warm_up=True))
     before = switch.probability
-    switch.observe(Observed(None, divergence=1.5))
+    switch.observe(SwitchObservation(None, divergence=1.5))
     assert switch.probability == pytest.approx(before + 0.2)
 
 

@@ -61,10 +61,10 @@ def test_steps_of_the_own_tasks_follow_from_one_another() -> None:
 def test_learned_and_held_out_problems_share_no_text() -> None:
     recipe = ProblemsRecipe(
         tasks=(TaskRecipe(task="modular_chain", levels=(1, 2)), TaskRecipe(task="chain_sum", levels=(2, 3))),
-        learn=150,
+        train=150,
         held_out=40,
     )
-    problems, others = ProblemSet.drawn(recipe, 1), ProblemSet.drawn(recipe, 2)
+    problems, others = ProblemSet.draw(recipe, 1), ProblemSet.draw(recipe, 2)
     texts = [{p.question for p in part} for part in (problems.train, problems.validation, problems.test)]
     assert not texts[0] & (texts[1] | texts[2])
     assert len(texts[1] | texts[2]) == len(problems.validation) + len(problems.test)
@@ -79,7 +79,7 @@ def test_easy_problems_keep_their_share_where_there_are_few_texts_of_them() -> N
     recipe = ProblemsRecipe(
         tasks=(easy, TaskRecipe(task="modular_chain", levels=(2, 4))), train=600, held_out=60
     )
-    problems = ProblemSet.drawn(recipe, 0)
+    problems = ProblemSet.draw(recipe, 0)
     for part in (problems.train, problems.validation, problems.test):
         assert sum(problem.difficulty == 1 for problem in part) == len(part) / 2
     drawn = problems.fresh(Random(0))
@@ -88,7 +88,7 @@ def test_easy_problems_keep_their_share_where_there_are_few_texts_of_them() -> N
 
 def test_a_level_with_few_problems_gives_fewer_and_unknown_levels_are_refused() -> None:
     few = ProblemsRecipe(tasks=(TaskRecipe(task="parity", levels=(2, 2)),), train=50, held_out=2)
-    assert len(ProblemSet.drawn(few, 0).learn) == 0
+    assert len(ProblemSet.draw(few, 0).train) == 0
     with pytest.raises(UsageError, match="parity has the difficulties 2 to 24; got 1 to 3"):
         TaskRecipe(task="parity", levels=(1, 3)).range()
 

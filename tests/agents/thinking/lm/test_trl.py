@@ -49,7 +49,7 @@ def trainer(policy_model: PolicyModel, folder: Path, **options: Any) -> Any:
         logging_steps=1,
         restore_callback_states_from_checkpoint=True,
     )
-    data = trl_dataset(ProblemSet.drawn(PROBLEMS, 0).learn, policy_model.prompting)
+    data = trl_dataset(ProblemSet.draw(PROBLEMS, 0).train, policy_model.prompting)
     return ShapedGRPOTrainer(
         policy_model.model,
         STAGES,
@@ -63,7 +63,7 @@ def trainer(policy_model: PolicyModel, folder: Path, **options: Any) -> Any:
 
 def rows(policy_model: PolicyModel, count: int = 4) -> tuple[list[dict[str, Any]], list[list[int]]]:
     """Right answers at once, wrong ones after a thought; two groups of the trainer's size."""
-    problems = [problem for problem in ProblemSet.drawn(PROBLEMS, 0).learn[:2] for _ in range(count)]
+    problems = [problem for problem in ProblemSet.draw(PROBLEMS, 0).train[:2] for _ in range(count)]
     encode = policy_model.tokenizer
     texts = [
         f"</think><answer>{p.answer}</answer>" if number % 2 else "1b2=3\n</think><answer>x</answer>"
@@ -120,7 +120,7 @@ def test_training_runs_and_its_schedule_survives_a_checkpoint(
 
 
 def test_problems_survive_the_data_set(policy_model: PolicyModel) -> None:
-    problems = ProblemSet.drawn(PROBLEMS, 0).learn
+    problems = ProblemSet.draw(PROBLEMS, 0).train
     for problem, row in zip(problems, trl_dataset(problems, policy_model.prompting), strict=True):
         again = problem_of(row)
         assert (again.question, again.answer, again.difficulty) == (
