@@ -12,7 +12,7 @@ PROMISES = {
     "fuzz": ("damaged files", "it is read, or refused in one sentence; no traceback, no code, no hang"),
     "kills": (
         "kills by SIGKILL at an open, write, rename, removal, truncation or fsync",
-        "the output is the old or the new one; the same call again ends with the same bytes and nothing else",
+        "the output is the old or the new one; the same call again ends with the same bytes, nothing else",
     ),
     "full_disk": (
         "places that are full, broken, read-only, missing or no folder",
@@ -36,8 +36,7 @@ def chaos(found: Mapping[str, dict[str, Any]]) -> str:
     parts = [
         "## Tried, failed, promised\n",
         "Attempts so far by `make chaos`, whose counts a rerun continues. Every attempt can be made again by "
-        "its number: what failed is tried again at the start of every run, and counts as what comes of it "
-        "then.\n",
+        "its number: what failed is tried first in the next run, and counts as what comes of it then.\n",
         table(["tried", "attempts", "of which", "failed", "promised"], lines),
         "",
     ]

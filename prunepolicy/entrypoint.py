@@ -135,6 +135,10 @@ def _report(error: Exception) -> int:
     extra = _extra_with((error.name or "").split(".")[0]) if isinstance(error, ModuleNotFoundError) else None
     if extra:
         sentence = str(MissingExtraError("This needs", extra))
+    elif isinstance(error, OSError) and error.filename is not None and error.strerror:
+        sentence = (
+            f"Can't use {str(error.filename)!r}: {error.strerror}."  # A name too long, a link to itself.
+        )
     elif type(error).__module__.split(".")[0] not in KNOWN:
         first = next(iter(sentence.strip().splitlines()), "").rstrip(".:")
         sentence = f"{type(error).__name__}: {first}. (PRUNEPOLICY_DEBUG=1 shows where.)"

@@ -40,7 +40,6 @@ MAY_READ = {
     "pruning/io/machine.py": "reads what the system says of itself",
     "prunepolicy/commands/submit/dump_folder_script.py": "runs without this package",
     "prunepolicy/commands/submit/ray_jobs.py": "reads the script that ships",
-    "agents/runtime/files.py": "reads folders that a run has written",
     "agents/thinking/lm/think_report.py": "reads what it has just written",
     "agents/thinking/bandit/report.py": "reads what it has just written",
     "agents/thinking/lm/trl_trainer.py": "reads what it has just written",

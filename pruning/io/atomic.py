@@ -35,8 +35,8 @@ RENAME_EXCHANGE = 2
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write `text` to `path`, whole or not at all; names that aren't UTF-8 get question marks in it."""
+    write_bytes(path, text.encode("utf-8", "replace"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -289,7 +290,7 @@ def _probe_of(plan: Plan) -> Probe:
 def left_beside(target: Path) -> tuple[str, ...]:
     """Return the folders beside `target` in which the next run with the same settings goes on."""
     places = (*left_behind(real_place(target)), stages_of(target), recovery_of(target))
-    return tuple(str(place) for place in places if place.is_dir())
+    return tuple(str(place) for place in places if os.path.isdir(place))
 
 
 @contextmanager
