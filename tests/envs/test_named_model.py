@@ -94,6 +94,6 @@ def test_names_of_nothing_get_the_sentence_of_the_command_line(name: str) -> Non
 
 def test_networks_without_feed_forward_blocks_have_no_rows(tiny_checkpoint: Make) -> None:
     folder = str(tiny_checkpoint("cifar_resnet").folder)
-    with pytest.raises(UsageError, match="no feed-forward blocks"):
+    with pytest.raises(UsageError, match="no FFN blocks"):
         gymnasium.make(ROWS, model=folder)
     assert "terms" in finished(gymnasium.make(PRUNE, model=folder, keep=0.6), 0.6)

@@ -90,7 +90,7 @@ def test_parts_share_no_image_and_are_the_same_every_time() -> None:
     assert [len(part) for part in parts] == [50, 20, 20]
     assert len(set().union(*parts)) == 90
     assert torch.equal(first.train.pixels, second.train.pixels)
-    with pytest.raises(UsageError, match="numbers has 80 images"):
+    with pytest.raises(UsageError, match="numbers has 80 training images"):
         split("numbers", images, None, (70, 20, None))
 
 
