@@ -53,7 +53,8 @@ def metadata(wheel: zipfile.ZipFile) -> Message:
 
 def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     expected = {"prunepolicy/py.typed", *(f"prunepolicy/policy/{file}" for file in SHIPPED)}
-    expected |= {file.relative_to(ROOT).as_posix() for file in (ROOT / "prunepolicy").glob("*.py")}
+    own = [*(ROOT / "prunepolicy").glob("*.py"), *(ROOT / "prunepolicy" / "commands").rglob("*.py")]
+    expected |= {file.relative_to(ROOT).as_posix() for file in own}
     for folder in FOLDERS:
         files = (file.relative_to(ROOT) for file in (ROOT / folder).rglob("*") if file.is_file())
         expected |= {

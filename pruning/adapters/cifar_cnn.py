@@ -17,7 +17,7 @@ class CifarCnnAdapter(PlainConvolutionAdapter):
         """Images of 36 pixels, so that the first linear layer reads four places per channel."""
         return {
             "model_type": "cifar_cnn",
-            "architectures": ["CifarCnnAdapter"],
+            "architectures": ["CifarCnn"],
             "arch": "cnn6",
             "widths": {"features": [6, 8, 7, 9, 6, 5], "hidden": [12, 10]},
             "num_labels": 5,

@@ -17,7 +17,7 @@ class CifarResNetAdapter(PlainConvolutionAdapter):
         """One block per stage."""
         return {
             "model_type": "cifar_resnet",
-            "architectures": ["CifarResNetAdapter"],
+            "architectures": ["CifarResNet"],
             "arch": "resnet8",
             "widths": {"residual": [6, 8, 12], "inner": [[5], [9], [8]]},
             "num_labels": 5,

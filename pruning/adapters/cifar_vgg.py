@@ -17,7 +17,7 @@ class CifarVggAdapter(PlainConvolutionAdapter):
         """VGG-11 on images of 64 pixels, so that the linear layer reads four places per channel."""
         return {
             "model_type": "cifar_vgg",
-            "architectures": ["CifarVggAdapter"],
+            "architectures": ["CifarVgg"],
             "arch": "vgg11",
             "widths": {"features": [6, 8, 10, 8, 10, 12, 8, 6]},
             "num_labels": 5,

@@ -19,7 +19,7 @@ class EfficientNetLiteAdapter(PlainConvolutionAdapter):
         inner = [[None], [7, 8], [9, 8], [7, 10, 8], [9, 7, 8], [8, 9, 7, 10], [9]]
         return {
             "model_type": "efficientnet_lite",
-            "architectures": ["EfficientNetLiteAdapter"],
+            "architectures": ["EfficientNetLite"],
             "arch": "efficientnet-lite0",
             "widths": {"stem": 6, "residual": residual, "inner": inner, "head": 11},
             "num_labels": 5,

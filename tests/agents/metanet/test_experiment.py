@@ -106,7 +106,7 @@ def test_its_card_compares_and_the_run_is_listed(whole: Path) -> None:
     assert "error rate on test data" in card.measure
     assert str(whole) in Catalogue.of(whole.parent).runs
     assert card.verdict in described(str(whole), whole.parent)
-    with pytest.raises(PrunePolicyError, match="can't be measured again: Scores are the error rate"):
+    with pytest.raises(PrunePolicyError, match="can't be reproduced: Scores are the error rate"):
         rescore(load_policy(whole / "best"), card, ProgressReporter())
 
 

@@ -60,7 +60,7 @@ def test_commands_train_examine_and_sum_up_seeds(
     assert main(["eval", str(seed), "--think", "always", "--tasks", "parity:3-4", "--limit", "6"]) == 0
     shown = capsys.readouterr().out
     assert "100%" in shown
-    assert f"Numbers and picture: {seed / 'eval-always'}" in shown
+    assert f"Metrics and figure: {seed / 'eval-always'}" in shown
 
 
 @pytest.mark.parametrize(
