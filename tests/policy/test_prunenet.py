@@ -109,7 +109,7 @@ def test_the_published_score_is_affine_in_the_row() -> None:
 
 def test_other_kinds_of_unit_are_refused(tiny_checkpoint: Make) -> None:
     checkpoint = tiny_checkpoint("llama")
-    with pytest.raises(UsageError, match="feed-forward channels only"):
+    with pytest.raises(UsageError, match="FFN channels only"):
         trained().plan(checkpoint.graph, Stats(), Budget(0.5, of="heads"))
 
 

@@ -119,7 +119,7 @@ def test_the_owner_of_a_place_is_named(tmp_path: Path) -> None:
 
 def test_a_killed_writer_of_a_file_leaves_nothing_for_long(tmp_path: Path) -> None:
     kill = (
-        "import os, sys; from pathlib import Path; from prunepolicy.pruning import atomic; "
+        "import os, sys; from pathlib import Path; from prunepolicy.pruning.io import atomic; "
         "os.fsync = lambda _: os._exit(9); atomic.write_text(Path(sys.argv[1]), 'half')"
     )
     done = subprocess.run([sys.executable, "-c", kill, str(tmp_path / "file.json")])

@@ -75,7 +75,7 @@ def test_networks_without_batch_norms_and_single_images_are_refused(tiny_checkpo
     tokens = {"input_ids": torch.randint(3, 60, (2, 8))}
     with pytest.raises(UsageError, match="no batch norms"):
         norm_stats(RepairContext(language, model, Plan({}, Budget(1.0), "test"), tokens))
-    with pytest.raises(UsageError, match="two probe images"):
+    with pytest.raises(UsageError, match="two calibration images"):
         equal_batches(images(1))
 
 
