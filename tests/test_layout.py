@@ -144,7 +144,7 @@ def test_start_up_imports_nothing_heavy(program: str) -> None:
 
 
 def test_unit_graphs_and_plans_need_no_transformers() -> None:
-    names = ("units", "plan", "keep_masks", "cost", "adapters", "checkpoint", "cut")
+    names = ("units", "plan", "keep_masks", "cost", "adapters", "checkpoint.checkpoint", "checkpoint.cut")
     loaded = modules_after("; ".join(f"import prunepolicy.pruning.{name}" for name in names))
     assert "transformers" not in loaded
     assert "numpy" in loaded
