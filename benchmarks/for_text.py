@@ -29,7 +29,7 @@ from prunepolicy.pruning.measure.perplexity import window_losses
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.gates import masked
-from prunepolicy.pruning.statistics.text_energy import text_energy, text_products
+from prunepolicy.pruning.statistics.text_energy import text_energy
 from prunepolicy.pruning.statistics.written_texts import Writing
 
 KEEPS = (0.7, 0.5)
@@ -70,8 +70,7 @@ class Bench:
         model, graph = self.session.model, self.session.checkpoint.graph
         shown = self.documents[cell["kind"]][: max(cell["n"], 1)]
         scorer, texts = self.scorer(cell["scorer"], cell["seed"]), self.texts(cell["seed"])
-        read = text_products if scorer.reads_products else text_energy
-        scores = scorer.scores(read(model, graph, shown[None]), texts.norms)
+        scores = scorer.scores(text_energy(model, graph, shown[None]), texts.norms)
         task = task_for(graph, scores, budget, Instruments(), comparable=False)
         return Plan(spend(task), budget, cell["scorer"])
 

@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -60,11 +59,8 @@ class TextScorer(ABC):
     """Estimates what the channels carry on a text from the statistic of a few of its tokens.
 
     Attributes:
-        reads_products: whether it can use what channels write together, where the statistic holds it.
         numbers: all that was learned, by name; assigning a saved one restores the scorer.
     """
-
-    reads_products: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.numbers: dict[str, Tensor] = {}

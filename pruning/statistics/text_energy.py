@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,10 +13,9 @@ from prunepolicy.pruning.checkpoint.decoding import memory_of
 from prunepolicy.pruning.errors import UnsupportedModelError
 from prunepolicy.pruning.statistics.activations import ActivationWatch, activation_stats, column_squares
 from prunepolicy.pruning.statistics.gates import find_module
-from prunepolicy.pruning.statistics.moments import second_moments
 from prunepolicy.pruning.statistics.probe import read_whole
 from prunepolicy.pruning.statistics.stats import Stats
-from prunepolicy.pruning.units import UnitGraph, UnitGroup, consumer_of
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 TINY = torch.finfo(torch.float32).tiny
 
@@ -29,29 +28,20 @@ class TextEnergy:
         tokens: how many they are the mean of.
         energy: FFN group name to (units,) float32, the mean square of what the group's gate sees, which is
             the input of the down projection.
-        products: FFN group name to (units, units) float32, the mean inner product of what two channels write;
-            empty where only energies were read.
     """
 
     tokens: int
     energy: Mapping[str, Tensor]
-    products: Mapping[str, Tensor] = field(default_factory=dict)
 
     @staticmethod
     def pooled(parts: Sequence[TextEnergy]) -> TextEnergy:
-        """Return the statistic of all tokens of `parts` together; products where all parts have them."""
+        """Return the statistic of all tokens of `parts` together."""
         tokens = sum(part.tokens for part in parts)
         names = parts[0].energy
-        shares = [part.tokens / tokens for part in parts]
-        energies = {
-            name: torch.tensor(shares) @ torch.stack([p.energy[name] for p in parts]) for name in names
-        }
-        products = {
-            name: torch.as_tensor(sum(s * p.products[name] for s, p in zip(shares, parts, strict=True)))
-            for name in names
-            if all(part.products for part in parts)
-        }
-        return TextEnergy(tokens, energies, products)
+        shares = torch.tensor([part.tokens / tokens for part in parts])
+        return TextEnergy(
+            tokens, {name: shares @ torch.stack([p.energy[name] for p in parts]) for name in names}
+        )
 
 
 def text_energy(model: nn.Module, graph: UnitGraph, input_ids: Tensor) -> TextEnergy:
@@ -60,23 +50,6 @@ def text_energy(model: nn.Module, graph: UnitGraph, input_ids: Tensor) -> TextEn
     with watch.watching():
         read_whole(model, {"input_ids": input_ids})
     return TextEnergy(input_ids.numel(), watch.mean_squares())
-
-
-def text_products(model: nn.Module, graph: UnitGraph, input_ids: Tensor) -> TextEnergy:
-    """Return the statistic of one text, shape (1, tokens), with what its channels write together."""
-    groups = graph.of_kind("ffn")
-    moments = second_moments(model, groups, {"input_ids": input_ids})
-    energies = {name: moment.diagonal().clone() for name, moment in moments.items()}
-    products = {group.name: moments[group.name] * _column_products(model, group) for group in groups}
-    return TextEnergy(input_ids.numel(), energies, products)
-
-
-def _column_products(model: nn.Module, group: UnitGroup) -> Tensor:
-    """Return the inner products of the columns of the down projection, shape (units, units)."""
-    assert group.gate is not None
-    weight: Any = find_module(model, group.gate.module).weight
-    columns = weight.detach().float().movedim(consumer_of(group).axis, 1).cpu()
-    return torch.as_tensor(columns.T @ columns)
 
 
 def energies_along(

@@ -27,7 +27,7 @@ from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.gates import masked
 from prunepolicy.pruning.statistics.stats import Stats
-from prunepolicy.pruning.statistics.text_energy import TextEnergy, outgoing_norms, text_energy, text_products
+from prunepolicy.pruning.statistics.text_energy import TextEnergy, outgoing_norms, text_energy
 
 FEWEST = 32
 """Tokens below which a text says too little."""
@@ -39,8 +39,6 @@ HELD_BACK = 512
 """Tokens at the end that evaluate the choice, where the text has three times as many."""
 OTHER_TEXTS = 4
 """Of those that the model writes to be scored on, on which a choice is evaluated, too."""
-MOST_BYTES = 1 << 30
-"""What channels write together is read where it fits into so much memory."""
 KNOWN_BITS = 2.0
 """Bits per byte; a text that costs a model more is in no language that it knows."""
 
@@ -77,7 +75,7 @@ class Reading:
 
     def _on_text(self, generic: Plan, back: int, reader: Text) -> dict[str, float]:
         """Return the excess log-perplexity of each way to choose on the tokens that are held back."""
-        few = statistic_for(reader, self.session, self.tokens[:-back])
+        few = energy_within(self.session, self.tokens[:-back])
         budget = generic.budget
         choices = {
             "text": self._planned(budget, reader, few),
@@ -141,7 +139,7 @@ def read_for(session: ModelSession, policy: Policy, wanted: str, seed: int) -> R
         return Reading(session, load_policy(DEFAULT), "varied", (warning,), tokens)
     reader = policy if isinstance(policy, Text) else default_reader(session, seed)
     with session.progress.step("read the text"):
-        few = statistic_for(reader, session, tokens)
+        few = energy_within(session, tokens)
         warnings = tuple(filter(None, [_foreign(session, tokens)]))
     shown = reader.shown(few, outgoing_norms(session.model, session.checkpoint.graph))
     source = f"varied+{file}" if len(tokens) >= shown.config.length else "varied"
@@ -157,14 +155,11 @@ def default_reader(session: ModelSession, seed: int) -> Text:
     return reader
 
 
-def statistic_for(reader: Text, session: ModelSession, tokens: Tensor) -> TextEnergy:
-    """Return what `reader` sees of a text, which is read in pieces of the model's context."""
+def energy_within(session: ModelSession, tokens: Tensor) -> TextEnergy:
+    """Return the statistic of a text, read in pieces of the model's context."""
     pieces = tokens.split(min(MOST, context_of(session.model)))
     graph, model = session.checkpoint.graph, session.model
-    entries = sum(group.size**2 for group in graph.of_kind("ffn"))
-    fits = 4 * entries <= MOST_BYTES
-    read = text_products if reader.scorer.reads_products and fits else text_energy
-    return TextEnergy.pooled([read(model, graph, piece[None].to(session.device)) for piece in pieces])
+    return TextEnergy.pooled([text_energy(model, graph, piece[None].to(session.device)) for piece in pieces])
 
 
 def _foreign(session: ModelSession, tokens: Tensor) -> str | None:
