@@ -100,7 +100,7 @@ Probe = Annotated[
     typer.Option(
         "--probe",
         help="Calibration data: self (sampled from the model), varied (every second text sampled from a "
-        "random first token), start (the start token only), a text file, or self+FILE.",
+        "random first token), start (the start token only), a text file, or self+FILE, varied+FILE for both.",
         show_default="the policy's",
         rich_help_panel=REPAIR,
     ),
@@ -110,6 +110,7 @@ For = Annotated[
     typer.Option(
         "--for",
         help="Choose for this kind of text: a file with a few hundred tokens or more, or a task in words.",
+        rich_help_panel=WHAT,
         show_default=False,
     ),
 ]
