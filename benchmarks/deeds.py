@@ -18,7 +18,7 @@ from unittest import mock
 from chaos import tiny_model
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from prunepolicy.agents.training.recipe import load_recipe
+from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.agents.training.train import train
 from prunepolicy.commands.prune.job import PruneSettings, carry_out, open_session
 from prunepolicy.commands.prune.prune import prune

@@ -20,7 +20,7 @@ NAMES = {
 }
 INTRODUCTION = """## Choosing for a text
 
-{model}, {dtype}, {machine}, one thread, {seeds}, feed-forward channels, equal widths, nothing repaired.
+{model}, {dtype}, {machine}, one thread, {seeds}, FFN channels, equal widths, nothing repaired.
 Mean excess log-perplexity over the dense model, nats per token, on {texts}, none of which had a part in
 fitting: {kinds}.
 The first n tokens of a text are shown, {scored} tokens behind the longest showing are scored. Scorers were

@@ -30,7 +30,7 @@ from prunepolicy.agents.runtime.settings import load_settings
 from prunepolicy.agents.thinking.bandit.experiment import stored_weights
 from prunepolicy.agents.thinking.bandit.learner import ThinkBandit
 from prunepolicy.agents.thinking.bandit.report import BanditReport
-from prunepolicy.agents.training.recipe import load_recipe
+from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.agents.training.run_folder import RunFolder, cpu_spent, saved_step
 from prunepolicy.agents.training.run_monitor import steps_done
 from prunepolicy.agents.training.train import train

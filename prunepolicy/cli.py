@@ -126,14 +126,13 @@ def prune(
     from prunepolicy.commands.prune.prune import decisions, targets_of
 
     add_plugins(plugin)
-    sizes = list(dict.fromkeys(numbers_of(keep, "--keep")))
+    sizes = dict.fromkeys(numbers_of(keep, "--keep"))
     budgets = [budget_of(size, of, units, per_layer, multiple_of, context) for size in sizes]
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed), revision=revision,
         repair=repair, recover=recover, probe=probe, examples=examples, rounds=rounds, text=text, arch=arch,
         overwrite=overwrite, measure=not no_measure, verify=not no_verify,
-        recovery=recovery_of(data, epochs, shrink),
-    )  # fmt: skip
+        recovery=recovery_of(data, epochs, shrink))  # fmt: skip
     targets = targets_of(out, budgets)
     with continuing(lambda: _how_to_go_on(*targets)):
         _carry_out(decisions(model, targets, policy, settings, dry_run), targets, dry_run, as_json)

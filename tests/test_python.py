@@ -35,7 +35,7 @@ Model = Callable[..., str]
 @pytest.fixture
 def at_home(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with what the document's examples name."""
-    (tmp_path / "my-model").symlink_to(model())
+    (tmp_path / "my-model").symlink_to(model(max_position_embeddings=256))
     (tmp_path / "held_out.txt").write_text("It was a day like any other. " * 60, encoding="utf-8")
     (tmp_path / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     monkeypatch.chdir(tmp_path)

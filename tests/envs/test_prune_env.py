@@ -160,7 +160,7 @@ def test_what_cannot_work_is_refused() -> None:
         PruneEnv(may_stop=True)
     with pytest.raises(UsageError, match="rounds"):
         PruneEnv(rounds=2)
-    with pytest.raises(UsageError, match="measure statistics anew"):
+    with pytest.raises(UsageError, match="measure statistics again"):
         PruneEnv(step="all", rounds=2)
     with pytest.raises(BudgetError, match="can't get below"):
         PruneEnv([measured(None, params)], keep=(0.05, 0.5))

@@ -142,7 +142,7 @@ def test_configurations_that_no_model_is_built_from(key: str, value: object, tin
 
 
 def test_metrics_that_lost_rows_are_not_filled_with_nothing(tmp_path: Path) -> None:
-    from prunepolicy.agents.training.recipe import load_recipe
+    from prunepolicy.agents.training.recipe_file import load_recipe
     from prunepolicy.agents.training.train import train
 
     short = ["episodes=2", "evaluation.every=1", "checkpoint_every=1", "prompts.simulated=16"]

@@ -185,4 +185,4 @@ def test_an_old_plan_is_carried_out(here: Path) -> None:
 
 
 def test_every_algorithm_has_an_old_run() -> None:
-    assert set(RUNS) == set(algorithms)
+    assert set(RUNS) == set(algorithms) - {"text"}, "text came with today's keys"
