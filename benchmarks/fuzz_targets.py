@@ -49,7 +49,7 @@ from prunepolicy.policy.zoo.settings import zoo_settings
 from prunepolicy.policy.zoo.signing import public_text, signed, verified
 from prunepolicy.policy.zoo.sources.package import SHIPPED
 from prunepolicy.pruning.adapters import adapter_for
-from prunepolicy.pruning.checkpoint.bare_weights import described
+from prunepolicy.pruning.checkpoint.bare_weights import folder_with_weights
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.cut import side_files_of
 from prunepolicy.pruning.checkpoint.loading import load_tokenizer
@@ -187,7 +187,7 @@ def _networks(scratch: Path) -> Iterator[Target]:
 
     def describe(folder: Path) -> None:
         shutil.rmtree(scratch / "described", ignore_errors=True)
-        described(folder / "bare.safetensors", "resnet8", scratch / "described")
+        folder_with_weights(folder / "bare.safetensors", "resnet8", scratch / "described")
 
     yield Target("weights without configuration", bare, {"bare.safetensors": "safetensors"}, describe, 10)
 

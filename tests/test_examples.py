@@ -29,7 +29,7 @@ RUNS: dict[str, list[str]] = {
         *(f"--set={key}" for key in QUICK),
     ],
     "think_bandit": ["--out", "{out}/run", "--set=episodes=4"],
-    "image_classifier": ["{images}", "shapes", "{out}/smaller", "--keep", "0.43", "--epochs", "1"],
+    "image_classifier": ["{images}", "shapes", "{out}/smaller", "--keep", "0.5", "--epochs", "1"],
 }  # fmt: skip
 WRITTEN = {
     "prune_one": "smaller/prune_report.json",
@@ -51,7 +51,8 @@ def test_every_example_is_listed_and_tested() -> None:
 def places(
     model: Callable[..., str], tiny_checkpoint: Callable[..., Checkpoint], tmp_path: Path
 ) -> dict[str, str]:
-    sizes = {"num_channels": 1, "image_size": 8, "num_labels": 4}
+    sizes = {"num_channels": 1, "image_size": 8, "num_labels": 4, "embedding_size": 16}
+    sizes |= {"hidden_sizes": [32, 64], "depths": [2, 2], "layer_type": "basic"}
     return {
         "model": model(),
         "images": str(tiny_checkpoint("resnet", **sizes).folder),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ def attack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     ):
         monkeypatch.setattr(owner, name, getattr(owner, name))
     before, place = dict(os.environ), os.getcwd()
+    level = logging.getLogger("prunepolicy").level
 
     def start(name: str) -> tuple[ModuleType, Any]:
         importlib.import_module("chaos").apart(tmp_path)
@@ -45,6 +47,7 @@ def attack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
         )
 
     yield start
+    logging.getLogger("prunepolicy").setLevel(level)
     os.chdir(place)
     os.environ.clear()
     os.environ.update(before)

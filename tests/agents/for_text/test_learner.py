@@ -10,7 +10,7 @@ import pytest
 import transformers
 
 from prunepolicy.agents.for_text.learner import TextLearner
-from prunepolicy.agents.for_text.recipe import TextRecipe
+from prunepolicy.agents.for_text.recipe import ForTextRecipe
 from prunepolicy.agents.for_text.report import TextReport
 from prunepolicy.agents.training.train import train
 from prunepolicy.policy.kinds.text import Text
@@ -31,8 +31,8 @@ def checkpoint(tiny_checkpoint: Make, byte_tokenizer: transformers.PreTrainedTok
     return made
 
 
-def recipe(checkpoint: Checkpoint, **changes: Any) -> TextRecipe:
-    return TextRecipe.model_validate(
+def recipe(checkpoint: Checkpoint, **changes: Any) -> ForTextRecipe:
+    return ForTextRecipe.model_validate(
         {
             "algorithm": "text",
             "policy": {"kind": "text", "samples": 4, "length": 12},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from prunepolicy import Budget, Settings, prune
+from prunepolicy import Budget, PruneSettings, prune
 from prunepolicy.agents.for_text.examples import examples_file
 from prunepolicy.commands.report.report import PruneReport
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
@@ -17,11 +17,11 @@ from prunepolicy.pruning.session.opened_model import Hardware
 
 Model = Callable[..., str]
 HALF = Budget(0.5, "ffn")
-QUICKLY = Settings(hardware=Hardware("cpu", "float32"), verify=False)
+QUICKLY = PruneSettings(hardware=Hardware("cpu", "float32"), verify=False)
 FRENCH, CODE = "le chat est sur la table. " * 80, "int main(void) { return 0; }\n" * 80
 
 
-def pruned(model: str, text: str, place: Path, settings: Settings = QUICKLY) -> PruneReport:
+def pruned(model: str, text: str, place: Path, settings: PruneSettings = QUICKLY) -> PruneReport:
     file = place.with_suffix(".txt")
     file.write_text(text)
     return prune(model, place, HALF, settings=replace(settings, examples=str(file)))
