@@ -8,10 +8,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-
-from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
+import transformers
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 QUICK = (
@@ -48,16 +48,12 @@ def test_every_example_is_listed_and_tested() -> None:
 
 
 @pytest.fixture
-def places(
-    model: Callable[..., str], tiny_checkpoint: Callable[..., Checkpoint], tmp_path: Path
-) -> dict[str, str]:
-    sizes = {"num_channels": 1, "image_size": 8, "num_labels": 4, "embedding_size": 16}
-    sizes |= {"hidden_sizes": [32, 64], "depths": [2, 2], "layer_type": "basic"}
-    return {
-        "model": model(),
-        "images": str(tiny_checkpoint("resnet", **sizes).folder),
-        "out": str(tmp_path / "out"),
-    }
+def places(model: Callable[..., str], tmp_path: Path) -> dict[str, str]:
+    """Two models to prune, and where results go."""
+    sizes: dict[str, Any] = {"hidden_sizes": [32, 64], "depths": [2, 2], "layer_type": "basic"}
+    config = transformers.ResNetConfig(num_channels=1, embedding_size=16, num_labels=4, image_size=8, **sizes)
+    transformers.ResNetForImageClassification(config).save_pretrained(tmp_path / "images")
+    return {"model": model(), "images": str(tmp_path / "images"), "out": str(tmp_path / "out")}
 
 
 @pytest.mark.parametrize("name", RUNS)
