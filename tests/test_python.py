@@ -26,7 +26,7 @@ policy: {kind: prunenet, samples: 2, length: 8}
 learner: {samples: 2}
 models: [my-model]
 budgets: {of: ffn, keep: [0.75]}
-episodes: 1
+max_steps: 1
 evaluation: {every: 1, samples: 2, length: 16, baselines: [magnitude]}
 """
 Model = Callable[..., str]
