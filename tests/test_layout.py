@@ -157,3 +157,24 @@ def test_unit_graphs_and_plans_need_no_transformers() -> None:
     loaded = modules_after("; ".join(f"import prunepolicy.pruning.{name}" for name in names))
     assert "transformers" not in loaded
     assert "numpy" in loaded
+
+
+def imports_of(module: str) -> set[str]:
+    """The modules of this package that a module imports anywhere, as paths."""
+    found = set()
+    for node in ast.walk(parsed(module)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("prunepolicy."):
+            place = str(node.module).removeprefix("prunepolicy.").replace(".", "/")
+            for name in (f"{place}/{alias.name}.py" for alias in node.names):
+                found.add(name if name in MODULES else f"{place}.py")
+    return found & {*MODULES}
+
+
+@pytest.mark.parametrize("folder", ["agents", "pruning", "metanet", "envs"])
+def test_no_module_of_a_folder_imports_itself_in_a_circle(folder: str) -> None:
+    inside = {module for module in MODULES if module.startswith(f"{folder}/")}
+    left = {module: imports_of(module) & inside for module in inside}
+    while free := [module for module, needed in left.items() if not needed & left.keys()]:
+        for module in free:
+            del left[module]
+    assert not left, f"in a circle, or above one: {sorted(left)}"
