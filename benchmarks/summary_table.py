@@ -8,6 +8,7 @@ from statistics import mean, median
 from typing import Any
 
 from cells import four, percent, table
+from for_text_tables import excess_of
 from metanet_tables import best_other, best_way, paired_differences
 from policy_tables import Comparison, Place
 
@@ -118,6 +119,29 @@ def _calibration(found: Found) -> list[Row]:
             f"{excess('self', 'code')} and {excess('other pages', 'code')}",
             "SmolLM2-135M, keep 0.8 of ffn, fisher x activation, no repair, 1 seed",
             "[calibration](results/calibration.md)",
+        )
+    ]
+
+
+def _for_text(found: Found) -> list[Row]:
+    excess = excess_of(found["for_text"]["rows"])
+
+    def average(scorer: str, shown: int) -> float:
+        return mean(excess[scorer, shown, 0.7].values())
+
+    shown = (128, 512)
+    generic = average("generic", 0)
+    blends = [average("blend", n) for n in shown]
+    lower = ", ".join(f"{value:.3f} from {n} tokens" for n, value in zip(shown, blends, strict=True))
+    prior = ", ".join(f"{average('low_rank', n):.3f}" for n in shown)
+    kinds = len(excess["blend", shown[0], 0.7])
+    return [
+        (
+            "Does it pay to choose for the text at hand?",
+            f"{_yes(max(blends) < generic)}: excess log-perplexity {lower} of it, blended with generic ones; "
+            f"{generic:.3f} from generic ones alone; a prior learned over texts has {prior}",
+            f"SmolLM2-135M, {kinds} kinds of text, keep 0.7 of ffn, no repair, 1 seed",
+            "[for text](results/for_text.md)",
         )
     ]
 
@@ -278,6 +302,7 @@ ANSWERS: dict[tuple[str, ...], Callable[[Found], list[Row]]] = {
     ("recover",): _recover,
     ("policies", "graph_policies"): _policies,
     ("calibration",): _calibration,
+    ("for_text",): _for_text,
     ("latency",): _latency,
     ("streaming_13gib",): _streaming,
     ("metanet",): _metanet,
