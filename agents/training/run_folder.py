@@ -194,10 +194,14 @@ class RunFolder:
             with open(metrics, "rb") as file:
                 os.fsync(file.fileno())
         write_text(self.path / CHECKPOINT, json.dumps(data, sort_keys=True) + "\n")
+        self._forget_states_but(name)
+        self.count_cpu()
+
+    def _forget_states_but(self, name: str) -> None:
+        """Remove states of earlier checkpoints, also those that a killed run had no time to remove."""
         for old in self.path.glob("state-*.safetensors"):
             if old.name != name:
                 old.unlink()
-        self.count_cpu()
 
     def count_cpu(self) -> None:
         """Add to the run's description the CPU time that went since it was counted last."""
@@ -241,6 +245,7 @@ class RunFolder:
                 _cut(metrics, saved.progress.metrics_bytes)
         except BROKEN as error:
             raise self._damaged(error) from error
+        self._forget_states_but(Path(saved.tensors).name)
         return saved.progress, LearnerState(_under("learner/", tensors), saved.learner)
 
     def _damaged(self, error: Exception) -> BadCheckpointError:

@@ -203,6 +203,14 @@ def test_a_run_killed_while_it_writes_resumes_to_the_same_bytes(model: str, tmp_
     assert content(folder) == content(tmp_path / "whole" / "run")
 
 
+def test_a_state_that_a_killed_run_had_no_time_to_remove_goes(model: str, tmp_path: Path) -> None:
+    train(recipe(model), tmp_path / "run")
+    whole = content(tmp_path / "run")
+    (tmp_path / "run" / "state-1.safetensors").write_bytes(b"of an earlier checkpoint")
+    train(recipe(model), tmp_path / "run", resume=True)
+    assert content(tmp_path / "run") == whole
+
+
 def test_training_stops_early_when_nothing_improves(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
