@@ -9,7 +9,7 @@ BENCHMARKS := installs main_job startup older_transformers latency streaming qua
 	think_bandit success_rate_control reasoning cluster lost_node out_of_memory metanet_step metanet metanet_transfer metanet_smoke
 
 ATTACKS := fuzz kills full_disk hostile_server
-SECONDS ?= 150
+SECONDS ?= 600
 
 LEARNED := graph gradient_gates prunenet prunenet_published
 RUNS := --run 'graph=runs/graph/seed-{seed}' --run 'gradient gates=runs/gradient_gates/seed-{seed}' \
@@ -59,7 +59,7 @@ bench: setup  ## measure again what the documents show, into benchmarks/results/
 	@echo "networks of packages (benchmarks/pretrained_networks.py, which says what it downloads),"
 	@echo "learned policies (make learned), other tools (benchmarks/policies.py --peers-python PATH)."
 
-chaos: setup  ## damage files, kill, fill disks, lie as a server does: ten minutes (SECONDS of each), counts go on
+chaos: setup  ## damage files, kill, fill disks, lie as a server does: ten minutes of each (SECONDS), counts go on
 	for name in $(ATTACKS); do $(BIN)/python benchmarks/$$name.py --seconds $(SECONDS) || exit; done
 
 docs: setup  ## regenerate the documents' tables and figures from benchmarks/results/
