@@ -13,7 +13,7 @@ SECONDS ?= 600
 
 LEARNED := graph gradient_gates prunenet prunenet_published
 RUNS := --run 'graph=runs/graph/seed-{seed}' --run 'gradient gates=runs/gradient_gates/seed-{seed}' \
-	--run 'prunenet, mended=runs/prunenet/seed-{seed}' --run 'prunenet, published=runs/prunenet_published/seed-{seed}'
+	--run 'prunenet, corrected=runs/prunenet/seed-{seed}' --run 'prunenet, published=runs/prunenet_published/seed-{seed}'
 
 GRAPH_METHODS := graph 'graph, unlearned' activation fisher 'fisher, layers too' 'fisher x activation' \
 	'fisher, varied text' 'fisher x activation, varied text'
@@ -42,28 +42,28 @@ extras:  ## install every extra alone into an empty environment and run what REA
 	$(PYTHON) .ci/extras.py
 
 models: setup  ## train the small language models that policies learn on, into models/ (half an hour)
-	$(BIN)/python benchmarks/small_models.py
+	$(BIN)/python benchmarks/measure/small_models.py
 
 learned: models  ## train what the comparison of policies needs and lacks, three seeds each, and compare (hours)
 	for name in $(LEARNED); do \
 		$(BIN)/prunepolicy train configs/train/$$name.yaml --seeds 3 --out runs/$$name --resume || exit; \
 	done
-	$(BIN)/python benchmarks/policies.py $(RUNS) --json benchmarks/results/policies.json
-	$(BIN)/python benchmarks/policies.py $(RUNS) --methods $(GRAPH_METHODS) --multiple-of 8 --blocks selection small \
+	$(BIN)/python benchmarks/measure/policies.py $(RUNS) --json benchmarks/results/policies.json
+	$(BIN)/python benchmarks/measure/policies.py $(RUNS) --methods $(GRAPH_METHODS) --multiple-of 8 --blocks selection small \
 		--json benchmarks/results/graph_policies.json
 
 bench: setup  ## measure again what the documents show, into benchmarks/results/ (hours)
-	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit; done
-	@echo "Not repeated: rows on real text (benchmarks/quality.py --probe-text FILE), the 13 GiB cut"
-	@echo "(benchmarks/streaming.py --gib 13 --rounds 1 --json benchmarks/results/streaming_13gib.json),"
-	@echo "networks of packages (benchmarks/pretrained_networks.py, which says what it downloads),"
-	@echo "learned policies (make learned), other tools (benchmarks/policies.py --peers-python PATH)."
+	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/measure/$$name.py || exit; done
+	@echo "Not repeated: rows on real text (benchmarks/measure/quality.py --probe-text FILE), the 13 GiB cut"
+	@echo "(benchmarks/measure/streaming.py --gib 13 --rounds 1 --json benchmarks/results/streaming_13gib.json),"
+	@echo "networks of packages (benchmarks/measure/pretrained_networks.py, which says what it downloads),"
+	@echo "learned policies (make learned), other tools (benchmarks/measure/policies.py --peers-python PATH)."
 
 chaos: setup  ## damage files, kill, fill disks, lie as a server does: ten minutes of each (SECONDS), counts go on
-	for name in $(ATTACKS); do $(BIN)/python benchmarks/$$name.py --seconds $(SECONDS) || exit; done
+	for name in $(ATTACKS); do $(BIN)/python benchmarks/attack/$$name.py --seconds $(SECONDS) || exit; done
 
 docs: setup  ## regenerate the documents' tables and figures from benchmarks/results/
-	$(BIN)/python benchmarks/tables.py
+	$(BIN)/python benchmarks/tables/write.py
 
 site: setup  ## build the documentation site into site/, strictly and without network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -15,9 +15,9 @@ from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.loading import has_tokenizer, load_model, load_tokenizer
 from prunepolicy.pruning.checkpoint.source import resolve
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.io.precision import device_called, dtype_called
+from prunepolicy.pruning.io.precision import parse_device, parse_dtype
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.statistics.activations import ActivationWatch
+from prunepolicy.pruning.statistics.activations import ActivationRecorder
 from prunepolicy.pruning.statistics.gate_gradients import gate_gradients
 from prunepolicy.pruning.statistics.moments import second_moments
 from prunepolicy.pruning.statistics.probe import Inputs, Probe, probe_inputs
@@ -85,7 +85,7 @@ class NamedModel:
         """Return activations and gate gradients, of one pass, on the network as `plan` would leave it."""
         graph = self.checkpoint.graph
         groups = [group for group in graph.groups if group.gate is not None]
-        watch = ActivationWatch(self.model, groups)
+        watch = ActivationRecorder(self.model, groups)
         with watch.watching():
             gradients = gate_gradients(self.model, graph, groups, self.inputs, plan, self.probe.seed)
         return watch.stats().merged(gradients)
@@ -98,9 +98,9 @@ class NamedModel:
     @cached_property
     def model(self) -> nn.Module:
         """The running model."""
-        device = device_called("auto")
+        device = parse_device("auto")
         return load_model(
-            self.checkpoint.folder, self.checkpoint.adapter, dtype_called("auto", device), device
+            self.checkpoint.folder, self.checkpoint.adapter, parse_dtype("auto", device), device
         )
 
     @cached_property

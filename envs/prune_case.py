@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunepolicy.metanet.graph import NetworkGraph, network_graph
+from prunepolicy.metanet.group_network.graph import NetworkGraph, network_graph
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.allocators import Task, allocators
 from prunepolicy.pruning.budget_meter import Meter, meter_for

@@ -20,7 +20,7 @@ from prunepolicy.envs.named_model import NamedModel
 from prunepolicy.envs.prune_case import PruneCase, invented_case
 from prunepolicy.envs.settings import EnvSettings, KeepRange, as_range, checked
 from prunepolicy.envs.shaping import Outcomes, ShapingName, shapings
-from prunepolicy.metanet.graph import (
+from prunepolicy.metanet.group_network.graph import (
     DECISIONS,
     EDGE_FEATURES,
     GLOBALS,
@@ -87,7 +87,7 @@ class PruneEnv(EpisodeEnv[Observation, Action]):
     Network and budget are drawn at reset. The reward comes at the end of the episode.
 
     Observation:
-        groups, edges, edge_features, globals: as in `metanet.graph.GroupGraph`, padded with zeros.
+        groups, edges, edge_features, globals: as in `GroupGraph`, padded with zeros.
         group_mask, edge_mask: 1 for what belongs to this network.
         kept: share of every group that stays as decided so far; current: 1 for groups to decide on.
 
@@ -95,8 +95,8 @@ class PruneEnv(EpisodeEnv[Observation, Action]):
         group: the share of the current group that should stay, from -1 (nothing) to 1 (all). It is
             lowered where the groups still to come couldn't meet the budget any more; the Fisher ranking
             says which units. With `may_stop`, a positive second number leaves all further groups whole.
-        all: for every group, one after the other, what `metanet.graph.DECISIONS` names; what lies
-            beyond the mask is ignored.
+        all: for every group, one after the other, what `DECISIONS` names; what lies beyond
+            the mask is ignored.
 
     Options of reset:
         network: which of the networks, a number from 0 on; keep: the budget's size.

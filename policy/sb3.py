@@ -12,8 +12,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
-from prunepolicy.metanet.graph import DECISIONS, GroupGraph
-from prunepolicy.metanet.network import GraphNetwork
+from prunepolicy.metanet.group_network.graph import DECISIONS, GroupGraph
+from prunepolicy.metanet.group_network.network import GraphNetwork
 
 
 class GraphReader(BaseFeaturesExtractor):

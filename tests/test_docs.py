@@ -33,10 +33,10 @@ from prunepolicy.envs.shaping import shapings
 from prunepolicy.envs.thinking.sampling import samplers
 from prunepolicy.envs.thinking.terms import terms
 from prunepolicy.envs.thinking.verifiers import verifiers
-from prunepolicy.metanet.edge_layers import edge_layers
-from prunepolicy.metanet.layers import layers
-from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
-from prunepolicy.metanet.weight_graph import weight_graph_of
+from prunepolicy.metanet.group_network.layers import layers
+from prunepolicy.metanet.weight_network.edge_layers import edge_layers
+from prunepolicy.metanet.weight_network.metanetwork import Metanetwork, MetanetworkSettings
+from prunepolicy.metanet.weight_network.weight_graph import weight_graph_of
 from prunepolicy.policy.base import policies
 from prunepolicy.policy.load import load_policy
 from prunepolicy.policy.zoo.pull import pull

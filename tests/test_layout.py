@@ -44,7 +44,7 @@ MAY_READ = {
     "agents/thinking/bandit/report.py": "reads what it has just written",
     "agents/thinking/lm/trl_trainer.py": "reads what it has just written",
     "envs/thinking/isolated.py": "talks to a process of its own",
-    "metanet/weight_graph/architectures.py": "reads a key that it has just written",
+    "metanet/weight_network/weight_graph/architectures.py": "reads a key that it has just written",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 MODEL = "smollm2-135m"
 DENSE = {"block": "dense", "model": MODEL, "method": "dense", "group": "dense", "prose": 3.0, "code": 2.0}
 
@@ -18,7 +18,7 @@ DENSE = {"block": "dense", "model": MODEL, "method": "dense", "group": "dense", 
 @pytest.fixture
 def tables() -> Iterator[ModuleType]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
+        patch.syspath_prepend(str(BENCHMARKS / "tables"))
         yield importlib.import_module("policy_tables")
 
 
@@ -84,10 +84,10 @@ def test_what_a_policy_starts_from_stands_beside_what_it_learned(tables: ModuleT
 
 def test_graph_policies_take_part_twice() -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
+        patch.syspath_prepend(str(BENCHMARKS / "measure"))
         contenders = importlib.import_module("contenders")
     names = [(c.name, c.unlearned) for c in contenders.learned("graph=runs/graph/seed-{seed}")]
     assert names == [("graph", False), ("graph, unlearned", True)]
-    assert len(contenders.learned("prunenet, mended=runs/prunenet/seed-{seed}")) == 1
+    assert len(contenders.learned("prunenet, corrected=runs/prunenet/seed-{seed}")) == 1
     params = [job for job in contenders.jobs(contenders.CONTENDERS, []) if job.budget.of == "params"]
     assert {"repaired", "selection"} <= {job.block for job in params}

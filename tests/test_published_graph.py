@@ -10,7 +10,7 @@ import torch
 
 from prunepolicy.pruning.convnets import networks as convnets
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks" / "measure"
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ class MeasuredRise:
         graph = self.session.checkpoint.graph
         units = {name: tuple(ids) for name, ids in keep.items() if len(ids) < graph[name].size}
         plan, dense = Plan(units, Budget(1.0), "episode"), self._dense
-        with edited(self.session.model, graph, plan, self._mended(plan)):
+        with edited(self.session.model, graph, plan, self._repaired(plan)):
             return self._losses() - dense
 
     def __getstate__(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class MeasuredRise:
             return inputs
         return {name: tensor[: self.text.samples] for name, tensor in inputs.items()}
 
-    def _mended(self, plan: Plan) -> Edits:
+    def _repaired(self, plan: Plan) -> Edits:
         if self.repair is None:
             return Edits()
         context = RepairContext(

@@ -27,7 +27,7 @@ from prunepolicy.agents.training.optimiser_state import packed, unpack
 from prunepolicy.agents.training.run_folder import seed_generators
 from prunepolicy.envs.prune_case import PruneCase
 from prunepolicy.envs.prune_env import PruneEnv
-from prunepolicy.metanet.graph import DECISIONS
+from prunepolicy.metanet.group_network.graph import DECISIONS
 from prunepolicy.policy.base import sentence_of
 from prunepolicy.policy.kinds.graph import Graph
 from prunepolicy.policy.load import load_policy_folder

@@ -71,7 +71,7 @@ def measured_rise(
 ) -> MeasuredRise:
     """Return what measures the rise of a model's loss, on text like the probe's that nothing else reads.
 
-    What is `recovered` was mended with the repair that the policy's own plans ask for.
+    What is `recovered` was repaired with the repair that the policy's own plans ask for.
     """
     source = probe.source if probe.source in WRITTEN else "self"
     text = Probe(source, TEXTS, LENGTH, REWARDING_SEED + assignment.recipe.seed)

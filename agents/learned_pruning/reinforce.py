@@ -1,6 +1,6 @@
-"""REINFORCE for row policies: PruneNet's learner, mended, with every published choice as a switch.
+"""REINFORCE for row policies: PruneNet's learner, corrected, with every published choice as a switch.
 
-The mended update draws several choices per layer from a Plackett-Luce model, scores each by the exact
+The corrected update draws several choices per layer from a Plackett-Luce model, scores each by the exact
 log-probability of what was choices, and subtracts the mean reward of the others (leave-one-out).
 """
 

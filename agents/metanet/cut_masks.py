@@ -8,7 +8,7 @@ from torch import Tensor
 
 from prunepolicy.agents.learned_pruning.gradient_gates import straight_through
 from prunepolicy.agents.recovery.sparsity import group_squares
-from prunepolicy.metanet.weight_graph.graph import Weights
+from prunepolicy.metanet.weight_network.weight_graph.graph import Weights
 from prunepolicy.policy.base import Instruments
 from prunepolicy.policy.budgeting import searched_groups, spend, task_for
 from prunepolicy.pruning.plan import Budget

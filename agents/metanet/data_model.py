@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from prunepolicy.metanet.blueprint import Blueprint
-from prunepolicy.metanet.weight_graph import WeightGraph, weight_graph_of
+from prunepolicy.metanet.weight_network.blueprint import Blueprint
+from prunepolicy.metanet.weight_network.weight_graph import WeightGraph, weight_graph_of
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.units import UnitGraph
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from prunepolicy.agents.learned_pruning.reinforce import leave_one_out_advantages
-from prunepolicy.metanet.heads import VALUE
-from prunepolicy.metanet.proposals import HeadOutput
+from prunepolicy.metanet.weight_network.heads import VALUE
+from prunepolicy.metanet.weight_network.proposals import HeadOutput
 
 VALUE_COEF = 0.5
 """Weight of the value head's squared error."""

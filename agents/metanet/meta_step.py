@@ -23,10 +23,10 @@ from prunepolicy.agents.metanet.objective import MetaObjectiveRecipe
 from prunepolicy.agents.recovery.distillation import divergence
 from prunepolicy.agents.recovery.sparsity import shrink_rates
 from prunepolicy.agents.recovery.task import Batch, LearningTask
-from prunepolicy.metanet.deferred import Loss, deferred_backward
-from prunepolicy.metanet.metanetwork import Metanetwork
-from prunepolicy.metanet.proposals import HeadOutput, Proposal, head_output, proposal
-from prunepolicy.metanet.weight_graph.graph import Weights
+from prunepolicy.metanet.weight_network.deferred import Loss, deferred_backward
+from prunepolicy.metanet.weight_network.metanetwork import Metanetwork
+from prunepolicy.metanet.weight_network.proposals import HeadOutput, Proposal, head_output, proposal
+from prunepolicy.metanet.weight_network.weight_graph.graph import Weights
 from prunepolicy.pruning.statistics.gates import gates
 from prunepolicy.pruning.units import Keep
 

@@ -40,7 +40,7 @@ def train(
     Raises:
         PrunePolicyError: if a metric becomes NaN or infinite, or the recipe is wrong.
     """
-    folder, progress, runner = Path(folder), ProgressReporter.told(progress), runner or LocalRunner()
+    folder, progress, runner = Path(folder), ProgressReporter.of(progress), runner or LocalRunner()
     recipe.check_name(folder.name)
     algorithm = algorithms[recipe.algorithm]
     algorithm.learner_type.check(recipe)

@@ -22,7 +22,7 @@ from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.loading import has_tokenizer, load_model, load_tokenizer
 from prunepolicy.pruning.checkpoint.source import resolve
 from prunepolicy.pruning.errors import UnsupportedModelError, UsageError
-from prunepolicy.pruning.io.precision import device_called, dtype_called
+from prunepolicy.pruning.io.precision import parse_device, parse_dtype
 from prunepolicy.pruning.statistics.text_energy import outgoing_norms
 from prunepolicy.pruning.units import UnitGraph
 
@@ -119,9 +119,9 @@ class AdaptiveModel:
         if checkpoint.adapter.task != "causal":
             raise UnsupportedModelError(f"{model} doesn't write text, so there is nothing to adapt to it.")
         dense_groups(checkpoint.graph)
-        place = device_called(device)
+        place = parse_device(device)
         running = load_model(
-            checkpoint.folder, checkpoint.adapter, dtype_called(dtype, place), place, trust_remote_code
+            checkpoint.folder, checkpoint.adapter, parse_dtype(dtype, place), place, trust_remote_code
         )
         folder = checkpoint.folder
         tokenizer = load_tokenizer(folder, trust_remote_code) if has_tokenizer(folder) else None

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from prunepolicy.metanet.graph import network_graph
+from prunepolicy.metanet.group_network.graph import network_graph
 from prunepolicy.policy.base import Instruments, Policy, PolicyConfig, StoredPolicy, policies
 from prunepolicy.policy.budgeting import (
     FREE_KINDS,
@@ -28,7 +28,7 @@ from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 if TYPE_CHECKING:
-    from prunepolicy.metanet.network import GraphNetwork
+    from prunepolicy.metanet.group_network.network import GraphNetwork
 
 
 class GraphConfig(PolicyConfig):
@@ -63,7 +63,7 @@ class Graph(Policy):
 
     def __init__(self, config: GraphConfig | None = None, name: str = "") -> None:
         # torch-geometric is imported by the network's layers, so only where a policy is built.
-        from prunepolicy.metanet.network import GraphNetwork
+        from prunepolicy.metanet.group_network.network import GraphNetwork
 
         super().__init__(config, name)
         try:

@@ -20,8 +20,8 @@ from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 if TYPE_CHECKING:
-    from prunepolicy.metanet.metanetwork import Metanetwork
-    from prunepolicy.metanet.proposals import Proposal
+    from prunepolicy.metanet.weight_network.metanetwork import Metanetwork
+    from prunepolicy.metanet.weight_network.proposals import Proposal
 
 SEEN = "metanet_score"
 """The statistic that heads which correct scores read from weights."""
@@ -64,7 +64,7 @@ class Metanet(Heuristic):
         config = config or MetanetConfig()
         super().__init__(config, name or "metanet")
         # torch-geometric is imported by the metanetwork's layers, so only where a policy is built.
-        from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
+        from prunepolicy.metanet.weight_network.metanetwork import Metanetwork, MetanetworkSettings
 
         chosen = config.model_dump(include={"head", "layers", "hidden", "step", "layer", "taps"})
         try:
@@ -130,8 +130,8 @@ class Metanet(Heuristic):
 
     def _proposed(self, checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> Proposal:
         """Return what becomes of a network as the metanetwork wants it."""
-        from prunepolicy.metanet.blueprint import Blueprint
-        from prunepolicy.metanet.proposals import head_output, proposal
+        from prunepolicy.metanet.weight_network.blueprint import Blueprint
+        from prunepolicy.metanet.weight_network.proposals import head_output, proposal
 
         network = Blueprint.of(checkpoint)
         missing = sorted(network.graph.claimed - weights.keys())

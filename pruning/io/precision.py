@@ -28,7 +28,7 @@ def compute_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if cpu_flags() & FAST_BFLOAT16 else torch.float32
 
 
-def dtype_called(name: str, device: torch.device) -> torch.dtype:
+def parse_dtype(name: str, device: torch.device) -> torch.dtype:
     """Return the type called `name`; `auto` means `compute_dtype`.
 
     Raises:
@@ -41,7 +41,7 @@ def dtype_called(name: str, device: torch.device) -> torch.dtype:
     return DTYPE_NAMES[name]
 
 
-def device_called(name: str) -> torch.device:
+def parse_device(name: str) -> torch.device:
     """Return the device called `name`; `auto` means `default_device`.
 
     Raises:

@@ -69,7 +69,7 @@ class ProgressReporter:
         self._place: int | None = None
 
     @classmethod
-    def told(cls, progress: bool | Listener | ProgressReporter) -> ProgressReporter:
+    def of(cls, progress: bool | Listener | ProgressReporter) -> ProgressReporter:
         """Return what tells a caller: nothing for False, lines on standard error for True, or calls."""
         if isinstance(progress, ProgressReporter):
             return progress

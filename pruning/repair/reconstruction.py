@@ -6,7 +6,7 @@ hidden states lacks by then: channels that went, layers that went, and what earl
 The idea is that of asymmetric reconstruction, there for convolutions and their own outputs (Zhang et al.,
 "Accelerating Very Deep Convolutional Networks for Classification and Detection").
 
-The network runs twice: dense, which no later plan for it has to repeat, and cut, mended as the pass comes by.
+The network runs twice: dense, which no later plan for it has to repeat, and cut, repaired layer by layer.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ class _Rebuilt:
         missing = self.context.dense[self.group.name].to(hidden.device).float() - hidden.float()
         if not missing.any():
             return output
-        mended = (hidden.float() + self._change(self.read.pop(), missing)).to(hidden.dtype)
-        return (mended, *output[1:]) if isinstance(output, tuple) else mended
+        repaired = (hidden.float() + self._change(self.read.pop(), missing)).to(hidden.dtype)
+        return (repaired, *output[1:]) if isinstance(output, tuple) else repaired
 
     def _change(self, read: Tensor, missing: Tensor) -> Tensor:
         """Return how much more the re-fitted block writes; `missing` is what it should."""

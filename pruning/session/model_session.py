@@ -18,7 +18,7 @@ from prunepolicy.pruning.measure.latency_table import LatencyTable, Setting
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.repair import RepairContext, repairs
 from prunepolicy.pruning.session.opened_model import OpenedModel
-from prunepolicy.pruning.statistics.activations import ActivationWatch, activation_stats
+from prunepolicy.pruning.statistics.activations import ActivationRecorder, activation_stats
 from prunepolicy.pruning.statistics.gate_gradients import gate_gradients
 from prunepolicy.pruning.statistics.layer_drops import layer_drops
 from prunepolicy.pruning.statistics.probe import Inputs, Probe, probe_inputs
@@ -149,7 +149,7 @@ class ModelSession(OpenedModel):
         with self.progress.step(f"collect {what} statistics", len(next(iter(inputs.values())))) as tick:
             if "gradients" not in needs:
                 return activation_stats(self.model, graph, groups, inputs, plan, tick)
-            recorder = ActivationWatch(self.model, groups if "activations" in needs else ())
+            recorder = ActivationRecorder(self.model, groups if "activations" in needs else ())
             with recorder.watching():
                 found = gate_gradients(self.model, graph, groups, inputs, plan, seed, tick)
         return recorder.stats().merged(found) if recorder.groups else found

@@ -16,7 +16,7 @@ from prunepolicy.pruning.checkpoint.loading import has_tokenizer, load_model, lo
 from prunepolicy.pruning.checkpoint.source import resolve
 from prunepolicy.pruning.errors import NotEnoughSpaceError
 from prunepolicy.pruning.io.machine import GIB, available_memory, device_name
-from prunepolicy.pruning.io.precision import device_called, dtype_called
+from prunepolicy.pruning.io.precision import parse_device, parse_dtype
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Hardware:
     @cached_property
     def torch_device(self) -> torch.device:
         """The device that `device` names."""
-        return device_called(self.device)
+        return parse_device(self.device)
 
     @cached_property
     def torch_dtype(self) -> torch.dtype:
         """The type that `dtype` names."""
-        return dtype_called(self.dtype, self.torch_device)
+        return parse_dtype(self.dtype, self.torch_device)
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel without what was found out: another machine has other devices."""

@@ -53,7 +53,7 @@ class _Record:
         self.entries[name] = self.entries[name] + value if name in self.entries else value
 
 
-class ActivationWatch:
+class ActivationRecorder:
     """Accumulates activation statistics at the gates of `groups` while the model reads calibration inputs.
 
     Args:
@@ -120,7 +120,7 @@ def activation_stats(
     tick: Tick = lambda done: None,
 ) -> Stats:
     """Return activation statistics of `groups`, on the model as `plan` would leave it."""
-    watch = ActivationWatch(model, groups)
+    watch = ActivationRecorder(model, groups)
     with watch.watching(), masked(model, graph, plan) if plan else nullcontext():
         read_inputs(model, inputs, tick)
     return watch.stats()

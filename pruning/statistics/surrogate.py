@@ -25,10 +25,10 @@ from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 
 USUAL_SHRINKAGE = 0.8
-"""With fewer samples than units the whole form can be driven to nothing without sparing the network. On
-two small language models (`benchmarks/surrogate.py`), plans that a search finds with this much end lowest
-of 0, 0.5, 0.8, 0.9 and 1, at 0.76 of the Fisher ranking's rise on average. Perturbed plans, which exploit
-nothing, are ordered as well by 0.5."""
+"""With fewer samples than units the whole form can be driven to nothing without sparing the network. On two
+small language models (`benchmarks/measure/surrogate.py`), plans that a search finds with this much end
+lowest of 0, 0.5, 0.8, 0.9 and 1, at 0.76 of the Fisher ranking's rise on average. Perturbed plans, which
+exploit nothing, are ordered as well by 0.5."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from prunepolicy.pruning.checkpoint.decoding import memory_of
 from prunepolicy.pruning.errors import UnsupportedModelError
-from prunepolicy.pruning.statistics.activations import ActivationWatch, activation_stats, column_squares
+from prunepolicy.pruning.statistics.activations import ActivationRecorder, activation_stats, column_squares
 from prunepolicy.pruning.statistics.gates import find_module
 from prunepolicy.pruning.statistics.probe import read_whole
 from prunepolicy.pruning.statistics.stats import Stats
@@ -46,7 +46,7 @@ class TextEnergy:
 
 def text_energy(model: nn.Module, graph: UnitGraph, input_ids: Tensor) -> TextEnergy:
     """Return the statistic of one text, shape (1, tokens), from one pass of the whole model."""
-    watch = ActivationWatch(model, graph.of_kind("ffn"))
+    watch = ActivationRecorder(model, graph.of_kind("ffn"))
     with watch.watching():
         read_whole(model, {"input_ids": input_ids})
     return TextEnergy(input_ids.numel(), watch.mean_squares())
@@ -64,7 +64,7 @@ def energies_along(
     found: list[TextEnergy] = []
     memory: dict[str, Any] = {}
     for piece in input_ids[:, : ends[-1]].tensor_split(list(ends[:-1]), dim=1):
-        watch = ActivationWatch(model, graph.of_kind("ffn"))
+        watch = ActivationRecorder(model, graph.of_kind("ffn"))
         with watch.watching():
             output = read_whole(model, {"input_ids": piece, "use_cache": True, **memory})
         memory = memory_of(output)

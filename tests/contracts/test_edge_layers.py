@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from prunepolicy.metanet.edge_layers import edge_layers
+from prunepolicy.metanet.weight_network.edge_layers import edge_layers
 
 WIDTH = 6
 

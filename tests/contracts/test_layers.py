@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from prunepolicy.metanet.layers import layers
+from prunepolicy.metanet.group_network.layers import layers
 
 WIDTH = 6
 

@@ -15,7 +15,7 @@ from prunepolicy.envs.check import check_env
 from prunepolicy.envs.prune_case import PruneCase, invented_case
 from prunepolicy.envs.prune_env import PruneEnv
 from prunepolicy.envs.shaping import shapings
-from prunepolicy.metanet.graph import DECISIONS, KINDS
+from prunepolicy.metanet.group_network.graph import DECISIONS, KINDS
 from prunepolicy.policy.kinds.graph import Graph
 from prunepolicy.pruning.errors import BudgetError, UsageError
 from prunepolicy.pruning.plan import Budget

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
-from prunepolicy.metanet.weight_graph import WeightGraph, weight_graph_of
+from prunepolicy.metanet.weight_network.metanetwork import Metanetwork, MetanetworkSettings
+from prunepolicy.metanet.weight_network.weight_graph import WeightGraph, weight_graph_of
 from prunepolicy.pruning.adapters import adapter_for, adapters
 
 Network = tuple[WeightGraph, dict[str, Tensor], nn.Module]

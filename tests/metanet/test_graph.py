@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from prunepolicy.metanet.graph import (
+from prunepolicy.metanet.group_network.graph import (
     DECISIONS,
     GROUP_FEATURES,
     KINDS,
@@ -15,7 +15,7 @@ from prunepolicy.metanet.graph import (
     GroupGraph,
     network_graph,
 )
-from prunepolicy.metanet.network import GraphNetwork
+from prunepolicy.metanet.group_network.network import GraphNetwork
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.statistics.stats import Stats

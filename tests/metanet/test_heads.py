@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunepolicy.metanet.blueprint import Blueprint
-from prunepolicy.metanet.heads import VALUE, DecisionHead, UnitHead, unit_states, with_channels
-from prunepolicy.metanet.metanetwork import Metanetwork
-from prunepolicy.metanet.weight_graph import WeightGraph
+from prunepolicy.metanet.weight_network.blueprint import Blueprint
+from prunepolicy.metanet.weight_network.heads import VALUE, DecisionHead, UnitHead, unit_states, with_channels
+from prunepolicy.metanet.weight_network.metanetwork import Metanetwork
+from prunepolicy.metanet.weight_network.weight_graph import WeightGraph
 from prunepolicy.pruning.adapters import adapters
 from prunepolicy.pruning.errors import UnsupportedModelError
 from prunepolicy.pruning.units import UnitGraph

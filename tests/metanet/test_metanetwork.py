@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunepolicy.metanet.deferred import deferred_backward
-from prunepolicy.metanet.metanetwork import Metanetwork
-from prunepolicy.metanet.paths import paths
-from prunepolicy.metanet.weight_graph import WeightGraph, weight_graph_of
+from prunepolicy.metanet.weight_network.deferred import deferred_backward
+from prunepolicy.metanet.weight_network.metanetwork import Metanetwork
+from prunepolicy.metanet.weight_network.paths import paths
+from prunepolicy.metanet.weight_network.weight_graph import WeightGraph, weight_graph_of
 from prunepolicy.pruning.adapters import adapter_for, adapters
 
 Build = Callable[..., tuple[WeightGraph, dict[str, Tensor], nn.Module]]

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from prunepolicy.agents.metanet.data_model import DataModel
-from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
-from prunepolicy.metanet.proposals import gated, head_output, proposal
+from prunepolicy.metanet.weight_network.metanetwork import Metanetwork, MetanetworkSettings
+from prunepolicy.metanet.weight_network.proposals import gated, head_output, proposal
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.statistics.gates import gates
 

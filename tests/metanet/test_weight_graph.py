@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from prunepolicy.metanet.weight_graph import Block, WeightGraph, trace, weight_graph_of
-from prunepolicy.metanet.weight_graph.bundles import bundle_plan
+from prunepolicy.metanet.weight_network.weight_graph import Block, WeightGraph, trace, weight_graph_of
+from prunepolicy.metanet.weight_network.weight_graph.bundles import bundle_plan
 from prunepolicy.pruning.adapters import adapters
 
 from .conftest import COINCIDENT, ODD, randomise, tensors_of

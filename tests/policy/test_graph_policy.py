@@ -14,7 +14,7 @@ import torch
 
 from prunepolicy.envs.prune_case import invented_case
 from prunepolicy.envs.prune_env import PruneEnv
-from prunepolicy.metanet.graph import DECISIONS
+from prunepolicy.metanet.group_network.graph import DECISIONS
 from prunepolicy.policy.base import Instruments
 from prunepolicy.policy.kinds.graph import Graph, GraphConfig
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig

@@ -15,7 +15,7 @@ from torch.distributions import Normal
 
 from prunepolicy.envs.prune_case import PruneCase, invented_case
 from prunepolicy.envs.prune_env import PruneEnv
-from prunepolicy.metanet.graph import DECISIONS
+from prunepolicy.metanet.group_network.graph import DECISIONS
 from prunepolicy.policy.kinds.graph import Graph, GraphConfig
 from prunepolicy.policy.load import load_policy_folder
 from prunepolicy.policy.sb3 import GraphActorCritic, graph_policy

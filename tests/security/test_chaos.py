@@ -1,6 +1,6 @@
 """A short portion of every attack that `make chaos` goes on with: nothing fails.
 
-`benchmarks/fuzz.py --replay KIND NUMBER` does a failure again; the others say what they killed or filled.
+`benchmarks/attack/fuzz.py --replay KIND NUMBER` does a failure again; the others name what they did.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from prunepolicy.policy.zoo.sources.http import Http
 from prunepolicy.pruning.io.cache import temporary_folder
 
 pytest.importorskip("ray")
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks" / "attack"
 ENDLESS = 1e9
 """Seconds: what is done is counted, not timed."""
 

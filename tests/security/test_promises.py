@@ -15,7 +15,7 @@ ATTACKS = ("fuzz", "kills", "full_disk", "hostile_server")
 
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "tables"))
     return importlib.import_module("chaos_tables")
 
 

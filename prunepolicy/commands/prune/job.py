@@ -78,7 +78,7 @@ class PruneSettings:
     @cached_property
     def reporter(self) -> ProgressReporter:
         """What shows the progress of the run."""
-        return ProgressReporter.told(self.progress)
+        return ProgressReporter.of(self.progress)
 
 
 @dataclass(frozen=True)

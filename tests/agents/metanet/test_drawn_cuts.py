@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from prunepolicy.agents.metanet.drawn_cuts import DrawnCuts, advantages
-from prunepolicy.metanet.heads import VALUE
+from prunepolicy.metanet.weight_network.heads import VALUE
 
 SAID = {"a": torch.zeros(3), "b": torch.full((2,), 0.5), VALUE: torch.tensor(0.25)}
 

@@ -18,8 +18,8 @@ from prunepolicy.agents.metanet.objective import MetaObjectiveRecipe
 from prunepolicy.agents.recovery.distillation import divergence
 from prunepolicy.agents.recovery.sparsity import group_squares
 from prunepolicy.agents.recovery.task import Batch, LearningTask
-from prunepolicy.metanet.metanetwork import Metanetwork, MetanetworkSettings
-from prunepolicy.metanet.proposals import head_output, proposal
+from prunepolicy.metanet.weight_network.metanetwork import Metanetwork, MetanetworkSettings
+from prunepolicy.metanet.weight_network.proposals import head_output, proposal
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.cut import finish, prepare
 from prunepolicy.pruning.cost import cost_of

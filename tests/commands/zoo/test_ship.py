@@ -22,7 +22,7 @@ from prunepolicy.policy.zoo.sources.package import SHIPPED
 from prunepolicy.policy.zoo.zoo_handle import Zoo
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
-SCRIPT = Path(__file__).parents[3] / "benchmarks" / "ship.py"
+SCRIPT = Path(__file__).parents[3] / "benchmarks" / "measure" / "ship.py"
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import torch
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.loading import load_model, load_tokenizer
 from prunepolicy.pruning.errors import BadCheckpointError, PrunePolicyError, UsageError
-from prunepolicy.pruning.io.precision import compute_dtype, device_called, dtype_called
+from prunepolicy.pruning.io.precision import compute_dtype, parse_device, parse_dtype
 
 Make = Callable[..., Checkpoint]
 CPU = torch.device("cpu")
@@ -114,8 +114,8 @@ def test_bfloat16_only_where_the_cpu_multiplies_it(
 
 
 def test_unknown_dtypes_and_devices_are_refused() -> None:
-    assert dtype_called("float32", CPU) == torch.float32
+    assert parse_dtype("float32", CPU) == torch.float32
     with pytest.raises(UsageError, match="Did you mean 'bfloat16'"):
-        dtype_called("bfloat", CPU)
+        parse_dtype("bfloat", CPU)
     with pytest.raises(UsageError, match=r"Unknown device 'cpuu'\. Did you mean 'cpu'"):
-        device_called("cpuu")
+        parse_device("cpuu")

@@ -58,7 +58,7 @@ def test_a_bar_shows_name_share_and_time_left_in_eighty_columns() -> None:
 
 def test_callers_hear_of_beginning_progress_and_end() -> None:
     heard: list[Event] = []
-    progress = ProgressReporter.told(heard.append)
+    progress = ProgressReporter.of(heard.append)
     with progress.step("read"), progress.silence(), progress.step("secret"):
         pass
     with progress.step("cut", 4) as tick:
@@ -76,7 +76,7 @@ def test_callers_hear_of_beginning_progress_and_end() -> None:
 
 def test_true_tells_standard_error_and_false_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     for told in (False, True):
-        with ProgressReporter.told(told).step("read"):
+        with ProgressReporter.of(told).step("read"):
             pass
     out, err = capsys.readouterr()
     assert (out, err.count("read")) == ("", 1)
@@ -84,7 +84,7 @@ def test_true_tells_standard_error_and_false_nobody(capsys: pytest.CaptureFixtur
 
 def test_parts_are_counted_in_order_and_unknown_ones_not_at_all() -> None:
     heard: list[Event] = []
-    progress = ProgressReporter.told(heard.append)
+    progress = ProgressReporter.of(heard.append)
     with progress.part("early"), progress.step("unknown"):
         pass
     progress.outline(("plan", "cut", "plan", "cut"))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from prunepolicy.agents.thinking.lm.engines.registry import Completions, Engine, Request, Sampling, engines
-from prunepolicy.pruning.io.precision import device_called
+from prunepolicy.pruning.io.precision import parse_device
 
 CROWDED = 0.8
 """Ended rows leave once the others are fewer than this share of the batch: leaving costs a copy."""
@@ -41,7 +41,7 @@ class TransformersEngine(Engine):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Arrive on the device that its name means on this machine."""
-        self.model, self.device = state["model"].to(device_called(state["device"])), state["device"]
+        self.model, self.device = state["model"].to(parse_device(state["device"])), state["device"]
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> Completions:

@@ -1,5 +1,0 @@
-"""One file per message-passing layer; the only code that imports torch-geometric."""
-
-from prunepolicy.metanet.layers.registry import MakeLayer, layers
-
-__all__ = ["MakeLayer", "layers"]
