@@ -14,7 +14,7 @@ import pytest
 
 from prunepolicy.policy.zoo.index import FileName
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "measure"))
 
 from installs import FOLDERS, WAYS, built, cloned, installed, look
 

@@ -15,7 +15,7 @@ from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.statistics.stats import Stats, weight_stats
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "measure"))
 
 import package_prose
 import small_models

@@ -9,7 +9,7 @@ import pytest
 
 from prunepolicy.pruning.checkpoint.no_model import SMALL_MODELS, SMOLLM2, is_local, near, nothing_there
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks" / "measure"))
 
 import small_models
 
