@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prunepolicy.agents.learned_pruning.evaluator import Scores, mean
-from prunepolicy.agents.learned_pruning.policy_card import CardScores, Failure, PolicyCard, Word
+from prunepolicy.agents.learned_pruning.policy_card import (
+    CardScores,
+    EvaluationModels,
+    Failure,
+    PolicyCard,
+    Word,
+)
 from prunepolicy.agents.training.run_report import RunReport
 from prunepolicy.pruning.measure.intervals import Interval
 
@@ -29,7 +35,7 @@ class ComparedRun(RunReport):
         best_step: the step whose policy is kept as the best.
         scores: by policy, and then by what it was measured on; lower is better.
         evidence: what was measured about the learning itself.
-        judges: fingerprints of the evaluation models, by name.
+        evaluation_models: fingerprints of the evaluation models, by name.
         differences: by heuristic, the interval of the learned policy's mean score less the heuristic's, from
             the samples that both were measured on; empty in reports of early versions.
     """
@@ -42,7 +48,7 @@ class ComparedRun(RunReport):
     scores: dict[str, Scores]
     evidence: dict[str, float]
     selected: float
-    judges: dict[str, str] = field(default_factory=dict)
+    evaluation_models: EvaluationModels = field(default_factory=dict)
     differences: dict[str, Interval] = field(default_factory=dict)
 
     @property
@@ -144,7 +150,7 @@ def card_of(
         failures=_failures(learned, heuristics),
         evidence=chosen.evidence,
         recipe=chosen.recipe,
-        judges=chosen.judges,
+        evaluation_models=chosen.evaluation_models,
     )
 
 

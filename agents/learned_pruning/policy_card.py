@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from prunepolicy.agents.learned_pruning.evaluator import Scores, mean
 from prunepolicy.policy.base import sentence_of
@@ -18,6 +18,12 @@ from prunepolicy.pruning.io.atomic import write_text
 CARD_DATA = "card.json"
 Word = Literal["beats", "ties", "loses", "alone"]
 """What a policy does to the best heuristic; alone where there was none to compare with."""
+
+
+EvaluationModels = Annotated[
+    dict[str, str], Field(validation_alias=AliasChoices("evaluation_models", "judges"))
+]
+"""Fingerprints by name; `judges` is what signed cards and reports of version 0.1 call them."""
 
 
 class CardPart(BaseModel):
@@ -104,7 +110,8 @@ class PolicyCard(CardPart):
         evidence: what the algorithm measured about itself, such as a surrogate's correlation.
         recipe: of the chosen seed.
         cpu_seconds: of training and evaluation, over all seeds; None where it isn't known.
-        judges: fingerprints of the models that the scores are of, by name; empty in cards of early versions.
+        evaluation_models: fingerprints of the models that the scores are of, by name; empty in cards of early
+            versions.
         witness: a further score, which others can measure again; None where none was asked for.
     """
 
@@ -128,7 +135,7 @@ class PolicyCard(CardPart):
     evidence: dict[str, float]
     recipe: dict[str, Any]
     cpu_seconds: float | None = None
-    judges: dict[str, str] = {}
+    evaluation_models: EvaluationModels = {}
     witness: Witness | None = None
 
     @property

@@ -114,7 +114,7 @@ class Bench:
         return target
 
     def row(self, method: str, seed: int, speedup: float, pruned: Path, recipe: FitRecipe = AFTER) -> None:
-        """Train a pruned network, judge it, and write the row; nothing where it is there."""
+        """Train a pruned network, evaluate it, and write the row; nothing where it is there."""
         place = {"method": method, "seed": seed, "speedup": speedup}
         if any(place.items() <= row.items() for row in self.rows):
             return

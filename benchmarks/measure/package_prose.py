@@ -15,7 +15,7 @@ from torch import Tensor
 
 PACKAGES = ("torch", "transformers", "numpy", "scipy", "matplotlib", "huggingface_hub", "pydantic", "rich")
 NEVER = {"argparse.py"}
-"""Files whose text judges pruned models elsewhere in the project."""
+"""Files whose text pruned models are evaluated on elsewhere in the project."""
 
 HELD_OUT_EVERY = 20
 VOCABULARY = 512

@@ -1,4 +1,4 @@
-"""Views of a few labelled photos: some to judge on, random ones to measure norms and gradients on."""
+"""Views of a few labelled photos: some to evaluate on, random ones to measure norms and gradients on."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Bench:
     sessions: dict[str, ModelSession] = field(default_factory=dict)
     collected: SharedStats = field(default_factory=SharedStats)
     policies: dict[tuple[str, int], Policy] = field(default_factory=dict)
-    judges: dict[tuple[str, int], Evaluator] = field(default_factory=dict)
+    evaluators: dict[tuple[str, int], Evaluator] = field(default_factory=dict)
     moments: dict[Probe, dict[str, tuple[Tensor, Tensor]]] = field(default_factory=dict)
     _seconds: dict[tuple[Any, ...], float] = field(default_factory=dict)
 
@@ -87,13 +87,13 @@ class Bench:
     def judged(self, job: Job, policy: Policy) -> Row:
         """Return the excess of a small model, scored on its own text."""
         place = (job.model, job.seed)
-        if place not in self.judges:
+        if place not in self.evaluators:
             sessions = (self.session(job.model),)
-            self.judges[place] = Evaluator(
+            self.evaluators[place] = Evaluator(
                 sessions, (), SMALL_TEXTS, job.seed, text_seed=SMALL_TEXT_SEED, collected=self.collected
             )
-        judge = replace(self.judges[place], budgets=(job.budget,))
-        return {"excess": next(iter(judge.scores(policy).values()))}
+        evaluator = replace(self.evaluators[place], budgets=(job.budget,))
+        return {"excess": next(iter(evaluator.scores(policy).values()))}
 
     def measured(self, job: Job, policy: Policy) -> Row:
         """Return the scores of the language model, pruned."""

@@ -124,7 +124,7 @@ def on_all_images(network: Network) -> dict[str, Any]:
     assert isinstance(network.task, ImageTask)
     images = network.task.images
     counts = {part: len(getattr(images, part)) for part in ("train", "validation", "test")}
-    anypart: Any = network.task  # it judges on any part, though its type promises two
+    anypart: Any = network.task  # it evaluates on any part, though its type promises two
     right = sum(anypart.score(laid_out(network.dense), part) * count for part, count in counts.items())
     return {"accuracy": right / sum(counts.values()), "images": sum(counts.values())}
 

@@ -44,7 +44,7 @@ class Small:
 
     Attributes:
         config: what differs from the family's defaults, without what `full_config` adds.
-        held_out: kept from training policies, to judge them on a family or a size they never saw.
+        held_out: kept from training policies, to evaluate them on a family or a size they never saw.
     """
 
     name: str

@@ -187,7 +187,7 @@ def speeds(seconds: float) -> Iterator[dict[str, Any]]:
 
 
 def main() -> None:
-    """Learn, judge, print and write the result."""
+    """Learn, evaluate, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="for every speed")
     parser.add_argument("--json", type=Path, default=RESULT)

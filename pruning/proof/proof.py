@@ -106,7 +106,7 @@ def prove(
             reply |= {"cache_agrees": None, "trouble": ""}
     except subprocess.TimeoutExpired:
         return Receipt(False, False, f"Stopped after {timeout:g} s without an answer.", own_code=own_code)
-    return judge(reply, tolerance, own_code)
+    return verdict_on(reply, tolerance, own_code)
 
 
 def needs_own_code(folder: Path, source: Checkpoint) -> bool:
@@ -162,7 +162,7 @@ def _ask(request: dict[str, Any], tensors: Mapping[str, Tensor], timeout: float)
         return {"error": f"the process ended with code {process.returncode}: {last[0]}"}
 
 
-def judge(reply: dict[str, Any], tolerance: float, own_code: bool) -> Receipt:
+def verdict_on(reply: dict[str, Any], tolerance: float, own_code: bool) -> Receipt:
     """Turn what the clean process answered into a receipt."""
     if "error" in reply:
         return Receipt(

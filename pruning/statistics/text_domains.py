@@ -60,7 +60,7 @@ class Parts:
     Attributes:
         train: labels of those that are learned from.
         validation: of those that choose among what was learned.
-        held_out: of those that only judge.
+        held_out: of those that only evaluate.
     """
 
     train: frozenset[int]
@@ -69,10 +69,11 @@ class Parts:
 
 
 def parts_of(labels: Sequence[int], validation: float, held_out: float, seed: int = 0) -> Parts:
-    """Draw which domains choose and which judge: shares of all domains, at least one each."""
+    """Draw which domains choose and which evaluate: shares of all domains, at least one each."""
     domains = sorted(set(labels))
     generator = torch.Generator().manual_seed(seed)
     drawn = [domains[place] for place in torch.randperm(len(domains), generator=generator).tolist()]
-    choosing, judging = (max(1, round(share * len(drawn))) for share in (validation, held_out))
-    judges, choosers = drawn[:judging], drawn[judging : judging + choosing]
-    return Parts(frozenset(drawn[judging + choosing :]), frozenset(choosers), frozenset(judges))
+    for_choosing, for_evaluating = (max(1, round(share * len(drawn))) for share in (validation, held_out))
+    end = for_evaluating + for_choosing
+    parts = drawn[end:], drawn[for_evaluating:end], drawn[:for_evaluating]
+    return Parts(*map(frozenset, parts))

@@ -74,7 +74,7 @@ class Rescore:
 def rescore(policy: Policy, card: PolicyCard, progress: ProgressReporter) -> Rescore:
     """Measure one number of a policy's card.
 
-    It is that of the card's witness, where that model can be had. Else it is that of the smallest judging
+    It is that of the card's witness, where that model can be had. Else it is that of the smallest evaluation
     model that is here, at the budget with the largest score, which is the hardest to hit by chance.
 
     Raises:
@@ -89,7 +89,7 @@ def rescore(policy: Policy, card: PolicyCard, progress: ProgressReporter) -> Res
         same_model = True
     else:
         session, claimed = _smallest(card, recipe, progress), card.chosen
-        same_model = session.name in card.judges
+        same_model = session.name in card.evaluation_models
     budget = _hardest(card.name, claimed, recipe, session)
     place = place_of(session, budget)
     return Rescore(card.name, place, claimed[place], _score(policy, recipe, session, budget), same_model)
@@ -122,19 +122,19 @@ def _session(found: tuple[str, Checkpoint], recipe: Recipe, progress: ProgressRe
 
 def _score(policy: Policy, recipe: Recipe, session: ModelSession, budget: Budget) -> float:
     """Return the excess of a model at a budget, as at the end of a training."""
-    judge = Evaluator((session,), (budget,), recipe.evaluation, recipe.seed).for_the_end()
-    return judge.scores(policy)[place_of(session, budget)]
+    evaluator = Evaluator((session,), (budget,), recipe.evaluation, recipe.seed).for_the_end()
+    return evaluator.scores(policy)[place_of(session, budget)]
 
 
 def _smallest(card: PolicyCard, recipe: Recipe, progress: ProgressReporter) -> ModelSession:
-    judges = card.held_out or card.models
-    here = [place for name in judges if (place := _checkpoint_here(name, card.judges.get(name)))]
+    names = card.held_out or card.models
+    here = [place for name in names if (place := _checkpoint_here(name, card.evaluation_models.get(name)))]
     if not here:
         made = (
-            " (`make models` trains those in models/)" if any(n.startswith("models/") for n in judges) else ""
+            " (`make models` trains those in models/)" if any(n.startswith("models/") for n in names) else ""
         )
         raise PrunePolicyError(
-            f"The card of {card.name} can't be reproduced here: it needs one of {', '.join(judges)}, "
+            f"The card of {card.name} can't be reproduced here: it needs one of {', '.join(names)}, "
             f"and none, or another of that name, is in this folder{made}."
         )
     return _session(min(here, key=lambda item: item[1].nbytes), recipe, progress)

@@ -215,7 +215,7 @@ def test_a_card_is_measured_again(model: Callable[..., str], capsys: Captured, t
     capsys.readouterr()
     assert main(["zoo", "verify", "judged-rows.v2", "--rescore", "--source", "zoo"]) == 1
     assert "contradicted, with the very model that the card names." in capsys.readouterr().out
-    best.write_text(json.dumps({**json.loads(best.read_text()), "judges": {}}))
+    best.write_text(json.dumps({**json.loads(best.read_text()), "evaluation_models": {}}))
     shown(capsys, *push[:5], "judged-rows.v3", *push[6:])
     capsys.readouterr()
     assert main(["zoo", "verify", "judged-rows.v3", "--rescore", "--source", "zoo"]) == 1

@@ -222,7 +222,7 @@ def test_a_wrong_size_in_the_configuration_fails(case: Case) -> None:
 
 
 def test_outputs_that_are_no_numbers_fail() -> None:
-    receipt = proof.judge(
+    receipt = proof.verdict_on(
         {"difference": math.nan, "spread": 1.0, "cache_agrees": True, "trouble": ""}, 1e-3, False
     )
     assert (receipt.ok, receipt.difference) == (False, None)
