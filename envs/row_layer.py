@@ -73,11 +73,16 @@ class RowLayer:
     def _output_errors(self, kept: Tensor) -> NDArray[np.float64]:
         interactions = self._prepared(self.interactions, "second moments")
         removed = (~kept).to(interactions.dtype)
+        # r^T M r for every choice at once: the squared output that the removed rows wrote together, including
+        # what they cancelled of each other.
         errors = ((removed @ interactions) * removed).sum(1)
         return errors.double().clamp(min=0).numpy()
 
     def _loss_rises(self, kept: Tensor) -> NDArray[np.float64]:
         gradients = self._prepared(self.gradients, "gate gradients")
+        # Closing gates changes a sample's loss by the sum of their gradients in first order; half the mean
+        # square is the Gauss-Newton estimate of the rise (Fisher), which has the sign that first order lacks
+        # at a minimum.
         changes = (~kept).to(gradients.dtype) @ gradients.T
         return changes.double().square().mean(1).div(2).numpy()
 

@@ -71,6 +71,8 @@ class MaskedGaussian(DiagGaussianDistribution):
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """Return the logarithm of the density of all decisions together, shape (networks,)."""
+        # A joint density is a sum of logarithms; a term of padding would shift PPO's ratio with the batch's
+        # size.
         together: Tensor = (self.distribution.log_prob(actions) * self.mask).sum(1)
         return together
 
@@ -106,30 +108,31 @@ class GraphActorCritic(ActorCriticPolicy):
 
     def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Return decisions, the value, shape (networks, 1), and the decisions' log-probability."""
-        distribution, values = self._judged(obs)
+        distribution, values = self._evaluated(obs)
         actions = distribution.get_actions(deterministic)
         return actions, values, distribution.log_prob(actions)
 
     def evaluate_actions(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the value, the log-probability of `actions`, and the entropy."""
-        distribution, values = self._judged(obs)
+        distribution, values = self._evaluated(obs)
         return values, distribution.log_prob(actions), distribution.entropy()
 
     def get_distribution(self, obs: PyTorchObs) -> MaskedGaussian:
         """Return the distribution of the decisions."""
-        return self._judged(obs)[0]
+        return self._evaluated(obs)[0]
 
     def predict_values(self, obs: PyTorchObs) -> Tensor:
         """Return what the outcome is expected to be worth, shape (networks, 1)."""
-        return self._judged(obs)[1]
+        return self._evaluated(obs)[1]
 
-    def _judged(self, obs: PyTorchObs) -> tuple[MaskedGaussian, Tensor]:
+    def _evaluated(self, obs: PyTorchObs) -> tuple[MaskedGaussian, Tensor]:
         if not isinstance(obs, dict):
             raise TypeError("Observations of networks are dictionaries of tensors.")
         features = self.extract_features(obs)
         assert isinstance(features, Tensor)
         mean, values = features[:, :-1], features[:, -1:]
         mask = obs["group_mask"].float().repeat_interleave(len(DECISIONS), dim=1)
+        # The same spreads for all groups: what is learned on a small network explores as much in a large one.
         return MaskedGaussian(mean, self.log_std.repeat(mask.shape[1] // len(DECISIONS)), mask), values
 
 

@@ -55,6 +55,8 @@ class ExactDensity(Density):
     def add(self, states: Array) -> None:
         """Remember states; equal ones share a weight."""
         before = self._states if len(self._weights) else states[:0]
+        # Prompts come again every epoch: one weight for equal states keeps the memory as small as the data
+        # set.
         self._states, place = np.unique(np.concatenate([before, states]), axis=0, return_inverse=True)
         weights: Array = np.append(self._weights, np.ones(len(states)))
         self._weights = np.asarray(np.bincount(place.reshape(-1), weights), np.float64)
@@ -128,6 +130,7 @@ class RandomFeatureDensity(Density):
         """Return the random Fourier features of states."""
         generator = np.random.default_rng(self.seed)
         shift = generator.uniform(0, 2 * np.pi, self.features)
+        # Drawn again from the seed at every call: nothing but the products has to be saved.
         frequencies = generator.normal(0, 1 / (self.bandwidth * 2**0.5), (states.shape[1], self.features))
         seen: Array = np.sqrt(2 / self.features) * np.cos(states @ frequencies + shift)
         return seen

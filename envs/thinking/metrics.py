@@ -35,6 +35,7 @@ def by_difficulty(values: ArrayLike, difficulty: ArrayLike, bins: int = 5) -> li
     Rows of equal difficulty stay together, so that there may be fewer bins.
     """
     values, difficulty = np.asarray(values, np.float64), np.asarray(difficulty, np.float64)
+    # Graded difficulties have ties at the edges: equal edges fall together rather than leave empty bins.
     edges = np.unique(np.quantile(difficulty, np.linspace(0, 1, bins + 1)))
     places = np.clip(np.searchsorted(edges, difficulty, side="right") - 1, 0, max(0, len(edges) - 2))
     found = []
@@ -69,6 +70,7 @@ def aes(found: Point, base: Point) -> float:
 
     All as shares of the base's. Source: O1-Pruner (arXiv 2501.12570).
     """
+    # Losing accuracy weighs more than gaining it, so that an answer which is short and wrong never pays.
     saved = (base.tokens - found.tokens) / base.tokens
     gained = (found.accuracy - base.accuracy) / base.accuracy
     return saved + (3 if gained >= 0 else 5) * gained
@@ -119,6 +121,8 @@ def pareto_area(points: Sequence[Point], most_tokens: float) -> float:
     """
     area, best, last = 0.0, 0.0, 0.0
     for tokens, accuracy in sorted((p.tokens, p.accuracy) for p in points if p.tokens <= most_tokens):
+        # The accuracy within t tokens is that of the best point up to t: a staircase, not a line between
+        # points, since no method between two measured ones was shown to exist.
         area += best * (tokens - last)
         best, last = max(best, accuracy), tokens
     return float((area + best * (most_tokens - last)) / most_tokens)
@@ -128,5 +132,6 @@ def _ranks(values: Array) -> Array:
     """Return ranks from 1, ties sharing the mean of theirs."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
+    # Ties end at rank e and are c many, e - c + 1 to e; their mean is e - (c - 1) / 2.
     means: Array = ends - (counts - 1) / 2
     return means[place]

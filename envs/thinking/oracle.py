@@ -22,6 +22,8 @@ def values(source: PromptSource, taken: Sequence[Choice], term: OutcomeTerm) -> 
     count, columns = len(source), []
     for choice in taken:
         accuracy, tokens = source.expected(choice)
+        # Both outcomes of every prompt, first all right ones, then all wrong ones, each paid at its own
+        # chance: an expectation in one call, without drawing.
         chances = np.concatenate([accuracy, 1 - accuracy])
         outcomes = Rollouts.of(
             np.arange(2 * count),  # every outcome alone: no term compares them
@@ -96,6 +98,8 @@ def equilibrium(gap: float, balance: Balance) -> float:
     for _ in range(60):
         middle = (low + high) / 2
         thinking, answering = balance.penalties(middle, 1 - middle)
+        # The penalty of thinking grows with the think rate, and that of answering falls: the difference
+        # crosses the gap once, and 60 halvings exhaust a double.
         low, high = (middle, high) if thinking - answering < gap else (low, middle)
     return (low + high) / 2
 

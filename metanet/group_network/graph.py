@@ -119,6 +119,8 @@ class NetworkGraph:
         ratio, *emphases = (decisions.clamp(-1, 1) * decisions.new_tensor(STRENGTHS)).T
         emphasised = torch.stack(emphases, dim=1)[self.owner] * self.units[:, _EMPHASISED_COLUMNS]
         densities = self.prior + ratio[self.owner] + emphasised.sum(1)
+        # The prior is a logarithm of score per parameter, so a decision is a factor, whatever the scale of
+        # the statistic; times the cost it is a score per unit again, which is what allocators compare.
         scores = self.per_group(densities.double().exp() * self.costs[self.owner])
         usual = USUAL_SHARE if self.globals[GLOBALS.index("uniform")] else 0.0
         for name, worth in self.worth.items():
@@ -176,12 +178,15 @@ def _worth(graph: UnitGraph, group: UnitGroup) -> float:
 
 def _set_apart(scores: Tensor, count: int) -> Tensor:
     """Return scores under which exactly the `count` lowest go, as if earlier rounds had taken them."""
+    # The second argsort turns an order into ranks; a stable one breaks ties by position on every machine.
     goes = scores.argsort(stable=True).argsort() < count
     return (scores * APART).masked_fill(goes, -torch.inf)
 
 
 def _mixed(fisher: Tensor, output: Tensor) -> Tensor:
     """Return logarithms of scores: in the order of sqrt(Fisher) x output, with Fisher's sum."""
+    # Fisher is a square and output is not: the root brings both to the unit of an activation. Only the order
+    # is taken from the product, the total stays Fisher's, which is comparable between groups.
     order = fisher / 2 + output
     return order - order.logsumexp(0) + fisher.logsumexp(0)
 
@@ -198,6 +203,8 @@ def _logs(stats: Stats, group: UnitGroup, name: str) -> tuple[Tensor, bool]:
     else:
         return torch.zeros(group.size), False
     values = values.float()
+    # Below a millionth of the largest a logarithm would only say how dead a dead unit is, in any large
+    # number.
     return torch.maximum(values, values.max() * 1e-6 + 1e-30).log(), True
 
 
@@ -211,6 +218,7 @@ def _statistic_features(logs: Sequence[tuple[Tensor, bool]]) -> tuple[Tensor, Te
             per_unit.append(torch.zeros(len(values), len(OF_STATISTIC)))
             per_group.append(torch.zeros(len(SUMMARIES)))
             continue
+        # The population's deviation: with the sample's, a group of one unit would be nan.
         centred, spread = values - values.mean(), values.std(correction=0)
         scores = centred / spread.clamp(min=1e-6)
         columns = [_ranks(values), scores, values - middle, torch.ones_like(values)]
@@ -222,6 +230,8 @@ def _statistic_features(logs: Sequence[tuple[Tensor, bool]]) -> tuple[Tensor, Te
 def _ranks(values: Tensor) -> Tensor:
     """Return ranks between -1 and 1; equal values have equal ranks."""
     ordered = values.sort().values
+    # The mean of the counts below and not above: ties share it, and ranks of any group are spread over
+    # -1 to 1 with mean 0.
     below = torch.searchsorted(ordered, values) + torch.searchsorted(ordered, values, right=True)
     return below.float() / len(values) - 1
 
@@ -231,6 +241,8 @@ def _alignment(gradients: Tensor) -> Tensor:
 
     Positive ones add up when units go together; negative ones make up for each other.
     """
+    # Removing all of a group changes the loss by the sum of its gradients, sample by sample: that is the
+    # direction which units are compared with.
     together = gradients.sum(1)
     lengths = gradients.norm(dim=0) * together.norm()
     cosines: Tensor = (gradients.T @ together) / lengths.clamp(min=1e-30)

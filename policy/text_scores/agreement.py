@@ -33,6 +33,7 @@ def lost_energy(estimated: Energies, seen: TextEnergy, norms: Energies) -> float
 
 def _lost(estimated: Tensor, written: Tensor, keep: float) -> Tensor:
     gone = len(written) - round(keep * len(written))
+    # Relative to the oracle of this text: texts whose energy is spread out lose more whatever is chosen.
     least = written.topk(gone, largest=False).values.sum()
     return written[estimated.topk(gone, largest=False).indices].sum() / least
 

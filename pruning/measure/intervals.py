@@ -62,6 +62,8 @@ def mean_interval(values: ArrayLike, weights: ArrayLike | None = None) -> Interv
     count = len(sums)
     if count < 2:
         return Interval(-math.inf, math.inf)
+    # A ratio estimator: its linearised error is that of the residuals s_i - m n_i (Cochran, "Sampling
+    # Techniques", chapter 6), since windows of unlike sizes must not weigh alike.
     mean = sums.sum() / sizes.sum()
     error = math.sqrt(count / (count - 1) * np.square(sums - mean * sizes).sum()) / sizes.sum()
     half = _student(count - 1) * error
@@ -83,6 +85,8 @@ def share_interval(before: ArrayLike, after: ArrayLike) -> Interval:
     Price, "Adjusted Wald Confidence Interval for a Difference of Binomial Proportions Based on Paired Data").
     """
     changes: NDArray[np.float64] = np.asarray(after, np.float64) - np.asarray(before, np.float64)
+    # One more question that only the first side answers, and one that only the second does: without them the
+    # interval has no width where no answer changed.
     return mean_interval(np.append(changes, (1.0, -1.0)))
 
 

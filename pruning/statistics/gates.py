@@ -96,6 +96,7 @@ def spread(group: UnitGroup, multipliers: Tensor, features: int, part: Slice | N
     owners = torch.full((features,), -1, dtype=torch.long)
     found = units_of_entries(group, part)
     owners[: len(found)] = found
+    # Entry -1, which nobody owns, looks up the 1 that is put behind the multipliers.
     ones = torch.ones_like(multipliers[..., :1])
     return torch.cat([multipliers, ones], dim=-1)[..., owners.to(multipliers.device)]
 
@@ -147,6 +148,8 @@ def _residual_gate(stack: ExitStack, model: nn.Module, group: UnitGroup, multipl
             after = output[0] if isinstance(output, tuple) else output
             factor = multipliers[..., layer].to(after.dtype)
             factor = factor.view(-1, *[1] * (after.dim() - 1)) if factor.dim() else factor
+            # A layer adds to the residual stream: a closed one is the identity, and the gradient of its gate
+            # is that of what it adds.
             gated = before + factor * (after - before)
             return (gated, *output[1:]) if isinstance(output, tuple) else gated
 

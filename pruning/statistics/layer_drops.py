@@ -38,6 +38,7 @@ def layer_drops(
     for group in (group for group in groups if group.kind == "layer" and group.gate):
         open_layers = closed.get(group.name, torch.ones(group.size, device=device))
         variants = open_layers.repeat(group.size, 1)
+        # One variant per layer, each a gate of its own: many layers are tried in one batch of the same text.
         variants.fill_diagonal_(0)
         with gates(model, graph, {name: v for name, v in closed.items() if name != group.name}):
             rises = [_moved(model, graph, group, variants, text, tick) for text in _texts(inputs)]
@@ -71,6 +72,8 @@ def _distance(output: tuple[Tensor, bool], dense: tuple[Tensor, bool]) -> Tensor
     found, wanted = output[0].float(), dense[0].float()
     if output[1]:
         logs, target = found.log_softmax(-1), wanted.log_softmax(-1)
+        # KL(dense || pruned) needs no labels, and is zero only where nothing moved; a difference of losses
+        # cancels between tokens that got better and tokens that got worse.
         moved = (target.exp() * (target - logs)).sum(-1)
     else:
         moved = (found - wanted).square().sum(-1) / wanted.square().sum(-1).clamp(min=1e-30)

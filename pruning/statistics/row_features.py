@@ -56,6 +56,7 @@ def leverage(rows: Tensor) -> Tensor:
     Removing a row shifts the log-determinant of the Gram matrix by log(1 - leverage).
     """
     gram = (rows.T @ rows).double()
+    # Matrices with more columns than rows, or dead columns, have a singular Gram matrix.
     gram.diagonal().add_(DAMPING * gram.diagonal().mean() + SMALLEST)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram)).to(rows.dtype)
     return ((rows @ inverse) * rows).sum(1).clamp(0, 1)
@@ -85,6 +86,8 @@ def row_features(stats: Stats, group: UnitGroup, names: Iterable[str]) -> Tensor
 
 def standardised(columns: Tensor) -> Tensor:
     """Return z-scores of the logarithms of non-negative columns, cut at `LARGEST`."""
+    # Norms and energies spread over decades: their logarithms are nearly normal, and a change of the whole
+    # matrix's scale shifts all of them alike, which the mean takes out.
     floor = columns.amax(0, keepdim=True) * 1e-6 + torch.finfo(torch.float32).tiny
     logs = torch.maximum(columns, floor).log()
     spread = logs.std(0, correction=0, keepdim=True)

@@ -44,6 +44,8 @@ def removal_order(surrogate: Surrogate, gone: Tensor, level: bool, steps: int) -
             _whose_turn(surrogate, left, level),
             key=lambda group: float(rises[surrogate.columns[group.name]].min()) / costs[group.name],
         )
+        # Whole blocks go by one comparison between groups: exact single steps would compare them once per
+        # unit.
         block = max(1, min(len(gone) // steps, group.size // SMALLEST_SHARE, left[group.name]))
         for _ in range(block):
             position += 1
@@ -107,6 +109,8 @@ def _annealed(removal: Removal, free: list[slice], frozen: Tensor, steps: int, s
     best = removal.mask.clone()
     warmest = abs(start) / max(1, int(removal.mask.sum()))
     for step in range(steps):
+        # Geometric from the mean rise per removed unit, at which bad swaps are usual, to a thousandth of it,
+        # at which they stop.
         temperature = max(warmest * 1e-3 ** (step / steps), torch.finfo(torch.float32).tiny)
         columns = free[int(torch.randint(len(free), (1,), generator=generator))]
         leaving, coming = _sides(removal, columns, frozen)
@@ -135,6 +139,7 @@ def _descended(surrogate: Surrogate, mask: Tensor, free: list[slice], frozen: Te
             chosen, before = int(rises.argmin()), removal.rise
             swap = torch.stack([leaving[chosen // len(coming)], coming[chosen % len(coming)]])
             removal.flip(swap)
+            # Rounding must not pass for progress: the descent would swap two equal units for ever.
             if removal.rise < before * (1 - 1e-6) - 1e-12:
                 improved = True
             else:

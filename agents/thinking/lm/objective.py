@@ -78,6 +78,8 @@ def token_weights(mask: Tensor, mode_weight: float | None) -> Tensor:
     if mode_weight is None:
         return mask / mask.sum()
     rest = mask.clone()
+    # A completion has one mode token among hundreds: with equal weights its gradient drowns in theirs, and
+    # longer completions would vote on the mode more often (Thinkless).
     rest[:, 0] = 0
     weights = rest / rest.sum().clamp(min=1)
     weights[:, 0] = mode_weight / len(mask)

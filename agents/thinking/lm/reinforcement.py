@@ -53,6 +53,7 @@ class Sums:
         """Return the share of clipped tokens, the mean token entropy, and that of the choice of mode."""
         return {
             "clipped_ratio": self.clipped / max(1.0, self.tokens),
+            # The mode token of every completion has an entropy of its own, below.
             "entropy": self.entropy / max(1.0, self.tokens - self.rows),
             "mode_entropy": self.mode_entropy / max(1, self.rows),
         }
@@ -78,6 +79,7 @@ class Reinforcement:
         device, tokens = self.scorer.model.device, batch.tokens
         lengths = [len(tokens[row]) for row in rows]
         mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
+        # Weights of the whole optimiser step, before it is split: micro-batches must not change the loss.
         weights = token_weights(mask, self.recipe.mode_weight).to(device)
         whole = [len(batch.prompts[row]) + length for row, length in zip(rows, lengths, strict=True)]
         for places in by_length(whole, self.micro_tokens):

@@ -53,8 +53,11 @@ class Scorer:
         places, mask = _places(prompts, completions)
         places, mask = places.to(device), mask.to(device)
         rows = torch.arange(len(prompts), device=device)[:, None]
+        # Log-probabilities at the temperature of sampling: the ratio of policies must start at 1.
         logits = out.logits[rows, places].float() / self.temperature
         every = logits.log_softmax(-1)
+        # Logits at position t score the token at t + 1; in padding any target serves, since the mask drops
+        # it.
         targets = ids.to(device)[rows, (places + 1).clamp(max=ids.shape[1] - 1)]
         log_probs = every.gather(2, targets[..., None])[..., 0] * mask
         with torch.no_grad():
@@ -89,4 +92,5 @@ def _places(prompts: Sequence[Ids], completions: Sequence[Ids]) -> tuple[Tensor,
     lengths = torch.tensor([len(completion) for completion in completions])[:, None]
     offsets = torch.arange(int(lengths.max()))[None]
     mask = offsets < lengths
+    # Padding reads the first place, which always exists; the mask takes it out of every sum.
     return torch.where(mask, start + offsets, start), mask.float()

@@ -48,6 +48,8 @@ class VarianceAware(Sampler):
     def promise(self) -> Weights:
         """Return the weight of every prompt by what is known now."""
         share = np.where(self._tries > 0, self._rights / np.maximum(self._tries, SMALLEST), 0.5)
+        # p (1 - p) is the variance of an outcome: a prompt that is always solved or never has no advantage to
+        # learn from, since rewards within its group are equal.
         varied = self.outcome * share * (1 - share)
         weights: Weights = varied + (1 - self.outcome) * self._diversity
         return np.maximum(weights, SMALLEST)

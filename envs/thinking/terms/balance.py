@@ -43,6 +43,8 @@ class Balance(Term):
         pull = np.select([rollouts.thinks, rollouts.answers], [thinking, answering], 0.0)
         thought = np.where(rollouts.correct, 0.0, -1.0)
         answered = np.where(rollouts.correct, 1.0, -2.0)
+        # Interpolated, not subtracted: at full strength the rewards of both modes are the targets, so that a
+        # collapsed policy sees a reward that prefers the other mode whatever the answers are.
         return np.asarray((1 - pull) * rewards + pull * np.where(rollouts.thinks, thought, answered))
 
     def penalties(self, thinking: float, answering: float) -> tuple[float, float]:

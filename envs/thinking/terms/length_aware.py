@@ -46,6 +46,8 @@ class LengthAware(OutcomeTerm):
         """Return what every rollout gains or loses."""
         if min(self._accuracy.values(), default=0.0) < self.floor:
             return np.zeros(len(rollouts))
+        # Prompts times outcomes as one index: lengths are compared among answers to one prompt that are alike
+        # right or wrong, never across them.
         parts = 2 * rollouts.group + rollouts.correct
         lengths = rollouts.length
         spread = np.maximum(group_std(lengths, parts), SMALLEST_STD)
