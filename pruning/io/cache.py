@@ -138,6 +138,12 @@ def spare_libraries() -> None:
             os.environ[variable] = str(temporary_folder() / name)
 
 
+def mark_used(file: Path) -> None:
+    """Note that a file of the cache was used, where that can be done: `trim` gives it up later."""
+    with suppress(OSError):
+        os.utime(file)
+
+
 def trim(folder: Path, most: int) -> None:
     """Remove the files of a folder that were used longest ago, until those left hold at most `most` bytes."""
     with suppress(OSError):  # Other processes use and trim the same folder.

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import BadCheckpointError
 from prunepolicy.pruning.io import bounded
-from prunepolicy.pruning.io.cache import cache_folder, recalled, remember, trim
+from prunepolicy.pruning.io.cache import cache_folder, mark_used, recalled, remember, trim
 from prunepolicy.pruning.io.machine import versions
 from prunepolicy.pruning.io.safetensors_file import (
     NAMES,
@@ -71,9 +70,7 @@ class CachedStats:
             "model": self.checkpoint.fingerprint,
             "files": _stamps(self.checkpoint.folder),
             "probe": vars(self.probe),
-            "text": hashlib.sha256(bounded.read_bytes(self.probe.file, bounded.MOST_TEXT)).hexdigest()
-            if self.probe.file
-            else None,
+            "text": _hash_of(self.probe.file) if self.probe.file else None,
             "needs": sorted(self.needs),
             "computed": [str(self.dtype), self.device],
             "code": code_version(),
@@ -127,8 +124,7 @@ def _read(file: Path) -> Stats:
     for key, tensor in tensors.items():
         name, _, group = key.partition("/")
         values.setdefault(name, {})[group] = tensor
-    with suppress(OSError):  # Whatever was used last is given up last, where that can be noted.
-        os.utime(file)
+    mark_used(file)
     return Stats(values)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from prunepolicy.pruning.checkpoint.decoding import memory_of
-from prunepolicy.pruning.io.cache import cache_folder, recalled, remember
+from prunepolicy.pruning.io.cache import cache_folder, mark_used, recalled, remember, trim
 from prunepolicy.pruning.io.safetensors_file import (
     NAMES,
     TensorHeader,
@@ -21,6 +21,8 @@ from prunepolicy.pruning.io.safetensors_file import (
 )
 
 WRITE_BATCH = 32
+MOST_BYTES = 1 << 30
+"""Of texts that models wrote, and of their statistics, in the cache; those used longest ago go first."""
 Tick = Callable[[int], None]
 """Called with the number of tokens just written."""
 
@@ -80,8 +82,11 @@ def written_once(key: Sequence[object] | None, write: Callable[[], Tensor]) -> T
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
     file = cache_folder() / "probes" / f"{name}.safetensors"
     tokens = recalled(file, lambda file: read_header(file)[0].read())
-    if tokens is None:
-        tokens = write()
-        header = header_bytes([TensorHeader("tokens", NAMES[tokens.dtype], tuple(tokens.shape))])
-        remember(file, header + bytes(tensor_bytes(tokens)))
+    if tokens is not None:
+        mark_used(file)
+        return tokens
+    tokens = write()
+    header = header_bytes([TensorHeader("tokens", NAMES[tokens.dtype], tuple(tokens.shape))])
+    remember(file, header + bytes(tensor_bytes(tokens)))
+    trim(file.parent, MOST_BYTES)
     return tokens

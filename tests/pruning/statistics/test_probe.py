@@ -1,7 +1,8 @@
-"""What models are watched on: seeded, cached by fingerprint, never longer than the context."""
+"""Calibration data: seeded, cached by fingerprint, never longer than the context."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.io.cache import cache_folder
+from prunepolicy.pruning.statistics import writing
 from prunepolicy.pruning.statistics.probe import Probe, probe_inputs, text_windows
+from prunepolicy.pruning.statistics.writing import written_once
 
 Make = Callable[..., Checkpoint]
 SELF = Probe(samples=3, length=12)
@@ -55,9 +58,9 @@ def test_every_second_of_varied_texts_starts_anywhere(written: Any) -> None:
 def test_it_is_cached_by_fingerprint_and_written_again_when_damaged(written: Any) -> None:
     first = written(SELF, "one")
     (file,) = (cache_folder() / "probes").iterdir()
-    stamp = file.stat().st_mtime_ns
+    place = file.stat().st_ino
     assert torch.equal(written(SELF, "one"), first)
-    assert file.stat().st_mtime_ns == stamp
+    assert file.stat().st_ino == place
     written(SELF, "two")
     written(replace(SELF, source="varied"), "one")
     assert len(list((cache_folder() / "probes").iterdir())) == 3
@@ -130,3 +133,26 @@ def test_models_that_write_nothing_see_seeded_noise(model_type: str, tiny_checkp
     assert len(first) == 3
     with torch.no_grad():
         model(**{name: first})
+
+
+def _never() -> torch.Tensor:
+    raise AssertionError("It is known.")
+
+
+def test_the_cache_gives_up_the_texts_that_were_used_longest_ago(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    texts = {"a": torch.zeros(100), "b": torch.ones(100), "c": torch.full((100,), 2.0)}
+    folder = tmp_path / "prunepolicy" / "probes"
+    written_once(["a"], lambda: texts["a"])
+    written_once(["b"], lambda: texts["b"])
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    for age, file in enumerate(sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime_ns)):
+        os.utime(file, (age, age))
+    assert written_once(["a"], _never).equal(texts["a"])
+    monkeypatch.setattr(writing, "MOST_BYTES", size)
+    written_once(["c"], lambda: texts["c"])
+    assert len(list(folder.iterdir())) == 2
+    assert written_once(["a"], _never).equal(texts["a"])
+    assert written_once(["b"], lambda: torch.zeros(1)).equal(torch.zeros(1))
