@@ -58,6 +58,7 @@ from prunepolicy.options import (
     Units,
 )
 from prunepolicy.pruning.io.console import Console
+from prunepolicy.sharing_cli import push
 from prunepolicy.training_cli import data_models, fetch, policies, submit, train
 from prunepolicy.zoo_cli import zoo_app
 
@@ -295,6 +296,7 @@ def frontier(
     present(result, as_json)
 
 
+app.command("push", cls=HelpCommand, rich_help_panel=PRUNING)(push)
 app.command("doctor", cls=HelpCommand, rich_help_panel=PRUNING)(doctor)
 app.command("eval", cls=HelpCommand, rich_help_panel=EVALUATING)(evaluate)
 app.command("bench", cls=HelpCommand, rich_help_panel=EVALUATING)(bench)

@@ -51,7 +51,7 @@ def push_to_hub(parcel: Parcel, repo: str, keys: Keys) -> str:
     """
     from huggingface_hub import CommitOperationAdd
 
-    with _told(repo):
+    with one_sentence(repo):
         api = hub_api()
         api.create_repo(repo, exist_ok=True)
         parent = api.repo_info(repo).sha
@@ -81,7 +81,7 @@ def push_folder(folder: Path, repo: str, private: bool | None, message: str, tok
     from huggingface_hub import CommitOperationAdd
 
     files = [file for file in get_args(FileName) if (folder / file).is_file()]
-    with _told(repo):
+    with one_sentence(repo):
         api = hub_api(token)
         api.create_repo(repo, private=private, exist_ok=True)
         operations = [CommitOperationAdd(file, folder / file) for file in files]
@@ -96,7 +96,7 @@ def hub_api(token: Any = None) -> HfApi:
 
 
 @contextmanager
-def _told(repo: str) -> Iterator[None]:
+def one_sentence(repo: str) -> Iterator[None]:
     """Turn what the hub's client raises into one sentence; its errors share no base."""
     if offline():
         raise PrunePolicyError("PRUNEPOLICY_OFFLINE or HF_HUB_OFFLINE forbids a push to the hub.")

@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 import yaml
 
@@ -64,8 +65,28 @@ def front_matter(report: PruneReport) -> str:
         "pipeline_tag": PIPELINES.get(report.task),
         "license": report.origin.licence,
         "tags": ["pruned", "structured-pruning", report.model_type],
+        "model-index": model_index(report),
     }
     return yaml.safe_dump({key: value for key, value in fields.items() if value}, sort_keys=False)
+
+
+def model_index(report: PruneReport) -> list[dict[str, Any]]:
+    """Return the measured quality as the hub shows it beside a model; empty where none was measured."""
+    before, after = report.before, report.after
+    if before.accuracy is not None and after.accuracy is not None:
+        measured = ("accuracy", report.images, round(after.accuracy, 4), f"{before.accuracy:.4f}")
+    elif before.score is not None and after.score is not None:
+        perplexities = (after.score.perplexity, before.score.perplexity)
+        measured = ("perplexity", report.text, round(perplexities[0], 4), f"{perplexities[1]:.4g}")
+    else:
+        return []
+    metric, text, value, dense = measured
+    result = {
+        "task": {"type": PIPELINES.get(report.task, "other")},
+        "dataset": {"type": "custom", "name": text or "the given text"},
+        "metrics": [{"type": metric, "value": value, "name": f"{metric} (dense model: {dense})"}],
+    }
+    return [{"name": f"{PurePath(report.origin.model).name}, pruned", "results": [result]}]
 
 
 def _title(report: PruneReport) -> str:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from prunepolicy.commands.report.card import card, fenced, serving_commands, write_card
+from prunepolicy.commands.report.card import card, fenced, front_matter, serving_commands, write_card
 from prunepolicy.commands.report.report import KeptUnits, PruneReport
 
 
@@ -23,7 +23,16 @@ def test_front_matter_is_what_the_hub_reads(report: PruneReport) -> None:
 def test_unknown_metadata_is_left_out(report: PruneReport) -> None:
     origin = replace(report.origin, base_model=None, licence=None)
     front = yaml.safe_load(card(replace(report, origin=origin)).split("---")[1])
-    assert set(front) == {"library_name", "pipeline_tag", "tags"}
+    assert set(front) == {"library_name", "pipeline_tag", "tags", "model-index"}
+
+
+def test_the_hub_shows_what_was_measured(report: PruneReport) -> None:
+    (result,) = ModelCard(card(report)).data.eval_results
+    assert (result.metric_type, result.metric_value) == ("perplexity", 24.0)
+    assert result.dataset_name == report.text
+    assert "dense model: 20" in result.metric_name
+    unmeasured = replace(report, after=replace(report.after, score=None))
+    assert "model-index" not in front_matter(unmeasured)
 
 
 def test_the_card_states_budget_evidence_proof_and_how_to_repeat(report: PruneReport) -> None:
