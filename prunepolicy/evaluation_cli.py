@@ -39,6 +39,14 @@ ThinkOut = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+DraftOf = Annotated[
+    str | None,
+    typer.Option(
+        "--as-draft-of",
+        metavar="MODEL",
+        help="Measure speculative decoding instead: MODEL answers prompts with this model as its draft.",
+    ),
+]
 IncludePath = Annotated[
     Path | None, typer.Option("--include-path", help="Folder with your own lm-eval tasks.")
 ]
@@ -60,6 +68,7 @@ def evaluate(
     include_path: IncludePath = None,
     think: Think = None,
     against: Annotated[str | None, typer.Option("--against", help="Dense model to compare with.")] = None,
+    as_draft_of: DraftOf = None,
     limit: Annotated[int | None, typer.Option("--limit", help="Questions per task, at most.")] = None,
     window: Window = None,
     out: ThinkOut = None,
@@ -75,7 +84,19 @@ def evaluate(
     prunepolicy eval smaller/ --text held_out.txt --against smollm2-135m
 
     prunepolicy eval runs/autothink --think auto --tasks modular_chain:1-6
+
+    prunepolicy eval smaller/ --as-draft-of smollm2-135m
     """
+    if as_draft_of is not None:
+        from prunepolicy.commands.evaluate.draft import DraftRequest, draft_bench
+        from prunepolicy.pruning.errors import UsageError
+
+        if think is not None or choices or tasks or against is not None or len(text or ()) > 1:
+            raise UsageError("--as-draft-of measures nothing else beside it, and takes one --text.")
+        drafted = DraftRequest(text=text[0] if text else None)
+        hardware = hardware_of(device, dtype, trust_remote_code)
+        present(draft_bench(model, as_draft_of, drafted, hardware), as_json)
+        return
     if think is not None:
         from prunepolicy.agents.thinking.lm.evaluate import ThinkEvalRequest, evaluate_thinking
 
