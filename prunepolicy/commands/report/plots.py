@@ -77,9 +77,9 @@ def plot_layers(report: PruneReport, path: Path) -> None:
             )
         _mark_removed_layers(report, axes)
         axes.set(
-            xlabel=_place_name(report),
+            xlabel=place_name(report),
             ylim=(0, 1.02),
-            title=f"Kept in every {_place_name(report)}",
+            title=f"Kept in every {place_name(report)}",
             xlim=(-0.5, depth - 0.5),
         )
         axes.yaxis.set_major_formatter("{x:.0%}")
@@ -96,7 +96,8 @@ def places(report: PruneReport) -> Iterator[tuple[int, KeptUnits]]:
             yield number, units
 
 
-def _place_name(report: PruneReport) -> str:
+def place_name(report: PruneReport) -> str:
+    """Return what `places` are called."""
     return "group of channels" if any(units.kind == "channel" for units in report.kept) else "layer"
 
 

@@ -179,6 +179,8 @@ class PruneReport:
         left_behind: files of the source that are not in the result, to the reason.
         seconds: duration of the run.
         reading: what a choice that follows the user's text stands on.
+        prompts: what both models answered, where samples hold the answers alone; in reports of earlier
+            versions samples begin with their prompt.
     """
 
     origin: Origin
@@ -203,6 +205,7 @@ class PruneReport:
     images: str = ""
     change: Interval | None = None
     reading: TextReading | None = None
+    prompts: tuple[str, ...] = ()
 
     @property
     def perplexity_ratio(self) -> float | None:
