@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from prunepolicy.agents.runtime.plotting import (
     BLUE,
     GREEN,
+    GREY,
     LINES,
     ORANGE,
     PINK,
@@ -19,7 +20,8 @@ from prunepolicy.agents.runtime.plotting import (
     picture,
     plain_log_ticks,
 )
-from prunepolicy.commands.report.report import KeptUnits, PruneReport, latency_ratios
+from prunepolicy.commands.report.report import KeptUnits, PruneReport
+from prunepolicy.commands.report.report_view import less_is_better
 from prunepolicy.pruning.units import KIND_NAMES
 
 if TYPE_CHECKING:
@@ -119,31 +121,24 @@ def _mark_removed_layers(report: PruneReport, axes: Axes) -> None:
 
 
 def plot_before_after(report: PruneReport, path: Path) -> None:
-    """Draw every measured quantity after pruning as a multiple of before, as a PNG."""
-    ratios = dict(reversed(change_ratios(report).items()))
-    values = list(ratios.values())
-    with picture(path, (6.6, 1.3 + 0.36 * len(ratios))) as axes:
-        colours = [ORANGE if value > 1 else BLUE for value in values]
-        axes.barh(list(ratios), [value - 1 for value in values], left=1, color=colours, height=0.6)
+    """Draw every quantity after pruning as a multiple of before, as a PNG: whiskers are 95 % intervals."""
+    rows = list(reversed(less_is_better(report)))
+    ends = [end for row in rows for end in (row.ratio, *(row.interval or ())) if 0 < end < math.inf]
+    with picture(path, (7.4, 1.5 + 0.36 * len(rows))) as axes:
+        for place, row in enumerate(rows):
+            colour = GREY if not row.shown else ORANGE if row.ratio > 1 else BLUE
+            axes.barh(place, row.ratio - 1, left=1, color=colour, height=0.6)
+            if row.interval is not None:
+                axes.plot(row.interval, (place, place), color="black", marker="|", linewidth=1, markersize=7)
+            axes.text(1.02, place, f"{row.ratio:.3g}x", va="center", transform=axes.get_yaxis_transform())
+        axes.set_yticks(range(len(rows)), [row.name for row in rows])
         axes.axvline(1, color="black", linewidth=1)
-        for row, value in enumerate(values):
-            axes.text(1.02, row, f"{value:.3g}x", va="center", transform=axes.get_yaxis_transform())
         axes.set(title="After pruning, as a multiple of before (left is better)", xscale="log")
-        axes.set_xlim(min(0.5, *values) / 1.1, max(2.0, *values) * 1.1)
+        axes.set_xlabel("whiskers: 95 % intervals; grey: no difference shown")
+        axes.set_xlim(min(0.5, *ends) / 1.1, max(2.0, *ends) * 1.1)
         plain_log_ticks(axes.xaxis, axes.get_xlim(), "{x:g}x")
         axes.tick_params(left=False)
         axes.spines["left"].set_visible(False)
-
-
-def change_ratios(report: PruneReport) -> dict[str, float]:
-    """Return after over before for every quantity known on both sides."""
-    old, new = report.before.cost, report.after.cost
-    ratios = {"Weights": new.weight_bytes / old.weight_bytes, "FLOPs": new.flops / old.flops}
-    if old.cache_entries:
-        ratios["KV cache"] = new.cache_entries / old.cache_entries
-    if report.perplexity_ratio is not None:
-        ratios["Perplexity"] = report.perplexity_ratio
-    return ratios | latency_ratios(report)
 
 
 def plot_frontier(points: Sequence[FrontierPoint], path: Path, dense: float | None = None) -> None:
