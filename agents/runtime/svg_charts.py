@@ -21,7 +21,7 @@ class Series:
     """Points that belong together, from left to right.
 
     Attributes:
-        points: (x, y).
+        points: (x, y); those without a finite y are left out.
         titles: what a point says when it is pointed at; its coordinates where there is none.
         dotted: whether points are marked.
     """
@@ -116,11 +116,12 @@ def line_chart(chart: Chart) -> Element:
 
 def _draw(drawn: Element, one: Series, across: _Scale, up: _Scale, colour: int) -> None:
     """Add the lines of a series, then its points with their titles."""
-    places = [(across(x), 100 - up(y)) for x, y in one.points]
+    titles = one.titles or [f"{x:g}: {y:.4g}" for x, y in one.points]
+    there = [(x, y, words) for (x, y), words in zip(one.points, titles, strict=True) if math.isfinite(y)]
+    places = [(across(x), 100 - up(y)) for x, y, _ in there]
     for before, after in pairwise(places):
         drawn.append(_line(before, after, f"series s{colour}"))
-    for number, (x, y) in enumerate(places):
-        words = one.titles[number] if one.titles else "{:g}: {:.4g}".format(*one.points[number])
+    for (x, y), (*_, words) in zip(places, there, strict=True):
         place = {"cx": f"{x:.2f}%", "cy": f"{y:.2f}%"}
         if one.dotted or len(places) == 1:
             drawn.append(element("circle", element("title", words), **place, r=4, class_=f"dots s{colour}"))

@@ -127,7 +127,7 @@ def plot_before_after(report: PruneReport, path: Path) -> None:
     with picture(path, (7.4, 1.5 + 0.36 * len(rows))) as axes:
         for place, row in enumerate(rows):
             colour = GREY if not row.shown else ORANGE if row.ratio > 1 else BLUE
-            axes.barh(place, row.ratio - 1, left=1, color=colour, height=0.6)
+            axes.barh(place, min(row.ratio, max(ends)) - 1, left=1, color=colour, height=0.6)
             if row.interval is not None:
                 axes.plot(row.interval, (place, place), color="black", marker="|", linewidth=1, markersize=7)
             axes.text(1.02, place, f"{row.ratio:.3g}x", va="center", transform=axes.get_yaxis_transform())
@@ -147,6 +147,8 @@ def plot_frontier(points: Sequence[FrontierPoint], path: Path, dense: float | No
     Args:
         dense: perplexity of the whole network, drawn as a line.
     """
+    from matplotlib.ticker import PercentFormatter
+
     with picture(path, (7.2, 4.0)) as axes:
         for (label, line), (colour, marker) in zip(_lines(points).items(), cycle(LINES), strict=False):
             axes.plot(
@@ -162,7 +164,7 @@ def plot_frontier(points: Sequence[FrontierPoint], path: Path, dense: float | No
             axes.axhline(dense, color="black", linewidth=1, linestyle=(0, (5, 3)), label="not pruned")
         axes.set(xlabel="parameters kept", title="Perplexity by size (less is better)", yscale="log")
         plain_log_ticks(axes.yaxis, axes.get_ylim(), "{x:g}")
-        axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         finish(axes, axes.lines)
 
 

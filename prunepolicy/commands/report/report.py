@@ -349,12 +349,6 @@ def gentler(keep: float) -> float:
     return min(0.95, round((1 + keep) / 2 * 20) / 20)
 
 
-def latency_ratios(report: PruneReport) -> dict[str, float]:
-    """Return seconds after over seconds before, for every workload timed on both networks."""
-    before, after = report.before.latency, report.after.latency
-    return {name: after[name] / before[name] for name in before if name in after}
-
-
 def kept_units(graph: UnitGraph, plan: Plan) -> tuple[KeptUnits, ...]:
     """Count what `plan` leaves of every group of `graph`."""
     gone = plan.dropped_layers(graph)
