@@ -11,6 +11,7 @@ from xml.etree.ElementTree import Element, tostring
 
 from prunepolicy.pruning.io.console import harmless
 
+EMPTY = "(nothing that can be shown)"
 NOTHING_LOADED = "default-src 'none'; style-src 'unsafe-inline'"
 STYLE = (
     """
@@ -36,10 +37,11 @@ pre { background: var(--panel); padding: 0.6rem 0.8rem; margin: 0.4rem 0; white-
 table { border-collapse: collapse; font-size: 0.9rem; }
 th, td { text-align: left; padding: 0.2rem 1rem 0.2rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
+table { overflow-wrap: normal; }
 td + td { font-variant-numeric: tabular-nums; }
 summary { cursor: pointer; color: var(--soft); }
 figure { margin: 0.8rem 0; }
-.changes { display: grid; grid-template-columns: 12rem 12rem 13rem 1fr; gap: 0.15rem 1rem; }
+.changes { display: grid; grid-template-columns: 12rem 12rem 15rem 1fr; gap: 0.15rem 1rem; }
 .change { display: contents; }
 .change .ratio { font-weight: 600; }
 .unclear { color: var(--unclear); }
@@ -141,7 +143,8 @@ def commands(lines: Iterable[tuple[str, str]]) -> list[Element]:
 def answers(heading: str, sides: Sequence[tuple[str, str]]) -> Element:
     """Return texts beside each other, each under its name."""
     columns = (
-        element("div", element("h3", name), element("p", text, class_="answer")) for name, text in sides
+        element("div", element("h3", name), element("p", text.strip() or EMPTY, class_="answer"))
+        for name, text in sides
     )
     return element(
         "article", element("p", element("strong", heading)), element("div", *columns, class_="sides")

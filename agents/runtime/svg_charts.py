@@ -14,6 +14,8 @@ from prunepolicy.agents.runtime.plotting import log_steps
 MOST_RATIO = 4.0
 """Ratios beyond it run to the end of their bar; the number beside it says the rest."""
 COLOURS = 6
+WIDEST_GAP = 0.5
+"""Between the cells of a strip, in percent of its width."""
 
 
 @dataclass(frozen=True)
@@ -175,8 +177,9 @@ class Cell:
 def strip(cells: Sequence[Cell], label: str) -> Element:
     """Draw one cell per layer, filled from below as far as its units stayed."""
     drawn, width = element("svg", class_="strip", role="img", aria_label=label), 100 / max(1, len(cells))
+    gap = min(WIDEST_GAP, 0.12 * width)
     for number, cell in enumerate(cells):
-        place = {"x": f"{(number + 0.06) * width:.3f}%", "width": f"{0.88 * width:.3f}%"}
+        place = {"x": f"{number * width:.3f}%", "width": f"{width - gap:.3f}%"}
         whole = element(
             "rect", **place, y="0%", height="100%", class_="gone" if cell.share is None else "empty"
         )

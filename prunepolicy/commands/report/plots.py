@@ -59,11 +59,13 @@ class FrontierPoint:
 
 
 def plot_layers(report: PruneReport, path: Path) -> None:
-    """Draw the share of units that stayed, per layer and kind, as a PNG."""
+    """Draw the share of units that stayed, per layer and kind, as a PNG; kinds that lose none are left out."""
     shares = layer_shares(report)
     depth = 1 + max((place for place, _ in places(report)), default=0)
     with picture(path, (max(6.0, min(11.0, 4 + 0.1 * depth)), 3.2)) as axes:
         for number, (kind, points) in enumerate(shares.items()):
+            if all(share == 1 for share in points.values()):
+                continue
             colour, marker = STYLES[kind]
             # Later lines are thinner, so that equal shares stay visible under one another.
             weight = 1.5 ** (len(shares) - number)

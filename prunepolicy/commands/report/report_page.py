@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 
 from prunepolicy.agents.runtime.html_page import answers, commands, element, page, section, table
 from prunepolicy.agents.runtime.svg_charts import Cell, ratio_bar, strip
-from prunepolicy.commands.report.card import CARD_NAMES, layer_rows, limits, run_facts
+from prunepolicy.commands.report.card import CARD_NAMES, layer_rows, limits, run_facts, totals
 from prunepolicy.commands.report.plots import place_name, places
 from prunepolicy.commands.report.report import KeptUnits, PruneReport
 from prunepolicy.commands.report.report_view import (
@@ -120,11 +120,16 @@ def _strips(report: PruneReport, keep: Keep) -> Iterator[Element]:
         by_kind.setdefault(units.kind, {}).setdefault(place, []).append(units)
     name = place_name(report)
     for kind, by_place in by_kind.items():
+        if all(units.kept == units.size for same in by_place.values() for units in same):
+            continue
         cells = [_cell(f"{name} {place}", units, keep) for place, units in sorted(by_place.items())]
         first, last = min(by_place), max(by_place)
         yield element("h3", f"{capitalised(KIND_NAMES[kind])}, {name} {first} to {last}")
         yield strip(cells, f"{KIND_NAMES[kind]} kept by {name}")
     head, rows = layer_rows(report)
+    untouched = [KIND_NAMES[kind] for kind, size, kept in totals(report.kept) if kept == size]
+    if untouched:
+        yield element("p", f"All stay: {', '.join(untouched)}.", class_="soft")
     if rows:
         dashed = (
             "Cells are filled as far as their units stayed; dashed ones went whole. Point at one to see what."
