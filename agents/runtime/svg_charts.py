@@ -26,12 +26,14 @@ class Series:
         points: (x, y); those without a finite y are left out.
         titles: what a point says when it is pointed at; its coordinates where there is none.
         dotted: whether points are marked.
+        whiskers: the interval of every y.
     """
 
     name: str
     points: Sequence[tuple[float, float]]
     titles: Sequence[str] = ()
     dotted: bool = True
+    whiskers: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,9 @@ class _Scale:
 def line_chart(chart: Chart) -> Element:
     """Draw lines, what has to be beaten, the marked point, and a legend beneath."""
     points = [point for one in chart.series for point in one.points]
+    ends = [end for one in chart.series for interval in one.whiskers for end in interval]
     across = _Scale([x for x, _ in points], most=4)
-    up = _Scale([y for _, y in points] + list(chart.references.values()), chart.logarithmic)
+    up = _Scale([y for _, y in points] + ends + list(chart.references.values()), chart.logarithmic)
     across_written = chart.written or across.written
     drawn = element("svg", class_="chart", role="img", aria_label=f"{chart.y} by {chart.x}")
     for tick in up.ticks:
@@ -123,6 +126,8 @@ def _draw(drawn: Element, one: Series, across: _Scale, up: _Scale, colour: int) 
     places = [(across(x), 100 - up(y)) for x, y, _ in there]
     for before, after in pairwise(places):
         drawn.append(_line(before, after, f"series s{colour}"))
+    for (x, _), (low, high) in zip(one.points, one.whiskers, strict=False):
+        drawn.append(_line((across(x), 100 - up(low)), (across(x), 100 - up(high)), f"series s{colour}"))
     for (x, y), (*_, words) in zip(places, there, strict=True):
         place = {"cx": f"{x:.2f}%", "cy": f"{y:.2f}%"}
         if one.dotted or len(places) == 1:

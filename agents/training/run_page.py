@@ -9,9 +9,10 @@ from statistics import fmean
 from xml.etree.ElementTree import Element
 
 from prunepolicy.agents.runtime.html_page import commands, element, page, section, table
-from prunepolicy.agents.runtime.svg_charts import Chart, line_chart
+from prunepolicy.agents.runtime.svg_charts import Chart, Series, line_chart
 from prunepolicy.agents.training.run_folder import RECIPE, RunFolder
 from prunepolicy.agents.training.run_report import RunReport
+from prunepolicy.agents.training.train import SCORE
 from prunepolicy.pruning.io.atomic import write_text
 
 PAGE = "report.html"
@@ -66,6 +67,15 @@ def _commands(report: RunReport, run: RunFolder, use: str) -> Iterator[tuple[str
 def _recipe(recipe: Mapping[str, object]) -> Element:
     rows = [(key, value) for key, value in recipe.items() if value not in (None, (), [], {})]
     return element("details", element("summary", "What decided the run"), table(("key", "value"), rows))
+
+
+def learning_chart(
+    run: RunFolder, best_step: int, y: str, to_beat: Mapping[str, float] | None = None
+) -> Chart:
+    """Return the score of every evaluation, the best step marked, beside what has to be beaten."""
+    points = [(row["step"], row[SCORE]) for row in run.rows() if SCORE in row]
+    best = next((point for point in points if point[0] == best_step), None)
+    return Chart("learning step", y, [Series("learned", points)], to_beat or {}, best)
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -59,7 +59,7 @@ class FrontierPoint:
 
 
 def plot_layers(report: PruneReport, path: Path) -> None:
-    """Draw the share of units that stayed, per layer and kind, as a PNG; kinds that lose none are left out."""
+    """Draw the share of units that stayed per layer as a PNG, of every kind that has lost any."""
     shares = layer_shares(report)
     depth = 1 + max((place for place, _ in places(report)), default=0)
     with picture(path, (max(6.0, min(11.0, 4 + 0.1 * depth)), 3.2)) as axes:
