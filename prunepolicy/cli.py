@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from prunepolicy.entrypoint import console_for, continuing, error_console, invoked, present, run
-from prunepolicy.evaluation_cli import bench, doctor, evaluate
+from prunepolicy.evaluation_cli import bench, chat, doctor, evaluate
 from prunepolicy.help_panels import HelpCommand, help_without_command
 from prunepolicy.option_parsing import (
     add_plugins,
@@ -300,6 +300,7 @@ app.command("push", cls=HelpCommand, rich_help_panel=PRUNING)(push)
 app.command("doctor", cls=HelpCommand, rich_help_panel=PRUNING)(doctor)
 app.command("eval", cls=HelpCommand, rich_help_panel=EVALUATING)(evaluate)
 app.command("bench", cls=HelpCommand, rich_help_panel=EVALUATING)(bench)
+app.command("chat", cls=HelpCommand, rich_help_panel=EVALUATING)(chat)
 for command in (policies, train, data_models, submit, fetch):
     app.command(command.__name__.replace("_", "-"), cls=HelpCommand, rich_help_panel=LEARNING)(command)
 app.add_typer(zoo_app, rich_help_panel=LEARNING)

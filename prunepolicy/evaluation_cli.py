@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from prunepolicy.entrypoint import console_for, present
+from prunepolicy.entrypoint import console_for, invoked, present
 from prunepolicy.option_parsing import hardware_of, numbers_of, words_of
-from prunepolicy.options import OUTPUT, AsJson, Device, Dtype, Model, Revision, Trust
+from prunepolicy.options import OUTPUT, AsJson, Device, Dtype, Model, Overwrite, Revision, Trust
 
 Texts = Annotated[
     list[Path] | None,
@@ -165,6 +165,76 @@ def bench(
         present(adaptive_bench(model, policy, keep, request, hardware), as_json)
     else:
         present(bench(model, against, request, hardware), as_json)
+
+
+def chat(
+    model: Model,
+    other: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="OTHER", help="A second model that gets the same prompts.", show_default=False
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", help="Answer this and exit.", show_default="ask for prompts until Ctrl-D"),
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option("--prompts", help="File with one prompt a line; the answers go into the page --out."),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option("--out", help="HTML file for the answers, with --prompts.", rich_help_panel=OUTPUT),
+    ] = Path("answers.html"),
+    overwrite: Overwrite = False,
+    tokens: Annotated[int, typer.Option("--tokens", help="Length of an answer in tokens, at most.")] = 128,
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="Sample at this temperature; 0 doesn't sample.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed, with --temperature.")] = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    trust_remote_code: Trust = False,
+    as_json: AsJson = False,
+) -> None:
+    """Talk to a model, or to two at once: the same prompt, answers side by side, tokens per second.
+
+    Prompts are put in the model's chat template; a model without one continues them as text.
+
+    [bold]Examples[/bold]
+
+    prunepolicy chat smollm2-135m smaller/
+
+    prunepolicy chat smollm2-135m smaller/ --prompt "What is the capital of France?"
+
+    prunepolicy chat smollm2-135m smaller/ --prompts questions.txt --out answers.html
+    """
+    from prunepolicy.commands.evaluate.chat import Chat, answered_page, prompts_in, talk, to_json
+    from prunepolicy.pruning.errors import UsageError
+    from prunepolicy.pruning.io.progress import ProgressReporter
+    from prunepolicy.pruning.measure.replies import Sampling
+
+    if prompt is not None and prompts is not None:
+        raise UsageError("--prompt answers one prompt, --prompts those of a file; give one of them.")
+    if as_json and prompt is None and prompts is None:
+        raise UsageError("--json needs --prompt or --prompts.")
+    listed = prompts_in(prompts) if prompts is not None else []
+    if prompts is not None and not as_json and out.exists() and not overwrite:
+        raise UsageError(f"{out} exists. Choose another --out or add --overwrite.")
+    how = Sampling(tokens, temperature, seed)
+    names = [model] if other is None else [model, other]
+    opened = Chat.opened(names, how, hardware_of(device, dtype, trust_remote_code))
+    console = console_for()
+    if as_json:
+        print(to_json([opened.answer(each) for each in listed or [prompt or ""]]), end="")
+    elif listed:
+        answered_page(opened, listed, invoked(), out, ProgressReporter(console))
+        console.print(f"Answers to {len(listed)} prompts: {out}", soft_wrap=True)
+    elif prompt is None:
+        talk(opened, console)
+    elif opened.show(prompt, console).stopped:
+        raise KeyboardInterrupt
 
 
 def doctor(model: Model, revision: Revision = None, as_json: AsJson = False) -> None:

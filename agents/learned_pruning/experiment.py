@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -20,6 +21,7 @@ from prunepolicy.agents.learned_pruning.evaluator import (
 )
 from prunepolicy.agents.learned_pruning.keep_tracker import KEPT, MOVED, KeepTracker, history
 from prunepolicy.agents.learned_pruning.learner import Assignment, Learner
+from prunepolicy.agents.learned_pruning.learning_page import excess_of, rewards_of, write_learning_page
 from prunepolicy.agents.learned_pruning.learning_plots import KeptHistory, plot_kept, plot_learning
 from prunepolicy.agents.learned_pruning.policy_card_text import write_policy_card
 from prunepolicy.agents.learned_pruning.report import TrainReport
@@ -29,7 +31,6 @@ from prunepolicy.agents.training.experiment import EvalResult
 from prunepolicy.agents.training.learner import SteppedLearner
 from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.agents.training.run_folder import BEST, RunFolder, RunProgress, seed_generators
-from prunepolicy.agents.training.train import SCORE
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.load import load_policy, load_policy_folder
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
@@ -43,6 +44,7 @@ from prunepolicy.pruning.session.opened_model import Hardware
 
 CURVE = "learning.png"
 KEPT_PICTURE = "kept.png"
+UNLEARNED = "before learning"
 
 
 @dataclass
@@ -57,6 +59,7 @@ class PruningExperiment(CardedExperiment):
     evaluators: Evaluator
     tracker: KeepTracker
     progress: ProgressReporter
+    unlearned: Policy
 
     @classmethod
     def prepare(
@@ -84,9 +87,8 @@ class PruningExperiment(CardedExperiment):
         )
         seed_generators(recipe.seed)
         learner = cast(type[Learner], algorithm)(assignment)
-        return cls(
-            run, recipe, learner, evaluator, KeepTracker(evaluator, recipe.evaluation.baselines), progress
-        )
+        tracker = KeepTracker(evaluator, recipe.evaluation.baselines)
+        return cls(run, recipe, learner, evaluator, tracker, progress, deepcopy(learner.policy))
 
     def evaluate(self) -> EvalResult:
         """Return the excess log-perplexity on the evaluation models, and what was kept of every layer."""
@@ -101,8 +103,7 @@ class PruningExperiment(CardedExperiment):
         self.run_folder.keep_policy(self.learner.policy, name)
 
     def conclude(self, progress: RunProgress) -> TrainReport:
-        """Compare the best policy with the baselines, and write pictures, report and card."""
-        _draw(self.run_folder, self.tracker, progress)
+        """Compare the best policy with the baselines, and write pictures, report, card and page."""
         policy = load_policy_folder(self.run_folder.path / BEST)
         evaluator, windows = self.evaluators.for_the_end(), dict[str, Windows]()
         rivals = {name: load_policy(name) for name in self.recipe.evaluation.baselines}
@@ -123,10 +124,21 @@ class PruningExperiment(CardedExperiment):
             progress.best if progress.best is not None else -mean(scores[policy.name]),
             {session.name: session.checkpoint.fingerprint for session in self.evaluators.sessions},
             {name: difference(windows[policy.name], windows[name]) for name in rivals},
+            self._to_beat(rivals),
         )
+        _draw(self.run_folder, self.tracker, progress, report.to_beat)
         report.save(self.run_folder.path)
+        write_learning_page(report, self.run_folder)
         write_policy_card(report.card, self.run_folder.path / BEST)
         return report
+
+    def _to_beat(self, rivals: Mapping[str, Policy]) -> dict[str, float]:
+        """Return what the learning curve has to be compared with, on the text that it was drawn on."""
+        with self.progress.step("evaluate what has to be beaten"):
+            scores = {name: mean(self.evaluators.scores(policy)) for name, policy in rivals.items()}
+            unlearned = {UNLEARNED: mean(self.evaluators.scores(self.unlearned))}
+        best = min(scores, key=scores.__getitem__, default=None)
+        return unlearned if best is None else {**unlearned, f"best heuristic, {best}": scores[best]}
 
 
 def check_plannable(recipe: Recipe, sessions: Mapping[str, ModelSession]) -> None:
@@ -155,12 +167,10 @@ def _check_plan(policy: Policy, session: ModelSession, budget: Budget) -> None:
         raise type(error)(f"{session.name}, by {policy.name}: {error}") from error
 
 
-def _draw(run: RunFolder, tracker: KeepTracker, progress: RunProgress) -> None:
+def _draw(run: RunFolder, tracker: KeepTracker, progress: RunProgress, to_beat: Mapping[str, float]) -> None:
     """Draw the learning curve, and what was kept of every layer."""
     rows = run.rows()
-    curve = [(int(row["step"]), row["reward"]) for row in rows if "reward" in row]
-    validation = [(int(row["step"]), -row[SCORE]) for row in rows if SCORE in row]
-    plot_learning(curve, validation, run.path / CURVE)
+    plot_learning(rewards_of(rows), excess_of(rows), to_beat, run.path / CURVE)
     if tracker.budget.uniform:
         shares, title = history(rows, MOVED), f"Units kept that {tracker.rival_name} would have removed"
         scale = "share of the kept units"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prunepolicy.agents.runtime.plotting import SKY, VERMILION, figure_at, picture
+from prunepolicy.agents.runtime.plotting import LINES, SKY, VERMILION, figure_at
 from prunepolicy.pruning.units import KIND_NAMES, UnitGraph
 
 if TYPE_CHECKING:
@@ -20,27 +20,34 @@ LEAST_RANGE = 0.01
 
 
 def plot_learning(
-    rewards: Sequence[tuple[int, float]], validation: Sequence[tuple[int, float]], path: Path
+    rewards: Sequence[tuple[int, float]],
+    validation: Sequence[tuple[int, float]],
+    to_beat: Mapping[str, float],
+    path: Path,
 ) -> None:
-    """Draw a learning curve as a PNG: the reward of every step, and the validation score above it.
+    """Draw a learning curve as a PNG: excess on validation text beside what has to be beaten, and the reward.
+
+    Upwards is better in both.
 
     Args:
         rewards: (step, reward).
         validation: (step, excess log-perplexity).
+        to_beat: excess of what is drawn as horizontal lines, by name.
     """
-    with picture(path, (7.2, 4.0)) as axes:
-        axes.plot(*zip(*rewards, strict=True), color=SKY, linewidth=1, label="reward in training")
-        axes.set(xlabel="learning step", title="Learning")
-        right = axes.twinx()
-        right.plot(
-            *zip(*validation, strict=True), color=VERMILION, marker="o", markersize=4, label="held-out excess"
-        )
-        right.set_ylabel("held-out excess, nats (less is better)")
-        axes.set_ylabel("reward (more is better)")
-        right.spines["right"].set_visible(True)
-        axes.legend(
-            handles=[*axes.lines, *right.lines], loc="lower center", bbox_to_anchor=(0.5, 1.08), ncols=2
-        )
+    from matplotlib.ticker import MaxNLocator
+
+    with figure_at(path, (7.6, 5.4)) as figure:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+        above.plot(*zip(*validation, strict=True), color=VERMILION, marker="o", markersize=4, label="learned")
+        for (name, excess), (colour, _) in zip(to_beat.items(), LINES, strict=False):
+            above.axhline(excess, color=colour, linestyle=(0, (5, 3)), label=f"{name}: {excess:.4g}")
+        above.invert_yaxis()
+        above.set(title="Excess on validation text, nats per token (upwards is better)")
+        if rewards:
+            below.plot(*zip(*rewards, strict=True), color=SKY, linewidth=1)
+        below.set(xlabel="learning step", title="Reward in training (upwards is better)")
+        below.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,8 @@ def _mean(shares: Mapping[str, float], names: Sequence[str]) -> float:
 
 def plot_kept(history: KeptHistory, path: Path) -> None:
     """Draw layers against training steps as a PNG, with what was kept as colour; nothing without layers."""
+    from matplotlib.ticker import PercentFormatter
+
     panels = history.panels
     if not panels:
         return
@@ -103,7 +112,7 @@ def plot_kept(history: KeptHistory, path: Path) -> None:
             _label_steps(axes, history)
         every[0].set_ylabel("layer")
         figure.suptitle(f"{history.title}\n{history.where}", x=0.02, ha="left", fontsize=11)
-        figure.colorbar(image, ax=every, format="{x:.0%}", label=history.scale, aspect=30)
+        figure.colorbar(image, ax=every, format=PercentFormatter(1.0), label=history.scale, aspect=30)
 
 
 def _inches(panels: Mapping[str, Sequence[Sequence[float]]]) -> tuple[float, float]:

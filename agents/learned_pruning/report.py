@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.table import Table
 
@@ -16,7 +16,14 @@ UNIT = "nats per token over the dense model"
 
 @dataclass(frozen=True)
 class TrainReport(ComparedRun):
-    """The result of a run: scores are excess log-perplexities (nats per token) by model and budget."""
+    """The result of a run: scores are excess log-perplexities (nats per token) by model and budget.
+
+    Attributes:
+        to_beat: by what has to be beaten, the mean score on the text that chose the best step: of the policy
+            before it had learned anything, and of the best heuristic; empty in reports of early versions.
+    """
+
+    to_beat: dict[str, float] = field(default_factory=dict)
 
     @property
     def unit(self) -> str:

@@ -41,11 +41,17 @@ def plain_log_ticks(axis: Axis, limits: tuple[float, float], form: str) -> None:
     """Write plain numbers on a logarithmic axis, more of them the shorter it is."""
     from matplotlib.ticker import LogLocator, NullLocator
 
-    decades = math.log10(limits[1] / limits[0])
-    steps = (1, 2, 5) if decades > 1 else (1, 1.5, 2, 3, 5, 7)
-    axis.set_major_locator(LogLocator(subs=steps if decades < 2.7 else (1,)))
+    axis.set_major_locator(LogLocator(subs=log_steps(*limits)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(form)
+
+
+def log_steps(low: float, high: float) -> tuple[float, ...]:
+    """Return which multiples of powers of ten stand on a logarithmic axis, more of them the shorter it is."""
+    decades = math.log10(high / low)
+    if decades >= 2.7:
+        return (1,)
+    return (1, 2, 5) if decades > 1 else (1, 1.5, 2, 3, 5, 7)
 
 
 def finish(axes: Axes, named: Sequence[object]) -> None:

@@ -254,6 +254,11 @@ class RunFolder:
             "Choose another --out to start again."
         )
 
+    @property
+    def commands(self) -> list[str]:
+        """The command lines that have started and continued the run."""
+        return _run_file(self.path).commands
+
     def open_events(self, step: int) -> None:
         """Write TensorBoard events, too, where tensorboard is installed; those after `step` are void."""
         self.events = Events.opened(self.path / EVENTS, step)

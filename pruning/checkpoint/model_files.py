@@ -16,7 +16,7 @@ from prunepolicy.pruning.io import bounded
 CARD = "README.md"
 SOURCE_CARD = "README.source.md"
 """What the source's card is called in a folder that has a card of its own."""
-WRITTEN_ABOUT = ("plan.json", "prune_report.json", "layers.png", "before_after.png")
+WRITTEN_ABOUT = ("plan.json", "prune_report.json", "report.html", "layers.png", "before_after.png")
 """What is written about a pruning beside its result's card."""
 MODULES = "modules.json"
 ADAPTER = "adapter_config.json"

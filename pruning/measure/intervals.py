@@ -75,6 +75,20 @@ def around(value: float, error: float) -> Interval:
     return Interval(value - NORMAL * error, value + NORMAL * error)
 
 
+def wilson_interval(share: float, count: int) -> Interval:
+    """Return the score interval of a share of `count` independent trials (Wilson, "Probable Inference").
+
+    Returns:
+        Everything that a share can be, for no trials.
+    """
+    if not count:
+        return Interval(0.0, 1.0)
+    square = NORMAL**2 / count
+    half = NORMAL * math.sqrt(share * (1 - share) / count + square / (4 * count))
+    middle, scale = share + square / 2, 1 + square
+    return Interval(max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale))
+
+
 def share_interval(before: ArrayLike, after: ArrayLike) -> Interval:
     """Return the interval of the difference between two shares of right answers to the same questions.
 

@@ -57,7 +57,7 @@ def test_every_command_in_turn(model: Model, quick: str, tmp_path: Path, capsys:
         assert re.search(words, printed), words
     assert {file.name for file in out.iterdir()} >= {
         "README.md", "before_after.png", "config.json", "layers.png", "model.safetensors", "plan.json",
-        "prune_report.json", "tokenizer.json",
+        "prune_report.json", "report.html", "tokenizer.json",
     }  # fmt: skip
     report = PruneReport.from_json((out / "prune_report.json").read_text())
     assert report.proof is not None

@@ -10,11 +10,13 @@ from typing import ClassVar, Self, cast
 import numpy as np
 
 from prunepolicy.agents.runtime import Runner
+from prunepolicy.agents.runtime.svg_charts import Chart, Series
 from prunepolicy.agents.thinking.bandit.learner import BanditRecipe, ThinkBandit
 from prunepolicy.agents.thinking.bandit.report import BanditReport, BanditSeedsReport, plot_decisions
 from prunepolicy.agents.training.experiment import EvalResult, Experiment
 from prunepolicy.agents.training.learner import SteppedLearner
 from prunepolicy.agents.training.run_folder import BEST, RunFolder, RunProgress, seed_generators
+from prunepolicy.agents.training.run_page import RunPage, learning_chart, write_run_page
 from prunepolicy.envs.thinking.metrics import by_difficulty
 from prunepolicy.envs.thinking.oracle import Value, oracle, value_of, values
 from prunepolicy.envs.thinking.rollouts import Mode
@@ -88,7 +90,32 @@ class BanditExperiment(Experiment):
             self._gain(chances),
         )
         report.save(path)
+        write_run_page(report, self.run_folder, self._page(report))
         return report
+
+    def _page(self, report: BanditReport) -> RunPage:
+        """Return the think rate by difficulty, and rewards beside those of rules that need no learning."""
+        points = [((each.low + each.high) / 2, each.mean) for each in report.bins]
+        titles = [
+            f"difficulty {each.low:.2g} to {each.high:.2g}: {each.mean:.0%} of {each.rows} prompts"
+            for each in report.bins
+        ]
+        to_beat = {name: each.reward for name, each in report.values.items() if name != "learned"}
+        charts = [
+            Chart("difficulty", "Probability of thinking.", [Series("learned", points, titles)]),
+            learning_chart(
+                self.run_folder,
+                report.best_step,
+                "Expected reward on evaluation prompts: more is better; dashed lines need no learning.",
+                to_beat,
+            ),
+        ]
+        rows = [
+            (name, f"{each.reward:.3f}", f"{each.regret:.3f}", f"{each.accuracy:.1%}", f"{each.think:.0%}")
+            for name, each in report.values.items()
+        ]
+        head = ("", "reward", "regret", "accuracy", "thinks")
+        return RunPage(charts, head, rows, "On prompts that nobody learned from.")
 
     def _contenders(self, learned: Array, best: Array) -> dict[str, Array]:
         """Return the probabilities of actions by whose they are."""

@@ -11,6 +11,7 @@ from prunepolicy.agents.thinking.lm.plots import plot_health, plot_think
 from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
 from prunepolicy.agents.thinking.lm.think_eval import Think, ThinkEval, ThinkEvaluator
+from prunepolicy.agents.thinking.lm.think_page import write_think_page
 from prunepolicy.agents.thinking.lm.think_report import ThinkReport, ThinkSeedsReport
 from prunepolicy.agents.training.experiment import EvalResult, Experiment
 from prunepolicy.agents.training.learner import SteppedLearner
@@ -88,6 +89,7 @@ class ThinkExperiment(Experiment):
         report.save(path)
         plot_health(self.run_folder.rows(), path / HEALTH_PICTURE)
         plot_think(report.examinations, path / THINK_PICTURE)
+        write_think_page(report, self.run_folder)
         return report
 
     def _evaluated(self, policy_model: PolicyModel) -> dict[str, ThinkEval]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from prunepolicy.agents.runtime.plotting import LINES, figure_at
 from prunepolicy.agents.thinking.lm.think_eval import ThinkEval
+from prunepolicy.pruning.measure.intervals import wilson_interval
 
 PANELS = {
     "what it does": ("accuracy", "think", "mixed", "zero_variance", "clipped_length"),
@@ -25,24 +27,59 @@ PANELS = {
 }
 """Metrics that every picture of health shows together."""
 
+SHIFT = 0.07
+"""Levels of difficulty by which lines stand beside each other."""
+MOST_LEVELS = 8
+
 
 def plot_think(examinations: Mapping[str, ThinkEval], path: Path) -> None:
-    """Draw accuracy, tokens and think rate over difficulty as a PNG, a line per think_eval."""
-    columns = {"accuracy": "accuracy", "tokens": "tokens of a completion", "think": "share that thinks"}
-    with figure_at(path, (11, 3.6)) as figure:
-        every = figure.subplots(1, len(columns))
-        for axes, (name, title) in zip(every, columns.items(), strict=True):
-            for (label, one), (colour, marker) in zip(examinations.items(), LINES, strict=False):
-                levels = [bin_.difficulty for bin_ in one.bins]
-                values = [getattr(bin_, name) for bin_ in one.bins]
-                axes.plot(levels, values, color=colour, marker=marker, markersize=4, label=label)
-            axes.set(xlabel="difficulty", title=title)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    """Draw accuracy, tokens and think rate over difficulty as a PNG, a line per evaluation.
+
+    Lines stand a little beside each other, so that equal ones don't hide one another; whiskers are 95 %
+    intervals of shares. A forced mode's think rate, which is the same everywhere, is left out.
+    """
+    titles = {"accuracy": "accuracy", "tokens": "tokens of a completion", "think": "share that thinks"}
+    with figure_at(path, (11, 4.0)) as figure:
+        every = figure.subplots(1, len(titles))
+        for axes, (name, title) in zip(every, titles.items(), strict=True):
+            for number, (one, (colour, marker)) in enumerate(zip(examinations.values(), LINES, strict=False)):
+                if name == "think" and len(examinations) > 1 and is_forced(one):
+                    continue
+                shift = SHIFT * (number - (len(examinations) - 1) / 2)
+                _draw_levels(axes, one, name, shift, color=colour, marker=marker)
+            axes.set(xlabel="difficulty (number of answers below)", title=title)
+            _name_levels(axes, next(iter(examinations.values())))
             axes.set_ylim(bottom=0)
             if name != "tokens":
                 axes.set_ylim(-0.03, 1.03)
                 axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        figure.legend(*every[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        lines = every[0].containers
+        figure.legend(lines, examinations, loc="outside lower center", ncols=4)
+
+
+def is_forced(one: ThinkEval) -> bool:
+    """Return whether a mode thinks always or never, whatever the problem."""
+    return len({bin_.think for bin_ in one.bins}) == 1 and one.think in (0, 1)
+
+
+def _draw_levels(axes: Axes, one: ThinkEval, name: str, shift: float, **look: str) -> None:
+    """Draw a line over the levels of difficulty, with the interval of every share."""
+    values = [getattr(bin_, name) for bin_ in one.bins]
+    errors = None
+    if name != "tokens":
+        ends = [wilson_interval(value, bin_.answers) for value, bin_ in zip(values, one.bins, strict=True)]
+        below = [max(0.0, value - end.low) for value, end in zip(values, ends, strict=True)]
+        errors = [below, [max(0.0, end.high - value) for value, end in zip(values, ends, strict=True)]]
+    places = [bin_.difficulty + shift for bin_ in one.bins]
+    axes.errorbar(places, values, errors, markersize=4, linewidth=1.2, elinewidth=0.9, capsize=2, **look)
+
+
+def _name_levels(axes: Axes, one: ThinkEval) -> None:
+    """Name as many levels as fit, with the number of answers to each."""
+    levels = one.bins[:: -(-len(one.bins) // MOST_LEVELS)]
+    axes.set_xticks(
+        [bin_.difficulty for bin_ in levels], [f"{bin_.difficulty}\n{bin_.answers}" for bin_ in levels]
+    )
 
 
 def plot_health(rows: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -61,3 +98,4 @@ def plot_health(rows: Sequence[Mapping[str, float]], path: Path) -> None:
             axes.set_title(title)
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         every[-1].set_xlabel("learning step")
+        every[-1].xaxis.set_major_locator(MaxNLocator(integer=True))

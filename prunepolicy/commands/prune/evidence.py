@@ -20,6 +20,7 @@ from prunepolicy.commands.report.plots import (
     plot_layers,
 )
 from prunepolicy.commands.report.report import Origin, PruneReport, kept_units, loading_lines
+from prunepolicy.commands.report.report_page import write_page
 from prunepolicy.commands.report.report_view import printable
 from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
@@ -125,6 +126,7 @@ def report_on(session: ModelSession, found: Evidence) -> PruneReport:
         left_behind={printable(name): why for name, why in side_files_of(checkpoint).behind.items()},
         images=measured.images,
         change=measured.change,
+        prompts=measured.prompts,
     )
 
 
@@ -174,9 +176,10 @@ def _head_of(card: Path) -> Any:
 
 
 def add_evidence(report: PruneReport, plan: Plan, folder: Path) -> None:
-    """Write plan, report, card and pictures into a prepared folder."""
+    """Write plan, report, card, page and pictures into a prepared folder."""
     plan.save(folder / PLAN)
     report.save(folder)
     plot_layers(report, folder / LAYERS_PICTURE)
     plot_before_after(report, folder / BEFORE_AFTER_PICTURE)
     write_card(report, folder)
+    write_page(report, plan.keep, folder)

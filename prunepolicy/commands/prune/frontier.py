@@ -9,9 +9,12 @@ from pathlib import Path
 
 from rich.table import Table
 
+from prunepolicy.commands.prune.frontier_page import write_frontier_page
 from prunepolicy.commands.prune.job import PruneSettings, holding, open_session, probe_for
 from prunepolicy.commands.prune.measure import choose_text
 from prunepolicy.commands.report.plots import FRONTIER_PICTURE, FrontierPoint, plot_frontier
+from prunepolicy.commands.report.report import DEGRADED
+from prunepolicy.commands.report.report_page import PAGE
 from prunepolicy.commands.report.report_view import count
 from prunepolicy.policy.base import Instruments, Policy
 from prunepolicy.policy.load import load_policy
@@ -61,6 +64,12 @@ class Frontier:
     folder: str
     rows: tuple[FrontierRow, ...]
 
+    @property
+    def smallest_good(self) -> FrontierRow | None:
+        """The smallest size whose perplexity isn't called degraded; None where every size's is."""
+        good = [row for row in self.rows if row.perplexity <= DEGRADED * self.dense]
+        return min(good, key=lambda row: row.params, default=None)
+
     def to_json(self) -> str:
         """Return the frontier as JSON text."""
         return json.dumps(asdict(self), indent=1) + "\n"
@@ -75,7 +84,7 @@ class Frontier:
         console.print(table)
         console.print(f"Perplexity right after cutting, without repair, on {self.text}.")
         console.print(
-            f"Plot: {self.folder}/{FRONTIER_PICTURE}. "
+            f"Report: {self.folder}/{PAGE}. Plot: {self.folder}/{FRONTIER_PICTURE}. "
             f"Cut a point: prunepolicy cut {self.model} {self.folder}/PLAN --out DIR",
             soft_wrap=True,
         )
@@ -141,12 +150,12 @@ def draw_frontier(
         frontier = Frontier(
             session.name, policy.name, budgets[0].of, dense, params, text.name, str(target), tuple(rows)
         )
-        _publish(frontier, plans, target)
+        _publish(frontier, plans, target, settings.command)
     return frontier
 
 
-def _publish(frontier: Frontier, plans: Sequence[Plan], target: Path) -> None:
-    """Write plans, table and plot to `target`, all or none."""
+def _publish(frontier: Frontier, plans: Sequence[Plan], target: Path, command: str) -> None:
+    """Write plans, table, plot and page to `target`, all or none."""
 
     def write(folder: Path) -> None:
         for plan, row in zip(plans, frontier.rows, strict=True):
@@ -154,6 +163,7 @@ def _publish(frontier: Frontier, plans: Sequence[Plan], target: Path) -> None:
         write_text(folder / "frontier.json", frontier.to_json())
         drawn = [FrontierPoint(row.params, row.perplexity, frontier.made_by) for row in frontier.rows]
         plot_frontier(drawn, folder / FRONTIER_PICTURE, frontier.dense)
+        write_frontier_page(frontier, command, folder)
 
     replace_folder(target, write)
 

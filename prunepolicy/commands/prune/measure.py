@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,19 +13,28 @@ from torch import Tensor, nn
 from prunepolicy.commands.report.report import Facts
 from prunepolicy.pruning.checkpoint.context import context_of
 from prunepolicy.pruning.checkpoint.loading import load_model
-from prunepolicy.pruning.checkpoint.tokens import check_known, start_of_text, token_ids
+from prunepolicy.pruning.checkpoint.tokens import start_of_text, token_ids
 from prunepolicy.pruning.cost import Cost
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.text_file import read_text
 from prunepolicy.pruning.measure.intervals import Interval
 from prunepolicy.pruning.measure.latency import ModelTime, interleaved, time_model
 from prunepolicy.pruning.measure.perplexity import Fidelity, TextScore, WindowLosses, fidelity, window_losses
+from prunepolicy.pruning.measure.replies import Sampling, chats, reply_to
 from prunepolicy.pruning.measure.speedup import Speedup, speedup, spread
 from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.probe import Probe
 
 PROMPTS = ("The capital of France is", "Once upon a time, there was a", "To make a good cup of tea,")
-NEW_TOKENS = 24
+"""For models that continue a text."""
+QUESTIONS = (
+    "What is the capital of France?",
+    "Tell me a short story about a lighthouse.",
+    "How do I make a good cup of tea?",
+)
+"""For models with a chat template."""
+WRITTEN = Sampling(tokens=48)
+"""How both models answer: greedily, so that the same texts come every time."""
 OWN_TEXT = Probe(samples=16, length=256, seed=1_000_003)
 """Evaluation text when the user gives none: sampled from the dense model, with a seed of its own."""
 NOISE = Probe(samples=16, length=128, seed=1_000_003)
@@ -71,6 +79,7 @@ class Measurements:
         fidelity: how close the outputs stay, for models that don't write text.
         images: name of the images that both were tested on, where they were.
         change: interval of the change in accuracy, or in log-perplexity per token where no images were.
+        prompts: what both models' samples answer.
     """
 
     before: Behaviour = field(default_factory=Behaviour)
@@ -81,6 +90,7 @@ class Measurements:
     warnings: tuple[str, ...] = ()
     images: str = ""
     change: Interval | None = None
+    prompts: tuple[str, ...] = ()
 
 
 def measure(session: ModelSession, folder: Path, text: ScoredText | None) -> Measurements:
@@ -96,14 +106,14 @@ def measure(session: ModelSession, folder: Path, text: ScoredText | None) -> Mea
         losses = [dense, text.losses(pruned)]
     with session.progress.step("measure latency, dense and pruned in turn"):
         times = _times(session, models)
-    texts = _samples(session, pruned)
+    prompts, texts = _samples(session, pruned)
     medians = [{name: spread(series).median for name, series in of_one.items()} for of_one in times]
     before, after = (
         Behaviour(*seen) for seen in zip((each.score for each in losses), medians, texts, strict=True)
     )
     speedups = {name: speedup(times[0][name], times[1][name]) for name in times[0]}
     change = losses[1].change_from(losses[0])
-    return Measurements(before, after, text.name, speedups, change=change)
+    return Measurements(before, after, text.name, speedups, change=change, prompts=prompts)
 
 
 def _compare_outputs(session: ModelSession, models: tuple[nn.Module, ...]) -> Measurements:
@@ -176,29 +186,15 @@ def _in_turn(runs: Sequence[Callable[[], ModelTime]]) -> list[list[ModelTime]]:
     return interleaved(runs, min(MOST, max(FEWEST, int(SECONDS / once))))
 
 
-def _samples(session: ModelSession, pruned: nn.Module) -> list[tuple[str, ...]]:
-    """Return what either model makes of a few prompts; nothing where there is no tokenizer to read them."""
+def _samples(session: ModelSession, pruned: nn.Module) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return prompts, and what either model answers; nothing without a tokenizer to read them."""
     tokenizer = session.tokenizer_if_any
     if tokenizer is None:
-        return [(), ()]
+        return (), [(), ()]
+    prompts = QUESTIONS if chats(tokenizer) else PROMPTS
 
     def written(model: nn.Module) -> tuple[str, ...]:
-        return tuple(_continue(model, tokenizer, prompt) for prompt in PROMPTS)
+        return tuple(reply_to(model, tokenizer, prompt, WRITTEN).text for prompt in prompts)
 
     with session.progress.step("sample generations"):
-        return [session.once("samples", lambda: written(session.model)), written(pruned)]
-
-
-def _continue(model: Any, tokenizer: Any, prompt: str) -> str:
-    """Continue a prompt greedily; the same text every time."""
-    device = next(model.parameters()).device
-    tokens: Tensor = tokenizer(prompt, return_tensors="pt")["input_ids"].to(device)
-    check_known(model, tokenizer, tokens[0].tolist())
-    written = model.generate(
-        tokens,
-        attention_mask=torch.ones_like(tokens),
-        max_new_tokens=NEW_TOKENS,
-        do_sample=False,
-        pad_token_id=tokenizer.pad_token_id or 0,
-    )
-    return str(tokenizer.decode(written[0], skip_special_tokens=True))
+        return prompts, [session.once("samples", lambda: written(session.model)), written(pruned)]

@@ -16,6 +16,7 @@ from prunepolicy.commands.report.plots import BEFORE_AFTER_PICTURE, LAYERS_PICTU
 from prunepolicy.commands.report.report import REPORT, KeptUnits, PruneReport
 from prunepolicy.commands.report.report_view import (
     asked_and_reached,
+    capitalised,
     comparisons,
     duration,
     load_code,
@@ -90,7 +91,7 @@ def model_index(report: PruneReport) -> list[dict[str, Any]]:
 
 
 def _title(report: PruneReport) -> str:
-    return f"# {report.origin.model}, pruned\n\n{asked_and_reached(report).capitalize()}. {report.verdict}"
+    return f"# {report.origin.model}, pruned\n\n{capitalised(asked_and_reached(report))}. {report.verdict}"
 
 
 def _removed(report: PruneReport) -> str:
@@ -136,8 +137,10 @@ def _proof(report: PruneReport) -> str:
 
 
 def _samples(report: PruneReport) -> Iterator[str]:
-    for before, after in zip(report.before.samples[:3], report.after.samples[:3], strict=False):
-        yield f"Before:\n\n{quote(before)}\n\nAfter:\n\n{quote(after)}"
+    pairs = list(zip(report.before.samples[:3], report.after.samples[:3], strict=False))
+    for number, (before, after) in enumerate(pairs):
+        asked = f"Prompt:\n\n{quote(report.prompts[number])}\n\n" if number < len(report.prompts) else ""
+        yield f"{asked}Before:\n\n{quote(before)}\n\nAfter:\n\n{quote(after)}"
 
 
 def _loading(report: PruneReport) -> str:
@@ -163,6 +166,18 @@ def serving_commands(report: PruneReport) -> str:
 
 
 def _reproducing(report: PruneReport) -> str:
+    return "\n\n".join(
+        (
+            "## How to reproduce it",
+            fenced(report.origin.command, "sh"),
+            f"`plan.json` in this folder lists every unit that stayed; `{REPORT}` holds the numbers above.",
+            table(("", ""), run_facts(report)),
+        )
+    )
+
+
+def run_facts(report: PruneReport) -> list[tuple[str, object]]:
+    """Return what a run has to be given to happen again, by name; what isn't known is left out."""
     origin = report.origin
     rows = [
         ("policy", origin.decided_by or origin.made_by),
@@ -170,23 +185,21 @@ def _reproducing(report: PruneReport) -> str:
         ("knowledge distillation epochs", origin.recover or ""),
         ("seed", origin.seed),
         ("source", origin.model),
-        ("fingerprint of the source", f"`{origin.fingerprint}`"),
+        ("fingerprint of the source", f"{origin.fingerprint}"),
         ("versions", versions(origin.versions.items())),
         ("machine", origin.machine),
         ("took", duration(report.seconds) if report.seconds else ""),
         ("reused from an earlier run", ", ".join(origin.reused)),
     ]
-    return "\n\n".join(
-        (
-            "## How to reproduce it",
-            fenced(origin.command, "sh"),
-            f"`plan.json` in this folder lists every unit that stayed; `{REPORT}` holds the numbers above.",
-            table(("", ""), [row for row in rows if row[1] != ""]),
-        )
-    )
+    return [row for row in rows if row[1] != ""]
 
 
-def _limits(report: PruneReport) -> str:
+def limits(report: PruneReport, most: int) -> list[str]:
+    """Return what a reader should not take the result for, in sentences.
+
+    Args:
+        most: names of files that are listed.
+    """
     lines = [
         "Pruning removes knowledge as well as weights. Test the result on your own task before use.",
         "It keeps the source's biases, and its licence applies.",
@@ -202,38 +215,45 @@ def _limits(report: PruneReport) -> str:
     if not report.after.latency:
         lines.append("Its speed was not measured: fewer parameters need not mean less time.")
     if report.left_behind:
-        lines.append(missed(report, CARD_NAMES))
+        lines.append(missed(report, most))
     lines.extend(report.warnings)
     if report.reading is not None:
         lines.append(report.reading.sentence)
-    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
+    return lines
+
+
+def _limits(report: PruneReport) -> str:
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in limits(report, CARD_NAMES))
 
 
 def _layers(report: PruneReport) -> str:
     """Return what stayed per layer, the same rows in one line."""
+    head, rows = layer_rows(report)
+    if not rows:
+        return ""
+    if head[0] == "group":
+        return "## Channels\n\n" + table(head, rows)
+    picture = f"![Share kept in every layer]({LAYERS_PICTURE})"
+    return f"## Layer by layer\n\n{picture}\n\n" + table(head, rows)
+
+
+def layer_rows(report: PruneReport) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return what stayed per layer, equal layers in one row, or per group of channels: headings and rows."""
     inside = [units for units in report.kept if units.layer is not None]
     kinds = list(dict.fromkeys(units.kind for units in inside))
     if not kinds:
-        return _channel_groups(report)
+        channels = [units for units in report.kept if units.kind == "channel"]
+        rows = [(units.group, f"{units.kept} of {units.size}") for units in channels]
+        return ("group", KIND_NAMES["channel"]), list(rows)
     by_layer = {
         layer: tuple(_of_layer(inside, layer, kind) for kind in kinds)
         for layer in sorted({units.layer for units in inside if units.layer is not None})
     }
-    rows = []
+    layers: list[tuple[str, ...]] = []
     for cells, run in groupby(by_layer, key=by_layer.__getitem__):
-        first, *_, last = (layers := list(run)) * 2
-        rows.append((str(first) if len(layers) == 1 else f"{first} to {last}", *cells))
-    picture = f"![Share kept in every layer]({LAYERS_PICTURE})"
-    return f"## Layer by layer\n\n{picture}\n\n" + table(
-        ("layer", *(KIND_NAMES[kind] for kind in kinds)), rows
-    )
-
-
-def _channel_groups(report: PruneReport) -> str:
-    rows = [
-        (units.group, f"{units.kept} of {units.size}") for units in report.kept if units.kind == "channel"
-    ]
-    return "## Channels\n\n" + table(("group", KIND_NAMES["channel"]), rows) if rows else ""
+        first, *_, last = (same := list(run)) * 2
+        layers.append((str(first) if len(same) == 1 else f"{first} to {last}", *cells))
+    return ("layer", *(KIND_NAMES[kind] for kind in kinds)), layers
 
 
 def _of_layer(inside: Sequence[KeptUnits], layer: int, kind: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from prunepolicy.agents.runtime.plotting import (
     BLUE,
     GREEN,
+    GREY,
     LINES,
     ORANGE,
     PINK,
@@ -19,7 +20,8 @@ from prunepolicy.agents.runtime.plotting import (
     picture,
     plain_log_ticks,
 )
-from prunepolicy.commands.report.report import KeptUnits, PruneReport, latency_ratios
+from prunepolicy.commands.report.report import KeptUnits, PruneReport
+from prunepolicy.commands.report.report_view import less_is_better
 from prunepolicy.pruning.units import KIND_NAMES
 
 if TYPE_CHECKING:
@@ -57,11 +59,13 @@ class FrontierPoint:
 
 
 def plot_layers(report: PruneReport, path: Path) -> None:
-    """Draw the share of units that stayed, per layer and kind, as a PNG."""
+    """Draw the share of units that stayed per layer as a PNG, of every kind that has lost any."""
     shares = layer_shares(report)
     depth = 1 + max((place for place, _ in places(report)), default=0)
     with picture(path, (max(6.0, min(11.0, 4 + 0.1 * depth)), 3.2)) as axes:
         for number, (kind, points) in enumerate(shares.items()):
+            if all(share == 1 for share in points.values()):
+                continue
             colour, marker = STYLES[kind]
             # Later lines are thinner, so that equal shares stay visible under one another.
             weight = 1.5 ** (len(shares) - number)
@@ -77,9 +81,9 @@ def plot_layers(report: PruneReport, path: Path) -> None:
             )
         _mark_removed_layers(report, axes)
         axes.set(
-            xlabel=_place_name(report),
+            xlabel=place_name(report),
             ylim=(0, 1.02),
-            title=f"Kept in every {_place_name(report)}",
+            title=f"Kept in every {place_name(report)}",
             xlim=(-0.5, depth - 0.5),
         )
         axes.yaxis.set_major_formatter("{x:.0%}")
@@ -96,7 +100,8 @@ def places(report: PruneReport) -> Iterator[tuple[int, KeptUnits]]:
             yield number, units
 
 
-def _place_name(report: PruneReport) -> str:
+def place_name(report: PruneReport) -> str:
+    """Return what `places` are called."""
     return "group of channels" if any(units.kind == "channel" for units in report.kept) else "layer"
 
 
@@ -118,31 +123,24 @@ def _mark_removed_layers(report: PruneReport, axes: Axes) -> None:
 
 
 def plot_before_after(report: PruneReport, path: Path) -> None:
-    """Draw every measured quantity after pruning as a multiple of before, as a PNG."""
-    ratios = dict(reversed(change_ratios(report).items()))
-    values = list(ratios.values())
-    with picture(path, (6.6, 1.3 + 0.36 * len(ratios))) as axes:
-        colours = [ORANGE if value > 1 else BLUE for value in values]
-        axes.barh(list(ratios), [value - 1 for value in values], left=1, color=colours, height=0.6)
+    """Draw every quantity after pruning as a multiple of before, as a PNG: whiskers are 95 % intervals."""
+    rows = list(reversed(less_is_better(report)))
+    ends = [end for row in rows for end in (row.ratio, *(row.interval or ())) if 0 < end < math.inf]
+    with picture(path, (7.4, 1.5 + 0.36 * len(rows))) as axes:
+        for place, row in enumerate(rows):
+            colour = GREY if not row.shown else ORANGE if row.ratio > 1 else BLUE
+            axes.barh(place, min(row.ratio, max(ends)) - 1, left=1, color=colour, height=0.6)
+            if row.interval is not None:
+                axes.plot(row.interval, (place, place), color="black", marker="|", linewidth=1, markersize=7)
+            axes.text(1.02, place, f"{row.ratio:.3g}x", va="center", transform=axes.get_yaxis_transform())
+        axes.set_yticks(range(len(rows)), [row.name for row in rows])
         axes.axvline(1, color="black", linewidth=1)
-        for row, value in enumerate(values):
-            axes.text(1.02, row, f"{value:.3g}x", va="center", transform=axes.get_yaxis_transform())
         axes.set(title="After pruning, as a multiple of before (left is better)", xscale="log")
-        axes.set_xlim(min(0.5, *values) / 1.1, max(2.0, *values) * 1.1)
+        axes.set_xlabel("whiskers: 95 % intervals; grey: no difference shown")
+        axes.set_xlim(min(0.5, *ends) / 1.1, max(2.0, *ends) * 1.1)
         plain_log_ticks(axes.xaxis, axes.get_xlim(), "{x:g}x")
         axes.tick_params(left=False)
         axes.spines["left"].set_visible(False)
-
-
-def change_ratios(report: PruneReport) -> dict[str, float]:
-    """Return after over before for every quantity known on both sides."""
-    old, new = report.before.cost, report.after.cost
-    ratios = {"Weights": new.weight_bytes / old.weight_bytes, "FLOPs": new.flops / old.flops}
-    if old.cache_entries:
-        ratios["KV cache"] = new.cache_entries / old.cache_entries
-    if report.perplexity_ratio is not None:
-        ratios["Perplexity"] = report.perplexity_ratio
-    return ratios | latency_ratios(report)
 
 
 def plot_frontier(points: Sequence[FrontierPoint], path: Path, dense: float | None = None) -> None:
@@ -151,6 +149,8 @@ def plot_frontier(points: Sequence[FrontierPoint], path: Path, dense: float | No
     Args:
         dense: perplexity of the whole network, drawn as a line.
     """
+    from matplotlib.ticker import PercentFormatter
+
     with picture(path, (7.2, 4.0)) as axes:
         for (label, line), (colour, marker) in zip(_lines(points).items(), cycle(LINES), strict=False):
             axes.plot(
@@ -166,7 +166,7 @@ def plot_frontier(points: Sequence[FrontierPoint], path: Path, dense: float | No
             axes.axhline(dense, color="black", linewidth=1, linestyle=(0, (5, 3)), label="not pruned")
         axes.set(xlabel="parameters kept", title="Perplexity by size (less is better)", yscale="log")
         plain_log_ticks(axes.yaxis, axes.get_ylim(), "{x:g}")
-        axes.xaxis.set_major_formatter("{x:.0%}")
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         finish(axes, axes.lines)
 
 

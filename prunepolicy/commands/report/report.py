@@ -179,6 +179,8 @@ class PruneReport:
         left_behind: files of the source that are not in the result, to the reason.
         seconds: duration of the run.
         reading: what a choice that follows the user's text stands on.
+        prompts: what both models answered, where samples hold the answers alone; in reports of earlier
+            versions samples begin with their prompt.
     """
 
     origin: Origin
@@ -203,6 +205,7 @@ class PruneReport:
     images: str = ""
     change: Interval | None = None
     reading: TextReading | None = None
+    prompts: tuple[str, ...] = ()
 
     @property
     def perplexity_ratio(self) -> float | None:
@@ -344,12 +347,6 @@ def _with_todays_names(data: dict[str, Any]) -> dict[str, Any]:
 def gentler(keep: float) -> float:
     """Return a keep ratio half-way between `keep` and everything, in steps of 0.05."""
     return min(0.95, round((1 + keep) / 2 * 20) / 20)
-
-
-def latency_ratios(report: PruneReport) -> dict[str, float]:
-    """Return seconds after over seconds before, for every workload timed on both networks."""
-    before, after = report.before.latency, report.after.latency
-    return {name: after[name] / before[name] for name in before if name in after}
 
 
 def kept_units(graph: UnitGraph, plan: Plan) -> tuple[KeptUnits, ...]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.table import Table
 
 from prunepolicy.commands.report.report import REPORT, PruneReport
 from prunepolicy.pruning.io.console import Console, styled
+from prunepolicy.pruning.measure.intervals import Interval
 from prunepolicy.pruning.measure.speedup import Speedup
 from prunepolicy.pruning.plan import KIND_OF
 from prunepolicy.pruning.units import KIND_NAMES
@@ -28,12 +31,26 @@ SIZE_NAMES = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """One quantity before and after, written out, and their ratio."""
+    """One quantity before and after, written out, and their ratio.
+
+    Attributes:
+        group: what it is part of, `size`, `memory`, `speed` or `quality`.
+        measured: whether it was measured, so that it has an error; all others are counted.
+        interval: of `ratio`, 95 %.
+    """
 
     name: str
     before: str
     after: str
     ratio: float
+    group: str = "size"
+    measured: bool = False
+    interval: Interval | None = None
+
+    @property
+    def shown(self) -> bool:
+        """Whether a difference was shown."""
+        return not self.measured or (self.interval is not None and self.interval.excludes(1))
 
 
 def comparisons(report: PruneReport) -> Iterator[Comparison]:
@@ -41,21 +58,57 @@ def comparisons(report: PruneReport) -> Iterator[Comparison]:
     old, new = report.before, report.after
     per = "image" if report.task == "vision" else "token"
     yield _compare("Parameters", old.cost.params, new.cost.params, count)
-    yield _compare(f"FLOPs per {per}", old.cost.flops, new.cost.flops, count)
+    yield _compare(f"FLOPs per {per}", old.cost.flops, new.cost.flops, count, group="speed")
     yield _compare("Weights", old.cost.weight_bytes, new.cost.weight_bytes, size)
     if old.cache_bytes:
-        yield _compare("KV cache per token", old.cache_bytes, new.cache_bytes, size)
+        yield _compare("KV cache per token", old.cache_bytes, new.cache_bytes, size, group="memory")
     if old.accuracy is not None and new.accuracy is not None:
-        yield _compare(f"Accuracy on {report.images}", old.accuracy, new.accuracy, "{:.2%}".format)
+        name = f"Accuracy on {report.images}"
+        yield _measured(name, old.accuracy, new.accuracy, "{:.2%}".format, "quality", None)
     if old.score and new.score:
-        yield _compare("Perplexity", old.score.perplexity, new.score.perplexity, "{:.4g}".format)
+        interval = None if report.change is None else Interval(*map(_exp, report.change))
+        before, after = old.score.perplexity, new.score.perplexity
+        yield _measured("Perplexity", before, after, "{:.4g}".format, "quality", interval)
     for workload, seconds in old.latency.items():
         if workload in new.latency:
-            yield _compare(workload, seconds, new.latency[workload], duration)
+            gain = report.speedups.get(workload)
+            interval = None if gain is None else Interval(1 / gain.high, 1 / gain.low)
+            yield _measured(workload, seconds, new.latency[workload], duration, "speed", interval)
 
 
-def _compare(name: str, before: float, after: float, write: Callable[[float], str]) -> Comparison:
-    return Comparison(name, write(before), write(after), after / before if before else 1.0)
+def less_is_better(report: PruneReport) -> list[Comparison]:
+    """Return the same quantities so that less is better in each: errors in place of accuracy, and first."""
+    every = list(comparisons(report))
+    before, after = report.before.accuracy, report.after.accuracy
+    if before is None or after is None:
+        return every
+    wrong, interval = 1 - before, None
+    if report.change is not None and wrong:
+        interval = Interval((wrong - report.change.high) / wrong, (wrong - report.change.low) / wrong)
+    name = f"Error rate on {report.images}"
+    first = _measured(name, wrong, 1 - after, "{:.2%}".format, "quality", interval)
+    return [first, *(row for row in every if not row.name.startswith("Accuracy on "))]
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf
+
+
+def _compare(
+    name: str, before: float, after: float, write: Callable[[float], str], **more: Any
+) -> Comparison:
+    return Comparison(name, write(before), write(after), after / before if before else 1.0, **more)
+
+
+def _measured(
+    name: str,
+    before: float,
+    after: float,
+    write: Callable[[float], str],
+    group: str,
+    interval: Interval | None,
+) -> Comparison:
+    return _compare(name, before, after, write, group=group, measured=True, interval=interval)
 
 
 def count(number: float) -> str:
@@ -87,6 +140,11 @@ def asked_and_reached(report: PruneReport) -> str:
     """Say what share was asked and what share stayed."""
     what = SIZE_NAMES.get(report.budget.of, report.budget.of)
     return f"asked to keep {report.budget.keep:.1%} of the {what}, kept {report.reached:.1%}"
+
+
+def capitalised(sentence: str) -> str:
+    """Return a sentence with a capital at its beginning, and names in it as they were."""
+    return sentence[:1].upper() + sentence[1:]
 
 
 def scored_on(report: PruneReport) -> str:
@@ -179,8 +237,10 @@ def _table(report: PruneReport) -> Table:
 
 def _print_samples(report: PruneReport, console: Console) -> None:
     pairs = list(zip(report.before.samples, report.after.samples, strict=False))[:SAMPLES]
-    for before, after in pairs:
+    for number, (before, after) in enumerate(pairs):
         console.print()
+        if number < len(report.prompts):
+            console.print(styled((shortened(report.prompts[number]), "bold")))
         console.print(styled(("before ", "dim"), shortened(before)))
         console.print(styled(("after  ", "dim"), shortened(after)))
     if pairs:

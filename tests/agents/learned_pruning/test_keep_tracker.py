@@ -114,7 +114,7 @@ def test_equal_numbers_can_be_drawn_and_a_curve_of_one_step(tmp_path: Path) -> N
     history = kept_history()
     rows = [(1, dict.fromkeys(history.rows[0][1], 0.8))]
     plot_kept(KeptHistory(history.graph, rows, 1, "", "", ""), tmp_path / "flat.png")
-    plot_learning([(1, 0.5)], [(1, 0.2)], tmp_path / "curve.png")
+    plot_learning([(1, 0.5)], [(1, 0.2)], {"before learning": 0.3}, tmp_path / "curve.png")
     assert all((tmp_path / name).stat().st_size > 1000 for name in ("flat.png", "curve.png"))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import json
 import os
 import shlex
@@ -125,6 +126,11 @@ def test_a_run_leaves_a_policy_with_its_evidence(model: str, tmp_path: Path) -> 
     assert len(moved) == 3
     assert all(0 <= share <= 1 for share in moved)
     assert all((folder / name).stat().st_size > 1000 for name in ("learning.png", "kept.png"))
+    page = (folder / "report.html").read_text()
+    assert [name.partition(",")[0] for name in report.to_beat] == ["before learning", "best heuristic"]
+    assert all(f"{name}: {excess:.4g}" in page for name, excess in report.to_beat.items())
+    assert html.escape(report.verdict, quote=False) in page
+    assert "prunepolicy train x.yaml" in page
     assert list((folder / "events").iterdir())
     assert not list(folder.glob("*.pt")) + list(folder.glob("*.pkl"))
 

@@ -11,13 +11,15 @@ from PIL import Image
 
 from prunepolicy.commands.report.plots import (
     FrontierPoint,
-    change_ratios,
     layer_shares,
     plot_before_after,
     plot_frontier,
     plot_layers,
 )
 from prunepolicy.commands.report.report import KeptUnits, PruneReport
+from prunepolicy.commands.report.report_view import less_is_better
+from prunepolicy.pruning.measure.intervals import Interval
+from prunepolicy.pruning.measure.speedup import Speedup
 
 BLUE = (0x00, 0x72, 0xB2)
 POINTS = [
@@ -90,9 +92,19 @@ def test_groups_of_one_layer_are_added_up(report: PruneReport) -> None:
     assert layer_shares(replace(report, kept=experts)) == {"ffn": {0: 0.75}}
 
 
+def test_what_shows_no_difference_is_grey(report: PruneReport, tmp_path: Path) -> None:
+    grey = (0x6E, 0x6E, 0x6E)
+    plot_before_after(replace(report, change=Interval(0.1, 0.2)), tmp_path / "shown.png")
+    unclear = dict.fromkeys(report.speedups, Speedup(1.1, 0.9, 1.3))
+    plot_before_after(replace(report, speedups=unclear), tmp_path / "unclear.png")
+    shown, open_ = (area(pixels(tmp_path / name), grey) for name in ("shown.png", "unclear.png"))
+    assert open_ > 10 * shown
+
+
 def test_only_measured_changes_are_drawn(report: PruneReport) -> None:
-    assert set(change_ratios(report)) == {
-        "Weights", "FLOPs", "KV cache", "Perplexity", "Prefill (512 tokens)", "Decode (per token)",
-    }  # fmt: skip
+    assert [row.name for row in less_is_better(report)] == [
+        "Parameters", "FLOPs per token", "Weights", "KV cache per token", "Perplexity",
+        "Prefill (512 tokens)", "Decode (per token)",
+    ]  # fmt: skip
     bare = replace(report, after=replace(report.after, score=None, latency={}))
-    assert set(change_ratios(bare)) == {"Weights", "FLOPs", "KV cache"}
+    assert [row.name for row in less_is_better(bare)][3:] == ["KV cache per token"]

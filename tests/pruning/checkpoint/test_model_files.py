@@ -11,6 +11,7 @@ import pytest
 
 from prunepolicy.commands.report import plots
 from prunepolicy.commands.report.report import REPORT
+from prunepolicy.commands.report.report_page import PAGE
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.cut import prepare
 from prunepolicy.pruning.checkpoint.model_files import (
@@ -169,7 +170,7 @@ def test_a_result_has_the_same_bytes_in_the_same_places(tiny_checkpoint: Make, t
 
 def test_what_is_written_about_a_pruning_has_one_list() -> None:
     pictures = (plots.LAYERS_PICTURE, plots.BEFORE_AFTER_PICTURE)
-    assert set(WRITTEN_ABOUT) == {"plan.json", REPORT, *pictures}
+    assert set(WRITTEN_ABOUT) == {"plan.json", REPORT, PAGE, *pictures}
 
 
 def test_a_folder_around_a_model_says_where_it_is(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ def test_a_run_learns_keeps_its_best_and_says_how_far_the_oracle_is(tmp_path: Pa
     assert saved["actions"] == ["answer", "think"]
     assert np.array(saved["weights"]).shape == (2, 3)
     assert (tmp_path / "run" / "think.png").stat().st_size > 1000
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert all(f"{value.reward:.3f}" in page for value in report.values.values())
     assert BanditReport.load(tmp_path / "run") == report
 
 

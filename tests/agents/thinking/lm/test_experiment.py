@@ -45,7 +45,9 @@ def test_commands_train_examine_and_sum_up_seeds(
     assert transformers.AutoModelForCausalLM.from_pretrained(run / "best").num_parameters() > 0
     seed = run / "seed-0"
     assert ThinkReport.load(seed).to_json() == (seed / "train_report.json").read_text()
-    assert all((seed / picture).stat().st_size > 1000 for picture in ("think.png", "health.png"))
+    assert all(
+        (seed / picture).stat().st_size > 1000 for picture in ("think.png", "health.png", "report.html")
+    )
     rows = [json.loads(line) for line in (seed / "metrics.jsonl").read_text().splitlines()]
     logged = {name for row in rows for name in row}
     health = {"think", "mixed", "zero_variance", "entropy", "mode_entropy", "kl", "clipped_length"}
