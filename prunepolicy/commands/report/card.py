@@ -19,6 +19,7 @@ from prunepolicy.commands.report.report_view import (
     duration,
     load_code,
     missed,
+    rounding,
     scored_on,
     shortened,
 )
@@ -69,7 +70,9 @@ def front_matter(report: PruneReport) -> str:
 
 
 def _title(report: PruneReport) -> str:
-    return f"# {report.origin.model}, pruned\n\n{asked_and_reached(report).capitalize()}. {report.verdict}"
+    reached = f"{asked_and_reached(report).capitalize()}."
+    said = " ".join(filter(None, (reached, rounding(report.budget, report.reached), report.verdict)))
+    return f"# {report.origin.model}, pruned\n\n{said}"
 
 
 def _removed(report: PruneReport) -> str:
