@@ -17,6 +17,7 @@ from prunepolicy.pruning.budget_meter import Meter, meter_for
 from prunepolicy.pruning.criteria import criteria
 from prunepolicy.pruning.errors import BudgetError, UsageError
 from prunepolicy.pruning.plan import Budget
+from prunepolicy.pruning.reach import rounded_up
 from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.statistics.surrogate import USUAL_SHRINKAGE, Surrogate
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
@@ -99,7 +100,7 @@ class PruneCase:
         """Raise `BudgetError` when not even the least that every group needs stays within `keep`."""
         least = self.meter({group.name: tuple(range(group.floor)) for group in self.groups})
         if least > keep:
-            raise BudgetError(f"{self.name} can't get below keep {least:.4f} of {self.budget.of}.")
+            raise BudgetError(f"{self.name} can't get below keep {rounded_up(least)} of {self.budget.of}.")
 
     def reference_rise(self, budget: Budget) -> float:
         """Return the rise that the Fisher ranking causes; remembered, as budgets come again and again."""

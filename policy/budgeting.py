@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,15 +11,17 @@ from torch import Tensor
 from prunepolicy.policy.base import Instruments
 from prunepolicy.pruning.allocators import Task, allocate, allocators
 from prunepolicy.pruning.budget_meter import meter_for
-from prunepolicy.pruning.errors import BudgetError, UsageError
+from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.reach import check_reachable
+from prunepolicy.pruning.reach import check_reachable, least
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 
 FREE_KINDS = ("ffn", "kv_head", "query_head", "expert", "channel")
 """Kinds of unit that may go together where layers may differ."""
 MAIN_KINDS = ("ffn", "expert", "channel", "layer")
 """Kinds of unit of which the first that a network has goes where all layers stay alike."""
+NEXT_TO_NOTHING = 1e-9
+"""A share that no network gets down to."""
 
 
 def searched_groups(graph: UnitGraph, budget: Budget) -> tuple[UnitGroup, ...]:
@@ -83,44 +86,48 @@ def unscored(
     return task_for(graph, nothing, budget, instruments or Instruments(), comparable)
 
 
-def check_spendable(
-    task: Task, kinds: Sequence[str] = (), allocator: str = "global_rank", exact: bool = True
-) -> None:
+def check_spendable(task: Task, kinds: Sequence[str] = (), allocator: str = "global_rank") -> None:
     """Raise where `spend` would, whatever the scores are.
-
-    Scores that can't be compared leave the counts of equal widths to the budget alone; those follow from
-    the sizes of the groups, unless units of one group differ in size.
 
     Args:
         kinds: of unit that the policy could take, were it asked to; empty for all.
 
     Raises:
         UsageError: when the allocator can't compare the scores.
-        BudgetError: when nothing reachable is within 1 % of the budget, though it has to be.
+        BudgetError: when nothing within the budget can be reached.
     """
-    check_reachable(task.graph, task.groups, task.budget, task.meter, kinds)
+    chosen = _allocator_of(task, allocator)
+    check_reachable(task.graph, task.groups, task.budget, lambda groups: _least(task, groups, chosen), kinds)
     if not task.comparable and not any(group.prefix for group in task.groups):
-        spend(task, allocator, exact)
+        allocate(chosen, task)
 
 
-def spend(task: Task, allocator: str = "global_rank", exact: bool = True) -> dict[str, tuple[int, ...]]:
+def _allocator_of(task: Task, allocator: str) -> str:
+    """Return the name of what spends a budget; `allocator` is for widths that may differ."""
+    return "uniform" if task.budget.uniform else allocator
+
+
+def _least(task: Task, groups: Sequence[UnitGroup], allocator: str) -> float:
+    """Return the smallest share that an allocator leaves when `groups` may lose units."""
+    multiple = task.budget.multiple_of or 1
+    if allocator == "uniform":
+        return task.meter(least(groups, multiple))
+    scores = {group.name: task.scores.get(group.name, torch.zeros(group.size)) for group in groups}
+    nothing = replace(task.budget, keep=NEXT_TO_NOTHING)
+    smaller = replace(task, groups=tuple(groups), scores=scores, budget=nothing)
+    return task.meter(allocators[allocator](smaller, multiple))
+
+
+def spend(task: Task, allocator: str = "global_rank") -> dict[str, tuple[int, ...]]:
     """Let an allocator keep the best units, and return the groups that lose any.
 
     Args:
         allocator: name of the one for per-layer budgets; others are spent by `uniform`.
-        exact: leave at most 1 % of the budget unspent, or refuse.
 
     Raises:
-        BudgetError: when nothing reachable is within 1 % of the budget, though it has to be.
+        BudgetError: when nothing within the budget can be reached.
     """
-    chosen = "uniform" if task.budget.uniform else allocator
-    try:
-        keep = allocate(chosen, task)
-    except BudgetError:
-        if exact:
-            raise
-        keep = allocators[chosen](task, task.budget.multiple_of or 1)
-    return shrunk(keep, task.graph)
+    return shrunk(allocate(_allocator_of(task, allocator), task), task.graph)
 
 
 def without_removed(scores: Mapping[str, Tensor], plan: Plan | None, graph: UnitGraph) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ MOST_ROUNDS = 64
 Decide = Callable[[Stats, Budget, Plan | None], Plan]
 """From statistics, a round's budget and the plan of the round before (None in the first) to a plan.
 
-The last round has the whole budget, and it alone must meet it within 1 %.
+The last round has the whole budget.
 """
 
 

@@ -58,10 +58,9 @@ class Budget:
         if self.of not in get_args(Of):
             raise UsageError(f"Can't keep a share of {self.of!r}.{did_you_mean(self.of, get_args(Of))}")
         if not 0 < self.keep <= 1:
-            percent = 1 < self.keep < 100
-            hint = f" Did you mean {self.keep / 100:g}?" if percent and self.keep >= 2 else ""
+            percent = f" {self.keep:g} % is {self.keep / 100:g}." if 2 <= self.keep < 100 else ""
             raise UsageError(
-                f"keep is the fraction that stays, above 0 and at most 1; got {self.keep:g}.{hint}"
+                f"keep is the fraction that stays, above 0 and at most 1; got {self.keep:g}.{percent}"
             )
         if self.context < 0:
             raise UsageError(f"context is a number of tokens, 0 or more; got {self.context}.")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from prunepolicy.pruning.budget_meter import Meter
 from prunepolicy.pruning.errors import BudgetError
 from prunepolicy.pruning.plan import KIND_OF, Budget
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
@@ -23,7 +22,7 @@ def check_reachable(
     graph: UnitGraph,
     groups: Sequence[UnitGroup],
     budget: Budget,
-    meter: Meter,
+    least_share: Callable[[Sequence[UnitGroup]], float],
     kinds: Sequence[str] = (),
 ) -> None:
     """Raise `BudgetError` where even the smallest network that `groups` leave is larger than the budget.
@@ -32,9 +31,10 @@ def check_reachable(
 
     Args:
         groups: may lose units.
+        least_share: of the budget's measure that stays when such groups lose all that they can.
         kinds: all that could, were they asked for; empty for every kind that the network has.
     """
-    reached = meter(least(groups, budget.multiple_of or 1))
+    reached = least_share(groups)
     if reached <= budget.keep + 1e-12:
         return
     held = _units_of(groups)
@@ -43,7 +43,7 @@ def check_reachable(
     further = [unit for unit in _units_of(more) if unit not in held]
     if budget.of in KIND_OF or not further:
         raise BudgetError(f"{sentence}. Keep at least that.")
-    everything = meter(least({g.name: g for g in (*groups, *more)}.values(), budget.multiple_of or 1))
+    everything = least_share(list({g.name: g for g in (*groups, *more)}.values()))
     sentence += f"; with {' and '.join(further)} {rounded_up(everything)}."
     if everything > budget.keep + 1e-12:
         raise BudgetError(f"{sentence} Keep more.")

@@ -41,7 +41,7 @@ def kept(graph: UnitGraph, logits: Mapping[str, Tensor], keep: float) -> Keep:
     """Return what stays of a network at a share of its FLOPs, ranked over all groups."""
     scores = {name: values.detach().cpu().exp() for name, values in logits.items()}
     task = task_for(graph, scores, budget_of(keep), Instruments(), comparable=True)
-    return spend(task, "global_score", exact=False)
+    return spend(task, "global_score")
 
 
 def masks(logits: Mapping[str, Tensor], keep: Keep) -> dict[str, Tensor]:

@@ -69,7 +69,7 @@ def cut_network(source: Path, target: Path, policy: Heuristic, budget: Budget, s
     stats = stats.merged(policy.read(session.checkpoint))
     scores = policy.scores(graph, policy.groups(graph, budget), stats, budget)
     task = task_for(graph, scores, budget, Instruments(), criterion.comparable)
-    keep = spend(task, policy.config.allocator, exact=False)
+    keep = spend(task, policy.config.allocator)
     plan = Plan(keep, budget, policy.name).with_fingerprint(session.checkpoint.fingerprint)
     cut_by_plan(session.checkpoint, plan, target)
     return plan

@@ -12,6 +12,7 @@ from calibration_tables import calibration
 from chaos_tables import PROMISES, chaos
 from cluster_tables import cluster, faults
 from compatibility_tables import installs, older_transformers
+from cost_tables import layer_by_layer, repair_cost
 from for_text_tables import for_text
 from graph_tables import graph_policies
 from main_job_tables import main_job
@@ -44,7 +45,16 @@ DOCUMENTS: dict[str, tuple[str, dict[str, Callable[[Results], str]]]] = {
         "Choices that follow a text",
         {"for_text": for_text, "adaptive": adaptive, "adaptive_speed": adaptive_speed},
     ),
-    "speed": ("Speed and resources", {"latency": latency, "startup": startup, "main_job": main_job}),
+    "speed": (
+        "Speed and resources",
+        {
+            "latency": latency,
+            "startup": startup,
+            "main_job": main_job,
+            "repair_cost": repair_cost,
+            "layer_by_layer": layer_by_layer,
+        },
+    ),
     "compatibility": (
         "Where it installs, where results load",
         {"installs": installs, "older_transformers": older_transformers},

@@ -67,7 +67,7 @@ class AdaptiveModel:
         Raises:
             UnsupportedModelError: when the model has experts, or no channels that are known.
             UsageError: for a keep outside (0, 1].
-            BudgetError: when no equal widths come within 1 % of it.
+            BudgetError: when no equal widths are within it.
         """
         self.model: Any = model
         self.tokenizer = tokenizer

@@ -61,7 +61,7 @@ class Selection:
 
     Raises:
         UsageError: for a keep outside (0, 1].
-        BudgetError: when no equal widths come within 1 % of it.
+        BudgetError: when no equal widths are within it.
     """
 
     def __init__(
@@ -108,7 +108,10 @@ class Selection:
 
 
 def equal_widths(graph: UnitGraph, keep: float) -> dict[str, int]:
-    """Return how many channels of each layer stay, with the widest alignment that meets `keep` within 1 %."""
+    """Return how many channels of each layer stay, with the widest alignment that meets `keep` within 1 %.
+
+    Where none does, as many stay as equal widths allow.
+    """
     budget = Budget(keep, "ffn")
     task = unscored(graph, dense_groups(graph), budget, None, comparable=False)
     return {name: len(units) for name, units in spend(task).items()}

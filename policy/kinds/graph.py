@@ -115,7 +115,7 @@ class Graph(Policy):
                 decisions = self.network(described.nodes).decisions
             scores = described.scores(decisions, step.keep)
             task = task_for(graph, scores, step, instruments, comparable=True)
-            return Plan(spend(task, exact=step == budget), step, self.name)
+            return Plan(spend(task), step, self.name)
 
         return plan_in_rounds(decide, stats, budget, instruments, self.config.removal_rounds)
 

@@ -77,7 +77,7 @@ class Heuristic(Policy):
         """Raise what `plan` would raise whatever the scores are."""
         criterion = self.criterion(budget)
         task = unscored(graph, self.groups(graph, budget), budget, instruments, criterion.comparable)
-        check_spendable(task, criterion.kinds, self.config.allocator, exact=self.config.rounds == 1)
+        check_spendable(task, criterion.kinds, self.config.allocator)
 
     def plan(
         self, graph: UnitGraph, stats: Stats, budget: Budget, instruments: Instruments | None = None
@@ -94,7 +94,7 @@ class Heuristic(Policy):
             left = replace(instruments, within=before or instruments.within)
             scores = self.scores(graph, groups, stats, budget)
             task = task_for(graph, scores, step, left, criterion.comparable)
-            return Plan(spend(task, self.config.allocator, exact=step == budget), step, self.name)
+            return Plan(spend(task, self.config.allocator), step, self.name)
 
         return plan_in_rounds(decide, stats, budget, instruments, self.config.rounds)
 

@@ -42,9 +42,9 @@ def global_rank(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
     before, counts = around_budget(task, multiple, density)
     coarse = TOLERANCE * cost_of(task.graph).params
     large = {g.name: before[g.name] for g in task.groups if g.prefix or group_costs(task.graph, g) > coarse}
-    if 0 < len(large) < len(task.groups) and used_by(task, counts) < task.budget.keep - TOLERANCE:
+    if 0 < len(large) < len(task.groups) and not task.spends(used_by(task, counts)):
         _, others = around_budget(task, multiple, density, large)
-        counts = others if used_by(task, others) <= task.budget.keep + 1e-12 else counts
+        counts = others if task.fits(used_by(task, others)) else counts
     return {g.name: kept_by_score(g, task.scores[g.name], counts[g.name]) for g in task.groups}
 
 
@@ -76,7 +76,7 @@ def around_budget(
     low, high = 0, len(thresholds)  # number of thresholds below which units go
     while low < high:
         middle = (low + high) // 2
-        fits = used_by(task, at(middle)) <= task.budget.keep + 1e-12
+        fits = task.fits(used_by(task, at(middle)))
         low, high = (low, middle) if fits else (middle + 1, high)
     return at(max(0, low - 1)), at(low)
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from prunepolicy.pruning.allocators.global_rank import Counts, around_budget, check_comparable, used_by
-from prunepolicy.pruning.allocators.registry import TOLERANCE, Task, allocator, count_grid, kept_by_score
+from prunepolicy.pruning.allocators.registry import Task, allocator, count_grid, kept_by_score
 from prunepolicy.pruning.units import UnitGroup
 
 LEAST = 0.1
@@ -36,11 +36,11 @@ def global_score(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
 def _refilled(task: Task, counts: Counts, multiple: int) -> Counts:
     """Let the best of what went come back as long as it fits: the last to go may have been too much."""
     grids = {group.name: count_grid(task, group, multiple) for group in task.groups}
-    while used_by(task, counts) < task.budget.keep - TOLERANCE:
+    while not task.spends(used_by(task, counts)):
         more = [name for name, grid in grids.items() if counts[name] < grid[-1]]
         more.sort(key=lambda name: -_best_gone(task.scores[name], counts[name]))
         larger = (counts | {name: _next(grids[name], counts[name])} for name in more)
-        fits = next((new for new in larger if used_by(task, new) <= task.budget.keep + 1e-12), None)
+        fits = next((new for new in larger if task.fits(used_by(task, new))), None)
         if fits is None:
             break
         counts = fits

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,6 +28,7 @@ class Task:
             removed have a score of minus infinity.
         meter: share of the budget that a keep choice uses.
         comparable: scores may be added and compared across groups.
+        nearest: spend as much of the budget as counts of whole units can, whatever the scores are.
     """
 
     graph: UnitGraph
@@ -37,6 +37,15 @@ class Task:
     budget: Budget
     meter: Meter
     comparable: bool
+    nearest: bool = False
+
+    def fits(self, used: float) -> bool:
+        """Return whether a share is within the budget, rounding aside."""
+        return used <= self.budget.keep + 1e-12
+
+    def spends(self, used: float) -> bool:
+        """Return whether a share leaves at most 1 % of the budget."""
+        return used >= self.budget.keep - TOLERANCE
 
 
 Allocator = Callable[[Task, int], dict[str, tuple[int, ...]]]
@@ -54,21 +63,24 @@ def allocator(function: Allocator) -> Allocator:
 def allocate(name: str, task: Task) -> dict[str, tuple[int, ...]]:
     """Run an allocator with the widest alignment that meets the budget within 1 %.
 
+    Layers, heads and experts are few, so that there may be no such counts; the budget is rounded down then.
+
     Raises:
-        BudgetError: when nothing reachable is within 1 %; the sentence names the nearest point.
+        BudgetError: when nothing within the budget can be reached; the sentence names the least that can.
     """
     wanted = task.budget.multiple_of
     multiples = [wanted] if wanted else [128, 64, 32, 16, 8, 4, 2, 1]
-    nearest = math.inf
     for multiple in multiples:
         keep = allocators[name](task, multiple)
         used = task.meter(keep)
-        if used <= task.budget.keep + 1e-12 and used >= task.budget.keep - TOLERANCE:
+        if task.fits(used) and task.spends(used):
             return keep
-        if abs(used - task.budget.keep) < abs(nearest - task.budget.keep):
-            nearest = used
+    keep = allocators[name](replace(task, nearest=True), multiples[-1])
+    used = task.meter(keep)
+    if task.fits(used):
+        return keep
     raise BudgetError(
-        f"{task.budget} can't be met within 1 %; the nearest reachable point is keep {rounded_up(nearest)}. "
+        f"{task.budget} can't be reached; the least that can is keep {rounded_up(used)}. "
         f"Ask for that{_or_more_units(task)}."
     )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from prunepolicy.pruning.allocators.registry import (
-    TOLERANCE,
     Task,
     allocator,
     count_grid,
@@ -25,6 +25,7 @@ def uniform(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
     All counts of the other kinds (heads, layers) are tried when scores are comparable, and the
     choice that removes the smallest sum of scores wins, as long as it can use up the budget. Without
     comparable scores the others are touched only when the finest grid alone can't meet the budget.
+    Where the nearest share is asked for, all counts are tried, and scores decide between equal shares.
     """
     ties = _ties(task)
     grids = {
@@ -34,30 +35,45 @@ def uniform(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
     finest = max(grids, key=lambda tie: len(grids[tie]))
     kind = ties[finest][0].kind
     others = [tie for tie in grids if ties[tie][0].kind != kind]
-    best: tuple[tuple[bool, float], dict[str, tuple[int, ...]]] | None = None
+    best: _Choice | None = None
     for counts in _combinations(others, grids):
         allowed = [n for n in grids[finest] if task.graph.allows(counts | {finest: n})]
-        if not allowed or (best and _wastes(task, _of_counts(task, ties, counts))):
+        if not allowed or (best and _is_behind(task, task.meter(_of_counts(task, ties, counts)), best)):
             continue
-        keep = _solve(task, ties, grids | {finest: allowed}, counts, finest)
-        over = task.meter(keep) > task.budget.keep + 1e-12
-        rank = (over, removed_score(task, keep) if task.comparable else 0.0)
-        if best is None or rank < best[0]:
-            best = (rank, keep)
-        if not task.comparable and not over:
+        found = _Choice.of(task, _solve(task, ties, grids | {finest: allowed}, counts, finest))
+        best = found if best is None or found.rank < best.rank else best
+        if not task.comparable and not task.nearest and task.fits(best.used):
             break
     assert best is not None
-    return best[1]
+    return best.keep
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What would stay, the share that it uses, and its place among others: the lowest rank wins."""
+
+    keep: dict[str, tuple[int, ...]]
+    used: float
+    rank: tuple[bool, float, float]
+
+    @classmethod
+    def of(cls, task: Task, keep: dict[str, tuple[int, ...]]) -> _Choice:
+        used = task.meter(keep)
+        away = round(abs(used - task.budget.keep), 9) if task.nearest else 0.0
+        removed = removed_score(task, keep) if task.comparable else 0.0
+        return cls(keep, used, (not task.fits(used), away, removed))
+
+
+def _is_behind(task: Task, most: float, best: _Choice) -> bool:
+    """Return whether a choice that uses at most the share `most` can't be better than the best."""
+    if task.nearest:
+        return task.fits(best.used) and most < best.used
+    return not task.spends(most)
 
 
 def _of_counts(task: Task, ties: dict[str, list[UnitGroup]], counts: dict[str, int]) -> Keep:
     """Return a keep choice with the given counts that costs what the best units cost, others whole."""
     return {group.name: priced_like(task, group, counts[tie]) for tie in counts for group in ties[tie]}
-
-
-def _wastes(task: Task, keep: Keep) -> bool:
-    """Return whether a keep choice leaves more than 1 % of the budget unspent."""
-    return task.meter(keep) < task.budget.keep - TOLERANCE
 
 
 def _ties(task: Task) -> dict[str, list[UnitGroup]]:
@@ -92,7 +108,7 @@ def _solve(
 
     def fits(chosen: dict[str, int]) -> bool:
         # Any units of a count cost the same but where whole tensors go, hence no sorting per candidate.
-        return task.meter(_of_counts(task, ties, chosen)) <= task.budget.keep + 1e-12
+        return task.fits(task.meter(_of_counts(task, ties, chosen)))
 
     low, high = 0, len(grids[finest]) - 1
     while low < high:

@@ -55,13 +55,18 @@ def load_model(
             f"{folder} carries its own modelling code. Read it, then add --trust-remote-code to run it."
         )
     model = load_folder(folder, adapter.auto_class, dtype, True) if own_code else adapter.load(folder, dtype)
-    config: Any = model.config
-    if adapter.auto_class == CLASSIFIER and config.pad_token_id is None:
-        config.pad_token_id = NO_TOKEN
+    let_read_rows(model, adapter)
     try:
         return model.to(device)
     except torch.OutOfMemoryError as error:
         raise NotEnoughSpaceError(f"{folder} doesn't fit the memory of {device}.") from error
+
+
+def let_read_rows(model: nn.Module, adapter: ModelAdapter) -> None:
+    """Let a classifier without a padding token read several rows at once."""
+    config: Any = model.config
+    if adapter.auto_class == CLASSIFIER and config.pad_token_id is None:
+        config.pad_token_id = NO_TOKEN
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:

@@ -13,8 +13,8 @@ GIB = 2**30
 
 def available_memory() -> int | None:
     """Return the bytes a new process may use without swapping, or None where nobody can tell."""
-    amounts = [amount for amount in (_system_memory(), _container_memory()) if amount is not None]
-    return min(amounts, default=None)
+    amounts = (_system_memory(), _container_memory(), _process_memory())
+    return min((amount for amount in amounts if amount is not None), default=None)
 
 
 def _system_memory() -> int | None:
@@ -36,6 +36,21 @@ def _container_memory() -> int | None:
         if line.startswith("anon ")
     ]
     return int(limit) - sum(held)
+
+
+def _process_memory() -> int | None:
+    """Return what the limits of this process leave (`ulimit -d`, `ulimit -v`), where there are any."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such module.
+        return None
+    left = []
+    for limit, held in ((resource.RLIMIT_DATA, "VmData:"), (resource.RLIMIT_AS, "VmSize:")):
+        most, _ = resource.getrlimit(limit)
+        used = [int(line.split()[1]) for line in _lines(Path("/proc/self/status")) if line.startswith(held)]
+        if most != resource.RLIM_INFINITY and used:
+            left.append(max(0, most - used[0] * 1024))
+    return min(left, default=None)
 
 
 def peak_memory(device: torch.device) -> int | None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.keep_masks import removed_units
-from prunepolicy.pruning.repair.refit import Moments, refit
+from prunepolicy.pruning.repair.refit import LeastSquares, Refitter, Samples
 from prunepolicy.pruning.repair.registry import RepairContext, repair
 from prunepolicy.pruning.repair.ridge import ridge
 from prunepolicy.pruning.statistics.gates import find_module, masked
@@ -48,7 +48,10 @@ def reconstruction(context: RepairContext) -> Edits:
     if blocks is None or loses_heads or not _all_add(context, blocks):
         return ridge(context)
     gone = context.plan.dropped_layers(graph)
-    rebuilt = [_Rebuilt(context, group, layer) for group, layer in blocks if group.layer not in gone]
+    refitter = Refitter()
+    rebuilt = [
+        _Rebuilt(context, group, layer, refitter) for group, layer in blocks if group.layer not in gone
+    ]
     _remember_dense(context, blocks)
     with ExitStack() as stack:
         stack.enter_context(masked(context.model, graph, context.plan))
@@ -65,12 +68,14 @@ class _Rebuilt:
 
     Attributes:
         layer: the running layer that adds what the block writes.
+        refitter: of all blocks.
         found: the re-fitted weight, as the cut checkpoint stores it; None where nothing was missing.
     """
 
     context: RepairContext
     group: UnitGroup
     layer: nn.Module
+    refitter: Refitter
     found: Tensor | None = None
     read: list[Tensor] = field(default_factory=list)
 
@@ -86,12 +91,14 @@ class _Rebuilt:
 
     def _hands_on(self, module: nn.Module, inputs: Any, output: Any) -> Any:
         """Re-fit the block, and add to the layer's output what the re-fitted block writes more."""
-        self.context.tick(1)
         hidden = _hidden(output)
         missing = self.context.dense[self.group.name].to(hidden.device).float() - hidden.float()
+        read = self.read.pop()
         if not missing.any():
+            self.context.tick(1)
             return output
-        repaired = (hidden.float() + self._change(self.read.pop(), missing)).to(hidden.dtype)
+        repaired = (hidden.float() + self._change(read, missing)).to(hidden.dtype)
+        self.context.tick(1)
         return (repaired, *output[1:]) if isinstance(output, tuple) else repaired
 
     def _change(self, read: Tensor, missing: Tensor) -> Tensor:
@@ -100,24 +107,20 @@ class _Rebuilt:
         # and r = dense - cut output of the layer, the change D of the projection W is
         #     argmin_D  sum |r - D x|^2 + lambda |D|^2  =  (sum r x^T) (sum x x^T + lambda I)^-1.
         # Reading x from the cut network, not from the dense one, lets D also undo earlier layers' errors.
-        part = consumer_of(self.group)
+        part, device = consumer_of(self.group), read.device
         weight = self.context.checkpoint.read(part.tensor)
         kept = torch.tensor(self.context.plan.kept(self.group))
-        columns = weight.float().movedim(part.axis, 1)[:, kept]
-        x = read.float().reshape(-1, read.shape[-1])[:, kept.to(read.device)]
+        columns = weight.float().movedim(part.axis, 1)[:, kept].to(device)
+        x = read.reshape(-1, read.shape[-1])[:, kept.to(device)].float()
         # Whole samples on either side of the border: tokens of one text are too alike to choose lambda on.
         border = len(x) // len(read) * max(1, len(read) * 3 // 4)
         r = missing.reshape(-1, missing.shape[-1])
-        fitted = _moments(x[:border], r[:border])
-        held_out = _moments(x[border:], r[border:]) if border < len(x) else fitted
-        new = refit(columns, fitted, held_out).to(weight.dtype)
-        self.found = new.movedim(1, part.axis).contiguous()
+        fitted = Samples(x[:border], r[:border])
+        held_out = Samples(x[border:], r[border:]) if border < len(x) else fitted
+        new = self.refitter(columns, LeastSquares.of_samples(fitted, held_out)).to(weight.dtype)
+        self.found = new.movedim(1, part.axis).contiguous().cpu()
         # The rounded weight, not the exact one: later blocks must see what the stored checkpoint computes.
-        return (x @ (new.float() - columns).T.to(x.device)).view_as(missing)
-
-
-def _moments(x: Tensor, r: Tensor) -> Moments:
-    return Moments((x.T @ x).cpu(), (r.T @ x).cpu())
+        return (x @ (new.float() - columns).T).view_as(missing)
 
 
 def _blocks(context: RepairContext) -> list[tuple[UnitGroup, nn.Module]] | None:

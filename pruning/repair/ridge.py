@@ -12,7 +12,7 @@ from torch import Tensor
 
 from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.keep_masks import removed_units
-from prunepolicy.pruning.repair.refit import Moments, refit
+from prunepolicy.pruning.repair.refit import LeastSquares, Moments, Refitter
 from prunepolicy.pruning.repair.registry import RepairContext, repair
 from prunepolicy.pruning.statistics.moments import second_moments
 from prunepolicy.pruning.units import UnitGroup, consumer_of
@@ -32,6 +32,7 @@ def ridge(context: RepairContext) -> Edits:
         if g.name in removed and g.layer not in gone and g.gate and g.gate.how == "input"
     ]  # fmt: skip
     tensors: dict[str, Tensor] = {}
+    refitter = Refitter()
     widest = max((group.size for group in groups), default=1)
     at_once = max(1, MOMENT_BYTES // (4 * widest**2))
     for first in range(0, len(groups), at_once):
@@ -44,13 +45,15 @@ def ridge(context: RepairContext) -> Edits:
             columns = weight.float().movedim(part.axis, 1)
             kept = torch.tensor(plan.kept(group))
             cut = torch.from_numpy(removed[group.name])
-            fit = refit_kept_columns(columns, kept, cut, *moments[group.name])
+            fit = refit_kept_columns(columns, kept, cut, *moments[group.name], refitter)
             tensors[part.tensor] = fit.movedim(1, part.axis).to(weight.dtype).contiguous()
             context.tick(1)
     return Edits(tensors)
 
 
-def refit_kept_columns(weight: Tensor, kept: Tensor, cut: Tensor, fitted: Tensor, held_out: Tensor) -> Tensor:
+def refit_kept_columns(
+    weight: Tensor, kept: Tensor, cut: Tensor, fitted: Tensor, held_out: Tensor, refitter: Refitter
+) -> Tensor:
     """Return the kept columns, re-fitted to write what the cut ones wrote, too.
 
     Args:
@@ -61,7 +64,7 @@ def refit_kept_columns(weight: Tensor, kept: Tensor, cut: Tensor, fitted: Tensor
         held_out: second moments of other samples.
     """
     both = [Moments(c[kept][:, kept], weight[:, cut] @ c[cut][:, kept]) for c in (fitted, held_out)]
-    return refit(weight[:, kept], *both)
+    return refitter(weight[:, kept], LeastSquares.of_moments(*both))
 
 
 def remember_moments(context: RepairContext) -> None:

@@ -53,7 +53,8 @@ class ModelSession(OpenedModel):
 
     def load(self, dtype: torch.dtype) -> nn.Module:
         """Load the model, and say so."""
-        with self.progress.step(f"load in {str(dtype).removeprefix('torch.')}"):
+        how = "load" if self.fits(dtype) else "open, to read layer by layer as they run,"
+        with self.progress.step(f"{how} in {str(dtype).removeprefix('torch.')}"):
             return super().load(dtype)
 
     def probe(self, probe: Probe) -> Mapping[str, Tensor]:

@@ -14,9 +14,13 @@ from torch import nn
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.loading import has_tokenizer, load_model, load_tokenizer
 from prunepolicy.pruning.checkpoint.source import resolve
+from prunepolicy.pruning.checkpoint.streamed import StreamedParts, load_streamed
 from prunepolicy.pruning.errors import NotEnoughSpaceError
 from prunepolicy.pruning.io.machine import GIB, available_memory, device_name
 from prunepolicy.pruning.io.precision import parse_device, parse_dtype
+
+ROOM = GIB // 2
+"""Bytes that a batch takes beside the weights."""
 
 
 @dataclass(frozen=True)
@@ -113,23 +117,38 @@ class OpenedModel:
     def load(self, dtype: torch.dtype) -> nn.Module:
         """Load the model once more, in a number type of its own.
 
+        One that takes more memory than is free reads its layers from disk, one by one as they run.
+
         Raises:
-            NotEnoughSpaceError: when it wouldn't fit into memory.
+            NotEnoughSpaceError: when not even that would fit into memory.
         """
         if not self.fits(dtype):
-            raise NotEnoughSpaceError(
-                f"Running {self.name} takes about {self.memory_needed(dtype) / GIB:.1f} GiB of memory, more "
-                "than is free; policies that only read weights (magnitude, random) plan without running it."
-            )
+            parts = self.streamed_parts
+            if parts is None or not _is_free(parts.memory_needed(self.checkpoint, dtype) + ROOM):
+                raise NotEnoughSpaceError(
+                    f"Running {self.name} takes about {self.memory_needed(dtype) / GIB:.1f} GiB of memory, "
+                    "more than is free; policies that only read weights (magnitude, random) plan without "
+                    "running it."
+                )
+            return load_streamed(self.checkpoint, parts, dtype, self.device)
         folder, adapter = self.checkpoint.folder, self.checkpoint.adapter
         return load_model(folder, adapter, dtype, self.device, self.hardware.trust_remote_code)
 
     def memory_needed(self, dtype: torch.dtype) -> int:
         """Return the bytes that one running copy takes, with room for one batch."""
         entries = sum(math.prod(shape) for shape in self.checkpoint.shapes.values())
-        return int(1.3 * entries * dtype.itemsize) + GIB // 2
+        return int(1.3 * entries * dtype.itemsize) + ROOM
 
     def fits(self, dtype: torch.dtype, copies: int = 1) -> bool:
-        """Return whether so many running copies fit into free memory."""
-        free = available_memory()
-        return self.device.type != "cpu" or free is None or copies * self.memory_needed(dtype) < free
+        """Return whether so many running copies fit into free memory, with all their weights."""
+        return self.device.type != "cpu" or _is_free(copies * self.memory_needed(dtype))
+
+    @cached_property
+    def streamed_parts(self) -> StreamedParts | None:
+        """What is read when its layers come from disk one by one; None where they can't."""
+        return StreamedParts.of(self.checkpoint)
+
+
+def _is_free(nbytes: int) -> bool:
+    free = available_memory()
+    return free is None or nbytes < free

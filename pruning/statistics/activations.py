@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from prunepolicy.pruning.checkpoint.streamed import runs_again
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.statistics.expert_gates import watch_experts
 from prunepolicy.pruning.statistics.gates import find_module, masked, units_of_entries
@@ -32,6 +33,13 @@ class _Record:
     entries: dict[str, Tensor] = field(default_factory=dict)
     rows: int = 0
     first_rows: int = 0
+    columns: Tensor | float | None = None
+
+    def read(self) -> Tensor | float:
+        """Return the squared norms of the weights that read the entries; streamed layers drop them again."""
+        if self.columns is None:
+            self.columns = column_squares(self.module, self.group)
+        return self.columns
 
     def add(self, hidden: Tensor, rows: int | None = None) -> None:
         """Take in activations of shape (batch, positions, entries) or (rows, entries).
@@ -39,6 +47,8 @@ class _Record:
         Args:
             rows: how many rows they stand for, when not for themselves.
         """
+        if runs_again():
+            return
         flat = hidden.detach().reshape(-1, hidden.shape[-1]).float()
         self._sum("sum", flat.sum(0))
         self._sum("squares", flat.square().sum(0))
@@ -129,6 +139,12 @@ def activation_stats(
 def _watch_entries(stack: ExitStack, model: nn.Module, group: UnitGroup) -> _Record:
     assert group.gate is not None
     record = _Record(group, find_module(model, group.gate.module))
+    if any(parameter.is_meta for parameter in record.module.parameters()):
+
+        def read(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            record.read()
+
+        stack.callback(record.module.register_forward_pre_hook(read).remove)
     for name in (group.gate.module, *group.gate.also):
         module = find_module(model, name)
         if group.gate.how == "input":
@@ -191,6 +207,8 @@ def _watch_routing(stack: ExitStack, model: nn.Module, group: UnitGroup, mass: T
     assert group.gate is not None
 
     def hook(module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor, Tensor]) -> None:
+        if runs_again():
+            return
         _, scores, experts = output
         chosen, weights = experts.cpu(), scores.detach().float().cpu()
         per_token = torch.zeros(len(experts), len(mass)).scatter_(1, chosen, weights)
@@ -218,7 +236,7 @@ def _unit_statistics(records: Mapping[str, _Record]) -> dict[str, dict[str, Tens
         stats["max"][name] = torch.zeros(size).scatter_reduce(
             0, owners[owners >= 0], entries["max"][owners >= 0], "amax"
         )
-        written = mean_square * column_squares(record.module, record.group)
+        written = mean_square * record.read()
         stats["output"][name] = _gather(written, owners, size).sqrt()
         if record.first_rows:
             stats["first_rms"][name] = _gather(

@@ -289,3 +289,9 @@ def test_what_an_extra_would_install_names_the_extra(
     monkeypatch.setitem(sys.modules, module, None)
     assert carry_out(lambda **_: importlib.import_module(f"{module}.inside"), []) == 1
     assert capsys.readouterr().err == f"error: This needs an extra: pip install 'prunepolicy[{extra}]'.\n"
+
+
+def test_a_share_of_few_layers_is_rounded_down_and_said_to_be(model: Model, capsys: Any) -> None:
+    name = model(num_hidden_layers=7)
+    assert run("plan", name, "--keep", 0.8, "--of", "layers", "--policy", "magnitude") == 0
+    assert "rounded down to 71.4%" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from prunepolicy.pruning.io.atomic import publish
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.repair import RepairContext, repairs
 from prunepolicy.pruning.repair.edited import edited
+from prunepolicy.pruning.repair.refit import Refitter
 from prunepolicy.pruning.repair.ridge import refit_kept_columns, remember_moments, ridge
 from prunepolicy.pruning.units import UnitGraph
 
@@ -152,9 +153,8 @@ def test_ridge_never_raises_the_error_on_held_out_samples(samples: int) -> None:
         fitted, held_out = (torch.randn(samples, 24, generator=generator) @ mixing for _ in range(2))
         weight = torch.randn(8, 24, generator=generator)
         kept, cut = torch.arange(0, 24, 2), torch.arange(1, 24, 2)
-        new = refit_kept_columns(
-            weight, kept, cut, fitted.T @ fitted / samples, held_out.T @ held_out / samples
-        )
+        moments = fitted.T @ fitted / samples, held_out.T @ held_out / samples
+        new = refit_kept_columns(weight, kept, cut, *moments, Refitter())
         wanted = held_out @ weight.T
         before, after = (
             (held_out[:, kept] @ columns.T - wanted).square().sum() for columns in (weight[:, kept], new)

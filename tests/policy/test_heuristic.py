@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 
 from prunepolicy.policy.base import Instruments
-from prunepolicy.policy.kinds.heuristic import Heuristic
+from prunepolicy.policy.budgeting import spend, task_for
+from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.adapters import adapter_for
 from prunepolicy.pruning.errors import BudgetError, PrunePolicyError, UsageError
@@ -49,8 +52,8 @@ def test_rounds_measure_anew_and_stay_inside_the_plan_before(graph: UnitGraph) -
     assert once.keep != plan.keep
 
 
-def test_only_the_last_round_must_meet_its_budget() -> None:
-    """Of two layers one may go; a round that aims at 1.4 of them takes what it can."""
+def test_every_round_is_rounded_down_to_whole_layers() -> None:
+    """Of two layers one may go; a round that aims at 1.4 of them takes one."""
     adapter = adapter_for({"model_type": "llama"})
     config = {**adapter.tiny(), "num_hidden_layers": 2}
     graph, seen = adapter.units(config, adapter.shapes(config)), []
@@ -63,8 +66,8 @@ def test_only_the_last_round_must_meet_its_budget() -> None:
     plan = policy.plan(graph, norms(graph, 0), budget, Instruments(refresh=refresh))
     assert len(plan.keep["layers"]) == 1
     assert seen[0].keep == plan.keep
-    with pytest.raises(BudgetError, match=r"0\.7 of layers"):
-        policy.plan(graph, norms(graph, 0), Budget(0.7, "layers"), Instruments(refresh=refresh))
+    with pytest.raises(BudgetError, match=r"0\.4 of layers"):
+        policy.plan(graph, norms(graph, 0), Budget(0.4, "layers"), Instruments(refresh=refresh))
 
 
 def test_nested_plans_keep_subsets(graph: UnitGraph) -> None:
@@ -102,7 +105,7 @@ def test_uniform_and_per_layer_budgets_may_use_different_scores(graph: UnitGraph
         ("qubo", Budget(0.01), "can't be reached"),
         ("angular", Budget(0.01), "layers alone leave"),
         ("magnitude", Budget(0.9, uniform=False), "can't be compared across layers"),
-        ("default", Budget(0.9, "heads", multiple_of=1), "can't be met within 1 %"),
+        ("default", Budget(0.1, "heads", multiple_of=1), "heads alone leave"),
         ("activation", Budget(0.9, "experts"), "no experts"),
     ],
 )
@@ -111,6 +114,32 @@ def test_what_no_statistics_change_is_refused_before_there_are_any(
 ) -> None:
     with pytest.raises(UsageError, match=sentence):
         load_policy(policy).check(graph, budget)
+
+
+@pytest.mark.parametrize("policy", ["default", "fisher", "greedy", "magnitude"])
+@pytest.mark.parametrize("of", ["params", "flops", "memory", "ffn", "heads", "layers"])
+@pytest.mark.parametrize("units", [(), ("ffn", "layers"), ("heads",)])
+def test_the_share_that_a_refusal_names_can_be_asked_for(
+    graph: UnitGraph, policy: str, of: Any, units: tuple[str, ...]
+) -> None:
+    budget = Budget(0.001, of, units=units)
+    with pytest.raises(BudgetError) as refused:
+        load_policy(policy).check(graph, budget)
+    first, *others = map(float, re.findall(r"0\.\d{4}", str(refused.value)))
+    load_policy(policy).check(graph, replace(budget, keep=first))
+    for share in others:
+        load_policy(policy).check(graph, replace(budget, keep=share, units=("ffn", "heads", "layers")))
+
+
+@pytest.mark.parametrize("allocator", ["global_rank", "global_score"])
+def test_a_refusal_knows_what_its_allocator_leaves(graph: UnitGraph, allocator: str) -> None:
+    policy, budget = Heuristic(HeuristicConfig(criterion="fisher", allocator=allocator)), Budget(0.01)
+    with pytest.raises(BudgetError) as refused:
+        policy.check(graph, replace(budget, uniform=False))
+    named = float(re.findall(r"0\.\d{4}", str(refused.value))[0])
+    scores = {g.name: torch.rand(g.size) for g in policy.groups(graph, replace(budget, uniform=False))}
+    task = task_for(graph, scores, Budget(named, uniform=False), Instruments(), comparable=True)
+    assert task.meter(spend(task, allocator)) <= named
 
 
 @pytest.mark.parametrize("policy", ["default", "fisher", "greedy", "magnitude"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.errors import BudgetError, UsageError
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.reach import check_reachable, least, rounded_up
-from prunepolicy.pruning.units import UnitGraph
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 
 @pytest.fixture
@@ -22,9 +23,14 @@ def graph() -> UnitGraph:
     return adapter.units(config, adapter.shapes(config))
 
 
+def least_share(graph: UnitGraph, budget: Budget) -> Callable[[Sequence[UnitGroup]], float]:
+    meter = meter_for(graph, budget)
+    return lambda groups: meter(least(groups, budget.multiple_of or 1))
+
+
 def refusal(graph: UnitGraph, budget: Budget, *kinds: str, possible: tuple[str, ...] = ()) -> str:
     with pytest.raises(BudgetError) as refused:
-        check_reachable(graph, graph.of_kind(*kinds), budget, meter_for(graph, budget), possible)
+        check_reachable(graph, graph.of_kind(*kinds), budget, least_share(graph, budget), possible)
     assert isinstance(refused.value, UsageError)
     return str(refused.value)
 
@@ -33,7 +39,7 @@ def test_the_number_in_the_sentence_can_be_asked_for(graph: UnitGraph) -> None:
     said = refusal(graph, Budget(0.01), "ffn")
     reached = float(re.findall(r"at least|0\.\d{4}", said)[0])
     budget = replace(Budget(0.01), keep=reached)
-    check_reachable(graph, graph.of_kind("ffn"), budget, meter_for(graph, budget))
+    check_reachable(graph, graph.of_kind("ffn"), budget, least_share(graph, budget))
     assert meter_for(graph, budget)(least(graph.of_kind("ffn"))) == pytest.approx(reached, abs=1e-4)
 
 

@@ -222,7 +222,8 @@ def carry_out(
     probe = _probe_of(plan)
     with holding(target, settings.overwrite), _clearing(target):
         with part("text"):
-            text = choose_text(original, settings.text) if settings.measure else None
+            measurable = settings.measure and original.fits(original.dtype, copies=2)
+            text = choose_text(original, settings.text) if measurable else None
         with part("repair"):
             edits = (
                 session.repaired(plan, probe, prepared.dense)

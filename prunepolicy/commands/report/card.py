@@ -21,6 +21,7 @@ from prunepolicy.commands.report.report_view import (
     duration,
     load_code,
     missed,
+    rounding,
     scored_on,
     shortened,
 )
@@ -91,7 +92,9 @@ def model_index(report: PruneReport) -> list[dict[str, Any]]:
 
 
 def _title(report: PruneReport) -> str:
-    return f"# {report.origin.model}, pruned\n\n{capitalised(asked_and_reached(report))}. {report.verdict}"
+    reached = f"{capitalised(asked_and_reached(report))}."
+    said = " ".join(filter(None, (reached, rounding(report.budget, report.reached), report.verdict)))
+    return f"# {report.origin.model}, pruned\n\n{said}"
 
 
 def _removed(report: PruneReport) -> str:

@@ -7,7 +7,8 @@ from itertools import groupby
 from rich.table import Table
 
 from prunepolicy.commands.doctor.resource_estimate import estimate_resources
-from prunepolicy.commands.report.report_view import count, size
+from prunepolicy.commands.report.report_view import count, rounding, size
+from prunepolicy.pruning.budget_meter import meter_for
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.per_layer import who_can_load
 from prunepolicy.pruning.cost import cost_of
@@ -28,6 +29,9 @@ def render_plan(name: str, checkpoint: Checkpoint, plan: Plan, console: Console)
         )
     )
     console.print(styled((str(plan.budget), "bold"), f", decided by {plan.decided_by}"))
+    if plan.budget.of != "latency":  # What a width costs in seconds is measured, not counted.
+        if sentence := rounding(plan.budget, meter_for(graph, plan.budget)(plan.keep)):
+            console.print(sentence)
     console.print(_table(graph, plan))
     repair = f", then repair: {plan.repair}" if plan.repair else ""
     if plan.settings.get("recover"):

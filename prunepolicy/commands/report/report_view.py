@@ -10,10 +10,11 @@ from typing import Any
 from rich.table import Table
 
 from prunepolicy.commands.report.report import REPORT, PruneReport
+from prunepolicy.pruning.allocators.registry import TOLERANCE
 from prunepolicy.pruning.io.console import Console, styled
 from prunepolicy.pruning.measure.intervals import Interval
 from prunepolicy.pruning.measure.speedup import Speedup
-from prunepolicy.pruning.plan import KIND_OF
+from prunepolicy.pruning.plan import KIND_OF, Budget
 from prunepolicy.pruning.units import KIND_NAMES
 
 SAMPLES = 3
@@ -147,6 +148,14 @@ def capitalised(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
+def rounding(budget: Budget, reached: float) -> str:
+    """Say that a budget was rounded down to what whole units add up to; empty where it was met within 1 %."""
+    if reached >= budget.keep - TOLERANCE:
+        return ""
+    what = SIZE_NAMES.get(budget.of, budget.of)
+    return f"No counts of whole units keep {budget.keep:.1%} of the {what}: rounded down to {reached:.1%}."
+
+
 def scored_on(report: PruneReport) -> str:
     """Say what the perplexities were measured on; empty where they weren't."""
     score = report.after.score
@@ -183,6 +192,8 @@ def render(report: PruneReport, console: Console) -> None:
     """Print the report."""
     title = styled((report.origin.model, "bold"), f": {asked_and_reached(report)}")
     console.print(title)
+    if sentence := rounding(report.budget, report.reached):
+        console.print(sentence)
     if report.origin.decided_by:
         console.print(f"Decided by {report.origin.decided_by}", style="dim")
     console.print(_table(report))

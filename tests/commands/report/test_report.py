@@ -204,3 +204,11 @@ def test_what_was_left_behind_is_named(report: PruneReport) -> None:
     assert "file-3\ufffd and 2 more (prune_report.json names all)." in shown
     assert "file-5" in card(left)
     assert PruneReport.from_json(left.to_json()).left_behind == left.left_behind
+
+
+def test_a_budget_that_was_rounded_down_is_said_to_be(report: PruneReport) -> None:
+    said = "No counts of whole units keep 80.0% of the layers: rounded down to 75.0%."
+    rounded = replace(report, budget=Budget(0.8, "layers"), reached=0.75)
+    assert said in printed(rounded)
+    assert said in card(rounded)
+    assert "rounded" not in printed(report) + card(report)
