@@ -57,7 +57,7 @@ GPT: Settings = {
 SEQ2SEQ: Settings = {
     "vocab_size": 300,
     "d_model": 64,
-    "encoder_layers": 3,
+    "encoder_layers": 4,
     "decoder_layers": 4,
     "encoder_ffn_dim": 96,
     "decoder_ffn_dim": 80,
@@ -121,14 +121,17 @@ WRITERS: dict[str, Settings] = {
     "qwen3_moe": sized(**EXPERTS, head_dim=32),
     "qwen3_next": sized(**EXPERTS, **HEAD, **LINEAR, shared_expert_intermediate_size=48, num_hidden_layers=8),
     "qwen3_5_text": sized(**HEAD, **LINEAR, num_hidden_layers=8),
-    "qwen3_5_moe_text": sized(**EXPERTS, **HEAD, **LINEAR, shared_expert_intermediate_size=48, num_hidden_layers=8),
+    "qwen3_5_moe_text": sized(
+        **EXPERTS, **HEAD, **LINEAR, shared_expert_intermediate_size=48, num_hidden_layers=8
+    ),
     "gemma": sized(head_dim=32),
     "gemma2": sized(head_dim=32, **WINDOW),
     "gemma3_text": sized(head_dim=32, **WINDOW, num_hidden_layers=8),
     "gemma3n_text": sized(
         **HEAD, **WINDOW, num_hidden_layers=10, intermediate_size=[96] * 10, vocab_size_per_layer_input=300,
         hidden_size_per_layer_input=16, num_kv_shared_layers=4, laurel_rank=8, altup_num_inputs=2,
-        activation_sparsity_pattern=[0.0] * 10, layer_types=(["sliding_attention"] * 4 + ["full_attention"]) * 2,
+        activation_sparsity_pattern=[0.0] * 10,
+        layer_types=(["sliding_attention"] * 4 + ["full_attention"]) * 2,
     ),
     "gemma4_text": sized(
         **HEAD, **WINDOW, num_hidden_layers=10, global_head_dim=16, vocab_size_per_layer_input=300,
@@ -136,13 +139,15 @@ WRITERS: dict[str, Settings] = {
     ),
     "phi": sized(),
     "phi3": sized(original_max_position_embeddings=128),
-    "phimoe": sized(**LOCAL_EXPERTS, original_max_position_embeddings=128, attention_bias=True, lm_head_bias=True),
+    "phimoe": sized(
+        **LOCAL_EXPERTS, original_max_position_embeddings=128, attention_bias=True, lm_head_bias=True
+    ),
     "smollm3": sized(no_rope_layers=[1, 1, 1, 0]),
     "granite": sized(attention_multiplier=0.1, residual_multiplier=0.22),
     "granitemoe": sized(**LOCAL_EXPERTS),
     "granitemoehybrid": sized(
-        **LOCAL_EXPERTS, layer_types=["mamba", "mamba", "attention", "mamba"], mamba_n_heads=8, mamba_d_state=16,
-        mamba_d_head=16, shared_intermediate_size=48,
+        **LOCAL_EXPERTS, layer_types=["mamba", "mamba", "attention", "mamba"], mamba_n_heads=8,
+        mamba_d_state=16, mamba_d_head=16, shared_intermediate_size=48,
     ),
     "olmo": sized(),
     "olmo2": sized(),
@@ -165,7 +170,9 @@ WRITERS: dict[str, Settings] = {
     "gpt_neox": sized(),
     "gpt_oss": sized(**HEAD, **WINDOW, **LOCAL_EXPERTS),
     "bloom": GPT | {"hidden_size": 64},
-    "mpt": {"vocab_size": 300, "d_model": 64, "n_layers": 4, "n_heads": 4, "max_seq_len": 128, "expansion_ratio": 2},
+    "mpt": {
+        "vocab_size": 300, "d_model": 64, "n_layers": 4, "n_heads": 4, "max_seq_len": 128, "expansion_ratio": 2
+    },
     "opt": sized(ffn_dim=96, word_embed_proj_dim=64),
     "deepseek_v2": sized(**LATENT, **ROUTED),
     "deepseek_v3": sized(**LATENT, **ROUTED),
@@ -176,7 +183,8 @@ WRITERS: dict[str, Settings] = {
     "dots1": sized(**ROUTED),
     "ernie4_5": sized(**HEAD),
     "ernie4_5_moe": sized(
-        moe_num_experts=8, moe_k=2, moe_intermediate_size=32, moe_num_shared_experts=1, moe_layer_start_index=1
+        moe_num_experts=8, moe_k=2, moe_intermediate_size=32, moe_num_shared_experts=1,
+        moe_layer_start_index=1,
     ),
     "llama4_text": sized(**HEAD, **LOCAL_EXPERTS, intermediate_size_mlp=80, attention_chunk_size=16),
     "mixtral": sized(**LOCAL_EXPERTS),
@@ -236,7 +244,6 @@ TRANSLATORS: dict[str, Settings] = {
 }
 SEERS: dict[str, Settings] = {
     "vit": IMAGES,
-    "deit": IMAGES,
     "beit": IMAGES,
     "dinov2": without("intermediate_size", IMAGES) | {"mlp_ratio": 2},
     "clip_vision_model": IMAGES,
@@ -287,11 +294,14 @@ LOADERS: dict[str, dict[str, Settings]] = {
 
 
 def described(model_type: str) -> tuple[str, Settings]:
-    """Return what loads a tiny network of a type, and its configuration."""
+    """Return what loads a tiny network of a type, and its configuration, which names its class."""
+    import transformers
+
     for loader, types in LOADERS.items():
         if model_type in types:
             own = "AutoModelForSpeechSeq2Seq" if model_type == "whisper" else loader
-            return own, {"model_type": model_type} | types[model_type]
+            named = getattr(transformers, own)._model_mapping._model_mapping[model_type]
+            return own, {"model_type": model_type, "architectures": [named]} | types[model_type]
     raise KeyError(model_type)
 
 

@@ -1,4 +1,4 @@
-"""One file per architecture family; `adapter_for` finds who knows a configuration, or derives what it says."""
+"""One file per architecture family; `adapter_for` finds what knows a configuration."""
 
 from __future__ import annotations
 

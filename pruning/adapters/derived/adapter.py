@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import groupby, pairwise
 from typing import Any, Self
@@ -12,8 +11,8 @@ from typing import Any, Self
 from torch import Tensor
 
 from prunepolicy.pruning.adapters.base import Config, Shapes, Vocabulary
-from prunepolicy.pruning.adapters.blocks import LAYERS
 from prunepolicy.pruning.adapters.derived.groups import QUERY_HEADS, explicit_size, groups_of, hidden_size
+from prunepolicy.pruning.adapters.derived.layers import fewer_layers
 from prunepolicy.pruning.adapters.derived.network import (
     Network,
     completed,
@@ -23,7 +22,7 @@ from prunepolicy.pruning.adapters.derived.network import (
     text_part,
 )
 from prunepolicy.pruning.adapters.derived.offer import Findings, Offer
-from prunepolicy.pruning.adapters.derived.paths import joined, number, restated, setting
+from prunepolicy.pruning.adapters.derived.paths import joined, number, restated
 from prunepolicy.pruning.adapters.derived.settings_by_name import EXPERTS, TOP_K
 from prunepolicy.pruning.adapters.derived.stack import text_stack
 from prunepolicy.pruning.adapters.transformer import ONCE_PER_INPUT, TransformerAdapter
@@ -92,7 +91,7 @@ class DerivedAdapter(TransformerAdapter):
         whole = completed(config)
         changes: dict[str, Any] = {}
         for offer in self.findings.offers:
-            changes |= _changes(offer, whole, graph, plan)
+            changes |= _changes(offer, whole, graph, plan, self.auto_class)
         return restated(config, changes)
 
     def ties(self, config: Config) -> bool:
@@ -110,7 +109,7 @@ class DerivedAdapter(TransformerAdapter):
         return int(self.network.settings.get_text_config().vocab_size)
 
     def reads(self, tokens: Tensor) -> dict[str, Tensor]:
-        """Return the keyword inputs with which the model reads tokens; a decoder reads the same as its encoder."""
+        """Return the inputs with which the model reads tokens; a decoder reads what its encoder does."""
         encodes = self.network.settings.is_encoder_decoder
         return {"input_ids": tokens} | ({"decoder_input_ids": tokens} if encodes else {})
 
@@ -193,10 +192,10 @@ def check_shapes(groups: tuple[UnitGroup, ...], built: Network, shapes: Shapes) 
                 )
 
 
-def _changes(offer: Offer, config: Config, graph: UnitGraph, plan: Plan) -> dict[str, Any]:
+def _changes(offer: Offer, config: Config, graph: UnitGraph, plan: Plan, auto_class: str) -> dict[str, Any]:
     """Return what an offer's numbers are after a plan, by path; nothing where they stay."""
     if offer.kind == "layer":
-        return _fewer_layers(offer, config, graph, plan)
+        return fewer_layers(offer.tie, config, graph, plan, auto_class) if plan.dropped_layers(graph) else {}
     count = _left(graph, plan, offer.tie)
     if offer.kind == "ffn":
         return {} if count is None else {offer.tie: count}
@@ -216,19 +215,3 @@ def _left(graph: UnitGraph, plan: Plan, tie: str) -> int | None:
     groups = graph.ties.get(tie, ())
     counts = {len(plan.kept(group)) for group in plan.staying(graph, groups)}
     return max(counts) if counts and counts != {groups[0].size} else None
-
-
-def _fewer_layers(offer: Offer, config: Config, graph: UnitGraph, plan: Plan) -> dict[str, Any]:
-    """Return the number of layers that stay, and the entries of those in lists of one per layer."""
-    if not plan.dropped_layers(graph):
-        return {}
-    part = offer.tie.rpartition(".")[0]
-    settings: Mapping[str, Any] = setting(config, part) if part else config
-    kept = plan.kept(graph[LAYERS])
-    shorter = {
-        joined(part, key): [value[layer] for layer in kept]
-        for key, value in settings.items()
-        if isinstance(value, list) and len(value) == graph[LAYERS].size
-        if key != "architectures" and not key.endswith(("token_id", "token_ids"))
-    }
-    return {offer.tie: len(kept)} | shorter

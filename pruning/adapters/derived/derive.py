@@ -23,6 +23,12 @@ from prunepolicy.pruning.errors import UnsupportedModelError
 from prunepolicy.pruning.io.transformers_loading import without_bars
 
 MOST_LAYOUTS = 16
+UNCOUNTED = {
+    "ffn": "its configuration states no width of feed-forward blocks, but a ratio or a rule",
+    "kv_head": "its configuration states no number of heads under a known name",
+    "layer": "they are no single stack that its configuration counts",
+}
+"""Why kinds of unit aren't offered that no number counts."""
 logger = logging.getLogger(__name__)
 
 
@@ -80,7 +86,7 @@ def _found(trial: Trial) -> Findings:
             else:
                 reasons.append(found)
         if not any(offer.kind == kind for offer in offers):
-            refusals[kind] = reasons[0] if reasons else "no number of its configuration counts them"
+            refusals[kind] = reasons[0] if reasons else UNCOUNTED[kind]
     return Findings(offers=tuple(offers), refusals=refusals)
 
 
@@ -151,7 +157,7 @@ def _tried(candidate: Offer, trial: Trial) -> Offer | str:
 
 
 def _with_query_heads(offer: Offer, trial: Trial) -> Offer:
-    """Return an offer of KV heads, with that of query heads where it passes, and the rule about their number."""
+    """Return an offer of KV heads with what is found of query heads: whether they go, and by which rule."""
     adapter = DerivedAdapter(trial.config, Findings(offers=(offer,)))
     graph = adapter.units(trial.config, adapter.shapes(trial.config))
     queries = bool(graph.of_kind("query_head")) and not trial.verdict(adapter, "query_head")

@@ -34,12 +34,12 @@ def derived_adapter(config: Config) -> DerivedAdapter:
     found = findings_of(config)
     if not found.offers:
         raise UnsupportedModelError(
-            f"Nothing can be removed from model type {config.get('model_type')!r} as far as its configuration "
-            f"tells. {reasons(found)}"
+            f"No adapter knows model type {config.get('model_type')!r}, and its configuration shows "
+            f"nothing that can go. {reasons(found)}"
         )
     adapter = DerivedAdapter(config, found)
     adapter.notice = (
-        f"No file describes model type {config.get('model_type')!r}: what can go was derived from its "
+        f"No adapter knows model type {config.get('model_type')!r}; what can go was derived from its "
         f"configuration and tried on a small random copy. {reasons(found)}"
     ).rstrip()
     return adapter

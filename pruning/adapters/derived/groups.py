@@ -11,7 +11,7 @@ from torch import nn
 from prunepolicy.pruning.adapters.base import Config
 from prunepolicy.pruning.adapters.blocks import LAYERS
 from prunepolicy.pruning.adapters.derived.movement import Axis, Movement, compared, movement, unnumbered
-from prunepolicy.pruning.adapters.derived.network import Network
+from prunepolicy.pruning.adapters.derived.network import WRITERS, Network
 from prunepolicy.pruning.adapters.derived.offer import Offer
 from prunepolicy.pruning.adapters.derived.paths import joined, number
 from prunepolicy.pruning.adapters.derived.settings_by_name import HIDDEN
@@ -69,7 +69,9 @@ def ffn_groups(
     moved = movement(config, auto_class, offer.tie)
     if moved is None:
         raise NoGroupsError(f"no axes of tensors follow {offer.tie} in proportion")
-    for block in blocks(network, moved.axes):
+    found = blocks(network, moved.axes)
+    stacked = any(block.reader[0] not in network.running for block in found)
+    for block in found:
         name, _ = block.reader
         slices = [part for axis in block.writers for part in _channels(offer, moved, axis)]
         gate, expert = _gate(network, name, stack)
@@ -81,7 +83,7 @@ def ffn_groups(
             (*slices, _read_channels(offer, moved, block.reader)),
             gate=gate,
             layer=layer_of(name, stack),
-            multiple_of=1 if expert is None else GROUPED_WIDTH,
+            multiple_of=GROUPED_WIDTH if stacked else 1,
         )
 
 
@@ -115,7 +117,7 @@ def head_groups(
         reads = Slice(*block.reader, moved.per_unit(block.reader), consumer=True)
         yield UnitGroup(
             _name(block, stack, None, "kv_heads"), "kv_head", kv_heads, offer.tie, (*slices, reads),
-            gate=gate, layer=layer, cache=2 * size,
+            gate=gate, layer=layer, cache=2 * size if auto_class in WRITERS else 0,
         )  # fmt: skip
         if queries:
             own = [axis for axis in (*block.writers, block.reader) if axis in queries]
@@ -148,7 +150,7 @@ def explicit_size(offer: Offer, config: Config) -> dict[str, int]:
 
 
 def hidden_size(config: Config, beside: str) -> int:
-    """Return the hidden size in the part of a configuration that holds another path; 0 where none is stated."""
+    """Return the hidden size in the part of a configuration that holds another path; 0 where none is."""
     part = beside.rpartition(".")[0]
     return next((n for key in HIDDEN if (n := number(config, joined(part, key)))), 0)
 

@@ -42,8 +42,21 @@ class Stack:
 
 def text_stack(network: Network, config: Config, part: str) -> Stack | None:
     """Return the only stack of the text network, which `part` of the configuration describes."""
-    found = [stack for key in DEPTHS for stack in stacks(network, config, joined(part, key))]
+    inside = _text_network(network) if part else ""
+    found = [
+        stack
+        for key in DEPTHS
+        for stack in stacks(network, config, joined(part, key))
+        if stack.running.startswith(inside)
+    ]
     return found[0] if len(found) == 1 else None
+
+
+def _text_network(network: Network) -> str:
+    """Return what the names of the network that reads text start with, among those that are joined."""
+    text = network.settings.get_text_config(decoder=True)
+    modules = network.model.named_modules()
+    return next((name for name, module in modules if getattr(module, "config", None) is text), "")
 
 
 def stacks(network: Network, config: Config, key: str) -> Iterator[Stack]:
