@@ -101,8 +101,10 @@ def _network(config: str, auto_class: str) -> Network:
     running = {id(tensor): name for name, tensor in state.items()}
     stored = revert_weight_conversion(model, state)
     names = {name: running[id(tensor)] for name, tensor in stored.items() if id(tensor) in running}
-    trained = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    weights = {id(tensor): name for name, tensor in stored.items()}
+    stored_as = {running: name for name, running in names.items()}
+    parameters = [*model.named_parameters(remove_duplicate=False)]
+    trained = {name for name, _ in parameters}
+    weights = {id(weight): stored_as[name] for name, weight in parameters if name in stored_as}
     modules = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     ends = model.get_input_embeddings(), model.get_output_embeddings()
     embedding, head = (weights.get(id(getattr(end, "weight", None))) for end in ends)
