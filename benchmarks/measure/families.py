@@ -1,8 +1,8 @@
 """Which units can go from which model types: every offer is cut from a tiny random network and compared.
 
-A configuration decides what is offered (`pruning/adapters/`: by hand for some families, derived for the others).
-Here the whole product cuts it: a masked network has to compute what the folder does that plain transformers
-loads, and its parameters have to be those that were promised. Minutes on one core.
+A configuration decides what is offered (`pruning/adapters/`: by hand for some families, derived for the
+others). Here the whole product cuts it: a masked network has to compute what the folder does that plain
+transformers loads, and its parameters have to be those that were promised. Minutes on one core.
 """
 
 from __future__ import annotations

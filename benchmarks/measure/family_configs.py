@@ -171,7 +171,8 @@ WRITERS: dict[str, Settings] = {
     "gpt_oss": sized(**HEAD, **WINDOW, **LOCAL_EXPERTS),
     "bloom": GPT | {"hidden_size": 64},
     "mpt": {
-        "vocab_size": 300, "d_model": 64, "n_layers": 4, "n_heads": 4, "max_seq_len": 128, "expansion_ratio": 2
+        "vocab_size": 300, "d_model": 64, "n_layers": 4, "n_heads": 4, "max_seq_len": 128,
+        "expansion_ratio": 2,
     },
     "opt": sized(ffn_dim=96, word_embed_proj_dim=64),
     "deepseek_v2": sized(**LATENT, **ROUTED),

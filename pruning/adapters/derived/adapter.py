@@ -23,7 +23,7 @@ from prunepolicy.pruning.adapters.derived.network import (
 )
 from prunepolicy.pruning.adapters.derived.offer import Findings, Offer
 from prunepolicy.pruning.adapters.derived.paths import joined, number, restated
-from prunepolicy.pruning.adapters.derived.settings_by_name import EXPERTS, TOP_K
+from prunepolicy.pruning.adapters.derived.settings_by_name import EXPERTS, HEADS, KV_HEADS, TOP_K
 from prunepolicy.pruning.adapters.derived.stack import text_stack
 from prunepolicy.pruning.adapters.transformer import ONCE_PER_INPUT, TransformerAdapter
 from prunepolicy.pruning.errors import BadCheckpointError
@@ -72,6 +72,8 @@ class DerivedAdapter(TransformerAdapter):
             for offer in self.findings.offers
             for group in groups_of(offer, whole, built, self.auto_class, stack)
         ]
+        if self.task == "causal" and not any(group.kind == "kv_head" for group in found):
+            found = [with_cache(group, whole, part) if group.kind == "layer" else group for group in found]
         groups = in_order(distinct(found))
         check_shapes(groups, built, shapes)
         stages = [
@@ -153,6 +155,14 @@ class _Prices:
             return 0.0
         stacked = name not in self.built.running or len(shape) == 3
         return self.visited / self.experts if stacked and self.experts and self.visited else 1.0
+
+
+def with_cache(layers: UnitGroup, config: Config, part: str) -> UnitGroup:
+    """Return the group of layers with what one keeps in the KV-cache, where its heads can't go."""
+    heads = next((n for key in HEADS if (n := number(config, joined(part, key)))), 0)
+    kv_heads = next((n for key in KV_HEADS if (n := number(config, joined(part, key)))), heads)
+    size = number(config, joined(part, "head_dim")) or hidden_size(config, joined(part, "")) // max(heads, 1)
+    return replace(layers, cache=2 * kv_heads * size)
 
 
 def in_order(groups: list[UnitGroup]) -> tuple[UnitGroup, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,8 +106,9 @@ def _network(config: str, auto_class: str) -> Network:
     trained = {name for name, _ in parameters}
     weights = {id(weight): stored_as[name] for name, weight in parameters if name in stored_as}
     modules = [module for module in model.modules() if isinstance(module, nn.Embedding)]
-    ends = model.get_input_embeddings(), model.get_output_embeddings()
-    embedding, head = (weights.get(id(getattr(end, "weight", None))) for end in ends)
+    embedding, head = (
+        weights.get(id(_weight_of(end))) for end in (model.get_input_embeddings, model.get_output_embeddings)
+    )
     return Network(
         model,
         {name: tuple(tensor.shape) for name, tensor in stored.items()},
@@ -117,6 +118,14 @@ def _network(config: str, auto_class: str) -> Network:
         embedding,
         None if head == embedding else head,
     )
+
+
+def _weight_of(end: Callable[[], Any]) -> Any:
+    """Return the weight of a network's embedding or head, where it has one that it tells."""
+    try:
+        return getattr(end(), "weight", None)
+    except NotImplementedError:
+        return None
 
 
 def task_of(found: Network, auto_class: str) -> str:

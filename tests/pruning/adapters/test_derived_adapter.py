@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 
 from prunepolicy.commands.doctor.doctor import doctor
 from prunepolicy.pruning.adapters import adapter_for, adapters
@@ -23,14 +22,13 @@ from prunepolicy.pruning.adapters.transformer import TransformerAdapter
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.cut import prepare
 from prunepolicy.pruning.cost import cost_of
-from prunepolicy.pruning.errors import BadCheckpointError, PrunePolicyError, UnsupportedModelError
+from prunepolicy.pruning.errors import BadCheckpointError, UnsupportedModelError
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.statistics.gates import masked
 from prunepolicy.pruning.units import UnitGroup
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks" / "measure"))
 
-from families import answers, cut_in_half, tiny_model
+from families import cut_in_half, tiny_model
 from family_configs import described
 
 TEXT = [
