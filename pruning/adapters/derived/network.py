@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -85,17 +86,26 @@ def loader_of(config: Config) -> str:
 
 def network(config: Config, auto_class: str) -> Network:
     """Return the network of a configuration; whatever the library raises passes through."""
-    return _network(json.dumps(config, sort_keys=True), auto_class)
+    return _network(_Asked(json.dumps(config, sort_keys=True), auto_class, config))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A configuration that is told apart from others by its text."""
+
+    text: str
+    auto_class: str
+    config: Config = field(compare=False)
 
 
 @functools.lru_cache(maxsize=16)
-def _network(config: str, auto_class: str) -> Network:
+def _network(asked: _Asked) -> Network:
     import transformers
     from transformers.core_model_loading import revert_weight_conversion
 
-    settings = transformers.AutoConfig.for_model(**json.loads(config))
+    settings = transformers.AutoConfig.for_model(**copy.deepcopy(asked.config))
     with torch.device("meta"):
-        model = getattr(transformers, auto_class).from_config(settings)
+        model = getattr(transformers, asked.auto_class).from_config(settings)
     tied = getattr(model, "all_tied_weights_keys", None) or {}
     state = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
     running = {id(tensor): name for name, tensor in state.items()}

@@ -93,7 +93,7 @@ def test_derived_groups_equal_those_written_by_hand(family: str, model_type: str
 def test_what_is_offered_can_be_cut(model_type: str, tmp_path: Path) -> None:
     auto_class = tiny_model(model_type, tmp_path / "model")
     checkpoint = Checkpoint.open(tmp_path / "model")
-    assert checkpoint.graph.kinds == EVERY_LAYOUT[model_type]
+    assert set(checkpoint.graph.kinds) == set(EVERY_LAYOUT[model_type])
     assert checkpoint.adapter.auto_class == auto_class
     dense = checkpoint.adapter.load(checkpoint.folder, torch.float32)
     assert cost_of(checkpoint.graph).params == sum(p.numel() for p in dense.parameters())
