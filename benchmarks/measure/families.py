@@ -23,6 +23,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from prunepolicy.pruning.adapters import adapters
+from prunepolicy.pruning.adapters.derived.adapter import DerivedAdapter
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.cut import prepare
 from prunepolicy.pruning.cost import cost_of
@@ -52,13 +53,13 @@ def main() -> None:
     console, rows = Console(stderr=True), []
     for model_type in arguments.types or model_types():
         rows.append(tried(model_type))
-        console.print(f"{model_type}: {rows[-1]['kinds'] or rows[-1]['says']} ({rows[-1]['seconds']:.0f} s)")
+        console.print(f"{model_type}: {rows[-1]['kinds']}; {rows[-1]['stays']} ({rows[-1]['seconds']:.0f} s)")
     results = {"versions": versions("torch", "transformers"), "rows": rows}
     write_text(arguments.json, json.dumps(results, indent=1) + "\n")
 
 
 def tried(model_type: str) -> dict[str, Any]:
-    """Return which kinds of unit a model type offers and what cutting half of each comes to."""
+    """Return which kinds of unit a model type offers, whether cutting each passed, and why others stay."""
     start = time.process_time()
     by_hand = any(model_type in adapters[name].model_types for name in adapters)
     with tempfile.TemporaryDirectory() as scratch:
@@ -66,11 +67,13 @@ def tried(model_type: str) -> dict[str, Any]:
         try:
             tiny_model(model_type, folder / "model")
             checkpoint = Checkpoint.open(folder / "model")
-            kinds, says = dict(cuts(checkpoint, folder)), checkpoint.adapter.notice or ""
+            adapter = checkpoint.adapter
+            kinds = dict(cuts(checkpoint, folder))
+            stays = adapter.findings.refusals if isinstance(adapter, DerivedAdapter) else {}
         except PrunePolicyError as error:
-            kinds, says = {}, str(error)
+            kinds, stays = {}, {"all": str(error)}
     seconds = round(time.process_time() - start, 1)
-    return {"model_type": model_type, "by_hand": by_hand, "kinds": kinds, "says": says, "seconds": seconds}
+    return {"model_type": model_type, "by_hand": by_hand, "kinds": kinds, "stays": stays, "seconds": seconds}
 
 
 def cuts(checkpoint: Checkpoint, folder: Path) -> Iterator[tuple[str, bool]]:
