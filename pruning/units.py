@@ -114,6 +114,12 @@ def consumer_of(group: UnitGroup) -> Slice:
     return next(part for part in group.slices if part.consumer)
 
 
+def read_by_columns(group: UnitGroup) -> bool:
+    """Return whether each unit is one column of the weight that reads it, which a repair can re-fit."""
+    part = consumer_of(group)
+    return group.gate is not None and group.gate.how == "input" and part.width == part.blocks == 1
+
+
 @dataclass(frozen=True)
 class TensorSpec:
     """Shape and price of one tensor.

@@ -13,6 +13,7 @@ from chaos_tables import PROMISES, chaos
 from cluster_tables import cluster, faults
 from compatibility_tables import installs, older_transformers
 from cost_tables import layer_by_layer, repair_cost
+from family_tables import families, write_readme_families
 from for_text_tables import for_text
 from graph_tables import graph_policies
 from main_job_tables import main_job
@@ -57,7 +58,7 @@ DOCUMENTS: dict[str, tuple[str, dict[str, Callable[[Results], str]]]] = {
     ),
     "compatibility": (
         "Where it installs, where results load",
-        {"installs": installs, "older_transformers": older_transformers},
+        {"families": families, "installs": installs, "older_transformers": older_transformers},
     ),
     "training": (
         "What learning a policy takes",
@@ -104,6 +105,8 @@ def main() -> None:
     for name in DOCUMENTS:
         write_text(TOPICS / f"{name}.md", document(name, found))
     write_readme(found["quality"]["rows"], Path("README.md"))
+    if "families" in found:
+        write_readme_families(found["families"], Path("README.md"))
     plot_quality(found["quality"]["rows"], TOPICS / "quality.png")
     if "metanet" in found:
         plot_metanet(found["metanet"], TOPICS / "metanet.png")

@@ -1,4 +1,4 @@
-"""One file per architecture family; `adapter_for` finds the one that knows a configuration."""
+"""One file per architecture family; `adapter_for` finds what knows a configuration."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from prunepolicy.pruning.adapters.base import ModelAdapter, Shapes
-from prunepolicy.pruning.adapters.generic import check_known, layer_only_adapter
+from prunepolicy.pruning.adapters.generic import check_counts, check_known, layer_only_adapter
 from prunepolicy.pruning.adapters.registry import adapters
 from prunepolicy.pruning.errors import UnsupportedModelError
 
@@ -17,8 +17,8 @@ def adapter_for(config: dict[str, Any], shapes: Shapes | None = None) -> ModelAd
     """Return the adapter whose family the configuration belongs to.
 
     Args:
-        shapes: of the checkpoint's tensors; with them, an unknown architecture that is a stack of
-            equal layers gets an adapter that offers these (its `notice` says so).
+        shapes: of the checkpoint's tensors; an unknown architecture of which no copy can be tried, but
+            that is a stack of equal layers there, gets an adapter that offers these.
 
     Raises:
         UnsupportedModelError: when it isn't supported; the sentence says why, or which type was meant.
@@ -29,12 +29,16 @@ def adapter_for(config: dict[str, Any], shapes: Shapes | None = None) -> ModelAd
             return adapter.for_config(config)
     check_spelling(model_type)
     check_known(config)
-    if shapes:
+    check_counts(config, shapes or {})
+    # Trying needs torch, which what is written down doesn't.
+    from prunepolicy.pruning.adapters.derived.found import NoTrialError, derived_adapter
+
+    try:
+        return derived_adapter(config)
+    except NoTrialError:
+        if shapes is None:
+            raise
         return layer_only_adapter(config, shapes)
-    raise UnsupportedModelError(
-        f"No adapter knows model type {model_type!r}; with the weights in the folder, `prunepolicy doctor` "
-        "says whether its layers can be dropped."
-    )
 
 
 def check_spelling(model_type: str) -> None:

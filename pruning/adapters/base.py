@@ -69,6 +69,14 @@ class ModelAdapter(ABC):
         """Return which tensors have a row per token."""
         return Vocabulary()
 
+    def tokens(self, config: Config) -> int:
+        """Return how many tokens the model knows."""
+        return int(config["vocab_size"])
+
+    def reads(self, tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the keyword inputs with which the model reads tokens."""
+        return {"input_ids": tokens}
+
     @abstractmethod
     def units(self, config: Config, shapes: Shapes) -> UnitGraph:
         """Build the unit graph from the configuration and the tensors' shapes."""

@@ -16,6 +16,12 @@ LAYERS_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 TIME_FIRST = ("xlnet",)
 """Model types whose layers pass hidden states as (length, samples, width), which no gate expects."""
 
+LAYERED = ("layers", "n_layer", "depth")
+REPEATED = ("block", "expert", "stage", "num_")
+"""Parts of the names of settings that count modules: those with weights of their own, and others."""
+MOST = 4096
+"""Modules of one kind, where no weights say how many there are."""
+
 TABLES = ("embed_tokens.", "embed_in.", "wte.", "wpe.", "word_embeddings.", "embeddings.")
 
 
@@ -50,7 +56,7 @@ class LayerOnlyAdapter(TransformerAdapter):
         Raises:
             UnsupportedModelError: when the library has no such class, or it reads what isn't served.
         """
-        check_known(config)
+        check_one_stack(config)
         adapter = super().for_config(config)
         network, depth = built(adapter, config), int(config[self.layers_key])
         adapter.task = task_of(network, config, adapter.task)
@@ -88,7 +94,7 @@ def layer_only_adapter(config: Config, shapes: Shapes) -> LayerOnlyAdapter:
 
 
 def check_known(config: Config) -> None:
-    """Raise `UnsupportedModelError` for types that the library lacks, and for networks of several parts."""
+    """Raise `UnsupportedModelError` for types that the library lacks."""
     import transformers
 
     model_type, library = str(config.get("model_type")), f"transformers {transformers.__version__}"
@@ -98,10 +104,31 @@ def check_known(config: Config) -> None:
             "code of their own aren't supported."
         )
     try:
-        settings = transformers.AutoConfig.for_model(**config)
+        transformers.AutoConfig.for_model(**config)
     # The library trusts the configuration, so that anything may be raised.
     except Exception as error:
         raise BadCheckpointError(f"config.json is damaged: {error!r:.120} while reading it.") from error
+
+
+def check_counts(config: Config, shapes: Shapes) -> None:
+    """Raise `BadCheckpointError` for more layers or experts than weights; each would be built one by one."""
+    longest = max((length for shape in shapes.values() for length in shape), default=MOST)
+    most = dict.fromkeys(LAYERED, len(shapes) or MOST) | dict.fromkeys(REPEATED, longest)
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        for key, value in part.items():
+            limit = min((limit for word, limit in most.items() if word in key), default=None)
+            numbers = [n for n in (value if isinstance(value, list) else [value]) if isinstance(n, int)]
+            if limit is not None and max(numbers, default=0) > limit:
+                raise BadCheckpointError(
+                    f"config.json says {key} = {value!r:.60}, but the weights hold no more than {limit:,}."
+                )
+
+
+def check_one_stack(config: Config) -> None:
+    """Raise `UnsupportedModelError` for networks of several parts."""
+    import transformers
+
+    model_type, settings = str(config.get("model_type")), transformers.AutoConfig.for_model(**config)
     if model_type in TIME_FIRST:
         raise UnsupportedModelError(
             f"{model_type!r} orders what its layers read otherwise, which isn't supported."

@@ -27,7 +27,9 @@ UNLIMITED = sys.maxsize
 
 def context_of(model: nn.Module) -> int:
     """Return how many tokens the model can read at once; `UNLIMITED` where nothing limits it."""
-    return min((*_stated(model.config), *_learned(model)), default=UNLIMITED)
+    config: Any = model.config
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return min((*_stated(text), *_learned(model)), default=UNLIMITED)
 
 
 def _stated(config: Any) -> Iterator[int]:

@@ -26,7 +26,7 @@ from prunepolicy.pruning.repair.registry import RepairContext, repair
 from prunepolicy.pruning.repair.ridge import ridge
 from prunepolicy.pruning.statistics.gates import find_module, masked
 from prunepolicy.pruning.statistics.probe import Inputs, read_whole
-from prunepolicy.pruning.units import UnitGroup, consumer_of
+from prunepolicy.pruning.units import UnitGroup, consumer_of, read_by_columns
 
 HEADS = ("kv_head", "query_head")
 CHECKED = 8
@@ -128,8 +128,8 @@ def _blocks(context: RepairContext) -> list[tuple[UnitGroup, nn.Module]] | None:
     graph = context.checkpoint.graph
     layers = next((group for group in graph.of_kind("layer") if group.gate), None)
     groups = graph.of_kind("ffn")
-    alone = len({group.layer for group in groups}) == len(groups)
-    if layers is None or not alone or any(not g.gate or g.gate.how != "input" for g in groups):
+    alone = len({group.layer for group in groups} - {None}) == len(groups)
+    if layers is None or not alone or not all(map(read_by_columns, groups)):
         return None
     assert layers.gate is not None
     running = find_module(context.model, layers.gate.module)

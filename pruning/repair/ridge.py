@@ -15,7 +15,7 @@ from prunepolicy.pruning.keep_masks import removed_units
 from prunepolicy.pruning.repair.refit import LeastSquares, Moments, Refitter
 from prunepolicy.pruning.repair.registry import RepairContext, repair
 from prunepolicy.pruning.statistics.moments import second_moments
-from prunepolicy.pruning.units import UnitGroup, consumer_of
+from prunepolicy.pruning.units import UnitGroup, consumer_of, read_by_columns
 
 MOMENT_BYTES = 1 << 30
 """Second moments of as many layers as fit here are in memory together."""
@@ -29,7 +29,7 @@ def ridge(context: RepairContext) -> Edits:
     gone = plan.dropped_layers(graph)
     groups = [
         g for g in graph.of_kind("ffn")
-        if g.name in removed and g.layer not in gone and g.gate and g.gate.how == "input"
+        if g.name in removed and g.layer not in gone and read_by_columns(g)
     ]  # fmt: skip
     tensors: dict[str, Tensor] = {}
     refitter = Refitter()
@@ -69,7 +69,7 @@ def refit_kept_columns(
 
 def remember_moments(context: RepairContext) -> None:
     """Measure all feed-forward blocks of the context once, for many plans."""
-    groups = [g for g in context.checkpoint.graph.of_kind("ffn") if g.gate and g.gate.how == "input"]
+    groups = [g for g in context.checkpoint.graph.of_kind("ffn") if read_by_columns(g)]
     context.known.update(_moments(context, groups))
 
 

@@ -75,7 +75,9 @@ def sample_losses(model: nn.Module, batch: Inputs, generator: torch.Generator) -
     if not are_logits or logits.shape[-1] == 1:  # A score alone is no distribution.
         noise = torch.randn(logits.shape, generator=generator).to(logits.device)
         return (logits * noise).flatten(1).sum(1)
-    reads_on = logits.dim() == 3 and getattr(output, "past_key_values", None) is not None
+    # A decoder that reads its encoder's text knows the next token, so that it is asked for its own answer.
+    continues = "decoder_input_ids" not in batch and getattr(output, "past_key_values", None) is not None
+    reads_on = logits.dim() == 3 and continues
     if tokens is not None and reads_on:
         logits, labels = logits[:, :-1], tokens[:, 1:]
     else:

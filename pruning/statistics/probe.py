@@ -88,19 +88,19 @@ def probe_inputs(
     if probe.written and probe.file:
         parts = (replace(probe, source=source) for source in (probe.written, str(probe.file)))
         found = [probe_inputs(part, model, adapter, tokenizer, fingerprint, tick) for part in parts]
-        return {"input_ids": torch.cat([inputs["input_ids"] for inputs in found])}
+        return adapter.reads(torch.cat([inputs["input_ids"] for inputs in found]))
     if adapter.task == "encoder" and probe.source in WITHOUT_FILE:
-        return {"input_ids": _noise_tokens(probe, model)}
+        return adapter.reads(_noise_tokens(probe, model))
     if probe.source == "start":
         return {"input_ids": torch.full((1, 1), start_token(model, tokenizer))}
     if probe.source in WRITTEN:
         return {"input_ids": _cached_writing(probe, model, tokenizer, fingerprint, tick)}
-    return {"input_ids": text_windows(Path(probe.source), model, tokenizer, probe)}
+    return adapter.reads(text_windows(Path(probe.source), model, tokenizer, probe))
 
 
 def start_token(model: nn.Module, tokenizer: Any) -> int:
     """Return the id of the token with which the model starts a text."""
-    config: Any = model.config
+    config: Any = model.config.get_text_config()  # type: ignore[operator, union-attr]
     candidates = (
         getattr(tokenizer, "bos_token_id", None),
         getattr(config, "bos_token_id", None),
@@ -187,7 +187,7 @@ def _cached_writing(probe: Probe, model: nn.Module, tokenizer: Any, fingerprint:
 
 def _noise_tokens(probe: Probe, model: nn.Module) -> Tensor:
     generator = torch.Generator().manual_seed(probe.seed)
-    config: Any = model.config
+    config: Any = model.config.get_text_config()  # type: ignore[operator, union-attr]
     return torch.randint(0, int(config.vocab_size), (probe.samples, probe.length), generator=generator)
 
 

@@ -230,8 +230,8 @@ def example_inputs(opened: OpenedModel, batch: int, request: BenchRequest) -> di
     longest, new = context_of(opened.model), request.new if opened.checkpoint.adapter.task == "causal" else 0
     if request.prompt + new > longest:
         raise UsageError(f"prompt and new must not exceed the {longest} tokens that the model reads.")
-    tokens = torch.randint(int(config["vocab_size"]), (batch, request.prompt), generator=generator)
-    return {"input_ids": tokens}
+    adapter = opened.checkpoint.adapter
+    return adapter.reads(torch.randint(adapter.tokens(config), (batch, request.prompt), generator=generator))
 
 
 def limit_sentence(compute: float, memory: float) -> str:

@@ -98,7 +98,9 @@ def proof_inputs(session: ModelSession, length: int) -> Mapping[str, Tensor]:
     if task == "vision":
         side, channels = int(config.get("image_size", 224)), int(config.get("num_channels", 3))
         return {"pixel_values": torch.randn(2, channels, side, side, generator=generator)}
-    return {"input_ids": torch.randint(int(config["vocab_size"]), (2, length), generator=generator)}
+    adapter = session.checkpoint.adapter
+    tokens = torch.randint(adapter.tokens(config), (2, length), generator=generator)
+    return adapter.reads(tokens)
 
 
 def report_on(session: ModelSession, found: Evidence) -> PruneReport:

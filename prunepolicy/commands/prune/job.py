@@ -38,6 +38,7 @@ from prunepolicy.pruning.repair import repairs
 from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware
 from prunepolicy.pruning.statistics.probe import Probe
+from prunepolicy.pruning.units import read_by_columns
 
 
 @dataclass(frozen=True)
@@ -309,7 +310,7 @@ def _clearing(target: Path) -> Iterator[None]:
 def _mendable(session: ModelSession, plan: Plan, repair: str) -> bool:
     """Return whether the plan takes what the repair makes up for, in a network whose blocks it can re-fit."""
     graph = session.checkpoint.graph
-    blocks = {group.name for group in graph.of_kind("ffn") if group.gate and group.gate.how == "input"}
+    blocks = {group.name for group in graph.of_kind("ffn") if read_by_columns(group)}
     cut = [graph[name] for name, kept in plan.keep.items() if len(kept) < graph[name].size]
     lost = {group.kind for group in cut if group.kind != "ffn" or group.name in blocks}
     return bool(blocks) and not lost.isdisjoint(repairs[repair].kinds)

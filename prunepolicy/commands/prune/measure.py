@@ -166,7 +166,7 @@ def own_text(session: ModelSession) -> Tensor:
 
 def _times(session: ModelSession, models: tuple[nn.Module, ...]) -> list[dict[str, list[float]]]:
     """Return, per model, the seconds of every workload's repeats."""
-    vocabulary = int(session.checkpoint.config["vocab_size"])
+    vocabulary = session.checkpoint.adapter.tokens(session.checkpoint.config)
     length = min(PROMPT_TOKENS, context_of(session.model) - DECODED)
     generator = torch.Generator().manual_seed(0)
     prompt = torch.randint(0, vocabulary, (1, length), generator=generator).to(session.device)

@@ -90,12 +90,12 @@ def test_everything_found_is_shown(tiny_checkpoint: Make) -> None:
     assert json.loads(diagnosis.to_json())["params"] == TOTAL
 
 
-def test_an_unknown_architecture_is_diagnosed_by_its_stack_of_layers(tiny_checkpoint: Make) -> None:
+def test_an_unknown_architecture_is_diagnosed_by_what_its_configuration_counts(tiny_checkpoint: Make) -> None:
     checkpoint = tiny_checkpoint()
     config = checkpoint.config | {"model_type": "stablelm", "architectures": ["StableLmForCausalLM"]}
     (checkpoint.folder / "config.json").write_text(json.dumps(config))
     diagnosis = doctor(str(checkpoint.folder))
-    assert [facts.kind for facts in diagnosis.kinds] == ["layer"]
+    assert [facts.kind for facts in diagnosis.kinds] == ["ffn", "layer"]
     assert any("No adapter knows model type 'stablelm'" in problem for problem in diagnosis.problems)
 
 

@@ -1,0 +1,1 @@
+"""Families that no file describes: their groups follow from the configuration, and numbers prove them."""

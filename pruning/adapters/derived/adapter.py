@@ -1,0 +1,227 @@
+"""The adapter of a family that no file describes; what it offers was derived and tried."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+from itertools import groupby, pairwise
+from typing import Any, Self
+
+from torch import Tensor
+
+from prunepolicy.pruning.adapters.base import Config, Shapes, Vocabulary
+from prunepolicy.pruning.adapters.derived.groups import QUERY_HEADS, explicit_size, groups_of, hidden_size
+from prunepolicy.pruning.adapters.derived.layers import fewer_layers
+from prunepolicy.pruning.adapters.derived.network import (
+    Network,
+    completed,
+    loader_of,
+    network,
+    task_of,
+    text_part,
+)
+from prunepolicy.pruning.adapters.derived.offer import Findings, Offer
+from prunepolicy.pruning.adapters.derived.paths import joined, number, restated
+from prunepolicy.pruning.adapters.derived.settings_by_name import EXPERTS, HEADS, KV_HEADS, TOP_K
+from prunepolicy.pruning.adapters.derived.stack import text_stack
+from prunepolicy.pruning.adapters.transformer import ONCE_PER_INPUT, TransformerAdapter
+from prunepolicy.pruning.errors import BadCheckpointError
+from prunepolicy.pruning.plan import Plan
+from prunepolicy.pruning.units import TensorSpec, UnitGraph, UnitGroup
+
+STAGES = ("kv_head", "query_head", "ffn", "layer")
+"""Kinds of unit in the order in which a layer's signals pass them."""
+
+
+class DerivedAdapter(TransformerAdapter):
+    """Offers the units of which a configuration states the numbers.
+
+    Args:
+        config: of the checkpoint.
+        findings: what of it passed the trial.
+    """
+
+    def __init__(self, config: Config, findings: Findings) -> None:
+        self.model_types = (str(config.get("model_type")),)
+        self.findings = findings
+        self.auto_class = loader_of(config)
+        self.network = network(completed(config), self.auto_class)
+        self.task = task_of(self.network, self.auto_class)
+
+    def for_config(self, config: Config) -> Self:
+        """Return this adapter, which was made for one configuration."""
+        return self
+
+    @property
+    def family(self) -> str:
+        """What reports call the family."""
+        return "derived"
+
+    def units(self, config: Config, shapes: Shapes) -> UnitGraph:
+        """Build the unit graph of what passed the trial.
+
+        Raises:
+            BadCheckpointError: when the configuration implies other tensors than `shapes`.
+        """
+        whole = completed(config)
+        built, part = network(whole, self.auto_class), text_part(whole)
+        stack = text_stack(built, whole, part)
+        found = [
+            group
+            for offer in self.findings.offers
+            for group in groups_of(offer, whole, built, self.auto_class, stack)
+        ]
+        if self.task == "causal" and not any(group.kind == "kv_head" for group in found):
+            found = [with_cache(group, whole, part) if group.kind == "layer" else group for group in found]
+        groups = in_order(distinct(found))
+        check_shapes(groups, built, shapes)
+        stages = [
+            [position for position, _ in stage]
+            for kind, stage in groupby(enumerate(groups), lambda item: (item[1].layer, item[1].kind))
+            if kind[1] != "layer"
+        ]
+        edges = tuple((i, j) for before, after in pairwise(stages) for i in before for j in after)
+        prices = _Prices(built, whole, part, "" if stack is None else stack.running)
+        specs = {name: prices.spec(name, shape) for name, shape in shapes.items()}
+        divides = any(offer.divides for offer in self.findings.offers)
+        hidden = hidden_size(whole, joined(part, "")) if divides else 0
+        return UnitGraph(self.family, specs, groups, edges, hidden)
+
+    def edit_config(self, config: Config, graph: UnitGraph, plan: Plan) -> Config:
+        """Return a copy of `config` that states the numbers that stay, each at its path."""
+        whole = completed(config)
+        changes: dict[str, Any] = {}
+        for offer in self.findings.offers:
+            changes |= _changes(offer, whole, graph, plan, self.auto_class)
+        return restated(config, changes)
+
+    def ties(self, config: Config) -> bool:
+        """Return whether token embedding and head are one matrix."""
+        return bool(getattr(self.network.model, "all_tied_weights_keys", None))
+
+    def vocabulary(self, shapes: Shapes) -> Vocabulary:
+        """Return which tensors have a row per token."""
+        tables = (self.network.embedding, self.network.head)
+        embedding, head = (name if name in shapes else None for name in tables)
+        return Vocabulary(embedding, head, self.task == "causal")
+
+    def tokens(self, config: Config) -> int:
+        """Return how many tokens the network that reads text knows."""
+        return int(self.network.settings.get_text_config().vocab_size)
+
+    def reads(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Return the inputs with which the model reads tokens; a decoder reads what its encoder does."""
+        encodes = self.network.settings.is_encoder_decoder
+        return {"input_ids": tokens} | ({"decoder_input_ids": tokens} if encodes else {})
+
+    def shapes(self, config: Config) -> dict[str, tuple[int, ...]]:
+        """Return the checkpoint's tensor names and shapes, built without weights."""
+        return dict(network(completed(config), self.auto_class).stored)
+
+    def stored_names(self, config: Config) -> dict[str, str]:
+        """Return the checkpoint's names of the running model's tensors; those it stacks have none."""
+        found = network(completed(config), self.auto_class)
+        return {running: stored for stored, running in found.running.items()}
+
+    def tiny(self) -> Config:
+        """Refuse: a derived adapter knows one configuration, which need not be tiny."""
+        raise NotImplementedError(f"{self.model_types[0]} is derived from its configuration")
+
+
+class _Prices:
+    """What every tensor costs per token of text."""
+
+    def __init__(self, built: Network, config: Config, part: str, stack: str) -> None:
+        self.built = built
+        self.visited = next((n for key in TOP_K if (n := number(config, joined(part, key)))), 0)
+        self.experts = next((n for key in EXPERTS if (n := number(config, joined(part, key)))), 0)
+        # Where several networks are joined, text passes the one around the stack, and the head.
+        self.text = stack.rstrip(".").rpartition(".")[0] if part else ""
+
+    def spec(self, name: str, shape: tuple[int, ...]) -> TensorSpec:
+        """Return shape and price of a tensor: 2 operations per matrix entry and token, none for look-ups."""
+        is_parameter = name not in self.built.buffers
+        return TensorSpec(shape, 2.0 * self._passes(name, shape), is_parameter=is_parameter)
+
+    def _passes(self, name: str, shape: tuple[int, ...]) -> float:
+        """Return how many tokens pass through every entry, per token of text."""
+        if len(shape) < 2 or name in self.built.buffers or any(part in name for part in ONCE_PER_INPUT):
+            return 0.0
+        if name in self.built.tables:
+            return float(name == self.built.embedding and self.built.head is None)
+        running = self.built.running.get(name, name)
+        if self.text and name != self.built.head and not running.startswith(self.text):
+            return 0.0
+        stacked = name not in self.built.running or len(shape) == 3
+        return self.visited / self.experts if stacked and self.experts and self.visited else 1.0
+
+
+def with_cache(layers: UnitGroup, config: Config, part: str) -> UnitGroup:
+    """Return the group of layers with what one keeps in the KV-cache, where its heads can't go."""
+    heads = next((n for key in HEADS if (n := number(config, joined(part, key)))), 0)
+    kv_heads = next((n for key in KV_HEADS if (n := number(config, joined(part, key)))), heads)
+    size = number(config, joined(part, "head_dim")) or hidden_size(config, joined(part, "")) // max(heads, 1)
+    return replace(layers, cache=2 * kv_heads * size)
+
+
+def in_order(groups: list[UnitGroup]) -> tuple[UnitGroup, ...]:
+    """Return groups in the order in which signals pass them, the layers themselves last."""
+    last = math.inf
+    return tuple(
+        sorted(
+            groups,
+            key=lambda group: (
+                last if group.kind == "layer" else -1 if group.layer is None else group.layer,
+                STAGES.index(group.kind),
+            ),
+        )
+    )
+
+
+def distinct(groups: list[UnitGroup]) -> list[UnitGroup]:
+    """Return groups whose names differ: those that share one get that of the module they are gated at."""
+    seen = Counter(group.name for group in groups)
+    return [
+        replace(group, name=f"{group.name}.{group.gate.module.rpartition('.')[0].rpartition('.')[2]}")
+        if seen[group.name] > 1 and group.gate is not None
+        else group
+        for group in groups
+    ]
+
+
+def check_shapes(groups: tuple[UnitGroup, ...], built: Network, shapes: Shapes) -> None:
+    """Raise `BadCheckpointError` where stored tensors aren't those that the configuration implies."""
+    for group in groups:
+        for part in group.slices:
+            implied, found = built.stored[part.tensor], shapes.get(part.tensor)
+            if found != implied:
+                raise BadCheckpointError(
+                    f"config.json implies {part.tensor!r} of shape {list(implied)}, "
+                    + (f"but it is stored as {list(found)}." if found else "which the checkpoint lacks.")
+                )
+
+
+def _changes(offer: Offer, config: Config, graph: UnitGraph, plan: Plan, auto_class: str) -> dict[str, Any]:
+    """Return what an offer's numbers are after a plan, by path; nothing where they stay."""
+    if offer.kind == "layer":
+        return fewer_layers(offer.tie, config, graph, plan, auto_class) if plan.dropped_layers(graph) else {}
+    count = _left(graph, plan, offer.tie)
+    if offer.kind == "ffn":
+        return {} if count is None else {offer.tie: count}
+    part = offer.tie.rpartition(".")[0]
+    heads = number(config, offer.heads) or 0
+    kv_heads = number(config, offer.tie) or heads
+    of_each = _left(graph, plan, joined(part, QUERY_HEADS))
+    if count is None and of_each is None:
+        return {}
+    kept = count or kv_heads
+    changes = {offer.tie: kept, offer.heads: kept * (of_each or heads // kv_heads)}
+    return explicit_size(offer, config) | changes
+
+
+def _left(graph: UnitGraph, plan: Plan, tie: str) -> int | None:
+    """Return how many units of a tie stay; None where all of them do."""
+    groups = graph.ties.get(tie, ())
+    counts = {len(plan.kept(group)) for group in plan.staying(graph, groups)}
+    return max(counts) if counts and counts != {groups[0].size} else None
