@@ -59,6 +59,7 @@ from prunepolicy.options import (
     Units,
 )
 from prunepolicy.pruning.io.console import Console
+from prunepolicy.recovery_cli import recover
 from prunepolicy.training_cli import data_models, fetch, policies, submit, train
 from prunepolicy.zoo_cli import zoo_app
 
@@ -301,6 +302,7 @@ def frontier(
     present(result, as_json)
 
 
+app.command(cls=HelpCommand, rich_help_panel=PRUNING)(recover)
 app.command("doctor", cls=HelpCommand, rich_help_panel=PRUNING)(doctor)
 app.command("eval", cls=HelpCommand, rich_help_panel=EVALUATING)(evaluate)
 app.command("bench", cls=HelpCommand, rich_help_panel=EVALUATING)(bench)

@@ -17,6 +17,7 @@ from prunepolicy.agents.recovery.recipe import RecoveryRecipe
 from prunepolicy.agents.recovery.savepoint import Savepoint
 from prunepolicy.agents.recovery.schedule import Planner, RecoverySchedule
 from prunepolicy.agents.recovery.teacher_answers import TeacherAnswers
+from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.session.model_session import ModelSession
 
 
@@ -40,9 +41,10 @@ class RecoveryRun:
         """Train `student` in place, and return what that came to.
 
         Raises:
-            UsageError: when the budget is less than one step.
+            UsageError: when the budget is less than one step, or student and teacher know other tokens.
             NotEnoughSpaceError: when the disk is full; what was saved before is kept.
         """
+        self._check_vocabulary(student)
         began, progress = self.clock(), self.teacher.progress
         what, start = self._planned(student, began)
         with progress.step("recover: knowledge distillation", what.steps) as tick:
@@ -68,6 +70,15 @@ class RecoveryRun:
             kept=found.best.step,
             broken_at=found.broken_at,
         )
+
+    def _check_vocabulary(self, student: Any) -> None:
+        teacher: Any = self.teacher.model
+        rows, known = (len(model.get_input_embeddings().weight) for model in (student, teacher))
+        if rows != known:
+            raise UsageError(
+                f"{self.teacher.name} can't be the teacher: its vocabulary has {known:,} tokens, that of "
+                f"the student {rows:,}."
+            )
 
     def _planned(self, student: nn.Module, began: float) -> tuple[Distillation, HeldOutLoss]:
         """Return what is learned, as a run that was killed had planned it, and the loss before that."""

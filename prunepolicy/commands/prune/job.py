@@ -228,7 +228,7 @@ def carry_out(
     checkpoint, original, recovery = session.checkpoint, prepared.original, prepared.recovery
     plan.check(checkpoint.graph)
     probe = _probe_of(plan)
-    with holding(target, settings.overwrite), _clearing(target):
+    with holding(target, settings.overwrite), clearing(target):
         with part("text"):
             text = choose_text(original, settings.text) if settings.measure else None
         with part("repair"):
@@ -306,7 +306,7 @@ def left_beside(target: Path) -> tuple[str, ...]:
 
 
 @contextmanager
-def _clearing(target: Path) -> Iterator[None]:
+def clearing(target: Path) -> Iterator[None]:
     """Remove what a run that failed has prepared, unless the next run can continue with it."""
     try:
         yield
