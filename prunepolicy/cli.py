@@ -40,6 +40,7 @@ from prunepolicy.options import (
     NoMeasure,
     NoVerify,
     Of,
+    On,
     Out,
     Overwrite,
     PerLayer,
@@ -58,6 +59,7 @@ from prunepolicy.options import (
     Units,
 )
 from prunepolicy.pruning.io.console import Console
+from prunepolicy.recovery_cli import recover
 from prunepolicy.sharing_cli import push
 from prunepolicy.training_cli import data_models, fetch, policies, submit, train
 from prunepolicy.zoo_cli import zoo_app
@@ -91,7 +93,8 @@ def prune(
     probe: Probe = None,
     examples: For = None,
     repair: Repair = None,
-    recover: Recover = 0,
+    recover: Recover = "0",
+    on: On = None,
     text: Text = None,
     no_measure: NoMeasure = False,
     no_verify: NoVerify = False,
@@ -120,6 +123,8 @@ def prune(
 
     prune-with-policy smollm2-135m --for examples.txt --keep 0.7 --out smaller/
 
+    prune-with-policy smollm2-135m --keep 0.7 --recover 20m --out smaller/
+
     prune-with-policy ./my-llama --keep 0.7 --of ffn --policy fisher --text held_out.txt --out smaller/
 
     prune-with-policy a.safetensors --arch resnet20 --keep 0.5 --of flops --data fashion-mnist --out smaller/
@@ -131,8 +136,8 @@ def prune(
     budgets = [budget_of(size, of, units, per_layer, multiple_of, context) for size in sizes]
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed), revision=revision,
-        repair=repair, recover=recover, probe=probe, examples=examples, rounds=rounds, text=text, arch=arch,
-        overwrite=overwrite, measure=not no_measure, verify=not no_verify,
+        repair=repair, recover=recover, on=on, probe=probe, examples=examples, rounds=rounds, text=text,
+        arch=arch, overwrite=overwrite, measure=not no_measure, verify=not no_verify,
         recovery=recovery_of(data, epochs, shrink))  # fmt: skip
     targets = targets_of(out, budgets)
     with continuing(lambda: _how_to_go_on(*targets)):
@@ -167,7 +172,8 @@ def plan(
     context: Context = 4096,
     probe: Probe = None,
     repair: Repair = None,
-    recover: Recover = 0,
+    recover: Recover = "0",
+    on: On = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -198,7 +204,7 @@ def plan(
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
-        revision=revision, repair=repair, recover=recover, probe=probe, rounds=rounds,
+        revision=revision, repair=repair, recover=recover, on=on, probe=probe, rounds=rounds,
     )  # fmt: skip
     session = open_session(model, settings)
     decided = decide(session, policy, budget, settings)
@@ -219,6 +225,7 @@ def cut(
     plan_file: PlanFile,
     *,
     probe: Probe = None,
+    on: On = None,
     text: Text = None,
     no_measure: NoMeasure = False,
     no_verify: NoVerify = False,
@@ -239,7 +246,7 @@ def cut(
     from prunepolicy.commands.prune.job import carry_out, open_session
     from prunepolicy.commands.prune.stored_plan import stored_plan
 
-    loaded = stored_plan(plan_file, probe)
+    loaded = stored_plan(plan_file, probe, on)
     seed = int(loaded.settings.get("probe", {}).get("seed", 0))
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
@@ -297,6 +304,7 @@ def frontier(
 
 
 app.command("push", cls=HelpCommand, rich_help_panel=PRUNING)(push)
+app.command(cls=HelpCommand, rich_help_panel=PRUNING)(recover)
 app.command("doctor", cls=HelpCommand, rich_help_panel=PRUNING)(doctor)
 app.command("eval", cls=HelpCommand, rich_help_panel=EVALUATING)(evaluate)
 app.command("bench", cls=HelpCommand, rich_help_panel=EVALUATING)(bench)

@@ -132,11 +132,22 @@ Rounds = Annotated[
     ),
 ]
 Recover = Annotated[
-    int,
+    str,
     typer.Option(
         "--recover",
-        min=0,
-        help="Epochs of knowledge distillation from the dense model after pruning (language models).",
+        help="Knowledge distillation from the dense model after pruning (language models): a time such as "
+        "20m or 2h, '500k tokens', '400 steps', '3 epochs', or a plain number of epochs.",
+        show_default="none",
+        rich_help_panel=REPAIR,
+    ),
+]
+On = Annotated[
+    Path | None,
+    typer.Option(
+        "--on",
+        help="Data to learn from: a text file, or JSON lines with messages (chat format) or text.",
+        show_default="text sampled from the dense model",
+        dir_okay=False,
         rich_help_panel=REPAIR,
     ),
 ]

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -274,7 +274,10 @@ class _ProbeFile(BaseModel):
 class _SettingsFile(BaseModel):
     model_config = ConfigDict(extra="allow")
     probe: _ProbeFile = _ProbeFile()
-    recover: int = Field(default=0, ge=0, le=MOST_SAMPLES)
+    recover: (
+        Annotated[int, Field(ge=0, le=MOST_SAMPLES)] | Annotated[str, Field(pattern=r"^[\w. ]{1,40}$")]
+    ) = 0
+    on: str | None = None
 
 
 class _PlanFile(BaseModel):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import typer
 
+from prunepolicy.agents.recovery.facts import RecoveryFacts
 from prunepolicy.cli import app, prune_app
 from prunepolicy.commands.report.card import card
 from prunepolicy.commands.report.report import PruneReport
@@ -106,7 +107,8 @@ def test_sentences_in_the_code_use_the_fields_words(module: Path) -> None:
 
 
 def test_reports_and_cards_use_the_fields_words(report: PruneReport, tmp_path: Path) -> None:
-    measured = replace(report, origin=replace(report.origin, recover=2, reused=("statistics",)))
+    learned = RecoveryFacts("2 epochs", 64, 65_536, 60.0, before=0.7, after=0.4, kept=64)
+    measured = replace(report, origin=replace(report.origin, reused=("statistics",)), recoveries=(learned,))
     with (tmp_path / "screen.txt").open("w", encoding="utf-8") as file:
         render(measured, Console(file=file, width=120))
     screen = (tmp_path / "screen.txt").read_text(encoding="utf-8")
@@ -115,7 +117,7 @@ def test_reports_and_cards_use_the_fields_words(report: PruneReport, tmp_path: P
     for words in ("FLOPs per token", "KV cache per token", "Prefill (512 tokens)", "Decode (per token)"):
         assert words in text, words
         assert words in screen, words
-    assert "knowledge distillation epochs" in text
+    assert "knowledge distillation" in text
     assert KIND_NAMES["ffn"] in text
 
 

@@ -61,9 +61,14 @@ class FitRecipe(StrictConfig):
 
     def rate(self, done: float) -> float:
         """Return the learning rate when a share of all steps is done."""
-        if done < self.warm_up:
-            return self.learning_rate * done / self.warm_up
-        return self.learning_rate * (1 + math.cos(math.pi * (done - self.warm_up) / (1 - self.warm_up))) / 2
+        return self.learning_rate * warm_cosine(done, self.warm_up)
+
+
+def warm_cosine(done: float, warm_up: float) -> float:
+    """Return the share of the peak learning rate: it rises in a line, then falls to 0 along a cosine."""
+    if done < warm_up:
+        return done / warm_up
+    return (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up))) / 2
 
 
 @dataclass(frozen=True)

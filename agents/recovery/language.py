@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from prunepolicy.agents.recovery.distillation import Teacher
-from prunepolicy.agents.recovery.fit import Fit, FitRecipe
-from prunepolicy.agents.recovery.next_token import Windows
+from prunepolicy.agents.recovery.budget import RecoveryBudget
+from prunepolicy.agents.recovery.documents import documents
+from prunepolicy.agents.recovery.facts import RecoveryFacts
+from prunepolicy.agents.recovery.learning_texts import LearningTexts
+from prunepolicy.agents.recovery.recipe import RecoveryRecipe
+from prunepolicy.agents.recovery.run import RecoveryRun
 from prunepolicy.agents.recovery.savepoint import Savepoint
 from prunepolicy.pruning.checkpoint.cut import Edits, prepare
 from prunepolicy.pruning.checkpoint.loading import load_model
@@ -23,48 +27,71 @@ from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.probe import Probe
 
-WINDOWS, VALIDATION = 512, 32
-"""Training texts, and validation texts; a file may give more."""
-MOST_WINDOWS = 8192
-TRAINING = FitRecipe(
-    learning_rate=3e-4, warm_up=0.1, weight_decay=0.0, batch_size=8, optimiser="adamw", max_grad_norm=1.0
-)
+RECIPE = RecoveryRecipe()
 COPIES = 5
 """Models in memory at most: the dense one, the cut one with its gradients and the optimiser's two moments."""
 
 
-def check_recoverable(session: ModelSession) -> None:
-    """Raise `UsageError` for models that write no text, `NotEnoughSpaceError` where memory is short."""
+def check_recoverable(session: ModelSession, on: Path | None) -> None:
+    """Raise what speaks against learning, before anything is computed.
+
+    Args:
+        on: the user's file to learn from.
+
+    Raises:
+        UsageError: for models that write no text, and files that nothing can be learned from.
+        NotEnoughSpaceError: where memory is short.
+    """
     if session.checkpoint.adapter.task != "causal":
         raise UsageError(f"{session.name} writes no text; --recover is for language models.")
+    if on is not None:
+        documents(on, session.tokenizer)
     if not session.fits(torch.float32, copies=COPIES):
         raise NotEnoughSpaceError(
             f"{session.name} can't learn in the memory there is; leave --recover out, and train the result."
         )
 
 
-def recovered(session: ModelSession, plan: Plan, edits: Edits, target: Path, original: ModelSession) -> Edits:
+def recovered(
+    session: ModelSession, plan: Plan, edits: Edits, target: Path, original: ModelSession
+) -> tuple[Edits, RecoveryFacts | None]:
     """Return what differs from a plain cut after learning; `edits` where the plan asks for no learning.
 
-    The texts are those of the plan's probe, but more of them: written by the dense model, or windows of
-    the user's file. A run that was killed continues after its last epoch.
+    A run that was killed continues after its last evaluation; `clear_recovery` removes what that takes.
 
     Args:
         original: the dense model that teaches; `session` may have been rewritten.
+
+    Raises:
+        UsageError: when the budget is less than one step, or there is too little text.
     """
-    epochs = int(plan.settings.get("recover", 0))
-    if not epochs:
-        return edits
+    budget = RecoveryBudget.parse(str(plan.settings.get("recover", 0)))
+    if not budget:
+        return edits, None
+    texts = LearningTexts.of(original, Probe(**plan.settings["probe"]), RECIPE.window, _on(plan))
     folder = prepare(session.checkpoint, plan, target, edits)  # To learn from here; it is written over.
     student = load_model(folder, session.checkpoint.adapter, torch.float32, session.device, True)
     jobs = [job for shard in lay_out(session.checkpoint, plan, edits.tensors) for job in shard.jobs]
-    stored = {job.header.name for job in jobs}
-    for name, parameter in student.named_parameters():
-        # What the running model stacks, as some do with experts, has no name to be written under.
-        parameter.requires_grad_(name in stored)
-    place = recovery_of(target)
-    _train(student, original, plan, Savepoint(place, _key(session, plan)))
-    return Edits(learned(student, jobs), edits.config)
+    freeze(student, {job.header.name for job in jobs})
+    savepoint = Savepoint(recovery_of(target), _key(session, original, plan, texts))
+    facts = RecoveryRun(original, texts, budget, RECIPE, savepoint).train(student)
+    if not facts.kept:
+        return edits, facts
+    return Edits(learned(student, jobs), edits.config), facts
+
+
+def freeze(student: nn.Module, stored: set[str]) -> None:
+    """Let only what can be written learn, without embeddings: of their width, nothing was cut.
+
+    Args:
+        stored: names that the result is written under; what a running model stacks, as some do with
+            experts, has none.
+    """
+    anyhow: Any = student
+    ends = (anyhow.get_input_embeddings(), anyhow.get_output_embeddings())
+    frozen = {id(weight) for end in ends if end is not None for weight in end.parameters()}
+    for name, weight in student.named_parameters():
+        weight.requires_grad_(name in stored and id(weight) not in frozen)
 
 
 def recovery_of(target: Path) -> Path:
@@ -72,32 +99,9 @@ def recovery_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.recovery")
 
 
-def _train(student: nn.Module, teacher: ModelSession, plan: Plan, savepoint: Savepoint) -> None:
-    probe, epochs = Probe(**plan.settings["probe"]), int(plan.settings["recover"])
-    recipe, task = TRAINING.model_copy(update={"epochs": epochs}), task_for(teacher, probe)
-    answers = Teacher(teacher.model, weight=1.0, temperature=1.0)
-    fit = Fit(task, recipe, probe.seed, answers, savepoint=savepoint, dtype=teacher.dtype)
-    with teacher.progress.step("recover: learn from the dense model's answers", fit.steps) as tick:
-        replace(fit, tick=tick).train(student)
-    savepoint.finish()
-
-
-def task_for(session: ModelSession, probe: Probe) -> Windows:
-    """Return the texts: other ones than statistics were collected on, where the model writes them."""
-    source = "self" if probe.source == "start" else probe.source
-    writes = replace(probe, source=source).written is not None
-    wanted = replace(
-        probe,
-        source=source,
-        samples=WINDOWS + VALIDATION if writes else MOST_WINDOWS,
-        seed=probe.seed + 1 if writes else probe.seed,
-    )
-    windows = session.probe(wanted)["input_ids"].cpu()
-    if len(windows) < 2:
-        raise UsageError(f"{probe.source} is too short to learn from: two windows of {probe.length} tokens.")
-    count = max(1, min(VALIDATION, len(windows) // 8))
-    validation = windows[:count]
-    return Windows({"validation": validation, "test": validation}, session.device, windows[count:])
+def clear_recovery(target: Path) -> None:
+    """Remove what a killed training would have gone on from."""
+    shutil.rmtree(recovery_of(target), ignore_errors=True)
 
 
 def learned(student: nn.Module, jobs: Sequence[Job]) -> Mapping[str, Tensor]:
@@ -110,7 +114,14 @@ def learned(student: nn.Module, jobs: Sequence[Job]) -> Mapping[str, Tensor]:
     }
 
 
-def _key(session: ModelSession, plan: Plan) -> str:
+def _on(plan: Plan) -> Path | None:
+    """Return the user's file to learn from that a plan names."""
+    on = plan.settings.get("on")
+    return Path(on) if on else None
+
+
+def _key(session: ModelSession, teacher: ModelSession, plan: Plan, texts: LearningTexts) -> str:
     """Return what tells this learning from others."""
-    text = f"{session.checkpoint.fingerprint}{plan.to_json()}{TRAINING.model_dump_json()}"
+    networks = f"{session.checkpoint.fingerprint}{teacher.checkpoint.fingerprint}"
+    text = f"{networks}{plan.to_json()}{RECIPE.model_dump_json()}{texts.fingerprint}"
     return hashlib.sha256(text.encode()).hexdigest()

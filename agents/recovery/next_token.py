@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -55,25 +55,3 @@ class NextToken(LearningTask):
     def placed(self, tokens: Tensor) -> Batch:
         """Return token ids as a batch on the task's device."""
         return {"input_ids": tokens.to(self.device)}
-
-
-@dataclass(frozen=True)
-class Windows(NextToken):
-    """Learns every window once per epoch; shape (windows, length)."""
-
-    windows: Tensor
-
-    def steps(self, size: int) -> int:
-        """Return the number of batches, the last of which may be smaller."""
-        return -(-len(self.windows) // size)
-
-    def batches(self, size: int, seed: int, epoch: int) -> Iterator[Batch]:
-        """Yield all windows in an order of their own in every epoch."""
-        generator = torch.Generator().manual_seed((seed << 20) + epoch)
-        for chosen in torch.randperm(len(self.windows), generator=generator).split(size):
-            yield self.placed(self.windows[chosen])
-
-    def inputs(self, size: int) -> Iterator[dict[str, Tensor]]:
-        """Yield the windows in their own order."""
-        for some in self.windows.split(size):
-            yield dict(self.placed(some))

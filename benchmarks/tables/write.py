@@ -25,6 +25,7 @@ from pretrained_tables import metanet_smoke, pretrained_networks
 from quality_tables import plot_quality, quality, write_readme
 from reasoning_tables import reasoning
 from recover_tables import recover
+from recovery_tables import recovery
 from speed_tables import latency, startup, streaming
 from summary_table import summary
 from thinking_tables import success_rate_control, think_bandit
@@ -36,7 +37,10 @@ RESULTS, DOCS = Path("benchmarks/results"), Path("docs")
 TOPICS = DOCS / "results"
 Results = dict[str, Any]
 DOCUMENTS: dict[str, tuple[str, dict[str, Callable[[Results], str]]]] = {
-    "quality": ("Quality after pruning, repair and distillation", {"quality": quality, "recover": recover}),
+    "quality": (
+        "Quality after pruning, repair and distillation",
+        {"quality": quality, "recover": recover, "recovery": recovery},
+    ),
     "policies": (
         "Criteria, searches and learned policies",
         {"policies": policies, "graph_policies": graph_policies},

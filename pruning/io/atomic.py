@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +22,7 @@ from prunepolicy.pruning.io.claim import claim, claiming, is_alive, real_place, 
 from prunepolicy.pruning.io.working_folder import PARTIAL, REPLACED, discard, put_back, working_folder
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+PIECE = 1 << 20
 LONGEST = 160
 """Bytes of a file's name that the one beside it repeats; most systems take 255."""
 MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
@@ -59,12 +60,18 @@ def write_stream(path: Path, source: BinaryIO, nbytes: int | None = None) -> Non
         NotEnoughSpaceError: when the disk is full.
         PrunePolicyError: when the place can't be written.
     """
+    write_pieces(path, iter(lambda: source.read(PIECE), b""), nbytes)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes | memoryview], nbytes: int | None = None) -> None:
+    """Write pieces one after the other to `path`, whole or not at all, as `write_stream` does."""
     beside = path.with_name(f"{_prefix(path)}{os.getpid()}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _clear_dead(path)
         with open(beside, "xb") as file:
-            shutil.copyfileobj(source, file)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)

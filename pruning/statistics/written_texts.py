@@ -32,6 +32,7 @@ class Writing:
         temperature: of the sampling.
         kinds: of text; those with words need a tokenizer.
         seed: of the sampling.
+        first: number of the first text, by which its kind and opening take turns.
     """
 
     texts: int = 256
@@ -39,6 +40,7 @@ class Writing:
     temperature: float = 0.9
     kinds: tuple[str, ...] = KINDS
     seed: int = 0
+    first: int = 0
 
     def __post_init__(self) -> None:
         if self.texts < 1 or self.length < 2 or self.temperature <= 0 or not self.kinds:
@@ -61,7 +63,8 @@ def written_texts(
     start, dtype = start_token(model, tokenizer), str(next(model.parameters()).dtype)
     length = min(writing.length, context_of(model))
     generator = torch.Generator().manual_seed(writing.seed)
-    beginnings = list(islice(_beginnings(writing, model, tokenizer, start, generator), writing.texts))
+    endless = _beginnings(writing, model, tokenizer, start, generator)
+    beginnings = list(islice(endless, writing.first, writing.first + writing.texts))
     begun = [row[: length // 2] for row in beginnings]
     key = [fingerprint, asdict(writing), dtype, [row.tolist() for row in begun]] if fingerprint else None
     return written_once(key, lambda: continued(model, begun, length, generator, writing.temperature, tick))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from prunepolicy.agents.recovery.facts import RecoveryFacts
 from prunepolicy.commands.prune.measure import Measurements
 from prunepolicy.commands.report.card import write_card
 from prunepolicy.commands.report.plots import (
@@ -54,12 +55,14 @@ class Evidence:
 
     Attributes:
         command: the command line that started the run.
+        recoveries: what learning after the cut came to, one after the other.
     """
 
     plan: Plan
     measured: Measurements
     proof: Receipt | None
     command: str
+    recoveries: tuple[RecoveryFacts, ...] = ()
 
 
 def prove_result(session: ModelSession, plan: Plan, edits: Edits, folder: Path) -> Receipt:
@@ -124,11 +127,12 @@ def report_on(session: ModelSession, found: Evidence) -> PruneReport:
         fidelity=measured.fidelity,
         proof=found.proof,
         loaders=tuple(who_can_load(graph, plan)),
-        warnings=measured.warnings,
+        warnings=(*measured.warnings, *filter(None, (facts.warning for facts in found.recoveries))),
         left_behind={printable(name): why for name, why in side_files_of(checkpoint).behind.items()},
         images=measured.images,
         change=measured.change,
         prompts=measured.prompts,
+        recoveries=found.recoveries,
     )
 
 
@@ -149,7 +153,7 @@ def _origin(session: ModelSession, found: Evidence) -> Origin:
         made_by=plan.made_by,
         decided_by=plan.decided_by,
         repair=plan.repair,
-        recover=int(plan.settings.get("recover", 0)),
+        recover=plan.settings.get("recover", 0),
         versions=versions("prunepolicy", "torch", "transformers", "safetensors"),
         machine=device_name(session.device),
         base_model=name if "/" in name and not Path(name).exists() else None,

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from prunepolicy.agents.recovery.language import check_recoverable, recovered, recovery_of
+from prunepolicy.agents.recovery.budget import RecoveryBudget
+from prunepolicy.agents.recovery.language import check_recoverable, clear_recovery, recovered, recovery_of
 from prunepolicy.commands.prune.evidence import Evidence, add_evidence, prove_result, report_on
 from prunepolicy.commands.prune.finetune_images import Recovery, RecoverySettings, stages_of
 from prunepolicy.commands.prune.for_text import Reading
@@ -27,7 +28,7 @@ from prunepolicy.policy.planning import plan_for
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.cut import check_apart, finish, prepare
 from prunepolicy.pruning.checkpoint.source import resolve
-from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError
+from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError, UsageError
 from prunepolicy.pruning.io.atomic import check_target, publish
 from prunepolicy.pruning.io.claim import real_place, release
 from prunepolicy.pruning.io.progress import Listener, ProgressReporter
@@ -51,7 +52,10 @@ class PruneSettings:
         probe: overrides the calibration data: `self`, `varied`, `start`, a text file, or `self+FILE`.
         examples: a text file, or a task in words, that the choice of units follows.
         rounds: iterative pruning rounds; statistics are recomputed after each.
-        recover: epochs of knowledge distillation from the dense model after the cut.
+        recover: budget of knowledge distillation from the dense model after the cut: a time such as `20m`,
+            `500k tokens`, `3 epochs`, or a plain number of epochs.
+        on: the user's file to learn from: text, or JSON lines with `messages` or `text`; None learns from
+            what the probe has, and more of the model's own writing.
         text: file to measure perplexity on; None samples a text from the dense model.
         recovery: trains on the user's images before and after the cut; None trains nothing.
         measure: run both models for quality and speed.
@@ -65,7 +69,8 @@ class PruneSettings:
     probe: str | None = None
     examples: str | None = None
     rounds: int = 1
-    recover: int = 0
+    recover: str | int = 0
+    on: Path | None = None
     text: Path | None = None
     hardware: Hardware = field(default_factory=Hardware)
     recovery: RecoverySettings | None = None
@@ -166,8 +171,10 @@ def check_request(session: ModelSession, policy: Policy, budget: Budget, setting
         policy = policy.in_rounds(settings.rounds)
     if settings.repair not in (None, "none"):
         repairs[settings.repair]
-    if settings.recover:
-        check_recoverable(session)
+    if RecoveryBudget.parse(str(settings.recover)):
+        check_recoverable(session, settings.on)
+    elif settings.on is not None:
+        raise UsageError("--on names what to learn from; add for how long, such as --recover 20m.")
     if budget.of != "latency":  # What a width costs in seconds has to be measured.
         policy.check(session.checkpoint.graph, budget)
     if settings.text is not None and settings.measure:
@@ -185,8 +192,9 @@ def decide(session: ModelSession, policy: str | Policy, budget: Budget, settings
     plan = plan_for(session, policy, budget, probe)
     mends = repair not in (None, "none") and (settings.repair or _mendable(session, plan, repair))
     needed: dict[str, Any] = {"probe": vars(probe)}
-    if settings.recover:
-        needed["recover"] = settings.recover
+    if learning := RecoveryBudget.parse(str(settings.recover)):
+        needed["recover"] = str(learning)
+        needed |= {} if settings.on is None else {"on": str(settings.on)}
     if policy.provenance is not None:
         needed["policy"] = vars(policy.provenance)
     return replace(plan, repair=repair if mends else None, settings=needed)
@@ -221,7 +229,7 @@ def carry_out(
     checkpoint, original, recovery = session.checkpoint, prepared.original, prepared.recovery
     plan.check(checkpoint.graph)
     probe = _probe_of(plan)
-    with holding(target, settings.overwrite), _clearing(target):
+    with holding(target, settings.overwrite), clearing(target):
         with part("text"):
             measurable = settings.measure and original.fits(original.dtype, copies=2)
             text = choose_text(original, settings.text) if measurable else None
@@ -231,25 +239,29 @@ def carry_out(
                 if recovery is None
                 else recovery.edits(session, plan)
             )
-            edits = recovered(session, plan, edits, target, original)
+            edits, facts = recovered(session, plan, edits, target, original)
         with part("cut"), settings.reporter.step("cut", checkpoint.nbytes) as tick:
             folder = prepare(checkpoint, plan, target, edits, tick)
         with part("prove"):
             proof = prove_result(session, plan, edits, folder) if settings.verify else None
         if proof is not None and proof.ran and not proof.ok:
             report = report_on(original, Evidence(plan, Measurements(), proof, settings.command))
+            clear_recovery(target)
             raise set_aside(folder, target, report, plan)
         with part("measure"):
             measured = measure(original, folder, text) if settings.measure else Measurements()
         if recovery is not None and settings.measure:
             measured = recovery.measured(measured, original, folder)
-        report = report_on(original, Evidence(plan, measured, proof, settings.command))
+        report = report_on(
+            original, Evidence(plan, measured, proof, settings.command, (facts,) if facts else ())
+        )
         began = session.opened_at if prepared.began is None else prepared.began
         report = replace(_with_reading(report, plan, prepared.reading, settings.measure), folder=str(target))
         report = replace(report, seconds=time.monotonic() - began)
         add_evidence(report, plan, folder)
         finish(folder)
         publish(folder, target)
+    clear_recovery(target)
     return report
 
 
@@ -296,7 +308,7 @@ def left_beside(target: Path) -> tuple[str, ...]:
 
 
 @contextmanager
-def _clearing(target: Path) -> Iterator[None]:
+def clearing(target: Path) -> Iterator[None]:
     """Remove what a run that failed has prepared, unless the next run can continue with it."""
     try:
         yield

@@ -185,7 +185,7 @@ def run_facts(report: PruneReport) -> list[tuple[str, object]]:
     rows = [
         ("policy", origin.decided_by or origin.made_by),
         ("repair", origin.repair or "none"),
-        ("knowledge distillation epochs", origin.recover or ""),
+        *(("knowledge distillation", facts.sentence) for facts in report.recoveries),
         ("seed", origin.seed),
         ("source", origin.model),
         ("fingerprint of the source", f"{origin.fingerprint}"),

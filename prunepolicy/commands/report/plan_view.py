@@ -6,6 +6,7 @@ from itertools import groupby
 
 from rich.table import Table
 
+from prunepolicy.agents.recovery.budget import RecoveryBudget
 from prunepolicy.commands.doctor.resource_estimate import estimate_resources
 from prunepolicy.commands.report.report_view import count, rounding, size
 from prunepolicy.pruning.budget_meter import meter_for
@@ -35,7 +36,7 @@ def render_plan(name: str, checkpoint: Checkpoint, plan: Plan, console: Console)
     console.print(_table(graph, plan))
     repair = f", then repair: {plan.repair}" if plan.repair else ""
     if plan.settings.get("recover"):
-        repair += f", then knowledge distillation epochs: {plan.settings['recover']}"
+        repair += f", then knowledge distillation: {RecoveryBudget.parse(str(plan.settings['recover']))}"
     console.print(
         f"Parameters {count(before.params)} → {count(after.params)} ({after.params / before.params:.1%}), "
         f"FLOPs {after.flops / before.flops:.1%}, disk {size(after.weight_bytes)}{repair}.",

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from prunepolicy.agents.recovery.facts import RecoveryFacts
 from prunepolicy.pruning.adapters import ModelAdapter
 from prunepolicy.pruning.cost import Cost
 from prunepolicy.pruning.errors import PrunePolicyError
@@ -81,7 +82,7 @@ class Origin:
         made_by: the policy that decided.
         decided_by: its name, where it came from, and the start of its hash.
         repair: the repair that followed the cut, if any.
-        recover: epochs of knowledge distillation from the dense model after the cut.
+        recover: budget of knowledge distillation from the dense model after the cut; a number counts epochs.
         versions: of the packages that took part.
         machine: name of the processor everything was measured on.
         base_model: hub id of the source, where it has one.
@@ -95,7 +96,7 @@ class Origin:
     seed: int
     made_by: str
     repair: str | None = None
-    recover: int = 0
+    recover: int | str = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: str = ""
     base_model: str | None = None
@@ -181,6 +182,7 @@ class PruneReport:
         reading: what a choice that follows the user's text stands on.
         prompts: what both models answered, where samples hold the answers alone; in reports of earlier
             versions samples begin with their prompt.
+        recoveries: what learning after the cut came to, one after the other.
     """
 
     origin: Origin
@@ -206,6 +208,7 @@ class PruneReport:
     change: Interval | None = None
     reading: TextReading | None = None
     prompts: tuple[str, ...] = ()
+    recoveries: tuple[RecoveryFacts, ...] = ()
 
     @property
     def perplexity_ratio(self) -> float | None:

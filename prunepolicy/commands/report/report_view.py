@@ -203,6 +203,8 @@ def render(report: PruneReport, console: Console) -> None:
     console.print(report.verdict, style=colour)
     if report.reading is not None:
         console.print(report.reading.sentence)
+    for facts in report.recoveries:
+        console.print(facts.sentence)
     _print_samples(report, console)
     for sentence in report.loaders:
         console.print(f"• {sentence}")
