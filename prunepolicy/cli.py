@@ -58,6 +58,7 @@ from prunepolicy.options import (
     Units,
 )
 from prunepolicy.pruning.io.console import Console
+from prunepolicy.think_cli import think_app
 from prunepolicy.training_cli import data_models, fetch, policies, submit, train
 from prunepolicy.zoo_cli import zoo_app
 
@@ -300,6 +301,7 @@ app.command("eval", cls=HelpCommand, rich_help_panel=EVALUATING)(evaluate)
 app.command("bench", cls=HelpCommand, rich_help_panel=EVALUATING)(bench)
 for command in (policies, train, data_models, submit, fetch):
     app.command(command.__name__.replace("_", "-"), cls=HelpCommand, rich_help_panel=LEARNING)(command)
+app.add_typer(think_app, rich_help_panel=LEARNING)
 app.add_typer(zoo_app, rich_help_panel=LEARNING)
 
 
