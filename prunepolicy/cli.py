@@ -61,6 +61,7 @@ from prunepolicy.options import (
 from prunepolicy.pruning.io.console import Console
 from prunepolicy.recovery_cli import recover
 from prunepolicy.sharing_cli import push
+from prunepolicy.think_cli import think_app
 from prunepolicy.training_cli import data_models, fetch, policies, submit, train
 from prunepolicy.zoo_cli import zoo_app
 
@@ -311,6 +312,7 @@ app.command("bench", cls=HelpCommand, rich_help_panel=EVALUATING)(bench)
 app.command("chat", cls=HelpCommand, rich_help_panel=EVALUATING)(chat)
 for command in (policies, train, data_models, submit, fetch):
     app.command(command.__name__.replace("_", "-"), cls=HelpCommand, rich_help_panel=LEARNING)(command)
+app.add_typer(think_app, rich_help_panel=LEARNING)
 app.add_typer(zoo_app, rich_help_panel=LEARNING)
 
 

@@ -16,6 +16,8 @@ from prunepolicy.policy.hub_card import CARD
 from prunepolicy.pruning.io.atomic import write_text
 
 HERE = "path/to/this/folder"
+ROUTER = "router"
+"""The kind that stands before a server and prunes nothing."""
 
 
 def write_policy_card(card: PolicyCard, folder: Path, source: str = HERE, head: str = "") -> None:
@@ -33,7 +35,7 @@ def policy_card(card: PolicyCard, source: str = HERE) -> str:
     """Return the card as Markdown; its first line says whether the policy is worth using."""
     sections = (
         f"**{card.verdict}**",
-        f"```sh\n{command_of(card, source)}\n```" if card.word == "loses" else "",
+        f"```sh\n{command_of(card, source)}\n```" if card.word == "loses" and card.kind != ROUTER else "",
         f"# {card.name}",
         _origin(card),
         _scores(card),
@@ -50,8 +52,12 @@ def _origin(card: PolicyCard) -> str:
         f"- Kind: `{card.kind}`, learned with `{card.recipe['algorithm']}`, {_seeds(card)}.",
         f"- Training models: {_listed(card.models)}.",
         f"- Held-out models: {held_out}.",
-        f"- {card.steps} training steps; the policy of step {card.best_step} had the best validation score.",
     ]
+    if card.steps:
+        lines.append(
+            f"- {card.steps} training steps; the policy of step {card.best_step} had the best validation "
+            "score."
+        )
     if card.cpu_seconds is not None:
         lines.append(
             f"- CPU time of training and evaluation, all seeds: {card.cpu_seconds / 60:,.1f} minutes."
@@ -176,15 +182,18 @@ def command_of(card: PolicyCard, source: str, model: str = "MODEL") -> str:
 
 
 def _pruning(model: str, policy: str, recipe: Mapping[str, Any]) -> str:
+    if recipe["policy"].get("kind") == ROUTER:
+        return f"prunepolicy think serve {shlex.quote(policy)} --upstream http://HOST:PORT/v1"
     names = f"{shlex.quote(model)} --policy {shlex.quote(policy)}"
     return f"prune-with-policy {names} {options_for(recipe)} --out smaller/"
 
 
 def _use(card: PolicyCard, source: str) -> str:
     recipe = yaml.safe_dump(card.recipe, sort_keys=False)
+    program = "think fit" if card.kind == ROUTER else "train"
     return (
         f"## Use and repeat\n\n```sh\n{_pruning('MODEL', source, card.recipe)}\n```\n\n"
-        f"Learned by `prunepolicy train` from this recipe:\n\n```yaml\n{recipe}```"
+        f"Learned by `prunepolicy {program}` from this recipe:\n\n```yaml\n{recipe}```"
     )
 
 

@@ -19,7 +19,8 @@ from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph
 
-KINDS = list(policies)
+KINDS = [kind for kind in policies if kind != "router"]
+"""Those that prune; a router says how much a served model is to think."""
 SETTINGS = {"heuristic": {"criterion": "fisher"}}  # the default can't rank across layers
 BUDGETS = [Budget(0.8, "ffn"), Budget(0.7, "ffn", uniform=False), Budget(0.85), Budget(0.85, uniform=False)]
 
@@ -109,6 +110,13 @@ SAVED = {
         "shape": None,
     },
     "qubo": SEARCHED,
+    "router": {
+        "model": "",
+        "control": "thinking_token_budget",
+        "budgets": [0, 512, 2048, 8192],
+        "price": "tokens",
+        "weight": 0.0,
+    },
     "text": {"scorer": "plain", "network": "", "numbers": {}},
 }
 """What `policy.json` says of a policy with default settings. Policies are saved with these names: one that is

@@ -1,0 +1,1 @@
+"""How much to think about a request: what is read from its text, and where servers expect the budget."""
