@@ -15,6 +15,7 @@ from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
 from prunepolicy.agents.thinking.lm.problem_set import ProblemSet, ProblemsRecipe, TaskRecipe
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
 from prunepolicy.agents.thinking.lm.rollout_batch import RolloutWorker
+from prunepolicy.agents.thinking.lm.tasks import Problem
 from prunepolicy.agents.thinking.lm.think_eval import Think, ThinkEval, ThinkEvaluator
 from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.agents.training.run_folder import BEST, RECIPE
@@ -125,8 +126,7 @@ def evaluate_thinking(model: str, request: ThinkEvalRequest, hardware: Hardware)
             raise UsageError("Name the tasks: --tasks modular_chain, or --tasks addition:1-4,parity.")
         recipe = ThinkRecipe(algorithm="grpo", problems=problems_of(request), stages=_NO_STAGES)
     chosen, how = problems_of(request) if request.tasks else recipe.problems, recipe.reinforcement
-    least = {"learn": 1, "held_out": request.limit or chosen.held_out}
-    problems = ProblemSet.draw(chosen.model_copy(update=least), 0).test
+    problems = evaluation_problems(chosen, request.limit)
     policy_model = PolicyModel.named(folder, recipe.prompt, hardware)
     rollout_worker = RolloutWorker(
         engines[how.engine].open(policy_model.model), policy_model.prompting, how.chunk
@@ -157,10 +157,18 @@ def recipe_of(model: str) -> ThinkRecipe | None:
     return recipe
 
 
+def evaluation_problems(recipe: ProblemsRecipe, limit: int | None) -> tuple[Problem, ...]:
+    """Return the first test problems of a recipe, `limit` at most.
+
+    All are drawn whatever the limit: a smaller draw holds others, the run's validation problems among them.
+    """
+    return ProblemSet.draw(recipe.model_copy(update={"train": 1}), 0).test[:limit]
+
+
 def problems_of(request: ThinkEvalRequest) -> ProblemsRecipe:
     """Return the problems that a request names."""
     tasks = tuple(_task(word) for word in request.tasks)
-    return ProblemsRecipe(tasks=tasks, train=1, held_out=PROBLEMS)
+    return ProblemsRecipe(tasks=tasks, train=1, held_out=max(PROBLEMS, request.limit or 0))
 
 
 def _task(word: str) -> TaskRecipe:

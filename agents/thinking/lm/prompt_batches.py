@@ -18,7 +18,9 @@ from prunepolicy.agents.thinking.lm.rollout_batch import (
     shuffle_outcomes_within_mode,
 )
 from prunepolicy.agents.thinking.lm.tasks import Problem
+from prunepolicy.envs.thinking.diversity import diversity
 from prunepolicy.envs.thinking.sampling import Sampler, samplers
+from prunepolicy.envs.thinking.sampling.registry import Weights
 from prunepolicy.envs.thinking.settings import built
 
 
@@ -62,7 +64,8 @@ class PromptBatches:
                 Group(self.problems[prompt], number, how.num_generations, seed, how.force, reference)
             )
         batch = self.rollout_worker.roll(groups, sampling)
-        self.sampler.observe(np.repeat(drawn, how.num_generations), batch.table.correct)
+        differences = self._diversity(batch) if self.sampler.reads_diversity else None
+        self.sampler.observe(np.repeat(drawn, how.num_generations), batch.table.correct, differences)
         if how.shuffle_outcomes:
             table = shuffle_outcomes_within_mode(batch.table, seed_of(self.recipe.seed, step))
             batch = replace(batch, table=table)
@@ -76,6 +79,13 @@ class PromptBatches:
         """Continue from what `state` returned."""
         self.sampler.restore(state["sampler"])
         self.references = list(state["references"])
+
+    def _diversity(self, batch: RolloutBatch) -> Weights:
+        """Return how different the completions of each row's prompt are from each other."""
+        texts = self.rollout_worker.prompting.tokenizer.batch_decode(batch.tokens)
+        count = self.recipe.reinforcement.num_generations
+        each = [diversity(texts[start : start + count]) for start in range(0, len(texts), count)]
+        return np.repeat(each, count)
 
     def _reference_accuracies(self, sampling: Sampling) -> list[float]:
         count = self.recipe.reinforcement.reference_generations

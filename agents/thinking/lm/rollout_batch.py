@@ -18,6 +18,9 @@ from prunepolicy.envs.thinking.responses import Mark, Response, degenerate, read
 from prunepolicy.envs.thinking.rollouts import Mode, Rollouts
 from prunepolicy.envs.thinking.verifiers import Question, Verdict, Verifier, verifiers
 
+ORDINARY_TOKENS = 1 << 16
+"""Tokens asked of a worker at once for which a cluster's deadline is meant; more of them have more time."""
+
 
 @dataclass(frozen=True)
 class RolloutBatch:
@@ -147,7 +150,8 @@ class RolloutWorker:
         ]
         starts = range(0, len(requests), self.chunk)
         chunks = [Chunk(tuple(requests[start : start + self.chunk]), sampling) for start in starts]
-        answered = self.runner.map(self.runner.share(self.engine), chunks)
+        size = max(1.0, max(chunk.tokens for chunk in chunks) / ORDINARY_TOKENS)
+        answered = self.runner.map(self.runner.share(self.engine), chunks, size)
         written = Completions.joined(list(answered), sampling.pad)
         prompts = tuple(request.prompt for request in requests for _ in range(request.count))
         owners = [one for one in groups for _ in range(one.count)]

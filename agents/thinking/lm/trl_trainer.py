@@ -75,6 +75,10 @@ class ShapedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]  # no types
         held = (one for one in self.callback_handler.callbacks if isinstance(one, ShapingMemory))
         return next(held).schedule
 
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """Return token ids of rendered prompts; a BOS comes from the template alone, never a second time."""
+        return self.processing_class(prompts, add_special_tokens=False)["input_ids"], None, {}
+
     def _calculate_rewards(
         self,
         inputs: list[dict[str, Any]],

@@ -36,6 +36,11 @@ class Sampler(BaseModel):
     difficulty: tuple[float, ...] = ()
     _batches: int = PrivateAttr(default=0)
 
+    @property
+    def reads_diversity(self) -> bool:
+        """Whether `observe` should be told how different answers are; comparing them takes time."""
+        return False
+
     @abstractmethod
     def draw(self, count: int, generator: np.random.Generator) -> Prompts:
         """Return `count` prompts, all randomness from `generator`."""

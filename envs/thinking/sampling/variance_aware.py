@@ -45,6 +45,11 @@ class VarianceAware(Sampler):
         self._rights, self._tries, self._diversity = (np.zeros(self.prompts) for _ in range(3))
         self._weights = self.promise()
 
+    @property
+    def reads_diversity(self) -> bool:
+        """Whether it weighs anything."""
+        return self.outcome < 1 and self.mixed > 0
+
     def promise(self) -> Weights:
         """Return the weight of every prompt by what is known now."""
         share = np.where(self._tries > 0, self._rights / np.maximum(self._tries, SMALLEST), 0.5)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.registry import Registry
 
 Force = Literal["free", "answer", "think", "half"]
@@ -68,6 +69,20 @@ class Chunk:
     requests: tuple[Request, ...]
     sampling: Sampling
 
+    @property
+    def tokens(self) -> int:
+        """How many are asked for at most."""
+        return self.sampling.max_tokens * sum(request.count for request in self.requests)
+
+    @property
+    def halves(self) -> tuple[Chunk, Chunk]:
+        """Its requests in two parts."""
+        middle = len(self.requests) // 2
+        return (
+            Chunk(self.requests[:middle], self.sampling),
+            Chunk(self.requests[middle:], self.sampling),
+        )
+
 
 @dataclass(frozen=True)
 class Completions:
@@ -118,8 +133,22 @@ class Engine(ABC):
     """
 
     def __call__(self, chunk: Chunk) -> Completions:
-        """Write all completions of a chunk."""
-        return self.generate(chunk.requests, chunk.sampling)
+        """Write all completions of a chunk; where memory doesn't suffice, one half after the other.
+
+        Raises:
+            PrunePolicyError: when the completions of one prompt alone don't fit.
+        """
+        try:
+            return self.generate(chunk.requests, chunk.sampling)
+        except torch.OutOfMemoryError as error:
+            if len(chunk.requests) == 1:
+                count = chunk.requests[0].count
+                raise PrunePolicyError(
+                    f"The device's memory is too small for {count} completions of "
+                    f"{chunk.sampling.max_tokens:,} tokens: lower reinforcement.num_generations or max_tokens."
+                ) from error
+        # Out of the handler, whose traceback keeps what was allocated alive.
+        return Completions.joined([self(half) for half in chunk.halves], chunk.sampling.pad)
 
     @classmethod
     @abstractmethod

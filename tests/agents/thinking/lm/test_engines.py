@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from prunepolicy.agents.thinking.lm.engines import Completions, Request, Sampling, engines
+from prunepolicy.agents.runtime import LocalRunner
+from prunepolicy.agents.thinking.lm.engines import Chunk, Completions, Request, Sampling, engines
 from prunepolicy.agents.thinking.lm.engines.registry import Force
+from prunepolicy.agents.thinking.lm.engines.transformers import TransformersEngine
 from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
+from prunepolicy.agents.thinking.lm.rollout_batch import Group, RolloutWorker
 from prunepolicy.agents.thinking.lm.scoring import Scorer
+from prunepolicy.agents.thinking.lm.tasks import Problem
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 
 QUESTIONS = ("a1b2 mod 5?", "a1b2c4d0 mod 5?", "a3 mod 5?")
@@ -155,3 +160,56 @@ def test_vllm_is_handed_the_weights_and_read_like_the_other_engine(
     assert set(handed) == {name for name, _ in policy_model.model.named_parameters()}
     with pytest.raises(UsageError, match="can't force the mode 'half'"):
         engine.generate(requests(policy_model, "half"), policy_model.sampling(8))
+
+
+class Cramped(TransformersEngine):
+    """Has memory for the completions of so many prompts."""
+
+    room = 1
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> Completions:
+        if len(requests) > self.room:
+            raise torch.OutOfMemoryError
+        return super().generate(requests, sampling)
+
+
+def test_a_chunk_that_memory_does_not_hold_is_halved_until_it_does(policy_model: PolicyModel) -> None:
+    asked, sampling = requests(policy_model), policy_model.sampling(9)
+    found = Cramped.open(policy_model.model)(Chunk(tuple(asked), sampling))
+    assert found.tokens.tolist() == written(policy_model, asked, sampling).tokens.tolist()
+    engine = Cramped.open(policy_model.model)
+    engine.room = 0
+    with pytest.raises(PrunePolicyError, match=r"too small for 4 completions of 9 tokens: lower reinf"):
+        engine(Chunk(tuple(asked), sampling))
+
+
+def test_time_allowed_grows_with_the_tokens_asked_for(policy_model: PolicyModel) -> None:
+    sizes = []
+
+    class Timed(LocalRunner):
+        def map(self, work: Any, jobs: Any, size: float = 1) -> Any:
+            sizes.append(size)
+            return super().map(work, jobs, size)
+
+    problem = Problem("parity", "0110", "0", 4, ())
+    worker = RolloutWorker(
+        TransformersEngine.open(policy_model.model), policy_model.prompting, runner=Timed()
+    )
+    worker.roll([Group(problem, 0, 2)], policy_model.sampling(3))
+    with torch.no_grad():  # A certain end, so that long completions take no time.
+        policy_model.model.lm_head = Ending(policy_model)
+    worker.roll([Group(problem, 0, 16)], policy_model.sampling(8192))
+    assert sizes == [1, 2]
+
+
+class Ending(torch.nn.Module):
+    """Gives all probability to the end."""
+
+    def __init__(self, policy_model: PolicyModel) -> None:
+        super().__init__()
+        self.end, self.size = policy_model.end, len(policy_model.tokenizer)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        logits = torch.full((*hidden.shape[:-1], self.size), -100.0)
+        logits[..., self.end] = 100.0
+        return logits

@@ -9,6 +9,8 @@ import pytest
 import transformers
 import yaml
 
+from prunepolicy.agents.thinking.lm.evaluate import evaluation_problems
+from prunepolicy.agents.thinking.lm.problem_set import ProblemSet
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
 from prunepolicy.agents.thinking.lm.think_eval import DifficultyLevel, ThinkEval
 from prunepolicy.agents.thinking.lm.think_report import ThinkReport
@@ -63,6 +65,15 @@ def test_commands_train_examine_and_sum_up_seeds(
     shown = capsys.readouterr().out
     assert "100%" in shown
     assert f"Metrics and figure: {seed / 'eval-always'}" in shown
+
+
+def test_a_limit_takes_the_first_test_problems_and_none_that_chose_the_best_step(recipe: Make) -> None:
+    problems = recipe().problems
+    drawn = ProblemSet.draw(problems, 0)
+    few = evaluation_problems(problems, 4)
+    assert few == drawn.test[:4]
+    assert not {one.question for one in few} & {one.question for one in drawn.validation}
+    assert evaluation_problems(problems, None) == drawn.test
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from prunepolicy.agents.thinking.lm.rollout_batch import RolloutBatch, shuffle_o
 from prunepolicy.agents.thinking.lm.thinking_gap import measured_gap
 from prunepolicy.agents.training.run_folder import CHECKPOINT, METRICS
 from prunepolicy.agents.training.train import train
+from prunepolicy.envs.thinking.diversity import diversity
 from prunepolicy.envs.thinking.rollouts import Rollouts
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.io.progress import ProgressReporter
@@ -107,6 +108,19 @@ def test_rollouts_are_the_same_however_the_chunks_are_spread_over_workers(recipe
     assert (
         another.batches.roll(1, another.sampling).written.tokens.tolist() != together.written.tokens.tolist()
     )
+
+
+@pytest.mark.parametrize("outcome", [0.5, 1.0])
+def test_samplers_learn_how_different_completions_are_where_they_weigh_that(
+    recipe: Make, outcome: float
+) -> None:
+    sampler = {"name": "variance_aware", "outcome": outcome}
+    learner = Grpo(recipe(warm_up={}, reinforcement={**SHORT, "sampler": sampler}), ProgressReporter())
+    batch = learner.batches.roll(1, learner.sampling)
+    known = np.array(learner.batches.sampler.state()["diversity"])
+    texts = learner.policy_model.tokenizer.batch_decode(batch.tokens)
+    expected = {diversity(texts[start : start + 4]) for start in range(0, len(texts), 4)}
+    assert set(known[known > 0]) == (expected if outcome < 1 else set())
 
 
 def outcomes(batch: RolloutBatch, correct: np.ndarray) -> RolloutBatch:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
 from prunepolicy.agents.thinking.lm.problem_set import ProblemSet, ProblemsRecipe, TaskRecipe
@@ -127,3 +128,18 @@ def test_problems_survive_the_data_set(policy_model: PolicyModel) -> None:
             problem.question, problem.answer, problem.difficulty,
         )  # fmt: skip
         assert torch.tensor(policy_model.prompting.ids(again.question)).numel()
+
+
+def test_prompts_begin_once_though_the_tokenizer_would_add_another_beginning(
+    policy_model: PolicyModel, tmp_path: Path
+) -> None:
+    tokenizer = policy_model.tokenizer
+    tokenizer.chat_template = "{{ eos_token }}" + tokenizer.chat_template
+    beginning = [("<eos>", policy_model.end)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<eos> $A", None, beginning)
+    assert tokenizer("a")["input_ids"][0] == policy_model.end
+    made = trainer(policy_model, tmp_path)
+    question = "a1b2 mod 5?"
+    ids, _, _ = made._tokenize_prompts([policy_model.prompting.render(question)])
+    assert ids == [policy_model.prompting.ids(question)]
+    assert ids[0].count(policy_model.end) == 1
