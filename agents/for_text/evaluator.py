@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from prunepolicy.agents.for_text.ahead import seen_by
 from prunepolicy.agents.for_text.known import Texts
 from prunepolicy.agents.for_text.report import place_of
 from prunepolicy.policy.kinds.text import Text
@@ -56,7 +57,11 @@ class TextEvaluator:
         with self.session.progress.step(f"compare: {policy.config.scorer}", len(self.places)) as tick:
             for place in self.places:
                 text = self.texts.texts[place]
-                for few, budget in product(text.shown, budgets):
+                seen = [
+                    seen_by(policy.scorer, self.session, few, self.tokens[place, : few.tokens])
+                    for few in text.shown
+                ]
+                for few, budget in product(seen, budgets):
                     plan = policy.shown(few, self.texts.norms).plan(graph, stats, budget)
                     excess = self._loss(place, plan) - self._dense_loss(place)
                     found.setdefault((text.domain, place_of(few.tokens, budget.keep)), []).append(excess)

@@ -62,15 +62,16 @@ class TextExperiment(CardedExperiment):
         writing = recipe.writing.settings(recipe.seed)
         texts = Texts.of(session, writing, recipe.domains.settings(recipe.seed))
         seed_generators(recipe.seed)
-        learner = cast(type[TextLearner], algorithm)(recipe, texts, session.checkpoint.fingerprint)
-        return cls(run, recipe, learner, session, written(session, writing), progress)
+        tokens = written(session, writing)
+        learner = cast(type[TextLearner], algorithm)(recipe, session, texts, tokens)
+        return cls(run, recipe, learner, session, tokens, progress)
 
     def evaluate(self) -> EvalResult:
         """Return what the latest scorer's choices lose on the domains that choose."""
         name = self.learner.latest
         lost = self.learner.lost(name)
-        sentence = f"{name} loses {lost:.4f} times the least energy that a choice can lose"
-        return EvalResult(-lost, {"held_out/lost_energy": lost}, sentence)
+        sentence = f"{name} loses {lost:.4f} {self.learner.unit}"
+        return EvalResult(-lost, {f"held_out/{self.learner.measure}": lost}, sentence)
 
     def save(self, name: str) -> None:
         """Save the policy with the latest scorer under the run's name."""
@@ -82,8 +83,9 @@ class TextExperiment(CardedExperiment):
         policy = cast(Text, load_policy_folder(path / BEST))
         evaluator = TextEvaluator(self.session, self.learner.texts, self.tokens, recipe.evaluation.texts)
         budgets = recipe.budgets.listed()
-        found = {name: evaluator.scores(self.learner.policy(name), budgets) for name in self.learner.fitted}
-        chosen = found.pop(policy.config.scorer)
+        chosen = evaluator.scores(policy, budgets)
+        rivals = [name for name in self.learner.fitted if name != policy.config.scorer]
+        found = {name: evaluator.scores(self.learner.policy(name), budgets) for name in rivals}
         scores = {policy.name: over_domains(chosen)}
         scores |= {name: over_domains(each) for name, each in found.items()}
         report = TextReport(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from prunepolicy.agents.for_text.known import Texts
 from prunepolicy.agents.for_text.recipe import ForTextRecipe
@@ -13,16 +14,21 @@ from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.policy.kinds.text import Text, TextConfig
 from prunepolicy.policy.text_scores import TextScorer, text_scorers
 from prunepolicy.policy.text_scores.agreement import lost_energy
+from prunepolicy.pruning.session.model_session import ModelSession
 
 
 class TextLearner(SteppedLearner):
     """Fits one scorer after the other.
 
     Attributes:
+        measure: what `lost` returns.
+        unit: of it, for the progress shown.
         fitted: the scorers so far, by name.
     """
 
     recipe_type: ClassVar[type[RunRecipe]] = ForTextRecipe
+    measure: ClassVar[str] = "lost_energy"
+    unit: ClassVar[str] = "times the least energy that a choice can lose"
 
     @classmethod
     def check(cls, recipe: ForTextRecipe) -> None:
@@ -30,9 +36,10 @@ class TextLearner(SteppedLearner):
         recipe.policy_settings("text", TextConfig)
         recipe.check_parts()
 
-    def __init__(self, recipe: ForTextRecipe, texts: Texts, network: str) -> None:
+    def __init__(self, recipe: ForTextRecipe, session: ModelSession, texts: Texts, tokens: Tensor) -> None:
         self.settings = recipe.policy_settings("text", TextConfig)
-        self.names, self.texts, self.network = recipe.fitting.names, texts, network
+        self.names, self.texts = recipe.fitting.names, texts
+        self.network = session.checkpoint.fingerprint
         self.fitted: dict[str, TextScorer] = {}
 
     @property

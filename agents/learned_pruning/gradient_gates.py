@@ -106,7 +106,7 @@ class GradientGates(Learner):
         index = int(torch.randint(len(self.budgets), (1,), generator=self.generator))
         chosen = torch.randperm(len(self.tokens), generator=self.generator)[: self.config.batch_size]
         values = self._values(self.budgets[index], self.instruments[index])
-        loss = self._kl(self.tokens[chosen].to(self.session.device), values)
+        loss = kl_from_dense(self.session, self.tokens[chosen].to(self.session.device), values)
         self._update(loss)
         kl = float(loss.detach())
         return {"reward": -kl, "loss": kl, "keep": self.budgets[index].keep}
@@ -168,15 +168,21 @@ class GradientGates(Learner):
         chance = torch.rand(logits.shape, generator=self.generator).clamp(1e-6, 1 - 1e-6)
         return logits + self.config.noise * torch.logit(chance)
 
-    def _kl(self, tokens: Tensor, values: Mapping[str, Tensor]) -> Tensor:
-        """Return the KL divergence of the masked network from the dense one, in nats per token."""
-        model, graph = self.session.model, self.session.checkpoint.graph
-        with torch.no_grad():
-            dense = model(input_ids=tokens, use_cache=False).logits.float().log_softmax(-1)
-        with gates(model, graph, values):
-            pruned = model(input_ids=tokens, use_cache=False).logits.float().log_softmax(-1)
-        per_entry = functional.kl_div(pruned, dense, log_target=True, reduction="sum")
-        return per_entry / tokens.numel()
+
+def kl_from_dense(session: ModelSession, tokens: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+    """Return the KL divergence of the gated network from the dense one, in nats per token.
+
+    Args:
+        tokens: shape (texts, length).
+        values: the gates, as `gates` takes them.
+    """
+    model, graph = session.model, session.checkpoint.graph
+    with torch.no_grad():
+        dense = model(input_ids=tokens, use_cache=False).logits.float().log_softmax(-1)
+    with gates(model, graph, values):
+        pruned = model(input_ids=tokens, use_cache=False).logits.float().log_softmax(-1)
+    per_entry = functional.kl_div(pruned, dense, log_target=True, reduction="sum")
+    return per_entry / tokens.numel()
 
 
 def straight_through(logits: Tensor, kept: Sequence[int], temperature: float) -> Tensor:

@@ -62,3 +62,7 @@ algorithms.add(
 )
 _TEXT = "prunepolicy.agents.for_text"
 algorithms.add("text", AlgorithmSpec(f"{_TEXT}.learner:TextLearner", f"{_TEXT}.experiment:TextExperiment"))
+algorithms.add(
+    "text_offsets",
+    AlgorithmSpec(f"{_TEXT}.offsets_learner:TextOffsets", f"{_TEXT}.experiment:TextExperiment"),
+)

@@ -1,7 +1,10 @@
 """What is a text worth to a choice of channels, and how much of it does a choice need?
 
-A kind of text that nothing was fitted to: the first n tokens are shown, the 1,024 that follow the longest
-showing are scored. Equal widths, nothing repaired. Scorers are fitted to texts that the model wrote itself.
+A kind of text that nothing was fitted to: n tokens are shown, the 1,024 that follow the longest showing
+are scored. Equal widths, nothing repaired. Scorers are fitted to texts that the model wrote itself. With
+another seed, other tokens of the text are shown where the longest showing leaves room, another two thirds of
+the written texts are fitted to, and the model goes on otherwise; the first shows the beginning and fits all.
+What gradients have trained is read from a policy's folder, the same for all seeds.
 Cells are written one by one, and a run that was stopped continues.
 """
 
@@ -11,17 +14,21 @@ import argparse
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
+from typing import cast
 
 import torch
 from domain_texts import kinds_of_text
 from scoring import Results, Row
 from torch import Tensor
 
+from prunepolicy.agents.for_text.ahead import seen_by
 from prunepolicy.agents.for_text.known import Dividing, Texts
 from prunepolicy.commands.prune.job import PruneSettings, open_session
 from prunepolicy.policy.base import Instruments
 from prunepolicy.policy.budgeting import spend, task_for
-from prunepolicy.policy.load import load_policy
+from prunepolicy.policy.kinds.text import Text
+from prunepolicy.policy.load import load_policy, load_policy_folder
+from prunepolicy.policy.planning import plan_for
 from prunepolicy.policy.text_scores import TextScorer, text_scorers
 from prunepolicy.pruning.checkpoint.tokens import start_of_text, token_ids
 from prunepolicy.pruning.io.machine import device_name, versions
@@ -38,16 +45,25 @@ SCORED = 1024
 KEY = ("kind", "scorer", "n", "keep", "seed")
 DENSE, DEFAULT = "dense", "default"
 WITHOUT_TEXT = ("generic", DEFAULT)
-FIRST = ("blend", "low_rank", "plain")
+FIRST = ("blend", "ahead", "offsets", "low_rank", "plain")
+TRAINED = "offsets"
+"""Is no scorer that statistics fit."""
+STRIDE = 512
+"""Tokens between what two seeds are shown."""
 
 
 @dataclass
 class Bench:
-    """The model, the kinds of text, and the scorers fitted so far by seed."""
+    """The model, the kinds of text, and the scorers fitted so far by seed.
+
+    Attributes:
+        trained: folder of the policy whose scorer gradients have trained.
+    """
 
     session: ModelSession
     documents: dict[str, Tensor]
     writing: Writing
+    trained: Path | None = None
     fitted: dict[tuple[str, int], TextScorer] = field(default_factory=dict)
     known: dict[int, Texts] = field(default_factory=dict)
 
@@ -66,19 +82,25 @@ class Bench:
             return Plan({}, budget, DENSE)
         if cell["scorer"] == DEFAULT:
             policy = load_policy(DEFAULT)
-            return self.session.plan(policy, budget, replace(policy.probe, seed=cell["seed"]))
+            return plan_for(self.session, policy, budget, replace(policy.probe, seed=cell["seed"]))
         model, graph = self.session.model, self.session.checkpoint.graph
-        shown = self.documents[cell["kind"]][: max(cell["n"], 1)]
+        count = max(cell["n"], 1)
+        first = min(STRIDE * cell["seed"], max(SHOWN) - count)
+        shown = self.documents[cell["kind"]][first : first + count]
         scorer, texts = self.scorer(cell["scorer"], cell["seed"]), self.texts(cell["seed"])
-        scores = scorer.scores(text_energy(model, graph, shown[None]), texts.norms)
+        few = text_energy(model, graph, shown[None])
+        scores = scorer.scores(seen_by(scorer, self.session, few, shown, cell["seed"]), texts.norms)
         task = task_for(graph, scores, budget, Instruments(), comparable=False)
         return Plan(spend(task), budget, cell["scorer"])
 
     def scorer(self, name: str, seed: int) -> TextScorer:
-        """Return a scorer fitted to all texts that the model wrote from a seed."""
+        """Return a scorer fitted to a seed's texts, or trained."""
         if (name, seed) not in self.fitted:
-            scorer = text_scorers[name]()
-            scorer.fit(self.texts(seed).all)
+            if name == TRAINED and self.trained is not None:
+                scorer = cast(Text, load_policy_folder(self.trained)).scorer
+            else:
+                scorer = text_scorers[name]()
+                scorer.fit(self.texts(seed).all)
             small = {key: value.tolist() for key, value in scorer.numbers.items() if value.numel() <= 32}
             shapes = {key: tuple(value.shape) for key, value in scorer.numbers.items()}
             print(name, small, shapes, flush=True)
@@ -86,16 +108,20 @@ class Bench:
         return self.fitted[name, seed]
 
     def texts(self, seed: int) -> Texts:
-        """Return what is known of the texts that the model writes from a seed."""
+        """Return what is known of the texts that a seed fits to."""
         if seed not in self.known:
-            self.known[seed] = Texts.of(self.session, replace(self.writing, seed=seed), Dividing(seed=seed))
+            texts = Texts.of(self.session, self.writing, Dividing())
+            drawn = torch.randperm(len(texts.texts), generator=torch.Generator().manual_seed(seed))
+            part = drawn[: 2 * len(drawn) // 3] if seed else drawn
+            self.known[seed] = replace(texts, texts=tuple(texts.texts[row] for row in sorted(part.tolist())))
         return self.known[seed]
 
 
-def cells(kinds: list[str], seeds: int) -> list[Row]:
+def cells(kinds: list[str], seeds: int, trained: bool) -> list[Row]:
     """Return all cells, the most telling first."""
     dense = [{"kind": kind, "scorer": DENSE, "n": 0, "keep": 1.0, "seed": 0} for kind in kinds]
     readers = [*FIRST, *(name for name in text_scorers if name not in (*FIRST, *WITHOUT_TEXT))]
+    readers = [name for name in readers if trained or name != TRAINED]
     ways = [*((name, 0) for name in WITHOUT_TEXT), *product(readers, SHOWN)]
     pruned = [
         {"kind": kind, "scorer": scorer, "n": n, "keep": keep, "seed": seed}
@@ -104,10 +130,10 @@ def cells(kinds: list[str], seeds: int) -> list[Row]:
     return [*dense, *sorted(pruned, key=_tier)]
 
 
-def _tier(cell: Row) -> int:
+def _tier(cell: Row) -> tuple[bool, bool, int]:
     """Return how far a cell is from what is asked first."""
-    first = (cell["scorer"] in (*FIRST, "generic"), cell["n"] in (0, *SHOWN[:2]), cell["keep"] == KEEPS[0])
-    return 10 * int(cell["seed"]) + 3 - sum(first)
+    first = cell["scorer"] in (*FIRST, "generic") and cell["n"] in (0, *SHOWN[:2])
+    return not first, cell["keep"] != KEEPS[0], int(cell["seed"])
 
 
 def documents(session: ModelSession, prose: Path | None) -> dict[str, Tensor]:
@@ -127,12 +153,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--texts", type=int, default=156, help="that the model writes")
     parser.add_argument("--length", type=int, default=256, help="tokens of each")
+    parser.add_argument(
+        "--trained", type=Path, help="folder of the policy that configs/train/text_offsets.yaml made"
+    )
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/for_text.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     session = open_session("smollm2-135m", PruneSettings())
     writing = Writing(options.texts, options.length)
-    bench = Bench(session, documents(session, options.prose), writing)
+    bench = Bench(session, documents(session, options.prose), writing, options.trained)
     described = {
         "model": "SmolLM2-135M-Instruct, dequantised from Q4_1",
         "machine": device_name(torch.device("cpu")),
@@ -143,7 +172,7 @@ def main() -> None:
         "written": f"{writing.texts} texts of {writing.length} tokens",
     }
     results = Results(options.json, KEY, described)
-    for cell in cells(list(bench.documents), options.seeds):
+    for cell in cells(list(bench.documents), options.seeds, options.trained is not None):
         if cell not in results:
             results.add(bench.row(cell))
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -59,8 +60,12 @@ class TextScorer(ABC):
     """Estimates what the channels carry on a text from the statistic of a few of its tokens.
 
     Attributes:
+        looks_ahead: whether it wants to see what the model goes on with after the tokens, too; it does
+            without where it can't.
         numbers: all that was learned, by name; assigning a saved one restores the scorer.
     """
+
+    looks_ahead: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.numbers: dict[str, Tensor] = {}

@@ -28,14 +28,17 @@ class TextEnergy:
         tokens: how many they are the mean of.
         energy: FFN group name to (units,) float32, the mean square of what the group's gate sees, which is
             the input of the down projection.
+        ahead: statistic of what the model itself goes on with after places in the text; None where it
+            wasn't asked to.
     """
 
     tokens: int
     energy: Mapping[str, Tensor]
+    ahead: TextEnergy | None = None
 
     @staticmethod
     def pooled(parts: Sequence[TextEnergy]) -> TextEnergy:
-        """Return the statistic of all tokens of `parts` together."""
+        """Return the statistic of all tokens of `parts` together, without what lies ahead of them."""
         tokens = sum(part.tokens for part in parts)
         names = parts[0].energy
         shares = torch.tensor([part.tokens / tokens for part in parts])

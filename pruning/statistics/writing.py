@@ -55,13 +55,39 @@ def continued(
                 unread = tokens[:, -1:] if memory else tokens
                 output = model(input_ids=unread, use_cache=True, **memory)
             memory = memory_of(output)
-            chances = (output.logits[:, -1].float() / temperature).softmax(-1).cpu()
-            drawn = torch.multinomial(chances, 1, generator=generator)
+            drawn = _drawn(output.logits, temperature, generator)
             _follow(batch, tokens.shape[1], drawn)
             tokens = torch.cat([tokens, drawn.to(device)], dim=1)
             tick(len(drawn))
         rows.append(tokens.cpu())
     return torch.cat(rows)
+
+
+def goes_on(
+    model: nn.Module, rows: Tensor, count: int, generator: torch.Generator, tick: Tick = lambda done: None
+) -> Tensor:
+    """Return what the model goes on with after texts of one length, which it reads at once.
+
+    Args:
+        rows: shape (texts, tokens); the result has `count` more tokens, from the model's own distribution.
+    """
+    device = next(model.parameters()).device
+    tokens, memory = rows.to(device), dict[str, Any]()
+    for _ in range(count):
+        with torch.no_grad():
+            unread = tokens[:, -1:] if memory else tokens
+            output = model(input_ids=unread, use_cache=True, **memory)
+        memory = memory_of(output)
+        drawn = _drawn(output.logits, 1.0, generator)
+        tokens = torch.cat([tokens, drawn.to(device)], dim=1)
+        tick(len(drawn))
+    return tokens.cpu()
+
+
+def _drawn(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """Return a next token for every text, shape (texts, 1)."""
+    chances = (logits[:, -1].float() / temperature).softmax(-1).cpu()
+    return torch.multinomial(chances, 1, generator=generator)
 
 
 def _follow(batch: Sequence[Tensor], place: int, drawn: Tensor) -> None:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from prunepolicy.agents.for_text.ahead import seen_by
 from prunepolicy.agents.for_text.examples import examples_file, written_examples
 from prunepolicy.agents.for_text.known import generic_energy
 from prunepolicy.commands.prune.measure import own_text
 from prunepolicy.commands.report.report import TextReading
 from prunepolicy.policy.base import Policy
-from prunepolicy.policy.kinds.text import Text
+from prunepolicy.policy.kinds.text import Text, TextConfig
 from prunepolicy.policy.load import DEFAULT, load_policy
 from prunepolicy.policy.text_scores.blend import UNTUNED
 from prunepolicy.policy.text_scores.registry import flat
@@ -39,6 +40,8 @@ HELD_BACK = 512
 """Tokens at the end that evaluate the choice, where the text has three times as many."""
 OTHER_TEXTS = 4
 """Of those that the model writes to be scored on, on which a choice is evaluated, too."""
+UNLEARNED = ("ahead", "blend", "plain", "generic")
+"""Scorers that know nothing but the statistic of text of all kinds, the default first."""
 KNOWN_BITS = 2.0
 """Bits per byte; a text that costs a model more is in no language that it knows."""
 
@@ -52,6 +55,7 @@ class Reading:
         source: the probe of the repair: the text, and what the model writes.
         warnings: what speaks against the text.
         reader: what the policy was made from; None where the text is too short to be read.
+        seed: of what the model goes on with.
     """
 
     session: ModelSession
@@ -60,6 +64,7 @@ class Reading:
     warnings: tuple[str, ...]
     tokens: Tensor
     reader: Text | None = None
+    seed: int = 0
 
     def facts(self, plan: Plan) -> TextReading | None:
         """Return what reading is worth: on the end of the text, chosen without it, and on other texts."""
@@ -75,10 +80,11 @@ class Reading:
 
     def _on_text(self, generic: Plan, back: int, reader: Text) -> dict[str, float]:
         """Return the excess log-perplexity of each way to choose on the tokens that are held back."""
-        few = energy_within(self.session, self.tokens[:-back])
-        budget = generic.budget
+        shown = self.tokens[:-back]
+        few, budget = energy_within(self.session, shown), generic.budget
+        seen = seen_by(reader.scorer, self.session, few, shown, self.seed)
         choices = {
-            "text": self._planned(budget, reader, few),
+            "text": self._planned(budget, reader, seen),
             "plain": self._planned(budget, Text(), few),
             "generic": generic,
         }
@@ -101,6 +107,13 @@ class Reading:
         return found
 
 
+def reader_named(policy: str | Policy) -> Policy:
+    """Return the policy that decides with --for: a scorer that has to learn nothing, or any other policy."""
+    if isinstance(policy, str) and policy in UNLEARNED:
+        return Text(TextConfig(scorer=policy), policy)
+    return load_policy(policy) if isinstance(policy, str) else policy
+
+
 def check_readable(wanted: str, policy: Policy) -> Text:
     """Return a policy that can do what the one that will read the text can; it needn't have learned anything.
 
@@ -113,7 +126,8 @@ def check_readable(wanted: str, policy: Policy) -> Text:
     if policy.name == DEFAULT:
         return Text()
     raise UsageError(
-        f"The policy {policy.name!r} reads no text; with --for, leave --policy out or name one that does."
+        f"The policy {policy.name!r} reads no text; with --for, leave --policy out or name one that does: "
+        f"{', '.join(UNLEARNED)}, or the folder of one that was trained."
     )
 
 
@@ -137,21 +151,27 @@ def read_for(session: ModelSession, policy: Policy, wanted: str, seed: int) -> R
             "good choice. The default's choice for text of all kinds was taken."
         )
         return Reading(session, load_policy(DEFAULT), "varied", (warning,), tokens)
-    reader = policy if isinstance(policy, Text) else default_reader(session, seed)
+    reader = policy if isinstance(policy, Text) and policy.config.network else None
+    if reader is None:
+        reader = unlearned(policy.config.scorer if isinstance(policy, Text) else UNLEARNED[0], session, seed)
     with session.progress.step("read the text"):
         few = energy_within(session, tokens)
         warnings = tuple(filter(None, [_foreign(session, tokens)]))
-    shown = reader.shown(few, outgoing_norms(session.model, session.checkpoint.graph))
+    seen = seen_by(reader.scorer, session, few, tokens, seed)
+    shown = reader.shown(seen, outgoing_norms(session.model, session.checkpoint.graph))
     source = f"varied+{file}" if len(tokens) >= shown.config.length else "varied"
-    return Reading(session, shown, source, warnings, tokens, reader)
+    return Reading(session, shown, source, warnings, tokens, reader, seed)
 
 
-def default_reader(session: ModelSession, seed: int) -> Text:
-    """Return what decides without a trained policy: the blend with the generic statistic, untuned."""
-    numbers = {"generic": flat(generic_energy(session, seed).energy), "weight": torch.tensor([UNTUNED])}
+def unlearned(scorer: str, session: ModelSession, seed: int) -> Text:
+    """Return what decides without a trained policy: a scorer of `UNLEARNED`."""
+    numbers = {
+        "generic": flat(generic_energy(session, seed).energy),
+        "weight": torch.tensor([UNTUNED]),
+    }
     settings = {"repair": "reconstruction", "probe": "varied"}
-    reader = Text.fitted("blend", numbers, session.checkpoint.fingerprint, **settings)
-    reader.name = "blend"
+    reader = Text.fitted(scorer, numbers, session.checkpoint.fingerprint, **settings)
+    reader.name = scorer
     return reader
 
 

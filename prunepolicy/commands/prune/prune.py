@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from prunepolicy.commands.prune.for_text import Reading, check_readable, read_for
+from prunepolicy.commands.prune.for_text import Reading, check_readable, read_for, reader_named
 from prunepolicy.commands.prune.job import (
     PreparedModel,
     PruneSettings,
@@ -127,7 +127,7 @@ def decisions(
     with ExitStack() as stack:
         for target in () if dry_run else left:
             stack.enter_context(holding(target, settings.overwrite))
-        chosen = resolve_policy(policy)
+        chosen = resolve_policy(policy) if settings.examples is None else reader_named(policy)
         able = chosen if settings.examples is None else check_readable(settings.examples, chosen)
         session = open_session(model, settings, beside)
         for target, report in finished.items():

@@ -85,3 +85,17 @@ def test_policies_that_read_no_text_and_widths_by_layer_are_refused_before_anyth
         prune(model(), tmp_path / "out", HALF, policy, settings)
     with pytest.raises(UsageError, match="equal widths"):
         prune(model(), tmp_path / "out", replace(HALF, uniform=False), settings=settings)
+
+
+def test_by_default_the_model_goes_on_with_the_text_and_the_blend_is_one_option_away(
+    model: Model, tmp_path: Path
+) -> None:
+    file = tmp_path / "text.txt"
+    file.write_text(FRENCH)
+    settings = replace(QUICKLY, examples=str(file), measure=False)
+    name, kept = model(), {}
+    for policy in ("default", "ahead", "blend"):
+        report = prune(name, tmp_path / policy, HALF, policy, settings)
+        kept[policy] = (tmp_path / policy / "model.safetensors").read_bytes()
+        assert report.origin.made_by == ("ahead" if policy == "default" else policy)
+    assert kept["default"] == kept["ahead"] != kept["blend"]
