@@ -35,12 +35,12 @@ def uniform(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
     finest = max(grids, key=lambda tie: len(grids[tie]))
     kind = ties[finest][0].kind
     others = [tie for tie in grids if ties[tie][0].kind != kind]
-    best: _Choice | None = None
+    best: _CountChoice | None = None
     for counts in _combinations(others, grids):
         allowed = [n for n in grids[finest] if task.graph.allows(counts | {finest: n})]
         if not allowed or (best and _is_behind(task, task.meter(_of_counts(task, ties, counts)), best)):
             continue
-        found = _Choice.of(task, _solve(task, ties, grids | {finest: allowed}, counts, finest))
+        found = _CountChoice.of(task, _solve(task, ties, grids | {finest: allowed}, counts, finest))
         best = found if best is None or found.rank < best.rank else best
         if not task.comparable and not task.nearest and task.fits(best.used):
             break
@@ -49,7 +49,7 @@ def uniform(task: Task, multiple: int) -> dict[str, tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
-class _Choice:
+class _CountChoice:
     """What would stay, the share that it uses, and its place among others: the lowest rank wins."""
 
     keep: dict[str, tuple[int, ...]]
@@ -57,14 +57,14 @@ class _Choice:
     rank: tuple[bool, float, float]
 
     @classmethod
-    def of(cls, task: Task, keep: dict[str, tuple[int, ...]]) -> _Choice:
+    def of(cls, task: Task, keep: dict[str, tuple[int, ...]]) -> _CountChoice:
         used = task.meter(keep)
         away = round(abs(used - task.budget.keep), 9) if task.nearest else 0.0
         removed = removed_score(task, keep) if task.comparable else 0.0
         return cls(keep, used, (not task.fits(used), away, removed))
 
 
-def _is_behind(task: Task, most: float, best: _Choice) -> bool:
+def _is_behind(task: Task, most: float, best: _CountChoice) -> bool:
     """Return whether a choice that uses at most the share `most` can't be better than the best."""
     if task.nearest:
         return task.fits(best.used) and most < best.used
