@@ -20,8 +20,8 @@ LEAST_RANGE = 0.01
 
 
 def plot_learning(
-    rewards: Sequence[tuple[int, float]],
-    validation: Sequence[tuple[int, float]],
+    rewards: Sequence[tuple[float, float]],
+    validation: Sequence[tuple[float, float]],
     to_beat: Mapping[str, float],
     path: Path,
 ) -> None:

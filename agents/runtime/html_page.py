@@ -121,6 +121,12 @@ def page(title: str, *sections: Element | None) -> str:
     return "<!DOCTYPE html>\n" + tostring(element("html", head, body, lang="en"), "unicode", "html") + "\n"
 
 
+def framed(document: str) -> str:
+    """Return a page for a notebook's cell: in a frame, so that neither's style reaches the other."""
+    frame = element("iframe", srcdoc=document, sandbox="", style="width: 100%; height: 48rem; border: 0")
+    return tostring(frame, "unicode", "html")
+
+
 def section(heading: str, *children: Element | str | None) -> Element | None:
     """Return a part of a page under its heading; None where there is nothing to show."""
     if not any(child is not None and child != "" for child in children):

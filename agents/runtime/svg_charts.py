@@ -60,14 +60,14 @@ class _Scale:
     """Maps numbers to percentages of an axis, with ticks at round numbers."""
 
     def __init__(self, values: Sequence[float], logarithmic: bool = False, most: int = 5) -> None:
-        from matplotlib.ticker import LogLocator, MaxNLocator
+        from matplotlib.ticker import Locator, LogLocator, MaxNLocator
 
         finite = [value for value in values if math.isfinite(value) and not (logarithmic and value <= 0)]
         self.of: Callable[[float], float] = math.log if logarithmic else float
         low, high = min(finite, default=1.0), max(finite, default=2.0)
         if logarithmic:
             low, high = low / 1.05, high * 1.05
-            locator = LogLocator(subs=log_steps(low, high))
+            locator: Locator = LogLocator(subs=log_steps(low, high))
         else:
             slack = 0.04 * (high - low) or abs(high) * 0.05 or 1.0
             low, high = low - slack, high + slack

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -62,7 +63,7 @@ def is_forced(one: ThinkEval) -> bool:
     return len({bin_.think for bin_ in one.bins}) == 1 and one.think in (0, 1)
 
 
-def _draw_levels(axes: Axes, one: ThinkEval, name: str, shift: float, **look: str) -> None:
+def _draw_levels(axes: Axes, one: ThinkEval, name: str, shift: float, **look: Any) -> None:
     """Draw a line over the levels of difficulty, with the interval of every share."""
     values = [getattr(bin_, name) for bin_ in one.bins]
     errors = None

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rich.table import Table
 
-from prunepolicy.commands.prune.frontier_page import write_frontier_page
+from prunepolicy.agents.runtime.html_page import framed
+from prunepolicy.commands.prune.frontier_page import frontier_page, write_frontier_page
 from prunepolicy.commands.prune.job import PruneSettings, holding, open_session, probe_for
 from prunepolicy.commands.prune.measure import choose_text
 from prunepolicy.commands.report.plots import FRONTIER_PICTURE, FrontierPoint, plot_frontier
@@ -73,6 +74,10 @@ class Frontier:
     def to_json(self) -> str:
         """Return the frontier as JSON text."""
         return json.dumps(asdict(self), indent=1) + "\n"
+
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: the page that lies in the frontier's folder."""
+        return framed(frontier_page(self, ""))
 
     def render(self, console: Console) -> None:
         """Print the table and where the files are."""

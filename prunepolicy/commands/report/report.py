@@ -292,6 +292,13 @@ class PruneReport:
         """Return the report as JSON text, the same text for the same report."""
         return json.dumps({"schema_version": REPORT_SCHEMA, **asdict(self)}, indent=1, sort_keys=True) + "\n"
 
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: the page that lies in the result's folder."""
+        from prunepolicy.agents.runtime.html_page import framed
+        from prunepolicy.commands.report.report_page import report_page
+
+        return framed(report_page(self, {}))
+
     @classmethod
     def from_json(cls, text: str) -> PruneReport:
         """Read what `to_json` wrote; anything else raises `PrunePolicyError`."""

@@ -141,5 +141,13 @@ def test_classifiers_show_errors_so_that_less_is_better_throughout(report: Prune
     assert "10.00% → 11.50%" in Reader(report_page(images, KEEP)).text
 
 
+def test_notebooks_show_the_page_in_a_frame(report: PruneReport) -> None:
+    hostile = replace(report, warnings=(HOSTILE,))
+    ((tag, attributes),) = Reader(hostile._repr_html_()).elements
+    assert tag == "iframe"
+    assert attributes["sandbox"] == ""
+    assert attributes["srcdoc"] == report_page(hostile, {})
+
+
 def test_the_same_report_gives_the_same_page(report: PruneReport) -> None:
     assert report_page(report, KEEP) == report_page(PruneReport.from_json(report.to_json()), KEEP)
