@@ -16,6 +16,7 @@ from prunepolicy.help_panels import HelpCommand, help_without_command
 from prunepolicy.option_parsing import (
     add_plugins,
     budget_of,
+    budgets_of,
     hardware_of,
     numbers_of,
     recovery_of,
@@ -122,9 +123,7 @@ def prune(
 
     prune-with-policy smollm2-135m --keep 0.9,0.8,0.7 --out sizes/
 
-    prune-with-policy smollm2-135m --for examples.txt --keep 0.7 --out smaller/
-
-    prune-with-policy smollm2-135m --keep 0.7 --recover 20m --out smaller/
+    prune-with-policy smollm2-135m --for examples.txt --keep 0.7 --recover 20m --out smaller/
 
     prune-with-policy ./my-llama --keep 0.7 --of ffn --policy fisher --text held_out.txt --out smaller/
 
@@ -133,8 +132,7 @@ def prune(
     from prunepolicy.commands.prune.prune import decisions, targets_of
 
     add_plugins(plugin)
-    sizes = dict.fromkeys(numbers_of(keep, "--keep"))
-    budgets = [budget_of(size, of, units, per_layer, multiple_of, context) for size in sizes]
+    budgets = budgets_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed), revision=revision,
         repair=repair, recover=recover, on=on, probe=probe, examples=examples, rounds=rounds, text=text,

@@ -24,6 +24,14 @@ def budget_of(
     return Budget(keep, of, context, not per_layer, words_of(units), multiple_of)  # type: ignore[arg-type]
 
 
+def budgets_of(
+    keeps: str, of: str, units: str, per_layer: bool, multiple_of: int | None, context: int
+) -> list[Budget]:
+    """Return what may stay in each of several sizes."""
+    sizes = dict.fromkeys(numbers_of(keeps, "--keep"))
+    return [budget_of(size, of, units, per_layer, multiple_of, context) for size in sizes]
+
+
 def hardware_of(device: str, dtype: str, trust_remote_code: bool = False) -> Hardware:
     """Return what to compute on."""
     from prunepolicy.pruning.session.opened_model import Hardware

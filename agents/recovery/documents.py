@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from prunepolicy.pruning.io import bounded
 from prunepolicy.pruning.io.text_file import read_text
 
 JSON_LINES = (".jsonl", ".ndjson")
+MOST_LETTERS = 16
+"""Per token that is looked for, more than any language needs."""
 MESSAGES, TEXT = "messages", "text"
 """Columns of JSON lines: a conversation, a text."""
 
@@ -31,6 +33,23 @@ def documents(file: Path, tokenizer: Any) -> list[str]:
     if not found:
         raise UsageError(f"{file} is empty: there is nothing to learn from in it.")
     return found
+
+
+def check_length(texts: Sequence[str], file: Path, tokenizer: Any, length: int) -> None:
+    """Raise `UsageError` when documents have fewer tokens than two windows; no more are read than that takes.
+
+    Args:
+        length: tokens of a window.
+    """
+    left = 2 * length
+    for text in texts:
+        ids = tokenizer(text[: MOST_LETTERS * left], add_special_tokens=False, verbose=False)["input_ids"]
+        left -= 1 + len(ids)
+        if left <= 0:
+            return
+    raise UsageError(
+        f"{file} is too short to learn from: at least two windows of {length} tokens are needed."
+    )
 
 
 def _of_lines(file: Path, text: str, tokenizer: Any) -> Iterator[str]:

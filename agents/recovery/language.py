@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from prunepolicy.agents.recovery.budget import RecoveryBudget
-from prunepolicy.agents.recovery.documents import documents
+from prunepolicy.agents.recovery.documents import check_length, documents
 from prunepolicy.agents.recovery.facts import RecoveryFacts
 from prunepolicy.agents.recovery.learning_texts import LearningTexts
 from prunepolicy.agents.recovery.recipe import RecoveryRecipe
@@ -45,7 +45,9 @@ def check_recoverable(session: ModelSession, on: Path | None) -> None:
     if session.checkpoint.adapter.task != "causal":
         raise UsageError(f"{session.name} writes no text; --recover is for language models.")
     if on is not None:
-        documents(on, session.tokenizer)
+        longest = session.checkpoint.config.get("max_position_embeddings")
+        length = min(RECIPE.window, longest) if isinstance(longest, int) else RECIPE.window
+        check_length(documents(on, session.tokenizer), on, session.tokenizer, length)
     if not session.fits(torch.float32, copies=COPIES):
         raise NotEnoughSpaceError(
             f"{session.name} can't learn in the memory there is; leave --recover out, and train the result."

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -38,14 +37,14 @@ class Planner:
     """Turns budgets into schedules.
 
     Attributes:
-        clock: seconds that count; by default those on the wall.
+        clock: seconds that count.
         began: when the time of a budget begins.
     """
 
     texts: LearningTexts
     recipe: RecoveryRecipe
-    clock: Callable[[], float] = time.monotonic
-    began: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float]
+    began: float
 
     def of_count(self, budget: RecoveryBudget) -> RecoverySchedule:
         """Return the schedule of a budget that counts steps, tokens or epochs.

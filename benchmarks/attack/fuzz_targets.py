@@ -24,6 +24,7 @@ from prunepolicy.agents.images.networks import NetworkRecipe
 from prunepolicy.agents.images.sources import read_images
 from prunepolicy.agents.images.task import ImageRecipe, ImageTask
 from prunepolicy.agents.learned_pruning.policy_card import read_card
+from prunepolicy.agents.recovery.documents import documents
 from prunepolicy.agents.recovery.fit import Fit, FitRecipe
 from prunepolicy.agents.recovery.savepoint import Savepoint
 from prunepolicy.agents.runtime.settings import load_settings
@@ -337,6 +338,11 @@ def _data() -> Iterator[Target]:
     questions = {"choices.jsonl": "".join(json.dumps(row) + "\n" for row in rows).encode()}
     yield Target(
         "questions", questions, {"choices.jsonl": "lines"}, lambda at: read_choices(at / "choices.jsonl")
+    )
+    said = [{"messages": [{"role": "user", "content": "Hi"}]}, {"text": "plain"}]
+    chats = {"chats.jsonl": "".join(json.dumps(row) + "\n" for row in said).encode()}
+    yield Target(
+        "conversations", chats, {"chats.jsonl": "lines"}, lambda at: documents(at / "chats.jsonl", None)
     )
     rollouts = {"rollouts.safetensors": _rollouts()}
     yield Target(
