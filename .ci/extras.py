@@ -38,6 +38,11 @@ COMMANDS = {
         "--set warm_up.easy=1 --set warm_up.thinking=0 --set warm_up.hard=0 --set reinforcement.mixed=0 "
         "--out tiny",
     ],
+    "serve": [
+        "prunepolicy think fit {inputs}/rollouts.jsonl --out router",
+        'python -c "from prunepolicy.commands.think import proxy as p; '
+        "p.RoutingProxy(p.open_router('./router'), 'http://127.0.0.1:9/v1').application()\"",
+    ],
     "cluster": [
         RUN + "/train/gradient_gates.yaml --set models=[{inputs}/language] --set max_steps=2 --cluster local"
     ],

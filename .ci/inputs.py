@@ -1,4 +1,4 @@
-"""Write what the checks of the extras run on: two tiny random networks and a few questions, into a folder."""
+"""Write what the checks of the extras run on: tiny random networks, questions and rollouts, into a folder."""
 
 import json
 import sys
@@ -66,3 +66,31 @@ doc_to_choice: "{{{{[sol1, sol2]}}}}"
 metric_list:
   - metric: acc
 """)
+
+# What a served model answered that needs thought for long sums alone.
+sums = [" + ".join(map(str, range(number, number + (6 if number % 2 else 2)))) for number in range(80)]
+head = {
+    "model": "served",
+    "control": "thinking_token_budget",
+    "budgets": [0, 512],
+    "samples": 1,
+    "seed": 0,
+    "verifier": "integer",
+    "sampling": {},
+    "prompts": [[{"role": "user", "content": text}] for text in sums],
+    "answers": ["0"] * len(sums),
+}
+rollouts = [
+    {
+        "prompt": number,
+        "budget": budget,
+        "sample": 0,
+        "correct": budget > 0 or number % 2 == 0,
+        "tokens": budget,
+        "seconds": 1,
+    }
+    for number in range(len(sums))
+    for budget in (0, 512)
+]
+lines = "".join(json.dumps(line) + "\n" for line in (head, *rollouts))
+(folder / "rollouts.jsonl").write_text(lines, encoding="utf-8")

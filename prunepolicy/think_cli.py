@@ -14,6 +14,105 @@ from prunepolicy.options import OUTPUT, AsJson, Out, Overwrite, Plugin, Seed
 SERVER, LEARNING = "Server", "What is asked and learned"
 """Panels of `--help`."""
 
+Endpoint = Annotated[
+    str,
+    typer.Option(
+        "--endpoint",
+        help="Address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1.",
+        show_default=False,
+        rich_help_panel=SERVER,
+    ),
+]
+ServedModel = Annotated[
+    str,
+    typer.Option("--model", help="Name of the served model.", show_default=False, rich_help_panel=SERVER),
+]
+ProblemFile = Annotated[
+    Path,
+    typer.Option(
+        "--problems",
+        help="JSON lines with question (or messages) and answer.",
+        show_default=False,
+        dir_okay=False,
+        rich_help_panel=LEARNING,
+    ),
+]
+Budgets = Annotated[
+    str,
+    typer.Option(
+        "--budgets",
+        help="Budgets to choose between: tokens of thought, or words that the server knows.",
+        rich_help_panel=LEARNING,
+    ),
+]
+Samples = Annotated[
+    int,
+    typer.Option(
+        "--samples", min=1, help="Answers to every problem with every budget.", rich_help_panel=LEARNING
+    ),
+]
+Control = Annotated[
+    str,
+    typer.Option(
+        "--control",
+        help="Where a request carries its budget: thinking_token_budget (vLLM), custom_params (SGLang), "
+        "thinking_budget_tokens (llama.cpp), enable_thinking (chat template), reasoning_effort or "
+        "max_tokens.",
+        rich_help_panel=SERVER,
+    ),
+]
+VerifierName = Annotated[
+    str,
+    typer.Option(
+        "--verifier",
+        help="How answers are checked: math_verify, integer, exact, expression or reasoning_gym.",
+        rich_help_panel=LEARNING,
+    ),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        "--temperature",
+        min=0,
+        help="Sampling temperature.",
+        show_default="the server's",
+        rich_help_panel=LEARNING,
+    ),
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens",
+        min=1,
+        help="Limit of a whole answer, in tokens.",
+        show_default="the server's",
+        rich_help_panel=LEARNING,
+    ),
+]
+Concurrency = Annotated[
+    int,
+    typer.Option("--concurrency", min=1, max=1024, help="Requests at a time.", rich_help_panel=SERVER),
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", min=0.1, help="Seconds for one answer.", rich_help_panel=SERVER)
+]
+KeyVariable = Annotated[
+    str,
+    typer.Option(
+        "--key-variable", help="Environment variable with the server's key.", rich_help_panel=SERVER
+    ),
+]
+RolloutsOut = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        help="File for the answers, such as rollouts.jsonl; one that is there is continued.",
+        show_default=False,
+        dir_okay=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+
 think_app = typer.Typer(
     name="think",
     help="Learn how much a served model should think about each request, and route requests by it.",
@@ -31,104 +130,19 @@ def _think(context: typer.Context) -> None:
 @think_app.command(cls=HelpCommand)
 def collect(
     *,
-    endpoint: Annotated[
-        str,
-        typer.Option(
-            "--endpoint",
-            help="Address of an OpenAI-compatible server, such as http://127.0.0.1:8000/v1.",
-            show_default=False,
-            rich_help_panel=SERVER,
-        ),
-    ],
-    model: Annotated[
-        str,
-        typer.Option("--model", help="Name of the served model.", show_default=False, rich_help_panel=SERVER),
-    ],
-    problems: Annotated[
-        Path,
-        typer.Option(
-            "--problems",
-            help="JSON lines with question (or messages) and answer.",
-            show_default=False,
-            dir_okay=False,
-            rich_help_panel=LEARNING,
-        ),
-    ],
-    budgets: Annotated[
-        str,
-        typer.Option(
-            "--budgets",
-            help="Budgets to choose between: tokens of thought, or words that the server knows.",
-            rich_help_panel=LEARNING,
-        ),
-    ] = "0,512,2048,8192",
-    samples: Annotated[
-        int,
-        typer.Option(
-            "--samples", min=1, help="Answers to every problem with every budget.", rich_help_panel=LEARNING
-        ),
-    ] = 8,
-    control: Annotated[
-        str,
-        typer.Option(
-            "--control",
-            help="Where a request carries its budget: thinking_token_budget (vLLM), custom_params (SGLang), "
-            "thinking_budget_tokens (llama.cpp), enable_thinking (chat template), reasoning_effort or "
-            "max_tokens.",
-            rich_help_panel=SERVER,
-        ),
-    ] = "thinking_token_budget",
-    verifier: Annotated[
-        str,
-        typer.Option(
-            "--verifier",
-            help="How answers are checked: math_verify, integer, exact, expression or reasoning_gym.",
-            rich_help_panel=LEARNING,
-        ),
-    ] = "math_verify",
-    temperature: Annotated[
-        float | None,
-        typer.Option(
-            "--temperature",
-            min=0,
-            help="Sampling temperature.",
-            show_default="the server's",
-            rich_help_panel=LEARNING,
-        ),
-    ] = None,
-    max_tokens: Annotated[
-        int | None,
-        typer.Option(
-            "--max-tokens",
-            min=1,
-            help="Limit of a whole answer, in tokens.",
-            show_default="the server's",
-            rich_help_panel=LEARNING,
-        ),
-    ] = None,
-    concurrency: Annotated[
-        int,
-        typer.Option("--concurrency", min=1, max=1024, help="Requests at a time.", rich_help_panel=SERVER),
-    ] = 16,
-    timeout: Annotated[
-        float, typer.Option("--timeout", min=0.1, help="Seconds for one answer.", rich_help_panel=SERVER)
-    ] = 600.0,
-    key_variable: Annotated[
-        str,
-        typer.Option(
-            "--key-variable", help="Environment variable with the server's key.", rich_help_panel=SERVER
-        ),
-    ] = "OPENAI_API_KEY",
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            help="File for the answers, such as rollouts.jsonl; one that is there is continued.",
-            show_default=False,
-            dir_okay=False,
-            rich_help_panel=OUTPUT,
-        ),
-    ],
+    endpoint: Endpoint,
+    model: ServedModel,
+    problems: ProblemFile,
+    budgets: Budgets = "0,512,2048,8192",
+    samples: Samples = 8,
+    control: Control = "thinking_token_budget",
+    verifier: VerifierName = "math_verify",
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
+    concurrency: Concurrency = 16,
+    timeout: Timeout = 600.0,
+    key_variable: KeyVariable = "OPENAI_API_KEY",
+    out: RolloutsOut,
     seed: Seed = 0,
     plugin: Plugin = None,
 ) -> None:

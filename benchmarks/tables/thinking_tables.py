@@ -98,5 +98,34 @@ def success_rate_control(results: Results) -> str:
     return "\n".join(["## Success-rate shaping on a control task\n", note + "\n", table(head, lines), ""])
 
 
+def router_overhead(results: Results) -> str:
+    """Streams through the routing proxy beside streams without it."""
+    lines = []
+    for count in dict.fromkeys(row["streams"] for row in results["rows"]):
+        for way, served in (("direct", "the server"), ("router", "the proxy")):
+            here = [row for row in results["rows"] if (row["streams"], row["way"]) == (count, way)]
+            columns = ("first_p50", "first_p99", "part_p50", "part_p99", "cpu_ms")
+            lines.append([count, way, *(_spread(here, column, four) for column in columns), served])
+    loads = [row["load"] for row in results["rows"]]
+    note = (
+        f"Milliseconds from one client to a stand-in server that sends {results['parts']} parts "
+        f"{results['pace']:g} s apart, direct and through `prunepolicy think serve`, in turn; prompts of "
+        f"{results['prompt']:,} characters; median (smallest to largest) over rounds. {results['machine']}, "
+        f"{results['cores']} cores, load average {min(loads):.1f} to {max(loads):.1f}: where that is more "
+        "than the cores, latencies are mostly waiting for a core, and the CPU time is what can be compared."
+    )
+    head = [
+        "streams at a time",
+        "way",
+        "first part, p50",
+        "first part, p99",
+        "a part, p50",
+        "a part, p99",
+        "CPU time an answer",
+        "of",
+    ]
+    return "\n".join(["## What the routing proxy costs\n", note + "\n", table(head, lines), ""])
+
+
 def _spread(rows: list[Results], column: str, write: Any) -> str:
     return spread([row[column] for row in rows], write)

@@ -28,7 +28,7 @@ from recover_tables import recover
 from recovery_tables import recovery
 from speed_tables import latency, startup, streaming
 from summary_table import summary
-from thinking_tables import success_rate_control, think_bandit
+from thinking_tables import router_overhead, success_rate_control, think_bandit
 from training_tables import episodes, prunenet_episode, prunenet_saturation, small_models, surrogate
 
 from prunepolicy.pruning.io.atomic import write_text
@@ -80,6 +80,7 @@ DOCUMENTS: dict[str, tuple[str, dict[str, Callable[[Results], str]]]] = {
             "reasoning": reasoning,
             "think_bandit": think_bandit,
             "success_rate_control": success_rate_control,
+            "router_overhead": router_overhead,
         },
     ),
     "metanetworks": (

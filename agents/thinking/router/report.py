@@ -140,7 +140,8 @@ def plot_router(fit: RouterFit, router: LearnedRouter, report: RouterReport, pat
             if name.startswith("always "):
                 axes.plot(value.price, value.accuracy, "o", color=GREY)
                 label = name.removeprefix("always ")
-                axes.annotate(label, (value.price, value.accuracy), (4, -12), textcoords="offset points")
+                where = (value.price, value.accuracy)
+                axes.annotate(label, where, (0, -14), textcoords="offset points", ha="center")
         ours = report.values[ROUTER]
         error = abs(np.array([ours.accuracy_interval]).T - ours.accuracy)
         axes.errorbar(ours.price, ours.accuracy, error, fmt="s", color=ORANGE, capsize=3, label="this router")
