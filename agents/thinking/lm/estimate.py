@@ -20,8 +20,9 @@ from prunepolicy.pruning.io.console import Console
 GPUS = (1, 4, 8)
 PEAK_FLOPS, BANDWIDTH = 989e12, 3.35e12
 """Of an H100 SXM: dense bfloat16 FLOP/s, bytes/s of its memory."""
-FLOPS_SHARE, BANDWIDTH_SHARE = 0.35, 0.5
-"""What training of such models and decoding by vLLM reach of them, as a rule."""
+FLOPS_SHARE, BANDWIDTH_SHARE = 0.2, 0.2
+"""What learning and decoding are taken to reach of them: rows of like lengths are rare, and a batch waits for
+its longest completion. AutoThink's published 700 H100-hours are twice what comes of it."""
 STREAMS = 128
 """Completions that a GPU decodes at once."""
 FILLED = 0.5
