@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunepolicy.entrypoint import console_for, continuing, error_console, invoked
+from prunepolicy.entrypoint import console_for, continuing, error_console, invoked, present
 from prunepolicy.option_parsing import add_plugins
 from prunepolicy.options import AsJson, Plugin
 
@@ -48,6 +48,10 @@ Address = Annotated[
 RunOfCluster = Annotated[
     str, typer.Argument(metavar="RUN", help="Name of the run that submit printed.", show_default=False)
 ]
+Estimated = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Estimate memory and time on 1, 4 and 8 GPUs, and start nothing."),
+]
 SeedOverride = Annotated[int | None, typer.Option("--seed", help="Random seed.", show_default="the recipe's")]
 SeedCount = Annotated[
     int, typer.Option("--seeds", min=1, help="Number of seeds to train with, counting up from the first.")
@@ -70,6 +74,7 @@ def train(
     seeds: SeedCount = 1,
     set_: Set = None,
     cluster: Cluster = None,
+    dry_run: Estimated = False,
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
@@ -88,13 +93,17 @@ def train(
     from prunepolicy.agents.runtime.open_runner import open_runner
     from prunepolicy.agents.training.recipe_file import load_recipe
     from prunepolicy.agents.training.seeds import Seeds, how_to_go_on, train_detached
-    from prunepolicy.agents.training.train import train
+    from prunepolicy.agents.training.train import estimate, train
     from prunepolicy.pruning.io.progress import ProgressReporter
 
     add_plugins(plugin)
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
     console = error_console if as_json else console_for()
     settings, progress = [load_recipe(recipe, overrides) for recipe in recipes], ProgressReporter(console)
+    if dry_run:
+        for recipe in settings:
+            present(estimate(recipe), as_json)
+        return
     alone = len(recipes) == 1
     folders = [out or RUNS / recipes[0].stem] if alone else [(out or RUNS) / file.stem for file in recipes]
     sets = [Seeds(*pair, seeds, resume) for pair in zip(settings, folders, strict=True)]

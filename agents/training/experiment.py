@@ -14,6 +14,7 @@ from prunepolicy.agents.training.learner import SteppedLearner
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_folder import BEST, RunFolder, RunProgress
 from prunepolicy.agents.training.run_report import Report, RunReport, RunsReport
+from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.progress import ProgressReporter
 
 
@@ -54,6 +55,15 @@ class Experiment(ABC):
         Args:
             runner: carries out what can be done apart.
         """
+
+    @classmethod
+    def estimate(cls, recipe: Any) -> Report:
+        """Return what a recipe's run will need, before it starts.
+
+        Raises:
+            UsageError: where nobody knows.
+        """
+        raise UsageError(f"There is no estimate for the algorithm {recipe.algorithm}.")
 
     @abstractmethod
     def evaluate(self) -> EvalResult:

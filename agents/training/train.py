@@ -12,7 +12,7 @@ from prunepolicy.agents.training.algorithms import algorithms
 from prunepolicy.agents.training.experiment import Experiment
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_folder import BEST, LAST, RunFolder, RunProgress, leaving_nothing
-from prunepolicy.agents.training.run_report import RunReport
+from prunepolicy.agents.training.run_report import Report, RunReport
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.io.claim import claimed
 from prunepolicy.pruning.io.progress import Listener, ProgressReporter
@@ -52,6 +52,16 @@ def train(
         start = run.restored(experiment.learner)
         report = experiment.conclude(_Training(run, experiment, progress).run(start))
         run.count_cpu()
+    return report
+
+
+def estimate(recipe: RunRecipe) -> Report:
+    """Return what the run of a recipe will need, without starting it.
+
+    Raises:
+        UsageError: where its algorithm has no estimate.
+    """
+    report: Report = algorithms[recipe.algorithm].experiment_type.estimate(recipe)
     return report
 
 

@@ -48,6 +48,18 @@ def group_advantages(rewards: Rewards, groups: Groups, scale: Scale = "group") -
     return centred / (deviation + SMALLEST_STD)
 
 
+def finished_advantages(rewards: Rewards, rollouts: Rollouts, scale: Scale = "group") -> Values:
+    """Return the advantages of a table, where thoughts that the limit cut off have and change none.
+
+    Such a thought has no answer and so no outcome. Counted as wrong, it would make answering at once look
+    better than thinking wherever the limit is too low to think.
+    """
+    counted, advantages = ~rollouts.unfinished, np.zeros(len(rewards))
+    if counted.any():
+        advantages[counted] = group_advantages(rewards[counted], rollouts.group[counted], scale)
+    return advantages
+
+
 def mixed_share(rollouts: Rollouts) -> float:
     """Return the share of groups with several modes: only these compare both modes."""
     pairs = np.unique(np.stack([rollouts.group, rollouts.mode]), axis=1)

@@ -31,11 +31,18 @@ _TYPES: dict[str, type] = {
     "length": np.float64,
     "well_formed": np.bool_,
     "degenerate": np.bool_,
+    "cut_off": np.bool_,
     "budget": np.float64,
     "reference": np.float64,
     "features": np.float64,
 }
-_OTHERWISE: dict[str, Any] = {"well_formed": True, "degenerate": False, "budget": np.inf, "reference": 0.0}
+_OTHERWISE: dict[str, Any] = {
+    "well_formed": True,
+    "degenerate": False,
+    "cut_off": False,
+    "budget": np.inf,
+    "reference": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,7 @@ class Rollouts:
         length: tokens of the answer.
         well_formed: whether an answer could be read at all.
         degenerate: whether the text repeats itself endlessly.
+        cut_off: whether the limit of tokens ended it.
         budget: tokens that the answer was allowed or asked to have; infinite for no limit.
         reference: accuracy on this prompt of a reference model that thinks, where a term reads it.
         features: what is known of the prompt before deciding, (rollouts, features).
@@ -64,6 +72,7 @@ class Rollouts:
     length: NDArray[np.float64]
     well_formed: Mask
     degenerate: Mask
+    cut_off: Mask
     budget: NDArray[np.float64]
     reference: NDArray[np.float64]
     features: NDArray[np.float64]
@@ -110,6 +119,11 @@ class Rollouts:
     def answers(self) -> Mask:
         """Which rollouts answered at once."""
         return np.equal(self.mode, Mode.ANSWER)
+
+    @property
+    def unfinished(self) -> Mask:
+        """Which rollouts thought until the limit: nobody knows what they would have answered."""
+        return self.thinks & self.cut_off & ~self.well_formed
 
     @property
     def abstains(self) -> Mask:

@@ -66,7 +66,7 @@ class ShapedBatch:
     Attributes:
         rewards: one per rollout.
         components: what every term changed, by the term's name; they sum to the rewards.
-        statistics: of the batch, for logs: think, mixed, zero_variance, accuracy, tokens.
+        statistics: of the batch, for logs: think, mixed, zero_variance, accuracy, tokens, unfinished.
     """
 
     rewards: Rewards
@@ -185,7 +185,7 @@ def _ended(now: Progress, until: Until, statistics: Mapping[str, float]) -> bool
 
 
 def batch_statistics(rollouts: Rollouts, rewards: Rewards) -> dict[str, float]:
-    """Return what is logged of a batch; `think`, `mixed` and `zero_variance` are shares."""
+    """Return what is logged of a batch; `unfinished` is a share of the thoughts, others are of all."""
     return {
         "reward": float(rewards.mean()),
         "think": float(rollouts.thinks.mean()),
@@ -193,6 +193,7 @@ def batch_statistics(rollouts: Rollouts, rewards: Rewards) -> dict[str, float]:
         "zero_variance": zero_variance_share(rewards, rollouts.group),
         "accuracy": float(rollouts.correct.mean()),
         "tokens": float(rollouts.length.mean()),
+        "unfinished": float(rollouts.unfinished.sum() / max(1, rollouts.thinks.sum())),
     }
 
 

@@ -129,7 +129,7 @@ def evaluate_thinking(model: str, request: ThinkEvalRequest, hardware: Hardware)
     problems = evaluation_problems(chosen, request.limit)
     policy_model = PolicyModel.named(folder, recipe.prompt, hardware)
     rollout_worker = RolloutWorker(
-        engines[how.engine].open(policy_model.model), policy_model.prompting, how.chunk
+        engines[how.generator].open(policy_model.model), policy_model.prompting, how.chunk
     )
     longest = request.max_tokens or max(how.max_tokens)
     sampling = policy_model.sampling(longest, recipe.evaluation.temperature)
@@ -139,7 +139,7 @@ def evaluate_thinking(model: str, request: ThinkEvalRequest, hardware: Hardware)
         "samples": request.samples,
         "max_tokens": sampling.max_tokens,
     }
-    settings |= {"temperature": sampling.temperature, "tasks": ", ".join(map(str, chosen.tasks))}
+    settings |= {"temperature": sampling.temperature, "tasks": str(chosen)}
     return ThinkEvalReport(model, request.think, result, {**settings, **hardware.described()})
 
 

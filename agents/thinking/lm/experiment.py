@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from typing import ClassVar, Self, cast
 
 from prunepolicy.agents.runtime import Runner
+from prunepolicy.agents.thinking.lm.estimate import Estimate, estimate
 from prunepolicy.agents.thinking.lm.grpo import Grpo
 from prunepolicy.agents.thinking.lm.plots import plot_health, plot_think
 from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
-from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
+from prunepolicy.agents.thinking.lm.recipe import TRL, ThinkRecipe
 from prunepolicy.agents.thinking.lm.think_eval import Think, ThinkEval, ThinkEvaluator
 from prunepolicy.agents.thinking.lm.think_page import write_think_page
 from prunepolicy.agents.thinking.lm.think_report import ThinkReport, ThinkSeedsReport
 from prunepolicy.agents.training.experiment import EvalResult, Experiment
 from prunepolicy.agents.training.learner import SteppedLearner
 from prunepolicy.agents.training.run_folder import BEST, RunFolder, RunProgress, seed_generators
+from prunepolicy.pruning.errors import MissingExtraError, UsageError
 from prunepolicy.pruning.io.progress import ProgressReporter
 
 START = "start"
@@ -42,7 +44,19 @@ class ThinkExperiment(Experiment):
         """Open or make the model."""
         recipe = cast(ThinkRecipe, run.recipe)
         seed_generators(recipe.seed)
-        return cls(run, recipe, cast(type[Grpo], algorithm)(recipe, progress, runner), progress)
+        learner = _trl_grpo() if recipe.reinforcement.engine == TRL else cast(type[Grpo], algorithm)
+        return cls(run, recipe, learner(recipe, progress, runner), progress)
+
+    @classmethod
+    def estimate(cls, recipe: ThinkRecipe) -> Estimate:
+        """Return memory and time on 1, 4 and 8 GPUs of a run by TRL.
+
+        Raises:
+            UsageError: for models that our own loop trains.
+        """
+        if recipe.reinforcement.engine != TRL or recipe.model is None:
+            raise UsageError("Estimates are for a model that reinforcement.engine=trl trains.")
+        return estimate(recipe)
 
     def evaluate(self) -> EvalResult:
         """Return accuracy less the length penalty of sampled completions, and metrics of greedy ones."""
@@ -99,3 +113,12 @@ class ThinkExperiment(Experiment):
         evaluator = ThinkEvaluator(self.learner.problems.test, how.samples)
         sampling = policy_model.sampling(self.longest, how.temperature)
         return {mode: evaluator.evaluate(rollout_worker, sampling, mode) for mode in MODES}
+
+
+def _trl_grpo() -> type[Grpo]:
+    """Import TRL, which takes seconds, where a recipe asks for it."""
+    try:
+        from prunepolicy.agents.thinking.lm.trl_grpo import TrlGrpo
+    except ImportError as error:
+        raise MissingExtraError("reinforcement.engine=trl needs", "trl") from error
+    return TrlGrpo

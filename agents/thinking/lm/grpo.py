@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Sequence
 from random import Random
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from prunepolicy.agents.training.learner import LearnerState, SteppedLearner
 from prunepolicy.agents.training.optimiser_state import packed, unpack
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.envs.thinking.sampling import samplers
-from prunepolicy.envs.thinking.schedule import Schedule
+from prunepolicy.envs.thinking.schedule import Schedule, ShapedBatch
 from prunepolicy.envs.thinking.settings import built
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.io.progress import ProgressReporter
@@ -44,6 +44,14 @@ RAMP = 20
 DRIFT_ROWS = 32
 REFERENCE = "start/"
 """Of the reference model's tensors in checkpoints; runs of earlier versions have it, too."""
+
+
+class StepWeights(NamedTuple):
+    """How much of what a step follows: weights of two losses, and the learning rate."""
+
+    reinforcement: float
+    imitation: float
+    learning_rate: float
 
 
 class Grpo(SteppedLearner):
@@ -57,7 +65,8 @@ class Grpo(SteppedLearner):
         Schedule(recipe.stages)
         built(switches, recipe.switch)
         built(samplers, {**recipe.reinforcement.sampler, "prompts": recipe.problems.train})
-        engines[recipe.reinforcement.engine]
+        recipe.reinforcement.check_engine()
+        recipe.problems.check()
         for task in recipe.problems.tasks:
             task.range()
 
@@ -170,7 +179,7 @@ class Grpo(SteppedLearner):
     def rollout_worker_for(self, policy_model: PolicyModel) -> RolloutWorker:
         """Return what samples completions of the policy model, or of another one, wherever workers are."""
         how = self.recipe.reinforcement
-        engine = engines[how.engine].open(policy_model.model, self.recipe.device)
+        engine = engines[how.generator].open(policy_model.model, self.recipe.device)
         return RolloutWorker(engine, policy_model.prompting, how.chunk, self.runner)
 
     def scorer(self, model: Any = None) -> Scorer:
@@ -248,30 +257,45 @@ class Grpo(SteppedLearner):
         return self._gradient_norm()
 
     def _reinforce(self, weight: float, imitation: float) -> dict[str, float]:
-        recipe = self.recipe.reinforcement
-        batch = self.batches.roll(self.done["all"], self.sampling)
         stage, rate = self.stage, self.learning_rate
-        shaped = self.schedule.step(batch.table)
+        batch, shaped = self._roll()
         row = {**shaped.statistics, "stage": float(stage), **_lengths(batch)}
         if self.done["reinforcing"] == 0:
             self._check_mixed(row["mixed"])
-        advantages = advantages_of(shaped.rewards, batch.table.group, recipe.objective)
+        row |= self._follow(batch, shaped, StepWeights(weight, imitation, rate))
+        row |= self._drift(batch)
+        self.done["reinforcing"] += 1
+        for sentence in self.health.check(row):
+            self.progress.note(f"  ! step {self.done['all']}: {sentence}")
+        return row
+
+    def _roll(self) -> tuple[RolloutBatch, ShapedBatch]:
+        """Return the next batch with its rewards; the schedule moves on."""
+        batch = self.batches.roll(self.done["all"], self.sampling)
+        return batch, self.schedule.step(batch.table)
+
+    def _follow(self, batch: RolloutBatch, shaped: ShapedBatch, weights: StepWeights) -> dict[str, float]:
+        """Take the optimiser's steps on a batch, and return what to log of them."""
+        recipe, row = self.recipe.reinforcement, dict[str, float]()
+        advantages = advantages_of(shaped.rewards, batch.table, recipe.objective)
         reference = self.scorer(self.reference_model) if recipe.objective.beta else None
         update = Reinforcement(self.scorer(), reference, recipe.objective, self.recipe.micro_tokens)
         for rows in np.array_split(np.arange(len(advantages)), recipe.minibatches):
             self.optimiser.zero_grad()
             row["loss"] = sum(
-                _backward(weight * loss) for loss in update.losses(batch, advantages, rows.tolist())
+                _backward(weights.reinforcement * loss)
+                for loss in update.losses(batch, advantages, rows.tolist())
             )
-            if imitation:
-                self._imitate(imitation)
-            row["grad_norm"] = self._gradient_norm()
-            self._update(rate)
-        row |= {**update.sums.metrics(), **self._drift(batch)}
-        self.done["reinforcing"] += 1
-        for sentence in self.health.check(row):
-            self.progress.note(f"  ! step {self.done['all']}: {sentence}")
-        return row
+            row["grad_norm"] = self._finish(weights)
+        return row | update.sums.metrics()
+
+    def _finish(self, weights: StepWeights) -> float:
+        """Add the gradient of imitation where there is any, step, and return the gradient's norm."""
+        if weights.imitation:
+            self._imitate(weights.imitation)
+        norm = self._gradient_norm()
+        self._update(weights.learning_rate)
+        return norm
 
     def _check_mixed(self, share: float) -> None:
         least = self.recipe.reinforcement.min_mixed_groups

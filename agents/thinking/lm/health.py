@@ -29,6 +29,7 @@ class AlarmRecipe(StrictConfig):
         mode_collapse: all completions think, or none does.
         dead_reward: all rewards are the same within every group, so that nothing is learned.
         length_explosion: most completions are cut off.
+        unfinished_thoughts: most thoughts are cut off, so that answers at once are nearly all that is paid.
         drift: the KL divergence from the reference model is large, in nats per token.
         verifier_errors: answers couldn't be verified.
     """
@@ -37,6 +38,7 @@ class AlarmRecipe(StrictConfig):
     mode_collapse: Reaction = "warn"
     dead_reward: Reaction = "stop"
     length_explosion: Reaction = "warn"
+    unfinished_thoughts: Reaction = "stop"
     drift: Reaction = "warn"
     verifier_errors: Reaction = "stop"
 
@@ -73,6 +75,12 @@ ALARMS = {
         lambda value: value > 0.5,
         "{clipped_length:.0%} of the completions are cut off: raise reinforcement.max_tokens, or pay for "
         "brevity.",
+    ),
+    "unfinished_thoughts": Alarm(
+        "unfinished",
+        lambda value: value > 0.5,
+        "{unfinished:.0%} of the thoughts are cut off before they end, so that little else than answering at "
+        "once is ever paid: raise reinforcement.max_tokens.",
     ),
     "drift": Alarm(
         "kl",

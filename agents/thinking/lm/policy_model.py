@@ -16,7 +16,7 @@ from prunepolicy.agents.thinking.lm.prompting import Prompting, PromptRecipe
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
 from prunepolicy.agents.thinking.lm.scoring import Scorer
 from prunepolicy.agents.thinking.lm.tiny_model import new_model
-from prunepolicy.agents.thinking.lm.tokens import reasoning_tokenizer
+from prunepolicy.agents.thinking.lm.tokens import r1_layout, reasoning_tokenizer
 from prunepolicy.pruning.checkpoint.older_keys import add_older_keys
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.session.opened_model import Hardware, OpenedModel
@@ -53,6 +53,8 @@ class PolicyModel:
             text for problem in problems.train for text in (problem.question, *problem.steps)
         ]
         tokenizer = reasoning_tokenizer(texts, recipe.new.merges)
+        if recipe.new.layout == "r1":
+            tokenizer = r1_layout(tokenizer)
         model = new_model(recipe.new, tokenizer, recipe.seed).to(device)
         # The fastest backward pass of short rows on a CPU.
         model.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from prunepolicy.agents.thinking.lm.problem_file import Columns, read_problems
 from prunepolicy.agents.thinking.lm.tasks import Problem, tasks
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.config import OldNames, StrictConfig
@@ -52,19 +54,41 @@ class TaskRecipe(StrictConfig):
         return range(low, high + 1)
 
 
-class ProblemsRecipe(StrictConfig):
-    """Problems for training and for evaluation.
+class ProblemsRecipe(Columns):
+    """Problems for training and for evaluation, from tasks or from files.
 
     Attributes:
-        train: problems that reinforcement learning draws from.
+        tasks: where problems come from without end.
+        file: JSON lines to train on instead.
+        held_out_file: those that are held out; None takes them from `file`, and trains on the rest.
+        train: problems that reinforcement learning draws from; of a file, at most.
         held_out: validation problems, which choose the best step, and as many test problems; none of them is
             trained on.
     """
 
     renamed: ClassVar[OldNames] = {"learn": "train"}
-    tasks: tuple[TaskRecipe, ...] = Field(min_length=1)
+    tasks: tuple[TaskRecipe, ...] = ()
+    file: Path | None = None
+    held_out_file: Path | None = None
     train: int = Field(default=2000, ge=1)
     held_out: int = Field(default=160, ge=1)
+
+    @model_validator(mode="after")
+    def _source(self) -> Self:
+        if bool(self.tasks) == (self.file is not None):
+            raise ValueError("problems takes either tasks or a file")
+        if self.held_out_file is not None and self.file is None:
+            raise ValueError("problems.held_out_file goes with problems.file")
+        return self
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files that problems are read from."""
+        return tuple(str(file) for file in (self.file, self.held_out_file) if file is not None)
+
+    def __str__(self) -> str:
+        """Return where problems come from, for settings of an evaluation."""
+        return ", ".join(self.files or map(str, self.tasks))
 
 
 @dataclass(frozen=True)
@@ -84,7 +108,13 @@ class ProblemSet:
 
     @classmethod
     def draw(cls, recipe: ProblemsRecipe, seed: int) -> ProblemSet:
-        """Draw all sets; held-out texts come once, and a level that has too few of them gives fewer."""
+        """Draw all sets; held-out texts come once, and a level that has too few of them gives fewer.
+
+        Raises:
+            UsageError: when a file can't be read, or leaves nothing to train on or to hold out.
+        """
+        if recipe.file is not None:
+            return cls(*_read(recipe.file, recipe, seed), recipe)
         held_out: set[str] = set()
         generator = Random(HELD_OUT_SEED)
         validation, test = (
@@ -100,6 +130,24 @@ class ProblemSet:
         places = _places(self.recipe.tasks)
         while True:
             yield from _unseen(generator.choice(places), generator, forbidden)
+
+
+def _read(file: Path, recipe: ProblemsRecipe, seed: int) -> tuple[tuple[Problem, ...], ...]:
+    """Return the problems of files for training, validation and test."""
+    train = read_problems(file, recipe)
+    apart = None if recipe.held_out_file is None else read_problems(recipe.held_out_file, recipe)
+    held_out = train if apart is None else apart
+    chosen = Random(HELD_OUT_SEED).sample(held_out, min(2 * recipe.held_out, len(held_out)))
+    middle = (len(chosen) + 1) // 2
+    forbidden = {problem.question for problem in (chosen if apart is None else apart)}
+    left = [problem for problem in train if problem.question not in forbidden]
+    if not left or len(chosen) < 2:
+        raise UsageError(
+            f"{file} has {len(train)} problems; {len(chosen)} are held out and {len(left)} are left to train "
+            "on: lower problems.held_out, or name a problems.held_out_file."
+        )
+    Random(seed).shuffle(left)
+    return tuple(left[: recipe.train]), tuple(chosen[:middle]), tuple(chosen[middle:])
 
 
 def _drawn(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,7 +50,17 @@ class PromptBatches:
         )
 
     def roll(self, step: int, sampling: Sampling) -> RolloutBatch:
-        """Roll out the next prompts; seeds come from run, step, prompt and how often it was drawn before."""
+        """Draw the next prompts, roll them out, and let the sampler observe the outcomes."""
+        groups = self.draw(step, sampling)
+        batch = self.rollout_worker.roll(groups, sampling)
+        self.observe(groups, batch)
+        if self.recipe.reinforcement.shuffle_outcomes:
+            table = shuffle_outcomes_within_mode(batch.table, seed_of(self.recipe.seed, step))
+            batch = replace(batch, table=table)
+        return batch
+
+    def draw(self, step: int, sampling: Sampling) -> list[Group]:
+        """Return the next prompts; seeds come from run, step, prompt and how often it was drawn before."""
         how = self.recipe.reinforcement
         if how.reference_generations and not self.references:
             self.references = self._reference_accuracies(sampling)
@@ -61,15 +71,15 @@ class PromptBatches:
             seen[prompt] += 1
             reference = self.references[prompt] if self.references else 0.0
             groups.append(
-                Group(self.problems[prompt], number, how.num_generations, seed, how.force, reference)
+                Group(self.problems[prompt], number, how.num_generations, seed, how.force, reference, prompt)
             )
-        batch = self.rollout_worker.roll(groups, sampling)
+        return groups
+
+    def observe(self, groups: Sequence[Group], batch: RolloutBatch) -> None:
+        """Let the sampler know how the completions of what `draw` returned went."""
         differences = self._diversity(batch) if self.sampler.reads_diversity else None
-        self.sampler.observe(np.repeat(drawn, how.num_generations), batch.table.correct, differences)
-        if how.shuffle_outcomes:
-            table = shuffle_outcomes_within_mode(batch.table, seed_of(self.recipe.seed, step))
-            batch = replace(batch, table=table)
-        return batch
+        prompts = np.repeat([one.prompt for one in groups], self.recipe.reinforcement.num_generations)
+        self.sampler.observe(prompts, batch.table.correct, differences)
 
     def state(self) -> dict[str, Any]:
         """Return what decides the next batches as JSON can hold it."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, PositiveFloat, model_validator
 
 from prunepolicy.agents.thinking.lm.demonstrations import DemonstrationRecipe
+from prunepolicy.agents.thinking.lm.engines import engines
 from prunepolicy.agents.thinking.lm.health import AlarmRecipe
 from prunepolicy.agents.thinking.lm.objective import PolicyLossRecipe
 from prunepolicy.agents.thinking.lm.problem_set import ProblemsRecipe
@@ -14,7 +15,11 @@ from prunepolicy.agents.thinking.lm.prompting import PromptRecipe
 from prunepolicy.agents.thinking.lm.tiny_model import NewModel
 from prunepolicy.agents.training.recipe import RunEvaluation, RunRecipe
 from prunepolicy.envs.thinking.schedule import checked_stage
+from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.config import OldNames, StrictConfig
+
+TRL = "trl"
+"""The engine that is no engine of ours: its trainer learns, too."""
 
 
 def _listed(value: Any) -> Any:
@@ -84,6 +89,8 @@ class ReinforcementRecipe(StrictConfig):
             and `learning_rate`.
         force: `half` makes half of every group answer at once, whatever the model would do.
         minibatches: optimiser steps on one batch.
+        engine: `transformers` for models that fit a CPU, or `trl`, whose trainer learns and writes the
+            completions that are learned from.
         chunk: prompts that an engine gets at once; it decides the bytes, the number of workers doesn't.
         min_mixed_groups: least share of groups with both modes in the first batch; without them no reward
             could teach when to think.
@@ -118,6 +125,60 @@ class ReinforcementRecipe(StrictConfig):
     reference_generations: int = Field(default=0, ge=0)
     reference_kl_every: int = Field(default=10, ge=1)
     shuffle_outcomes: bool = False
+
+    @property
+    def generator(self) -> str:
+        """The engine that writes completions which nothing is learned from."""
+        return "transformers" if self.engine == TRL else self.engine
+
+    def check_engine(self) -> None:
+        """Raise `UsageError` where there is no such engine, or it can't do what other keys ask for."""
+        if self.engine == "vllm":
+            raise UsageError(
+                "vLLM is run by TRL now: instead of reinforcement.engine=vllm set "
+                "reinforcement.engine=trl and trl.use_vllm=true."
+            )
+        engines[self.generator]
+        if self.engine == TRL and (self.force != "free" or self.shuffle_outcomes):
+            key = "shuffle_outcomes" if self.shuffle_outcomes else "force"
+            raise UsageError(
+                f"TRL can't do what reinforcement.{key} asks for: leave it out, or set "
+                "reinforcement.engine=transformers."
+            )
+        if self.engine == TRL and self.objective.mode_weight and self.objective.ratio == "sequence":
+            raise UsageError(
+                "TRL can't weigh the mode token in the ratio of a sequence: leave "
+                "reinforcement.objective.mode_weight out, or set reinforcement.objective.ratio=token."
+            )
+        if self.engine == TRL and self.prompts_per_step * self.num_generations % self.minibatches:
+            raise UsageError(
+                "TRL splits a step's completions evenly: reinforcement.minibatches must divide "
+                "prompts_per_step times num_generations."
+            )
+
+
+class TrlRecipe(StrictConfig):
+    """What TRL's trainer is told beside everything else, by its own names.
+
+    Attributes:
+        use_vllm: let vLLM write completions; transformers does otherwise.
+        vllm_mode: on the learner's own device (`colocate`), or in a server that `trl vllm-serve` runs.
+        vllm_server_base_url: of that server.
+        vllm_gpu_memory_utilization: share of the device's memory that a colocated vLLM takes.
+        vllm_enable_sleep_mode: let a colocated vLLM give that memory back while the model learns.
+        gradient_checkpointing: compute activations twice instead of keeping them.
+        max_prompt_length: tokens of the longest prompt, the prefix included.
+        entropy_coef: weight of the mean entropy of tokens, which is rewarded.
+    """
+
+    use_vllm: bool = False
+    vllm_mode: Literal["colocate", "server"] = "colocate"
+    vllm_server_base_url: str | None = None
+    vllm_gpu_memory_utilization: float = Field(default=0.3, gt=0, lt=1)
+    vllm_enable_sleep_mode: bool = False
+    gradient_checkpointing: bool = True
+    max_prompt_length: int = Field(default=1024, ge=1)
+    entropy_coef: float = Field(default=0.0, ge=0)
 
 
 class ThinkEvaluation(RunEvaluation):
@@ -158,6 +219,7 @@ class ThinkRecipe(RunRecipe):
     warm_up: WarmUpRecipe = WarmUpRecipe()
     imitation: ImitationRecipe = ImitationRecipe()
     reinforcement: ReinforcementRecipe = ReinforcementRecipe()
+    trl: TrlRecipe = TrlRecipe()
     switch: dict[str, Any] = Field(default_factory=lambda: {"name": "constant", "imitation": 0.0})
     stages: tuple[dict[str, Any], ...] = Field(min_length=1)
     alarms: AlarmRecipe = AlarmRecipe()
@@ -167,8 +229,8 @@ class ThinkRecipe(RunRecipe):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The model to start from."""
-        return (self.model,) if self.model else ()
+        """The model to start from, and files of problems."""
+        return (*([self.model] if self.model else []), *self.problems.files)
 
     @model_validator(mode="after")
     def _sizes(self) -> Self:
@@ -189,6 +251,15 @@ class ThinkRecipe(RunRecipe):
             raise ValueError(
                 f"reinforcement.max_tokens ({max(how.max_tokens)}) leaves no room for a problem in "
                 f"new.context ({self.new.context})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _imitated(self) -> Self:
+        imitates = self.warm_up.steps or self.switch != {"name": "constant", "imitation": 0.0}
+        if self.problems.file is not None and imitates:
+            raise ValueError(
+                "problems of a file come without steps to imitate: leave warm_up.steps and switch out"
             )
         return self
 

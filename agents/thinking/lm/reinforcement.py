@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from prunepolicy.agents.thinking.lm.objective import (
@@ -19,15 +18,15 @@ from prunepolicy.agents.thinking.lm.objective import (
 )
 from prunepolicy.agents.thinking.lm.rollout_batch import RolloutBatch
 from prunepolicy.agents.thinking.lm.scoring import Scorer, TokenScores, by_length
-from prunepolicy.envs.thinking.groups import group_advantages
-from prunepolicy.envs.thinking.rollouts import Rewards
+from prunepolicy.envs.thinking.groups import finished_advantages
+from prunepolicy.envs.thinking.rollouts import Rewards, Rollouts
 
 
-def advantages_of(rewards: Rewards, groups: NDArray[np.int64], recipe: PolicyLossRecipe) -> Tensor:
-    """Return per-completion advantages, (rows,)."""
+def advantages_of(rewards: Rewards, table: Rollouts, recipe: PolicyLossRecipe) -> Tensor:
+    """Return per-completion advantages, (rows,); thoughts that the limit cut off have none."""
     if recipe.advantage == "raw":
-        return torch.from_numpy(rewards).float()
-    return torch.from_numpy(group_advantages(rewards, groups, recipe.advantage)).float()
+        return torch.from_numpy(np.where(table.unfinished, 0.0, rewards)).float()
+    return torch.from_numpy(finished_advantages(rewards, table, recipe.advantage)).float()
 
 
 @dataclass

@@ -62,6 +62,7 @@ class Group:
         number: of the group.
         count: completions.
         reference: accuracy on it of the reference model made to think, where a reward reads that.
+        prompt: index of the problem among those trained on.
     """
 
     problem: Problem
@@ -70,6 +71,7 @@ class Group:
     seed: int = 0
     force: Force = "free"
     reference: float = 0.0
+    prompt: int = 0
 
 
 class VerifiedBatch(NamedTuple):
@@ -95,6 +97,7 @@ class AnswerVerifier:
             rows: token ids. Modes are read from them, since decoding may drop tags.
         """
         closing, end = self.prompting.closing, self.prompting.tokenizer.eos_token_id
+        cut_off = [not row or row[-1] != end for row in rows]
         mark: Mark = "boxed" if self.prompting.how.answer == "boxed" else "answer"
         texts = [self.prompting.tokenizer.decode([t for t in row if t != end]) for row in rows]
         responses = [read_response(text, mark) for text in texts]
@@ -106,6 +109,7 @@ class AnswerVerifier:
             length=[float(len(row)) for row in rows],
             well_formed=[response.well_formed for response in responses],
             degenerate=[degenerate(text) for text in texts],
+            cut_off=cut_off,
             reference=[owner.reference for owner in owners],
             features=[[float(owner.problem.difficulty)] for owner in owners],
         )
@@ -118,7 +122,7 @@ class AnswerVerifier:
         return self._verifier(problem).verify([response], [question])[0]
 
     def _verifier(self, problem: Problem) -> Verifier:
-        name = tasks[problem.task].verifier
+        name = problem.verifier or tasks[problem.task].verifier
         if name not in self.checks:
             self.checks[name] = verifiers[name]()
         return self.checks[name]
@@ -173,5 +177,7 @@ def shuffle_outcomes_within_mode(table: Rollouts, seed: int) -> Rollouts:
     for mode in np.unique(table.mode):
         rows = np.flatnonzero(table.mode == mode)
         source[rows] = generator.permutation(rows)
-    outcomes = {name: getattr(table, name)[source] for name in ("correct", "well_formed", "degenerate")}
+    outcomes = {
+        name: getattr(table, name)[source] for name in ("correct", "well_formed", "degenerate", "cut_off")
+    }
     return replace(table, **outcomes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -17,6 +17,7 @@ class NewModel(StrictConfig):
     Attributes:
         merges: entries of the vocabulary beyond single bytes; 0 reads letter by letter.
         context: positions.
+        layout: of turns, `plain` lines or as DeepSeek-R1's distilled models have them.
     """
 
     layers: int = Field(default=3, ge=1)
@@ -25,6 +26,7 @@ class NewModel(StrictConfig):
     heads: int = Field(default=6, ge=1)
     merges: int = Field(default=0, ge=0)
     context: int = Field(default=256, ge=16)
+    layout: Literal["plain", "r1"] = "plain"
 
     @model_validator(mode="after")
     def _heads(self) -> Self:
@@ -46,7 +48,7 @@ def new_model(sizes: NewModel, tokenizer: Any, seed: int) -> Any:
         max_position_embeddings=sizes.context,
         tie_word_embeddings=True,
         initializer_range=sizes.hidden**-0.5,  # the usual 0.02 is for wide models: small ones wait for long
-        bos_token_id=None,
+        bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )

@@ -6,12 +6,29 @@ from collections.abc import Iterable
 
 from tokenizers import AddedToken as Tag
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 THINK, CLOSE, ANSWER, ANSWERED = "<think>", "</think>", "<answer>", "</answer>"
 PAD, END = "<pad>", "<eos>"
 TAGS = (THINK, CLOSE, ANSWER, ANSWERED)
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
+
+BEGIN, USER, ASSISTANT = "<|begin|>", "<|user|>", "<|assistant|>"
+R1_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ '<|user|>' + message['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|><think>\n' }}{% endif %}"
+)
+"""As DeepSeek-R1's distilled models have it: the template begins the text, and opens the thought."""
+
+
+def r1_layout(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """Return the tokenizer with turns and a beginning as R1's, which it adds to any text by itself."""
+    tokenizer.add_special_tokens({"bos_token": BEGIN, "additional_special_tokens": [USER, ASSISTANT]})
+    begin = [(BEGIN, tokenizer.bos_token_id)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(f"{BEGIN} $A", None, begin)
+    tokenizer.chat_template = R1_TEMPLATE
+    return tokenizer
 
 
 def reasoning_tokenizer(texts: Iterable[str] = (), merges: int = 0) -> PreTrainedTokenizerFast:

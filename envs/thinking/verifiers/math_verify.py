@@ -34,6 +34,7 @@ class MathVerify(Verifier):
 
     def check(self, answer: str, question: Question) -> bool:
         """Return whether both are the same number, set, or expression."""
+        answer = answer.replace("\\$", "").removesuffix(".")  # a price, or the end of a sentence
         return _single(answer) and bool(self._compare(question.answer, answer))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +17,6 @@ from prunepolicy.agents.thinking.lm.problem_set import ProblemSet
 from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
 from prunepolicy.agents.training.recipe_file import load_recipe
 from prunepolicy.agents.training.train import train
-from prunepolicy.pruning.errors import UsageError
 
 FILES = ("best/model.safetensors", "last/model.safetensors", "metrics.jsonl")
 TINY = Path(__file__).resolve().parents[3] / "configs" / "think" / "tiny.yaml"
@@ -73,10 +71,3 @@ def test_an_engine_travels_with_the_weights_of_the_moment(recipe: ThinkRecipe) -
     assert torch.equal(arrived.tokens, here.tokens)
     assert torch.equal(arrived.log_probs, here.log_probs)
     assert before.log_probs.shape != here.log_probs.shape or not torch.equal(before.log_probs, here.log_probs)
-
-
-def test_vllm_stays_where_it_is() -> None:
-    stand_in = object.__new__(engines["vllm"])
-    stand_in.__dict__ |= {"model": SimpleNamespace(), "runner": SimpleNamespace()}
-    with pytest.raises(UsageError, match=r"vLLM spreads over GPUs by itself: leave --cluster out"):
-        pickle.dumps(stand_in)

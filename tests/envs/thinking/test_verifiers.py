@@ -68,6 +68,65 @@ def test_math_verify_compares_expressions_and_survives_what_never_ends() -> None
     assert accepted(verifier, "0.5", half)
 
 
+BOXED = (
+    ("18", "18", True),
+    ("18", "18.0", True),
+    ("18", "18.", True),
+    ("18", r"\$18", True),
+    ("18", r"\$18.00", True),
+    (r"\$18", "18", True),
+    ("1800", "1{,}800", True),
+    ("1800", "1,800", True),
+    ("1800", r"\$1,800", True),
+    ("18", r"18 \text{ dollars}", True),
+    ("18", r"18\text{ dollars per day}", True),
+    ("12", r"12 \, \text{hours}", True),
+    ("3", r"3 \text{ cm}^2", True),
+    ("45", r"45^\circ", True),
+    ("18", r"\text{18}", True),
+    ("18", r"\mathbf{18}", True),
+    ("18", "x=18", True),
+    ("18", "x = 18", True),
+    ("18", r"18\%", True),
+    ("0.5", r"\frac{1}{2}", True),
+    (r"\frac{1}{2}", "0.5", True),
+    (r"\frac{1}{2}", r"\dfrac{1}{2}", True),
+    (r"\frac{3}{4}", r"\frac34", True),
+    (r"\frac{1}{2}", "1/2", True),
+    (r"\sqrt{2}", "2^{1/2}", True),
+    (r"2\sqrt{3}", r"\sqrt{12}", True),
+    ("x^2+1", "1+x^2", True),
+    (r"\{1,2\}", r"\{2,1\}", True),
+    (r"\text{Tuesday}", r"\text{Tuesday}", True),
+    ("-7", "7", False),
+    ("18", "81", False),
+    ("18", "18.5", False),
+    ("18", r"\$19", False),
+    ("1800", "180", False),
+    ("1800", "18{,}000", False),
+    ("18", "x=19", False),
+    ("18", "18 = 19", False),
+    ("18", "17, 18, 19", False),
+    ("18", "17 or 18", False),
+    ("18", r"\text{dollars}", False),
+    (r"\sqrt{2}", "1.41", False),
+    ("x^2+1", "x^2-1", False),
+    ("(1,2)", "(2, 1)", False),
+    ("[0,1)", "(0, 1)", False),
+    (r"\text{Tuesday}", r"\text{Monday}", False),
+)
+
+
+def test_boxed_answers_of_reasoning_models_are_read_as_people_read_them() -> None:
+    verifier, wrongly = verifiers["math_verify"](), []
+    for right, box, is_right in BOXED:
+        response = read_response(f"thought</think>\n\nThe answer is $\\boxed{{{box}}}$.", "boxed")
+        if verifier.verify([response], [Question("", right)])[0].correct != is_right:
+            wrongly.append((right, box))
+    assert not wrongly
+    assert verifier.errors == 0
+
+
 def test_a_process_is_replaced_and_errors_come_back() -> None:
     compare = Isolated("prunepolicy.envs.thinking.verifiers.math_verify:compare", 5)
     with pytest.raises(IsolatedError, match="TypeError"):

@@ -145,7 +145,8 @@ class Engine(ABC):
                 count = chunk.requests[0].count
                 raise PrunePolicyError(
                     f"The device's memory is too small for {count} completions of "
-                    f"{chunk.sampling.max_tokens:,} tokens: lower reinforcement.num_generations or max_tokens."
+                    f"{chunk.sampling.max_tokens:,} tokens: lower reinforcement.num_generations, "
+                    "or max_tokens."
                 ) from error
         # Out of the handler, whose traceback keeps what was allocated alive.
         return Completions.joined([self(half) for half in chunk.halves], chunk.sampling.pad)

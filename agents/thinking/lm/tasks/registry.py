@@ -18,6 +18,7 @@ class Problem:
         steps: what one would write down on the way to the answer.
         difficulty: of this one item, in the task's own unit, such as its number of operations.
         entry: what the task's verifier needs beside the answer.
+        verifier: what checks the answer; empty takes the task's.
     """
 
     task: str
@@ -26,6 +27,7 @@ class Problem:
     difficulty: int
     steps: tuple[str, ...]
     entry: Mapping[str, Any] = field(default_factory=dict)
+    verifier: str = ""
 
 
 Make = Callable[[Random, int], Problem]

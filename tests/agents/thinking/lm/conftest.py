@@ -44,7 +44,12 @@ def quick_recipe(**changes: Any) -> ThinkRecipe:
             },
             "imitation": {"batch_size": 4},
             "reinforcement": {"prompts_per_step": 3, "num_generations": 4, "max_tokens": [10]},
-            "alarms": {"dead_reward": "off", "mode_collapse": "off", "length_explosion": "off"},
+            "alarms": {
+                "dead_reward": "off",
+                "mode_collapse": "off",
+                "length_explosion": "off",
+                "unfinished_thoughts": "off",
+            },
             "stages": STAGES,
             "max_steps": 6,
             "checkpoint_every": 2,

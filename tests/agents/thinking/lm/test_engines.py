@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +14,7 @@ from prunepolicy.agents.thinking.lm.policy_model import PolicyModel
 from prunepolicy.agents.thinking.lm.rollout_batch import Group, RolloutWorker
 from prunepolicy.agents.thinking.lm.scoring import Scorer
 from prunepolicy.agents.thinking.lm.tasks import Problem
-from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.errors import PrunePolicyError
 
 QUESTIONS = ("a1b2 mod 5?", "a1b2c4d0 mod 5?", "a3 mod 5?")
 
@@ -109,57 +106,6 @@ def test_frequencies_follow_the_models_probabilities(policy_model: PolicyModel) 
     chances = policy_model.model(torch.tensor([request.prompt])).logits[0, -1].softmax(-1).detach()
     frequencies = torch.bincount(found.tokens[:, 0], minlength=len(chances)) / 4000
     assert float((frequencies - chances).abs().max()) < 0.03
-
-
-def test_without_vllm_one_sentence_says_what_to_do(policy_model: PolicyModel) -> None:
-    with pytest.raises(PrunePolicyError, match=r"reinforcement\.engine=transformers"):
-        engines["vllm"].open(policy_model.model)
-
-
-def test_vllm_is_handed_the_weights_and_read_like_the_other_engine(
-    policy_model: PolicyModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Against a stand-in that has the part of vLLM's interface that is used."""
-    handed: dict[str, torch.Tensor] = {}
-    inner = SimpleNamespace(load_weights=lambda pairs: handed.update(pairs))
-
-    class Runner:
-        def __init__(self, folder: str, logprobs_mode: str = "raw_logprobs", **_: Any) -> None:
-            self.resets, self.raw = 0, logprobs_mode == "raw_logprobs"
-            worker = SimpleNamespace(model_runner=SimpleNamespace(model=inner))
-            executor = {"model_executor": SimpleNamespace(driver_worker=worker)}
-            in_process = os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING", "1") == "0"
-            self.llm_engine = SimpleNamespace(**(executor if in_process else {}))
-
-        def reset_prefix_cache(self) -> None:
-            self.resets += 1
-
-        def generate(self, prompts: list[Any], settings: list[Any], use_tqdm: bool) -> list[Any]:
-            outputs = []
-            for how in settings:
-                ids = [9, policy_model.end][: how.max_tokens]
-                logprob = -0.5 if self.raw else -0.5 / how.temperature
-                chances = [{token: SimpleNamespace(logprob=logprob)} for token in ids]
-                row = SimpleNamespace(token_ids=ids, logprobs=chances)
-                outputs.append(SimpleNamespace(outputs=[row] * how.n))
-            return outputs
-
-    module = ModuleType("vllm")
-    module.LLM, module.SamplingParams = Runner, SimpleNamespace  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "vllm", module)
-    monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
-    with pytest.raises(UsageError, match="starts from a folder"):
-        engines["vllm"].open(policy_model.model)
-    policy_model.model.config._name_or_path = "somewhere"
-    engine = engines["vllm"].open(policy_model.model)
-    found = engine.generate(requests(policy_model, "answer", 2), policy_model.sampling(8, 2.0))
-    assert found.tokens[0].tolist() == [*policy_model.prompting.closing, 9, policy_model.end]
-    assert found.log_probs[0].tolist() == [0.0, -0.25, -0.25]  # at the temperature that was drawn at
-    assert found.ended.all()
-    assert len(found) == 6
-    assert set(handed) == {name for name, _ in policy_model.model.named_parameters()}
-    with pytest.raises(UsageError, match="can't force the mode 'half'"):
-        engine.generate(requests(policy_model, "half"), policy_model.sampling(8))
 
 
 class Cramped(TransformersEngine):

@@ -13,11 +13,13 @@ HEALTHY = {
     "clipped_length": 0.0,
     "verifier_errors": 0.0,
     "kl": 0.1,
+    "unfinished": 0.1,
 }
 SICK = {
     "mode_collapse": {"think": 1.0},
     "dead_reward": {"zero_variance": 1.0},
     "length_explosion": {"clipped_length": 0.9},
+    "unfinished_thoughts": {"unfinished": 0.8},
     "drift": {"kl": 3.0},
     "verifier_errors": {"verifier_errors": 0.4},
 }

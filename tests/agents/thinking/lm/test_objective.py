@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from prunepolicy.agents.thinking.lm.reinforcement import Reinforcement, advantag
 from prunepolicy.agents.thinking.lm.rollout_batch import Group, RolloutWorker
 from prunepolicy.agents.thinking.lm.scoring import by_length
 from prunepolicy.agents.thinking.lm.tasks import Problem
+from prunepolicy.envs.thinking.rollouts import Rollouts
 
 MASK = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
 DRAWN = torch.log(torch.tensor([[0.5, 0.4, 0.3], [0.2, 1.0, 1.0]]))
@@ -80,10 +82,29 @@ def test_the_divergence_is_never_negative_and_right_in_expectation() -> None:
 
 def test_advantages_are_what_was_asked_for() -> None:
     rewards, groups = np.array([1.0, 3.0, 0.0, 0.0]), np.array([0, 0, 1, 1])
-    scaled = advantages_of(rewards, groups, PolicyLossRecipe()).tolist()
+    table = Rollouts.of(groups, [1] * 4, [False] * 4, [5] * 4)
+    scaled = advantages_of(rewards, table, PolicyLossRecipe()).tolist()
     assert scaled == pytest.approx([-1 / math.sqrt(2), 1 / math.sqrt(2), 0, 0], abs=1e-5)
-    assert advantages_of(rewards, groups, PolicyLossRecipe(advantage="none")).tolist() == [-1, 1, 0, 0]
-    assert advantages_of(rewards, groups, PolicyLossRecipe(advantage="raw")).tolist() == [1, 3, 0, 0]
+    assert advantages_of(rewards, table, PolicyLossRecipe(advantage="none")).tolist() == [-1, 1, 0, 0]
+    assert advantages_of(rewards, table, PolicyLossRecipe(advantage="raw")).tolist() == [1, 3, 0, 0]
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none", "raw"])
+def test_thoughts_that_the_limit_cut_off_teach_nothing(scale: Any) -> None:
+    """Else a limit that is too low for thoughts would teach to answer at once, right or wrong."""
+    modes, correct = [1, 1, 0, 0, 1, 1], [False, False, True, True, False, True]
+    cut_off = [True, True, False, False, True, False]
+    readable = [not cut for cut in cut_off]
+    table = Rollouts.of(
+        [0] * 4 + [1] * 2, modes, correct, [9, 9, 2, 2, 9, 7], cut_off=cut_off, well_formed=readable
+    )
+    rewards = np.array([0.0, 0.0, 2.0, 2.0, 0.0, 1.0])
+    found = advantages_of(rewards, table, PolicyLossRecipe(advantage=scale))
+    assert found[torch.tensor(cut_off)].tolist() == [0, 0, 0]
+    if scale != "raw":
+        assert found.tolist() == [0] * 6  # who is left has nobody to be better than
+    answered = Rollouts.of([0, 0], [0, 0], [False, True], [9, 2], cut_off=[True, False])
+    assert advantages_of(np.array([-1.0, 2.0]), answered, PolicyLossRecipe(advantage="none"))[0] < 0
 
 
 def test_batches_of_like_lengths_hold_every_row_once_within_their_size() -> None:
