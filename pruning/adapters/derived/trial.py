@@ -152,8 +152,8 @@ def inputs_of(model: Any) -> dict[str, Tensor]:
     """Return seeded inputs of the model's kind."""
     generator, settings = torch.Generator().manual_seed(0), model.config
     if model.main_input_name == "pixel_values":
-        size = (ROWS, settings.num_channels, settings.image_size, settings.image_size)
-        return {"pixel_values": torch.randn(size, generator=generator)}
+        side = settings.image_size
+        return {"pixel_values": torch.randn(ROWS, settings.num_channels, side, side, generator=generator)}
     text = settings.get_text_config(decoder=True)
     size = (ROWS, PROMPT + WRITTEN)
     inputs = {"input_ids": torch.randint(FIRST_TOKEN, text.vocab_size, size, generator=generator)}
