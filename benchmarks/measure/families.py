@@ -28,6 +28,7 @@ from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.cut import prepare
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.errors import PrunePolicyError
+from prunepolicy.pruning.io import bounded
 from prunepolicy.pruning.io.atomic import write_text
 from prunepolicy.pruning.io.machine import versions
 from prunepolicy.pruning.plan import Budget, Plan
@@ -44,18 +45,28 @@ TOLERANCE = 1e-4
 def main() -> None:
     """Try all model types, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("types", nargs="*", help="model types; all when none is named")
+    parser.add_argument("types", nargs="*", help="model types to try again; all when none is named")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/families.json"))
     arguments = parser.parse_args()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)
-    console, rows = Console(stderr=True), []
+    console, rows = Console(stderr=True), earlier_rows(arguments.json) if arguments.types else {}
     for model_type in arguments.types or model_types():
-        rows.append(tried(model_type))
-        console.print(f"{model_type}: {rows[-1]['kinds']}; {rows[-1]['stays']} ({rows[-1]['seconds']:.0f} s)")
-    results = {"versions": versions("torch", "transformers"), "rows": rows}
-    write_text(arguments.json, json.dumps(results, indent=1) + "\n")
+        row = rows[model_type] = tried(model_type)
+        console.print(
+            f"{model_type}: {row['kinds']}; {row['stays']} ({row['seconds']:.0f} s)", soft_wrap=True
+        )
+        in_order = [rows[name] for name in model_types() if name in rows]
+        results = {"versions": versions("torch", "transformers"), "rows": in_order}
+        write_text(arguments.json, json.dumps(results, indent=1) + "\n")
+
+
+def earlier_rows(file: Path) -> dict[str, Any]:
+    """Return the rows of an earlier run by model type, of which those that are named now are replaced."""
+    if not file.is_file():
+        return {}
+    return {row["model_type"]: row for row in bounded.read_json(file)["rows"]}
 
 
 def tried(model_type: str) -> dict[str, Any]:

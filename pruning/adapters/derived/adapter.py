@@ -11,24 +11,19 @@ from typing import Any, Self
 from torch import Tensor
 
 from prunepolicy.pruning.adapters.base import Config, Shapes, Vocabulary
-from prunepolicy.pruning.adapters.derived.groups import QUERY_HEADS, explicit_size, groups_of, hidden_size
+from prunepolicy.pruning.adapters.derived.described import Described
+from prunepolicy.pruning.adapters.derived.groups import groups_of
+from prunepolicy.pruning.adapters.derived.heads import QUERY_HEADS, Heads, hidden_size
 from prunepolicy.pruning.adapters.derived.layers import fewer_layers
-from prunepolicy.pruning.adapters.derived.network import (
-    Network,
-    completed,
-    loader_of,
-    network,
-    task_of,
-    text_part,
-)
+from prunepolicy.pruning.adapters.derived.network import Network, completed, loader_of, network, task_of
 from prunepolicy.pruning.adapters.derived.offer import Findings, Offer
 from prunepolicy.pruning.adapters.derived.paths import joined, number, restated
-from prunepolicy.pruning.adapters.derived.settings_by_name import EXPERTS, HEADS, KV_HEADS, TOP_K
-from prunepolicy.pruning.adapters.derived.stack import text_stack
-from prunepolicy.pruning.adapters.transformer import ONCE_PER_INPUT, TransformerAdapter
+from prunepolicy.pruning.adapters.derived.prices import Prices
+from prunepolicy.pruning.adapters.derived.settings_by_name import HEADS, KV_HEADS
+from prunepolicy.pruning.adapters.transformer import TransformerAdapter
 from prunepolicy.pruning.errors import BadCheckpointError
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.units import TensorSpec, UnitGraph, UnitGroup
+from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
 STAGES = ("kv_head", "query_head", "ffn", "layer")
 """Kinds of unit in the order in which a layer's signals pass them."""
@@ -64,29 +59,17 @@ class DerivedAdapter(TransformerAdapter):
         Raises:
             BadCheckpointError: when the configuration implies other tensors than `shapes`.
         """
-        whole = completed(config)
-        built, part = network(whole, self.auto_class), text_part(whole)
-        stack = text_stack(built, whole, part)
-        found = [
-            group
-            for offer in self.findings.offers
-            for group in groups_of(offer, whole, built, self.auto_class, stack)
-        ]
+        described = Described(completed(config), self.auto_class)
+        found = [group for offer in self.findings.offers for group in groups_of(offer, described)]
         if self.task == "causal" and not any(group.kind == "kv_head" for group in found):
-            found = [with_cache(group, whole, part) if group.kind == "layer" else group for group in found]
+            found = [with_cache(group, described) if group.kind == "layer" else group for group in found]
         groups = in_order(distinct(found))
-        check_shapes(groups, built, shapes)
-        stages = [
-            [position for position, _ in stage]
-            for kind, stage in groupby(enumerate(groups), lambda item: (item[1].layer, item[1].kind))
-            if kind[1] != "layer"
-        ]
-        edges = tuple((i, j) for before, after in pairwise(stages) for i in before for j in after)
-        prices = _Prices(built, whole, part, "" if stack is None else stack.running)
+        check_shapes(groups, described.network, shapes)
+        prices = Prices(described)
         specs = {name: prices.spec(name, shape) for name, shape in shapes.items()}
         divides = any(offer.divides for offer in self.findings.offers)
-        hidden = hidden_size(whole, joined(part, "")) if divides else 0
-        return UnitGraph(self.family, specs, groups, edges, hidden)
+        hidden = hidden_size(described.config, joined(described.part, "")) if divides else 0
+        return UnitGraph(self.family, specs, groups, edges_between(groups), hidden)
 
     def edit_config(self, config: Config, graph: UnitGraph, plan: Plan) -> Config:
         """Return a copy of `config` that states the numbers that stay, each at its path."""
@@ -102,7 +85,11 @@ class DerivedAdapter(TransformerAdapter):
 
     def vocabulary(self, shapes: Shapes) -> Vocabulary:
         """Return which tensors have a row per token."""
-        tables = (self.network.embedding, self.network.head)
+        built = self.network
+        tied = getattr(built.model, "all_tied_weights_keys", None) or {}
+        # Some checkpoints store a tied head, too.
+        again = (name for name, other in tied.items() if other == built.running.get(built.embedding or ""))
+        tables = (built.embedding, built.head or next(again, None))
         embedding, head = (name if name in shapes else None for name in tables)
         return Vocabulary(embedding, head, self.task == "causal")
 
@@ -129,40 +116,14 @@ class DerivedAdapter(TransformerAdapter):
         raise NotImplementedError(f"{self.model_types[0]} is derived from its configuration")
 
 
-class _Prices:
-    """What every tensor costs per token of text."""
-
-    def __init__(self, built: Network, config: Config, part: str, stack: str) -> None:
-        self.built = built
-        self.visited = next((n for key in TOP_K if (n := number(config, joined(part, key)))), 0)
-        self.experts = next((n for key in EXPERTS if (n := number(config, joined(part, key)))), 0)
-        # Where several networks are joined, text passes the one around the stack, and the head.
-        self.text = stack.rstrip(".").rpartition(".")[0] if part else ""
-
-    def spec(self, name: str, shape: tuple[int, ...]) -> TensorSpec:
-        """Return shape and price of a tensor: 2 operations per matrix entry and token, none for look-ups."""
-        is_parameter = name not in self.built.buffers
-        return TensorSpec(shape, 2.0 * self._passes(name, shape), is_parameter=is_parameter)
-
-    def _passes(self, name: str, shape: tuple[int, ...]) -> float:
-        """Return how many tokens pass through every entry, per token of text."""
-        if len(shape) < 2 or name in self.built.buffers or any(part in name for part in ONCE_PER_INPUT):
-            return 0.0
-        if name in self.built.tables:
-            return float(name == self.built.embedding and self.built.head is None)
-        running = self.built.running.get(name, name)
-        if self.text and name != self.built.head and not running.startswith(self.text):
-            return 0.0
-        stacked = name not in self.built.running or len(shape) == 3
-        return self.visited / self.experts if stacked and self.experts and self.visited else 1.0
-
-
-def with_cache(layers: UnitGroup, config: Config, part: str) -> UnitGroup:
+def with_cache(layers: UnitGroup, found: Described) -> UnitGroup:
     """Return the group of layers with what one keeps in the KV-cache, where its heads can't go."""
-    heads = next((n for key in HEADS if (n := number(config, joined(part, key)))), 0)
-    kv_heads = next((n for key in KV_HEADS if (n := number(config, joined(part, key)))), heads)
-    size = number(config, joined(part, "head_dim")) or hidden_size(config, joined(part, "")) // max(heads, 1)
-    return replace(layers, cache=2 * kv_heads * size)
+    heads, kv_heads, size = (
+        next((n for key in keys if (n := number(found.config, joined(found.part, key)))), 0)
+        for keys in (HEADS, KV_HEADS, ("head_dim",))
+    )
+    size = size or hidden_size(found.config, joined(found.part, "")) // max(heads, 1)
+    return replace(layers, cache=2 * (kv_heads or heads) * size)
 
 
 def in_order(groups: list[UnitGroup]) -> tuple[UnitGroup, ...]:
@@ -177,6 +138,14 @@ def in_order(groups: list[UnitGroup]) -> tuple[UnitGroup, ...]:
             ),
         )
     )
+
+
+def edges_between(groups: tuple[UnitGroup, ...]) -> tuple[tuple[int, int], ...]:
+    """Return pairs of writers and readers: groups of a stage work side by side on the same input."""
+    inner = [(position, group) for position, group in enumerate(groups) if group.kind != "layer"]
+    stages = groupby(inner, lambda item: (item[1].layer, item[1].kind))
+    numbers = [[position for position, _ in stage] for _, stage in stages]
+    return tuple((i, j) for before, after in pairwise(numbers) for i in before for j in after)
 
 
 def distinct(groups: list[UnitGroup]) -> list[UnitGroup]:
@@ -209,15 +178,11 @@ def _changes(offer: Offer, config: Config, graph: UnitGraph, plan: Plan, auto_cl
     count = _left(graph, plan, offer.tie)
     if offer.kind == "ffn":
         return {} if count is None else {offer.tie: count}
-    part = offer.tie.rpartition(".")[0]
-    heads = number(config, offer.heads) or 0
-    kv_heads = number(config, offer.tie) or heads
-    of_each = _left(graph, plan, joined(part, QUERY_HEADS))
-    if count is None and of_each is None:
-        return {}
-    kept = count or kv_heads
-    changes = {offer.tie: kept, offer.heads: kept * (of_each or heads // kv_heads)}
-    return explicit_size(offer, config) | changes
+    heads = Heads(offer, config)
+    of_each = _left(graph, plan, joined(offer.tie.rpartition(".")[0], QUERY_HEADS))
+    return (
+        {} if count is None and of_each is None else heads.stated(count or heads.kv, of_each or heads.per_kv)
+    )
 
 
 def _left(graph: UnitGraph, plan: Plan, tie: str) -> int | None:

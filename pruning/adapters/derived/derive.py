@@ -10,15 +10,15 @@ from itertools import islice, product
 
 from prunepolicy.pruning.adapters.base import Config
 from prunepolicy.pruning.adapters.derived.adapter import DerivedAdapter
-from prunepolicy.pruning.adapters.derived.groups import NoGroupsError, axis_key, explicit_size, hidden_size
+from prunepolicy.pruning.adapters.derived.described import Described, NoGroupsError
+from prunepolicy.pruning.adapters.derived.heads import Heads, hidden_size
 from prunepolicy.pruning.adapters.derived.movement import Axis, compared, movement
-from prunepolicy.pruning.adapters.derived.network import completed, loader_of, network, task_of, text_part
-from prunepolicy.pruning.adapters.derived.offer import Findings, Layout, Offer
+from prunepolicy.pruning.adapters.derived.network import completed, loader_of, network, task_of
+from prunepolicy.pruning.adapters.derived.offer import Findings, Layout, Offer, axis_key
 from prunepolicy.pruning.adapters.derived.paths import joined, number, restated, setting
 from prunepolicy.pruning.adapters.derived.settings_by_name import HEADS, KV_HEADS, is_width
 from prunepolicy.pruning.adapters.derived.small_copy import small_copies
-from prunepolicy.pruning.adapters.derived.stack import text_stack
-from prunepolicy.pruning.adapters.derived.trial import Trial
+from prunepolicy.pruning.adapters.derived.trial import CutTrial, OtherTensorsError
 from prunepolicy.pruning.errors import UnsupportedModelError
 from prunepolicy.pruning.io.transformers_loading import without_bars
 
@@ -71,11 +71,11 @@ def derive(config: Config) -> Findings:
         return _found(_first_that_runs(whole, auto_class))
 
 
-def _found(trial: Trial) -> Findings:
+def _found(trial: CutTrial) -> Findings:
     """Return what passes the trial, and why the rest doesn't."""
     offers: list[Offer] = []
     refusals: dict[str, str] = {}
-    for kind, candidates in _candidates(trial.config, trial.auto_class).items():
+    for kind, candidates in _candidates(Described(trial.config, trial.auto_class)).items():
         reasons = []
         for candidate in candidates:
             found = _tried(candidate, trial)
@@ -90,7 +90,7 @@ def _found(trial: Trial) -> Findings:
     return Findings(offers=tuple(offers), refusals=refusals)
 
 
-def _first_that_runs(config: Config, auto_class: str) -> Trial:
+def _first_that_runs(config: Config, auto_class: str) -> CutTrial:
     """Return a trial of the smallest copy that answers.
 
     Raises:
@@ -99,7 +99,7 @@ def _first_that_runs(config: Config, auto_class: str) -> Trial:
     reason = "it would be too large"
     for copy in small_copies(config, auto_class):
         try:
-            return Trial(copy, auto_class)
+            return CutTrial(copy, auto_class)
         except Exception as error:  # The library trusts the configuration, so that anything may be raised.
             reason = f"{type(error).__name__}: {error}"
             logger.debug("a small copy doesn't run", exc_info=True)
@@ -108,12 +108,11 @@ def _first_that_runs(config: Config, auto_class: str) -> Trial:
     )
 
 
-def _candidates(config: Config, auto_class: str) -> dict[str, list[Offer]]:
+def _candidates(found: Described) -> dict[str, list[Offer]]:
     """Return what might be offered, by kind of unit."""
-    part = text_part(config)
+    config, part, stack = found.config, found.part, found.stack
     settings = setting(config, part) if part else config
     widths = [key for key in settings if is_width(key) and _may_count(config, joined(part, key))]
-    stack = text_stack(network(config, auto_class), config, part)
     return {
         "ffn": [Offer(kind="ffn", tie=joined(part, key)) for key in widths],
         "kv_head": list(_heads(config, part)),
@@ -137,7 +136,7 @@ def _heads(config: Config, part: str) -> Iterator[Offer]:
         yield Offer(kind="kv_head", tie=kv_heads, heads=heads, head_dim=head_dim)
 
 
-def _tried(candidate: Offer, trial: Trial) -> Offer | str:
+def _tried(candidate: Offer, trial: CutTrial) -> Offer | str:
     """Return the candidate with the layout that passes, or why none does."""
     reason = ""
     for layouts in _layouts(candidate, trial):
@@ -145,7 +144,7 @@ def _tried(candidate: Offer, trial: Trial) -> Offer | str:
         try:
             adapter = DerivedAdapter(trial.config, Findings(offers=(offer,)))
             said = trial.verdict(adapter, offer.kind)
-        except NoGroupsError as error:
+        except (NoGroupsError, OtherTensorsError) as error:
             return str(error)
         except Exception as error:  # The library trusts the configuration, so that anything may be raised.
             logger.debug("the trial of %s broke", offer, exc_info=True)
@@ -156,7 +155,7 @@ def _tried(candidate: Offer, trial: Trial) -> Offer | str:
     return reason
 
 
-def _with_query_heads(offer: Offer, trial: Trial) -> Offer:
+def _with_query_heads(offer: Offer, trial: CutTrial) -> Offer:
     """Return an offer of KV heads with what is found of query heads: whether they go, and by which rule."""
     adapter = DerivedAdapter(trial.config, Findings(offers=(offer,)))
     graph = adapter.units(trial.config, adapter.shapes(trial.config))
@@ -164,14 +163,11 @@ def _with_query_heads(offer: Offer, trial: Trial) -> Offer:
     return offer.model_copy(update={"queries": queries, "divides": _must_divide(offer, trial)})
 
 
-def _must_divide(offer: Offer, trial: Trial) -> bool:
+def _must_divide(offer: Offer, trial: CutTrial) -> bool:
     """Return whether the library refuses numbers of query heads that don't divide the hidden size."""
-    config = trial.config
-    heads = number(config, offer.heads) or 1
-    kv_heads = number(config, offer.tie) or heads
-    base, hidden = explicit_size(offer, config), hidden_size(config, offer.heads)
-    odd = next((n for n in range(1, hidden + 2) if hidden % (n * heads // kv_heads)), kv_heads)
-    changes = {**base, offer.tie: odd, offer.heads: odd * heads // kv_heads}
+    config, heads, hidden = trial.config, Heads(offer, trial.config), hidden_size(trial.config, offer.heads)
+    odd = next((n for n in range(1, hidden + 2) if hidden % (n * heads.per_kv)), heads.kv)
+    changes = heads.stated(odd, heads.per_kv)
     try:
         network(restated(config, changes), trial.auto_class)
     except Exception:  # The library trusts the configuration, so that anything may be raised.
@@ -179,7 +175,7 @@ def _must_divide(offer: Offer, trial: Trial) -> bool:
     return False
 
 
-def _layouts(candidate: Offer, trial: Trial) -> Iterator[dict[str, Layout]]:
+def _layouts(candidate: Offer, trial: CutTrial) -> Iterator[dict[str, Layout]]:
     """Yield ways in which the entries of units may lie, for axes of which a unit owns several."""
     choices: dict[str, tuple[Layout, ...]] = {}
     if candidate.kind == "ffn":
@@ -192,13 +188,10 @@ def _layouts(candidate: Offer, trial: Trial) -> Iterator[dict[str, Layout]]:
         yield {axis: layout for axis, layout in zip(choices, chosen, strict=True) if layout != "runs"}
 
 
-def _fused(candidate: Offer, trial: Trial) -> Iterator[Axis]:
+def _fused(candidate: Offer, trial: CutTrial) -> Iterator[Axis]:
     """Yield axes that may hold queries, keys and values: as long as all three together."""
-    config = trial.config
-    heads = number(config, candidate.heads) or 0
-    kv_heads = number(config, candidate.tie) or heads
-    twice, base = {candidate.tie: kv_heads * 2, candidate.heads: heads * 2}, explicit_size(candidate, config)
-    size = number(config, candidate.head_dim) or hidden_size(config, candidate.heads) // max(heads, 1)
-    for axis, (before, _) in compared(config, trial.auto_class, twice, base).items():
-        if before == (heads + 2 * kv_heads) * size:
-            yield axis
+    heads = Heads(candidate, trial.config)
+    twice = heads.stated(2 * heads.kv, heads.per_kv)
+    moved = compared(trial.config, trial.auto_class, twice, heads.explicit_size)
+    together = (heads.queries + 2 * heads.kv) * heads.size
+    return (axis for axis, (before, _) in moved.items() if before == together)

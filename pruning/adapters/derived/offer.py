@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from prunepolicy.pruning.adapters.derived.movement import Axis, unnumbered
+
 Layout = Literal["runs", "blocks", "query|key|value"]
 """How the entries of units lie along one axis.
 
@@ -35,6 +37,15 @@ class Offer(BaseModel):
     head_dim: str = ""
     queries: bool = True
     divides: bool = False
+
+    def layout_of(self, axis: Axis) -> Layout:
+        """Return how the entries of one unit lie along an axis."""
+        return self.layouts.get(axis_key(axis), "runs")
+
+
+def axis_key(axis: Axis) -> str:
+    """Return what an axis is called in all layers alike."""
+    return f"{unnumbered(axis[0])}:{axis[1]}"
 
 
 class Findings(BaseModel):

@@ -128,13 +128,14 @@ def _fewer_experts(part: str, settings: Config) -> dict[str, Any]:
 
 
 def _fewer_heads(config: Config, part: str, settings: Config) -> dict[str, Any]:
-    """Return the changes that leave four KV heads at most, with hidden sizes that go with them."""
+    """Return the changes that leave the fewest KV heads of which some can go, with hidden sizes that fit."""
     heads = next((key for key in HEADS if isinstance(settings.get(key), int)), None)
     hidden = next((key for key in HIDDEN if isinstance(settings.get(key), int)), None)
     if heads is None or hidden is None:
         return {}
     kv_heads = next((key for key in KV_HEADS if isinstance(settings.get(key), int)), heads)
-    factor = settings[kv_heads] // math.gcd(settings[kv_heads], 4)
+    divisors = (n for n in range(2, settings[kv_heads]) if settings[kv_heads] % n == 0)
+    factor = settings[kv_heads] // next(divisors, settings[kv_heads])
     if factor == 1 or settings[hidden] % factor or settings[heads] % factor:
         return {}
     changes = {joined(part, key): settings[key] // factor for key in (heads, kv_heads)}

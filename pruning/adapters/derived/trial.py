@@ -27,6 +27,10 @@ FIRST_TOKEN = 16
 """Below lie padding and other special tokens."""
 
 
+class OtherTensorsError(Exception):
+    """What was cut isn't what the library builds from the configuration after it."""
+
+
 class Describes(Protocol):
     """What the trial asks of an adapter."""
 
@@ -37,7 +41,7 @@ class Describes(Protocol):
         """Return the configuration after a plan."""
 
 
-class Trial:
+class CutTrial:
     """A network with random weights, every one of which matters.
 
     Args:
@@ -88,7 +92,7 @@ class Trial:
         """Load tensors by the checkpoint's names.
 
         Raises:
-            ValueError: when one is missing, left over or of another shape.
+            OtherTensorsError: when one is missing, left over or of another shape.
         """
         import transformers
 
@@ -99,10 +103,13 @@ class Trial:
             config=settings,
             state_dict=dict(tensors),
             dtype=torch.float32,
+            trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # They are refused below, by name.
         )
-        if wrong := [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]:
-            raise ValueError(f"{wrong[0]} doesn't fit the configuration")
+        mismatched = [name for name, *_ in info["mismatched_keys"]]
+        if wrong := sorted([*info["missing_keys"], *info["unexpected_keys"], *mismatched]):
+            raise OtherTensorsError(f"transformers then builds other tensors, {wrong[0]} among them")
         loaded: nn.Module = model.eval()
         return loaded
 
@@ -152,8 +159,8 @@ def inputs_of(model: Any) -> dict[str, Tensor]:
     """Return seeded inputs of the model's kind."""
     generator, settings = torch.Generator().manual_seed(0), model.config
     if model.main_input_name == "pixel_values":
-        size = (ROWS, settings.num_channels, settings.image_size, settings.image_size)
-        return {"pixel_values": torch.randn(size, generator=generator)}
+        side = settings.image_size
+        return {"pixel_values": torch.randn(ROWS, settings.num_channels, side, side, generator=generator)}
     text = settings.get_text_config(decoder=True)
     size = (ROWS, PROMPT + WRITTEN)
     inputs = {"input_ids": torch.randint(FIRST_TOKEN, text.vocab_size, size, generator=generator)}
