@@ -138,8 +138,8 @@ def _for_text(found: Found) -> list[Row]:
     return [
         (
             "Does it pay to choose for the text at hand?",
-            f"{_yes(pays)}: excess log-perplexity {both('ahead')} from {shown[0]} and {shown[1]} tokens of it "
-            f"and what the model goes on with, {generic:.3f} from text of all kinds; the blend of both "
+            f"{_yes(pays)}: excess log-perplexity {both('ahead')} from {shown[0]} and {shown[1]} tokens "
+            f"of it and what the model goes on with, {generic:.3f} from text of all kinds; the blend of both "
             f"without the model's words has {both('blend')}, trained factors {both('offsets')}",
             f"SmolLM2-135M, {kinds} kinds of text, keep 0.7 of ffn, no repair, {seeds} seeds",
             "[for text](results/for_text.md)",
