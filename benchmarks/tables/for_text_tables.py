@@ -11,8 +11,12 @@ from cells import table, three_places
 Row = dict[str, Any]
 Excess = Mapping[tuple[str, int, float], dict[str, float]]
 """By scorer, tokens shown and keep: the excess of every kind of text, its mean over seeds."""
+SEEDS = range(3)
 DENSE, WITHOUT_TEXT = "dense", ("generic", "default")
+BLEND = "blend"
 NAMES = {
+    "ahead": "blend with what the model goes on with",
+    "offsets": "the same, times trained factors",
     "default": "today's default criterion (fisher x activation), any text",
     "generic": "activation, any text",
     "plain": "activation, n tokens alone",
@@ -23,8 +27,9 @@ INTRODUCTION = """## Choosing for a text
 {model}, {dtype}, {machine}, one thread, {seeds}, FFN channels, equal widths, nothing repaired.
 Mean excess log-perplexity over the dense model, nats per token, on {texts}, none of which had a part in
 fitting: {kinds}.
-The first n tokens of a text are shown, {scored} tokens behind the longest showing are scored. Scorers were
-fitted to {written} that the model wrote itself.
+n tokens of a text are shown, {scored} tokens behind the longest showing are scored. Scorers were fitted to
+{written} that the model wrote itself. A seed has other tokens shown, a scorer fitted to another
+part of the written texts, and the model go on otherwise; trained factors are the same for all seeds.
 """
 
 
@@ -43,7 +48,9 @@ def for_text(results: Row) -> str:
         here = {(scorer, n): cells for (scorer, n, size), cells in found.items() if size == keep}
         whole = {place: cells for place, cells in here.items() if len(cells) == len(kinds)}
         if whole:
-            parts += [f"### Keep {keep:g}\n", _curve(whole), "", _sentence(whole, keep), ""]
+            counted = seeds_of(results["rows"], keep)
+            parts += [f"### Keep {keep:g}\n", _curve(whole, counted), "", _sentence(whole, keep), ""]
+    parts += ["### Against the blend\n", _against_blend(results["rows"]), ""]
     first = max((keep for _, _, keep in found), default=0)
     parts += [f"### Kind by kind, keep {first:g}, n = 512\n", _by_kind(found, first, kinds), ""]
     return "\n".join(parts)
@@ -60,7 +67,16 @@ def excess_of(rows: list[Row]) -> Excess:
     return {place: {kind: mean(found) for kind, found in of.items()} for place, of in cells.items()}
 
 
-def _curve(whole: Mapping[tuple[str, int], dict[str, float]]) -> str:
+def seeds_of(rows: list[Row], keep: float) -> dict[str, int]:
+    """Return with how many seeds every scorer was measured."""
+    seeds: dict[str, set[int]] = {}
+    for row in rows:
+        if row["keep"] == keep:
+            seeds.setdefault(row["scorer"], set()).add(row["seed"])
+    return {scorer: len(found) for scorer, found in seeds.items()}
+
+
+def _curve(whole: Mapping[tuple[str, int], dict[str, float]], seeds: Mapping[str, int]) -> str:
     """One line per scorer, the lowest first; a choice without the text is the same for every n."""
     shown = sorted({n for _, n in whole if n})
     lines = []
@@ -69,9 +85,41 @@ def _curve(whole: Mapping[tuple[str, int], dict[str, float]]) -> str:
         values = [mean(whole[place].values()) if place in whole else None for place in places]
         known = [value for value in values if value is not None]
         cells = ["" if value is None else three_places(value) for value in values]
-        lines.append((mean(known), [NAMES.get(scorer, scorer.replace("_", " ")), *cells]))
-    head = ["chosen by", *(f"n = {n:,}" for n in shown)]
+        lines.append((mean(known), [NAMES.get(scorer, scorer.replace("_", " ")), seeds[scorer], *cells]))
+    head = ["chosen by", "seeds", *(f"n = {n:,}" for n in shown)]
     return table(head, [line for _, line in sorted(lines, key=lambda line: line[0])])
+
+
+def _against_blend(rows: list[Row]) -> str:
+    """One line per scorer and place: what it takes off the blend's excess with the same seeds."""
+    by_seed = {
+        seed: excess_of([r for r in rows if r["seed"] == seed or r["scorer"] == DENSE]) for seed in SEEDS
+    }
+    generic, kinds = by_seed[0], {row["kind"] for row in rows}
+    lines = []
+    for (scorer, n, keep), cells in excess_of(rows).items():
+        both = [
+            (found.get((scorer, n, keep), {}), found.get((BLEND, n, keep), {})) for found in by_seed.values()
+        ]
+        pairs = [pair for pair in both if all(len(each) == len(kinds) for each in pair)]
+        if scorer in (BLEND, *WITHOUT_TEXT) or not pairs:
+            continue
+        gains = [1 - mean(own.values()) / mean(blend.values()) for own, blend in pairs]
+        won = sum(mean(own[kind] - blend[kind] for own, blend in pairs) < 0 for kind in cells)
+        whole = generic["generic", 0, keep]
+        worst = max(cells, key=lambda kind: cells[kind] / whole[kind])
+        lines.append(
+            [
+                NAMES.get(scorer, scorer.replace("_", " ")),
+                f"{keep:g}",
+                n,
+                f"{mean(gains):.1%}" + (f" ({min(gains):.1%} to {max(gains):.1%})" if len(gains) > 1 else ""),
+                f"{won} of {len(cells)}",
+                f"{worst}, {cells[worst] / whole[worst] - 1:+.0%}",
+            ]
+        )
+    head = ["chosen by", "keep", "n", "lower by (seeds)", "kinds lower", "worst kind against any text"]
+    return table(head, sorted(lines, key=lambda line: (-float(line[1]), line[2], line[0])))
 
 
 def _sentence(whole: Mapping[tuple[str, int], dict[str, float]], keep: float) -> str:

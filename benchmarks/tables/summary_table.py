@@ -121,23 +121,27 @@ def _calibration(found: Found) -> list[Row]:
 
 
 def _for_text(found: Found) -> list[Row]:
-    excess = excess_of(found["for_text"]["rows"])
+    rows = found["for_text"]["rows"]
+    excess = excess_of(rows)
 
     def average(scorer: str, shown: int) -> float:
         return mean(excess[scorer, shown, 0.7].values())
 
+    def both(scorer: str) -> str:
+        return " and ".join(f"{average(scorer, n):.3f}" for n in shown)
+
     shown = (128, 512)
     generic = average("generic", 0)
-    blends = [average("blend", n) for n in shown]
-    lower = ", ".join(f"{value:.3f} from {n} tokens" for n, value in zip(shown, blends, strict=True))
-    prior = ", ".join(f"{average('low_rank', n):.3f}" for n in shown)
+    pays = max(average("ahead", n) for n in shown) < generic
     kinds = len(excess["blend", shown[0], 0.7])
+    seeds = len({row["seed"] for row in rows if row["scorer"] == "ahead"})
     return [
         (
             "Does it pay to choose for the text at hand?",
-            f"{_yes(max(blends) < generic)}: excess log-perplexity {lower} of it, blended with generic ones; "
-            f"{generic:.3f} from generic ones alone; a prior learned over texts has {prior}",
-            f"SmolLM2-135M, {kinds} kinds of text, keep 0.7 of ffn, no repair, 1 seed",
+            f"{_yes(pays)}: excess log-perplexity {both('ahead')} from {shown[0]} and {shown[1]} tokens "
+            f"of it and what the model goes on with, {generic:.3f} from text of all kinds; the blend of both "
+            f"without the model's words has {both('blend')}, trained factors {both('offsets')}",
+            f"SmolLM2-135M, {kinds} kinds of text, keep 0.7 of ffn, no repair, {seeds} seeds",
             "[for text](results/for_text.md)",
         )
     ]
