@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prunepolicy.agents.learned_pruning.evaluator import Scores
 from prunepolicy.agents.learned_pruning.report import TrainReport
-from prunepolicy.agents.runtime.plotting import LINES, picture
+from prunepolicy.agents.runtime.plotting import LINES, finish, picture
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,15 @@ def place_of(tokens: int, keep: float) -> str:
 
 def plot_over_tokens(scores: Mapping[str, Scores], shown: tuple[int, ...], keep: float, path: Path) -> None:
     """Draw the excess over the number of tokens shown as a PNG, a line per scorer."""
-    with picture(path, (6.4, 4.0)) as axes:
+    with picture(path, (8.0, 4.0)) as axes:
         for (name, by_place), (colour, marker) in zip(scores.items(), LINES * 3, strict=False):
             values = [by_place[place_of(tokens, keep)] for tokens in shown]
             axes.plot(shown, values, marker, linestyle="-", color=colour, label=name)
         axes.set_xscale("log", base=2)
+        axes.set_xticks(shown, [f"{tokens:,}" for tokens in shown])
         axes.set(
             xlabel="tokens shown",
             ylabel="excess, nats per token (less is better)",
             title=f"Domains that nobody learned from, keep {keep:g}",
         )
-        axes.legend(fontsize=7)
+        finish(axes, axes.lines)

@@ -13,7 +13,7 @@ from prunepolicy.agents.learned_pruning.compared_run import ComparedRun
 from prunepolicy.agents.learned_pruning.evaluator import Scores
 from prunepolicy.agents.learned_pruning.policy_card_text import command_of
 from prunepolicy.agents.metanet.tradeoff_curve import Curve
-from prunepolicy.agents.runtime.plotting import LINES, picture
+from prunepolicy.agents.runtime.plotting import LINES, finish, picture
 from prunepolicy.policy.load import as_place
 from prunepolicy.pruning.io.console import Console
 
@@ -176,7 +176,7 @@ def plot_curves(curves: Mapping[str, Curve], of: str, path: Path) -> None:
     Args:
         of: what is counted.
     """
-    with picture(path, (6.4, 4.0)) as axes:
+    with picture(path, (7.8, 4.0)) as axes:
         for (name, curve), (colour, marker) in zip(curves.items(), LINES, strict=False):
             axes.plot(*zip(*curve.items(), strict=True), color=colour, marker=marker, label=name)
         what = "FLOPs" if of == "flops" else of
@@ -185,4 +185,4 @@ def plot_curves(curves: Mapping[str, Curve], of: str, path: Path) -> None:
             ylabel="score right after the cut (higher is better)",
             title="A network that nobody learned from",
         )
-        axes.legend()
+        finish(axes, axes.lines)

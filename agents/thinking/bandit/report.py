@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from prunepolicy.agents.runtime.plotting import LINES, picture
+from prunepolicy.agents.runtime.plotting import LINES, finish, picture
 from prunepolicy.agents.training.run_report import RunReport, RunsReport
 from prunepolicy.envs.thinking.metrics import DifficultyBin
 from prunepolicy.envs.thinking.oracle import Value
@@ -94,8 +94,8 @@ class BanditSeedsReport(RunsReport[BanditReport]):
 def plot_decisions(difficulty: Array, thinking: Mapping[str, Array], path: Path) -> None:
     """Draw the probability of thinking over difficulty as a PNG, a set of dots per decider."""
     order = np.argsort(difficulty)
-    with picture(path, (6.4, 4.0)) as axes:
+    with picture(path, (7.4, 4.0)) as axes:
         for (name, shares), (colour, marker) in zip(thinking.items(), LINES, strict=False):
             axes.plot(difficulty[order], shares[order], marker, color=colour, markersize=2, label=name)
         axes.set(xlabel="difficulty", ylabel="probability of thinking", title="When it thinks")
-        axes.legend(loc="center left")
+        finish(axes, axes.lines)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prunepolicy.pruning.measure.intervals import Interval, mean_interval, share_interval
+from prunepolicy.pruning.measure.intervals import Interval, mean_interval, share_interval, wilson_interval
 from prunepolicy.pruning.measure.speedup import Speedup
 
 
@@ -69,3 +69,12 @@ def test_guesses_seldom_differ_from_guesses() -> None:
     generator = np.random.default_rng(1)
     pairs = generator.random((1000, 2, 128)) < 0.25
     assert np.mean([share_interval(*pair).excludes(0.0) for pair in pairs]) < 0.07
+
+
+@pytest.mark.parametrize(("right", "count"), [(0, 5), (5, 5), (3, 10), (120, 400)])
+def test_intervals_of_shares_are_wilsons(right: int, count: int) -> None:
+    from scipy.stats import binomtest
+
+    expected = binomtest(right, count).proportion_ci(method="wilson")
+    assert wilson_interval(right / count, count) == pytest.approx((expected.low, expected.high))
+    assert wilson_interval(0.5, 0) == (0, 1)
