@@ -74,7 +74,8 @@ class Distillation:
         batches = self.windows.split(self.recipe.batch_size)
         epoch, place = divmod(step, len(batches))
         generator = torch.Generator().manual_seed((self.seed << 20) + epoch)
-        return batches[int(torch.randperm(len(batches), generator=generator)[place])]
+        chosen: Tensor = batches[int(torch.randperm(len(batches), generator=generator)[place])]
+        return chosen
 
 
 @dataclass(frozen=True)

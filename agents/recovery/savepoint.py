@@ -94,7 +94,9 @@ def _write(file: Path, tensors: Mapping[str, Tensor]) -> str:
     header = header_bytes(TensorHeader(name, NAMES[t.dtype], tuple(t.shape)) for name, t in tensors.items())
 
     def pieces() -> Iterator[bytes | memoryview]:
-        for piece in (header, *map(_stored, tensors.values())):
+        yield header
+        digest.update(header)
+        for piece in map(_stored, tensors.values()):
             digest.update(piece)
             yield piece
 
