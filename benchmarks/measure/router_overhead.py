@@ -112,7 +112,10 @@ def process(command: list[str], port: int) -> Iterator[tuple[str, psutil.Process
         yield f"http://127.0.0.1:{port}/v1", psutil.Process(running.pid)
     finally:
         running.terminate()
-        running.wait(30)
+        try:
+            running.wait(30)
+        except subprocess.TimeoutExpired:
+            running.kill()
 
 
 def free_port() -> int:
