@@ -13,7 +13,7 @@ from prunepolicy.agents.runtime import Runner
 from prunepolicy.agents.training.learner import SteppedLearner
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_folder import BEST, RunFolder, RunProgress
-from prunepolicy.agents.training.run_report import Report, RunReport, RunsReport
+from prunepolicy.agents.training.run_report import Presentable, Report, RunReport, RunsReport
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.progress import ProgressReporter
 
@@ -57,7 +57,7 @@ class Experiment(ABC):
         """
 
     @classmethod
-    def estimate(cls, recipe: Any) -> Report:
+    def estimate(cls, recipe: Any) -> Presentable:
         """Return what a recipe's run will need, before it starts.
 
         Raises:

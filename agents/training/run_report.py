@@ -6,7 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -16,6 +16,16 @@ from prunepolicy.pruning.io.atomic import write_text
 from prunepolicy.pruning.io.console import Console
 
 REPORT, SEEDS_REPORT = "train_report.json", "seeds_report.json"
+
+
+class Presentable(Protocol):
+    """What a command can show, to people or to programs."""
+
+    def to_json(self) -> str:
+        """Return it as JSON text."""
+
+    def render(self, console: Console) -> None:
+        """Print it."""
 
 
 class Report(ABC):

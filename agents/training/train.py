@@ -12,7 +12,7 @@ from prunepolicy.agents.training.algorithms import algorithms
 from prunepolicy.agents.training.experiment import Experiment
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_folder import BEST, LAST, RunFolder, RunProgress, leaving_nothing
-from prunepolicy.agents.training.run_report import Report, RunReport
+from prunepolicy.agents.training.run_report import Presentable, RunReport
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.io.claim import claimed
 from prunepolicy.pruning.io.progress import Listener, ProgressReporter
@@ -55,14 +55,14 @@ def train(
     return report
 
 
-def estimate(recipe: RunRecipe) -> Report:
+def estimate(recipe: RunRecipe) -> Presentable:
     """Return what the run of a recipe will need, without starting it.
 
     Raises:
         UsageError: where its algorithm has no estimate.
     """
-    report: Report = algorithms[recipe.algorithm].experiment_type.estimate(recipe)
-    return report
+    needed: Presentable = algorithms[recipe.algorithm].experiment_type.estimate(recipe)
+    return needed
 
 
 @dataclass

@@ -154,7 +154,8 @@ def _without_weights(checkpoint: Checkpoint) -> nn.Module:
     def emptied(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
         return None if parameter is None else nn.Parameter(parameter.to("meta"), requires_grad=False)
 
-    handle = register_module_parameter_registration_hook(emptied)
+    hook: Callable[..., Any] = emptied  # torch types it as if what it returns were not used
+    handle = register_module_parameter_registration_hook(hook)
     try:
         return checkpoint.adapter.build(checkpoint.config)
     finally:

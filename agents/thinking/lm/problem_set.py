@@ -114,7 +114,8 @@ class ProblemSet:
             UsageError: when a file can't be read, or leaves nothing to train on or to hold out.
         """
         if recipe.file is not None:
-            return cls(*_read(recipe.file, recipe, seed), recipe)
+            train, validation, test = _read(recipe.file, recipe, seed)
+            return cls(train, validation, test, recipe)
         held_out: set[str] = set()
         generator = Random(HELD_OUT_SEED)
         validation, test = (

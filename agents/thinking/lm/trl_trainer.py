@@ -138,6 +138,8 @@ class SteppedGRPOTrainer(ShapedGRPOTrainer):
             self.beta, self.ref_model = objective.beta, reference
             add_fused_lm_head(reference, temperature=self.temperature)
 
+    temperature: float
+
     def set_sampling(self, max_tokens: int, temperature: float) -> None:
         """Sample as this stage does."""
         self.max_completion_length = max_tokens
@@ -186,7 +188,8 @@ class SteppedGRPOTrainer(ShapedGRPOTrainer):
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         """Return the next part of what `roll` has made."""
-        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+        prepared: Any = self._buffered_inputs
+        return prepared[self._step % self.args.steps_per_generation]
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, ids: list[list[int]]) -> Tensor:
         self.completions = ids
@@ -231,5 +234,5 @@ def trl_dataset(problems: Sequence[Problem], prompting: Prompting) -> Dataset:
 def problem_of(row: Mapping[str, Any]) -> Problem:
     """Return the problem that a row of `trl_dataset` holds."""
     entry = json.loads(row["entry"])
-    names = ("task", "question", "answer", "difficulty")
-    return Problem(*(row[name] for name in names), (), entry, row["verifier"])
+    names = ("task", "question", "answer", "difficulty", "verifier")
+    return Problem(**{name: row[name] for name in names}, steps=(), entry=entry)
