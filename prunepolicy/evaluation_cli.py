@@ -213,7 +213,7 @@ def chat(
     from prunepolicy.commands.evaluate.chat import Chat, answered_page, prompts_in, talk, to_json
     from prunepolicy.pruning.errors import UsageError
     from prunepolicy.pruning.io.progress import ProgressReporter
-    from prunepolicy.pruning.measure.replies import Sampling
+    from prunepolicy.pruning.measure.replies import DecodingSettings
 
     if prompt is not None and prompts is not None:
         raise UsageError("--prompt answers one prompt, --prompts those of a file; give one of them.")
@@ -222,7 +222,7 @@ def chat(
     listed = prompts_in(prompts) if prompts is not None else []
     if prompts is not None and not as_json and out.exists() and not overwrite:
         raise UsageError(f"{out} exists. Choose another --out or add --overwrite.")
-    how = Sampling(tokens, temperature, seed)
+    how = DecodingSettings(tokens, temperature, seed)
     names = [model] if other is None else [model, other]
     opened = Chat.opened(names, how, hardware_of(device, dtype, trust_remote_code))
     console = console_for()

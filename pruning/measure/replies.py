@@ -20,7 +20,7 @@ UNFINISHED = "\ufffd"
 
 
 @dataclass(frozen=True)
-class Sampling:
+class DecodingSettings:
     """How tokens are chosen.
 
     Attributes:
@@ -92,7 +92,7 @@ def _worded(tokenizer: Any, prompt: str) -> str:
 
 
 @torch.inference_mode()
-def replies(model: nn.Module, tokenizer: Any, prompt: str, how: Sampling) -> Iterator[Reply]:
+def replies(model: nn.Module, tokenizer: Any, prompt: str, how: DecodingSettings) -> Iterator[Reply]:
     """Yield the answer to a prompt after every token; the last one is the whole.
 
     Raises:
@@ -131,7 +131,7 @@ def _ends(model: Any, tokenizer: Any) -> set[int]:
     return {int(token) for token in (*listed, tokenizer.eos_token_id) if token is not None}
 
 
-def reply_to(model: nn.Module, tokenizer: Any, prompt: str, how: Sampling) -> Reply:
+def reply_to(model: nn.Module, tokenizer: Any, prompt: str, how: DecodingSettings) -> Reply:
     """Return the whole answer."""
     *_, last = (Reply(), *replies(model, tokenizer, prompt, how))
     return last

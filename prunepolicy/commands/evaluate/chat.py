@@ -19,7 +19,7 @@ from prunepolicy.pruning.io.atomic import write_text
 from prunepolicy.pruning.io.console import Console, styled
 from prunepolicy.pruning.io.progress import ProgressReporter
 from prunepolicy.pruning.io.text_file import read_text
-from prunepolicy.pruning.measure.replies import Reply, Sampling, chats, replies
+from prunepolicy.pruning.measure.replies import DecodingSettings, Reply, chats, replies
 from prunepolicy.pruning.session.opened_model import Hardware, OpenedModel
 
 NARROWEST = 72
@@ -48,10 +48,10 @@ class Chat:
     """One model or two that answer; the same seed for both."""
 
     models: Sequence[OpenedModel]
-    how: Sampling
+    how: DecodingSettings
 
     @classmethod
-    def opened(cls, names: Sequence[str], how: Sampling, hardware: Hardware) -> Chat:
+    def opened(cls, names: Sequence[str], how: DecodingSettings, hardware: Hardware) -> Chat:
         """Open the models.
 
         Raises:

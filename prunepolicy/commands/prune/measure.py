@@ -20,7 +20,7 @@ from prunepolicy.pruning.io.text_file import read_text
 from prunepolicy.pruning.measure.intervals import Interval
 from prunepolicy.pruning.measure.latency import ModelTime, interleaved, time_model
 from prunepolicy.pruning.measure.perplexity import Fidelity, TextScore, WindowLosses, fidelity, window_losses
-from prunepolicy.pruning.measure.replies import Sampling, chats, reply_to
+from prunepolicy.pruning.measure.replies import DecodingSettings, chats, reply_to
 from prunepolicy.pruning.measure.speedup import Speedup, speedup, spread
 from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.probe import Probe
@@ -33,7 +33,7 @@ QUESTIONS = (
     "How do I make a good cup of tea?",
 )
 """For models with a chat template."""
-WRITTEN = Sampling(tokens=48)
+WRITTEN = DecodingSettings(tokens=48)
 """How both models answer: greedily, so that the same texts come every time."""
 OWN_TEXT = Probe(samples=16, length=256, seed=1_000_003)
 """Evaluation text when the user gives none: sampled from the dense model, with a seed of its own."""

@@ -15,7 +15,7 @@ from prunepolicy.commands.evaluate.chat import Chat, prompts_in
 from prunepolicy.pruning.checkpoint.loading import load_tokenizer
 from prunepolicy.pruning.errors import BadCheckpointError, UsageError
 from prunepolicy.pruning.io.console import Console
-from prunepolicy.pruning.measure.replies import Sampling, prompt_ids, replies, reply_to
+from prunepolicy.pruning.measure.replies import DecodingSettings, prompt_ids, replies, reply_to
 from prunepolicy.pruning.session.opened_model import Hardware, OpenedModel
 
 Model = Callable[..., str]
@@ -44,7 +44,7 @@ def test_greedy_answers_are_the_same_as_those_of_generate(model: Model) -> None:
     ids = prompt_ids(opened.model, opened.tokenizer, "It was")[None]
     written: Any = opened.model.generate(ids, max_new_tokens=9, do_sample=False, pad_token_id=0)  # type: ignore[operator]
     text = opened.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
-    found = reply_to(opened.model, opened.tokenizer, "It was", Sampling(tokens=9))
+    found = reply_to(opened.model, opened.tokenizer, "It was", DecodingSettings(tokens=9))
     assert found.text == text.rstrip("\ufffd")
     assert found.tokens == len(written[0]) - ids.shape[1]
 
@@ -64,7 +64,8 @@ def test_a_template_that_fails_is_one_sentence(model: Model) -> None:
 def test_sampling_follows_its_seed(model: Model) -> None:
     opened = OpenedModel.named(model(), FLOAT32)
     texts = [
-        reply_to(opened.model, opened.tokenizer, "It was", Sampling(12, 3.0, seed)).text for seed in (1, 1, 2)
+        reply_to(opened.model, opened.tokenizer, "It was", DecodingSettings(12, 3.0, seed)).text
+        for seed in (1, 1, 2)
     ]
     assert texts[0] == texts[1] != texts[2]
 
@@ -72,8 +73,8 @@ def test_sampling_follows_its_seed(model: Model) -> None:
 def test_a_prompt_that_fills_the_context_is_refused(model: Model) -> None:
     opened = OpenedModel.named(model(), FLOAT32)
     with pytest.raises(UsageError, match="reads 64 at once"):
-        reply_to(opened.model, opened.tokenizer, "x" * 64, Sampling())
-    assert reply_to(opened.model, opened.tokenizer, "x" * 60, Sampling()).tokens <= 4
+        reply_to(opened.model, opened.tokenizer, "x" * 64, DecodingSettings())
+    assert reply_to(opened.model, opened.tokenizer, "x" * 60, DecodingSettings()).tokens <= 4
 
 
 def test_two_models_answer_below_each_other_in_a_log(names: list[str], capsys: Any) -> None:
@@ -88,7 +89,7 @@ def test_two_models_answer_side_by_side_on_a_terminal(
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     file = io.StringIO()
-    chat = Chat.opened(names, Sampling(tokens=5), FLOAT32)
+    chat = Chat.opened(names, DecodingSettings(tokens=5), FLOAT32)
     found = chat.show("It was", Console(file=file, force_terminal=True, width=300))
     heads = [line for line in file.getvalue().splitlines() if all(name in line for name in names)]
     assert heads
@@ -104,7 +105,7 @@ def test_an_interrupt_ends_the_answer_and_keeps_what_is_there(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("prunepolicy.commands.evaluate.chat.replies", interrupted)
-    found = Chat.opened(names[:1], Sampling(tokens=5), FLOAT32).show("It was", Console())
+    found = Chat.opened(names[:1], DecodingSettings(tokens=5), FLOAT32).show("It was", Console())
     assert found.stopped
     assert found.replies[names[0]].tokens == 2
     assert run("chat", names[0], "--prompt", "It was") == 130
