@@ -9,7 +9,7 @@ from prunepolicy.pruning.errors import BudgetError
 from prunepolicy.pruning.plan import KIND_OF, Budget
 from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
 
-ALIGNED_KINDS = ("ffn", "channel")
+ALIGNED_KINDS = ("ffn", "channel", "vocabulary")
 """Kinds of unit whose number stays a multiple of what a budget asks for."""
 
 
