@@ -79,7 +79,12 @@ def _policy_below(place: Path) -> Path:
 
 def _built_in(name: str) -> Policy:
     if name == DEFAULT:
-        best = HeuristicConfig(per_layer_criterion="fisher", repair="reconstruction", probe="varied")
+        best = HeuristicConfig(
+            per_layer_criterion="fisher",
+            token_criterion="token_cost",
+            repair="reconstruction",
+            probe="varied",
+        )
         return Heuristic(best, DEFAULT)
     if name in criteria:
         return Heuristic(HeuristicConfig(criterion=name))

@@ -210,18 +210,14 @@ def chat(
 
     prunepolicy chat smollm2-135m smaller/ --prompts questions.txt --out answers.html
     """
-    from prunepolicy.commands.evaluate.chat import Chat, answered_page, prompts_in, talk, to_json
+    from prunepolicy.commands.evaluate.chat import Chat, answered_page, talk, to_json
     from prunepolicy.pruning.errors import UsageError
     from prunepolicy.pruning.io.progress import ProgressReporter
     from prunepolicy.pruning.measure.replies import DecodingSettings
 
-    if prompt is not None and prompts is not None:
-        raise UsageError("--prompt answers one prompt, --prompts those of a file; give one of them.")
-    if as_json and prompt is None and prompts is None:
+    if prompt is None and prompts is None and as_json:
         raise UsageError("--json needs --prompt or --prompts.")
-    listed = prompts_in(prompts) if prompts is not None else []
-    if prompts is not None and not as_json and out.exists() and not overwrite:
-        raise UsageError(f"{out} exists. Choose another --out or add --overwrite.")
+    listed = _prompts_listed(prompt, prompts, None if as_json or overwrite else out)
     how = DecodingSettings(tokens, temperature, seed)
     names = [model] if other is None else [model, other]
     opened = Chat.opened(names, how, hardware_of(device, dtype, trust_remote_code))
@@ -235,6 +231,20 @@ def chat(
         talk(opened, console)
     elif opened.show(prompt, console).stopped:
         raise KeyboardInterrupt
+
+
+def _prompts_listed(prompt: str | None, prompts: Path | None, page: Path | None) -> list[str]:
+    """Return the prompts of a file; `page` is what must not be there yet."""
+    from prunepolicy.commands.evaluate.chat import prompts_in
+    from prunepolicy.pruning.errors import UsageError
+
+    if prompts is None:
+        return []
+    if prompt is not None:
+        raise UsageError("--prompt answers one prompt, --prompts those of a file; give one of them.")
+    if page is not None and page.exists():
+        raise UsageError(f"{page} exists. Choose another --out or add --overwrite.")
+    return prompts_in(prompts)
 
 
 def doctor(model: Model, revision: Revision = None, as_json: AsJson = False) -> None:

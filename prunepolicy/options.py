@@ -56,8 +56,8 @@ Of = Annotated[
     str,
     typer.Option(
         "--of",
-        help="What the fraction counts: params, flops, memory, latency, ffn, heads, layers, experts or "
-        "channels.",
+        help="What the fraction counts: params, flops, memory, latency, ffn, heads, layers, experts, "
+        "channels or vocabulary (the tokens).",
         rich_help_panel=WHAT,
     ),
 ]
@@ -65,7 +65,7 @@ Units = Annotated[
     str,
     typer.Option(
         "--units",
-        help="Kinds of unit that may be removed, such as ffn,heads.",
+        help="Kinds of unit that may be removed, such as ffn,heads or vocabulary.",
         show_default="the policy's",
         rich_help_panel=WHAT,
     ),

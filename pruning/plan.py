@@ -13,15 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError, did_you_mean
 from prunepolicy.pruning.io import bounded
 from prunepolicy.pruning.io.atomic import write_text
-from prunepolicy.pruning.units import UnitGraph, UnitGroup
+from prunepolicy.pruning.units import VOCABULARY, UnitGraph, UnitGroup
 
-Of = Literal["params", "flops", "memory", "latency", "ffn", "heads", "layers", "experts", "channels"]
+Of = Literal[
+    "params", "flops", "memory", "latency", "ffn", "heads", "layers", "experts", "channels", "vocabulary"
+]
 KIND_OF = {
     "ffn": ("ffn",),
     "heads": ("kv_head", "query_head"),
     "layers": ("layer",),
     "experts": ("expert",),
     "channels": ("channel",),
+    "vocabulary": (VOCABULARY,),
 }
 PLAN_SCHEMA = 1
 MOST_UNITS = 1_000_000
@@ -40,7 +43,7 @@ class Budget:
         context: tokens in the KV-cache, for `of="memory"`.
         uniform: keep equal widths in all layers, so that plain runtimes load the result.
         units: kinds of unit that may go (`ffn`, `heads`, ...); empty leaves it to the policy.
-        multiple_of: widths are multiples of this; None picks the largest power of two up to 128
+        multiple_of: widths (and tokens) are multiples of this; None picks the largest power of two up to 128
             that still meets the budget within 1 %.
 
     Raises:
@@ -142,6 +145,10 @@ class Plan:
     def with_fingerprint(self, fingerprint: str) -> Plan:
         """Return this plan, bound to a checkpoint."""
         return replace(self, fingerprint=fingerprint)
+
+    def with_all_tokens(self) -> Plan:
+        """Return this plan without what it does to the vocabulary."""
+        return replace(self, keep={name: kept for name, kept in self.keep.items() if name != VOCABULARY})
 
     def check(self, graph: UnitGraph) -> None:
         """Raise `PrunePolicyError` unless this plan fits `graph` (names, ids, floors)."""

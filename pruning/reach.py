@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from prunepolicy.pruning.errors import BudgetError
 from prunepolicy.pruning.plan import KIND_OF, Budget
-from prunepolicy.pruning.units import Keep, UnitGraph, UnitGroup
+from prunepolicy.pruning.units import VOCABULARY, Keep, UnitGraph, UnitGroup
 
-ALIGNED_KINDS = ("ffn", "channel")
+ALIGNED_KINDS = ("ffn", "channel", "vocabulary")
 """Kinds of unit whose number stays a multiple of what a budget asks for."""
 
 
@@ -39,7 +39,7 @@ def check_reachable(
         return
     held = _units_of(groups)
     sentence = f"{budget} can't be reached: {_together(held)} {rounded_up(reached)} at least"
-    more = graph.of_kind(*kinds) if kinds else graph.groups
+    more = graph.of_kind(*(kinds or (kind for kind in graph.kinds if kind != VOCABULARY)))
     further = [unit for unit in _units_of(more) if unit not in held]
     if budget.of in KIND_OF or not further:
         raise BudgetError(f"{sentence}. Keep at least that.")

@@ -19,8 +19,11 @@ KIND_NAMES = {
     "layer": "layers",
     "expert": "experts",
     "channel": "channels",
+    "vocabulary": "tokens",
 }
 """What readers see of each kind of unit."""
+VOCABULARY = "vocabulary"
+"""Kind, and name, of the group whose units are tokens."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class UnitGroup:
     """`size` interchangeable units of one layer.
 
     Attributes:
-        kind: `ffn`, `kv_head`, `query_head`, `layer`, `expert` or `channel`.
+        kind: `ffn`, `kv_head`, `query_head`, `layer`, `expert`, `channel` or `vocabulary`.
         slices: the tensor entries the units own.
         prefix: units own whole tensors called `f"{prefix}{unit}."` (layers, experts); those that
             stay are renumbered.

@@ -30,6 +30,7 @@ from speed_tables import latency, startup, streaming
 from summary_table import summary
 from thinking_tables import router_overhead, success_rate_control, think_bandit
 from training_tables import episodes, prunenet_episode, prunenet_saturation, small_models, surrogate
+from vocabulary_tables import vocabulary
 
 from prunepolicy.pruning.io.atomic import write_text
 
@@ -39,7 +40,7 @@ Results = dict[str, Any]
 DOCUMENTS: dict[str, tuple[str, dict[str, Callable[[Results], str]]]] = {
     "quality": (
         "Quality after pruning, repair and distillation",
-        {"quality": quality, "recover": recover, "recovery": recovery},
+        {"quality": quality, "recover": recover, "recovery": recovery, "vocabulary": vocabulary},
     ),
     "policies": (
         "Criteria, searches and learned policies",

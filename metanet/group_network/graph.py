@@ -252,7 +252,7 @@ def _alignment(gradients: Tensor) -> Tensor:
 def _identity(graph: UnitGraph, groups: Sequence[UnitGroup], costs: Tensor, sizes: Tensor) -> Tensor:
     """Return what a group is, where it lies, and what it costs."""
     kinds = torch.tensor([[float(group.kind == kind) for kind in KINDS] for group in groups])
-    places = {group.name: index for index, group in enumerate(graph.groups)}
+    places = {group.name: index for index, group in enumerate(graph.of_kind(*KINDS))}
     deepest = max(1, len(places) - 1)
     depth = torch.tensor([places[group.name] / deepest for group in groups])
     whole = costs * sizes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, Self
 
@@ -21,9 +22,9 @@ from prunepolicy.policy.rounds import MOST_ROUNDS, checked_rounds, plan_in_round
 from prunepolicy.pruning.allocators import allocators
 from prunepolicy.pruning.criteria import Criterion, Need, Scores, criteria
 from prunepolicy.pruning.errors import UsageError
-from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.plan import KIND_OF, Budget, Plan
 from prunepolicy.pruning.statistics.stats import Stats
-from prunepolicy.pruning.units import UnitGraph, UnitGroup
+from prunepolicy.pruning.units import VOCABULARY, UnitGraph, UnitGroup
 
 
 class HeuristicConfig(PolicyConfig):
@@ -32,12 +33,14 @@ class HeuristicConfig(PolicyConfig):
     Attributes:
         criterion: name of the score.
         per_layer_criterion: the score where layers may differ, None for the same one.
+        token_criterion: the score of a vocabulary's tokens, None for the same one.
         allocator: name of the allocator for per-layer budgets; uniform budgets use `uniform`.
         rounds: removal rounds; statistics are measured anew after each.
     """
 
     criterion: str = "fisher_activation"
     per_layer_criterion: str | None = None
+    token_criterion: str | None = None
     allocator: str = "global_rank"
     rounds: int = Field(default=1, ge=1, le=MOST_ROUNDS)
 
@@ -55,6 +58,7 @@ class Heuristic(Policy):
         # Looked up now, so that a wrong name is refused before anything runs.
         self._criterion = criteria[self.config.criterion]
         self._per_layer = criteria[self.config.per_layer_criterion or self.config.criterion]
+        self._of_tokens = criteria[self.config.token_criterion] if self.config.token_criterion else None
         allocators[self.config.allocator]
 
     def in_rounds(self, rounds: int) -> Self:
@@ -62,22 +66,37 @@ class Heuristic(Policy):
         return self.with_settings(rounds=checked_rounds(rounds))
 
     def needs(self, graph: UnitGraph, budget: Budget) -> set[Need]:
-        """Return what the criterion reads."""
-        return set(self.criterion(budget).needs)
+        """Return what the criteria read."""
+        kinds = {group.kind for group in self.groups(graph, budget)}
+        return {need for kind in kinds for need in self.criterion(budget, kind).needs}
 
     def scores(self, graph: UnitGraph, groups: tuple[UnitGroup, ...], stats: Stats, budget: Budget) -> Scores:
         """Return what decides who stays."""
-        return self.criterion(budget)(graph, groups, stats)
+        return {
+            name: score
+            for group in groups
+            for name, score in self.criterion(budget, group.kind)(graph, (group,), stats).items()
+        }
 
-    def criterion(self, budget: Budget) -> Criterion:
-        """Return the score for a budget: across layers it has to be comparable."""
-        return self._criterion if budget.uniform else self._per_layer
+    def criterion(self, budget: Budget, kind: str = "") -> Criterion:
+        """Return the score for a kind of unit under a budget.
+
+        Across layers, and between tokens and other units, it has to be comparable.
+        """
+        if kind == VOCABULARY and self._of_tokens is not None:
+            return self._of_tokens
+        mixes = VOCABULARY in budget.kinds and len(budget.kinds) > 1
+        return self._criterion if budget.uniform and not mixes else self._per_layer
+
+    def comparable(self, groups: Sequence[UnitGroup], budget: Budget) -> bool:
+        """Return whether the scores of some groups can be compared with each other."""
+        return all(self.criterion(budget, group.kind).comparable for group in groups)
 
     def check(self, graph: UnitGraph, budget: Budget, instruments: Instruments | None = None) -> None:
         """Raise what `plan` would raise whatever the scores are."""
-        criterion = self.criterion(budget)
-        task = unscored(graph, self.groups(graph, budget), budget, instruments, criterion.comparable)
-        check_spendable(task, criterion.kinds, self.config.allocator)
+        groups = self.groups(graph, budget)
+        task = unscored(graph, groups, budget, instruments, self.comparable(groups, budget))
+        check_spendable(task, self.criterion(budget).kinds, self.config.allocator)
 
     def plan(
         self, graph: UnitGraph, stats: Stats, budget: Budget, instruments: Instruments | None = None
@@ -88,12 +107,13 @@ class Heuristic(Policy):
             BudgetError: when the budget can't be met.
         """
         instruments = instruments or Instruments()
-        groups, criterion = self.groups(graph, budget), self.criterion(budget)
+        groups = self.groups(graph, budget)
+        comparable = self.comparable(groups, budget)
 
         def decide(stats: Stats, step: Budget, before: Plan | None) -> Plan:
             left = replace(instruments, within=before or instruments.within)
             scores = self.scores(graph, groups, stats, budget)
-            task = task_for(graph, scores, step, left, criterion.comparable)
+            task = task_for(graph, scores, step, left, comparable)
             return Plan(spend(task, self.config.allocator), step, self.name)
 
         return plan_in_rounds(decide, stats, budget, instruments, self.config.rounds)
@@ -107,13 +127,23 @@ class Heuristic(Policy):
         """
         criterion = self.criterion(budget)
         groups = groups_of(graph, budget, budget.kinds or _default_kinds(graph, criterion))
-        allowed = criterion.kinds
-        if allowed and any(group.kind not in allowed for group in groups):
-            raise UsageError(
-                f"The criterion {self.config.criterion!r} scores {', '.join(allowed)} only; "
-                f"add --units {allowed[0]}s or --of {allowed[0]}s."
-            )
+        for group in groups:
+            self._check_scores(group.kind, self.criterion(budget, group.kind))
         return groups
+
+    def _check_scores(self, kind: str, criterion: Criterion) -> None:
+        """Raise `UsageError` where a criterion can't score a kind of unit."""
+        if criterion.kinds and kind not in criterion.kinds:
+            unit = next(unit for unit, kinds in KIND_OF.items() if criterion.kinds[0] in kinds)
+            raise UsageError(
+                f"The criterion {self.config.criterion!r} scores {', '.join(criterion.kinds)} only; "
+                f"add --units {unit} or --of {unit}."
+            )
+        if kind == VOCABULARY and not criterion.kinds:
+            raise UsageError(
+                f"The criterion {self.config.criterion!r} scores no tokens; leave --policy out, or say "
+                "--policy token_cost."
+            )
 
 
 def _default_kinds(graph: UnitGraph, criterion: Criterion) -> tuple[str, ...]:

@@ -29,11 +29,18 @@ class Vocabulary:
         embedding: turns tokens into hidden states.
         head: turns hidden states into tokens.
         needs_head: the network has a head, so that one must be stored unless the embedding is it.
+        biases: of the head.
     """
 
     embedding: str | None = None
     head: str | None = None
     needs_head: bool = False
+    biases: tuple[str, ...] = ()
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(filter(None, (self.embedding, self.head, *self.biases)))
 
 
 class ModelAdapter(ABC):

@@ -18,6 +18,7 @@ class Bert(TransformerAdapter):
     ffn = Ffn(("intermediate.dense",), "output.dense", "intermediate_size")
     tables = ("word_embeddings.", "position_embeddings.", "token_type_embeddings.")
     head = "cls.predictions.decoder.weight"
+    head_biases = ("cls.predictions.bias", "cls.predictions.decoder.bias")
     ties_head = True
 
     def tiny(self) -> Config:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from prunepolicy.pruning.adapters.base import Config, Shapes
 from prunepolicy.pruning.adapters.transformer import TransformerAdapter, named_class
 from prunepolicy.pruning.errors import BadCheckpointError, UnsupportedModelError
+from prunepolicy.pruning.units import UnitGroup
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,6 +65,10 @@ class LayerOnlyAdapter(TransformerAdapter):
         adapter.running_layers = running_stack(network, self.marker, depth)
         check_shallower(adapter, config, network)
         return adapter
+
+    def vocabulary_groups(self, config: Config, shapes: Shapes) -> Iterator[UnitGroup]:
+        """Yield nothing: other parts than embedding and head may know the tokens."""
+        yield from ()
 
     def layer_cache(self, config: Config) -> int:
         """Return the KV-cache entries of one layer per token; 0 where the configuration has own words."""

@@ -19,7 +19,7 @@ from prunepolicy.pruning.adapters.base import (
 from prunepolicy.pruning.adapters.blocks import LAYERS, Attention, Ffn, Layer, attention_groups, ffn_group
 from prunepolicy.pruning.errors import BadCheckpointError, UnsupportedModelError
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.units import Gate, TensorSpec, UnitGraph, UnitGroup
+from prunepolicy.pruning.units import VOCABULARY, Gate, Slice, TensorSpec, UnitGraph, UnitGroup
 
 __all__ = ["LAYERS", "Attention", "Ffn", "TransformerAdapter"]
 
@@ -35,6 +35,10 @@ AUTO_CLASSES = {
     "Model": "AutoModel",
 }
 """Endings of a class name in `architectures`, and what loads that class."""
+
+VOCABULARY_KEY = "vocab_size"
+BYTES = 256
+"""Fewest tokens that write every text."""
 
 WITH_TIED_HEAD = ("AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForPreTraining")
 LEFTOVERS = (".inv_freq", ".attn.bias", ".attention.bias", ".masked_bias", ".position_ids")
@@ -60,6 +64,7 @@ class TransformerAdapter(ModelAdapter):
         hidden_key: configuration key of the hidden size.
         tables: parts of the names of tensors that are read by index, the token embedding first.
         head: name of the tensor that maps hidden states to tokens.
+        head_biases: names of the tensors with a number per token that is added then.
         ties_head: whether token embedding and head are one matrix unless the configuration says
             otherwise.
     """
@@ -73,6 +78,7 @@ class TransformerAdapter(ModelAdapter):
     hidden_key: str = "hidden_size"
     tables: tuple[str, ...] = ("embed_tokens.",)
     head: str = "lm_head.weight"
+    head_biases: tuple[str, ...] = ("lm_head.bias",)
     ties_head: bool = False
 
     def for_config(self, config: Config) -> Self:
@@ -99,6 +105,7 @@ class TransformerAdapter(ModelAdapter):
                 stages.append(range(len(groups), len(groups) + len(stage)))
                 groups.extend(stage)
         groups.append(self.layers_group(config, prefix, running, depth))
+        groups.extend(self.vocabulary_groups(config, shapes))
         edges = tuple((i, j) for before, after in pairwise(stages) for i in before for j in after)
         insists = config.get("model_type") in self.heads_divide_hidden
         divided = require(config, "hidden_size") if insists else 0
@@ -144,7 +151,21 @@ class TransformerAdapter(ModelAdapter):
         found = [name for name, shape in shapes.items() if f".{name}".endswith(ending) and len(shape) == 2]
         has_head = self.auto_class in WITH_TIED_HEAD and len(shapes.get(self.head, ())) == 2
         head = self.head if has_head else None
-        return Vocabulary(found[0] if len(found) == 1 else None, head, self.task == "causal")
+        biases = tuple(name for name in self.head_biases if name in shapes)
+        return Vocabulary(found[0] if len(found) == 1 else None, head, self.task == "causal", biases)
+
+    def vocabulary_groups(self, config: Config, shapes: Shapes) -> Iterator[UnitGroup]:
+        """Yield the group of the tokens, where the embedding has one row for each that is stated."""
+        words, size = self.vocabulary(shapes), config.get(VOCABULARY_KEY)
+        if words.embedding and all(shapes[name][0] == size for name in words.tensors):
+            yield UnitGroup(
+                VOCABULARY,
+                VOCABULARY,
+                shapes[words.embedding][0],
+                VOCABULARY_KEY,
+                tuple(Slice(name, 0) for name in words.tensors),
+                floor=min(BYTES, shapes[words.embedding][0] // 4),
+            )
 
     def tensor_specs(self, config: Config, shapes: Shapes) -> dict[str, TensorSpec]:
         """Price every tensor: 2 operations per matrix entry and token, none for look-ups."""

@@ -114,14 +114,16 @@ def alive(scores: Tensor) -> int:
 def count_grid(task: Task, group: UnitGroup, multiple: int) -> list[int]:
     """Return the numbers of units that may stay, rising: multiples, and what earlier rounds left.
 
-    A multiple that the user didn't ask for leaves every group at least eight steps.
+    Units of infinite score never go. A multiple that the user didn't ask for leaves every group at least
+    eight steps.
     """
     step = group.multiple_of
     if group.kind in ALIGNED_KINDS:
         finest = 1 << max(0, (group.size // 8).bit_length() - 1)
         step = max(step, multiple if task.budget.multiple_of else min(multiple, finest))
-    most = alive(task.scores[group.name])
-    grid = list(range(-(-group.floor // step) * step, most + 1, step))
+    scores = task.scores[group.name]
+    most, fewest = alive(scores), max(group.floor, int((scores == torch.inf).sum()))
+    grid = list(range(-(-fewest // step) * step, most + 1, step))
     return grid if grid and grid[-1] == most else [*grid, most]
 
 

@@ -20,6 +20,7 @@ from prunepolicy.pruning.checkpoint.model_files import SideFiles, side_files
 from prunepolicy.pruning.checkpoint.older_keys import with_older_keys
 from prunepolicy.pruning.checkpoint.per_layer import carry, check_widths
 from prunepolicy.pruning.checkpoint.shards import Job, Shard, lay_out
+from prunepolicy.pruning.checkpoint.vocabulary_cut import ANOTHER_FORM, OTHER_FORMS, VocabularyCut
 from prunepolicy.pruning.errors import BadCheckpointError, NotEnoughSpaceError, PrunePolicyError, UsageError
 from prunepolicy.pruning.io import bounded
 from prunepolicy.pruning.io.atomic import FULL, as_sentence, sync_folder, write_stream, write_text
@@ -28,6 +29,7 @@ from prunepolicy.pruning.io.safetensors_file import NAMES, tensor_bytes, write_f
 from prunepolicy.pruning.io.working_folder import working_folder
 from prunepolicy.pruning.keep_masks import Indices
 from prunepolicy.pruning.plan import Plan
+from prunepolicy.pruning.units import VOCABULARY
 
 JOURNAL = ".journal.json"
 INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -72,13 +74,14 @@ def prepare(
     """
     edits = edits or Edits()
     _check_plan(checkpoint, plan)
+    vocabulary = VocabularyCut.of(checkpoint, plan)
     check_apart(checkpoint.folder, target)
     shards = lay_out(checkpoint, plan, edits.tensors)
     try:
         with claiming(target):
             folder = working_folder(target)
             _resume(folder, shards, _key(checkpoint, plan, edits, shards))
-            beside = _beside(checkpoint)
+            beside = _beside(checkpoint, plan)
             _check_space(folder, shards, beside)
             for shard in shards:
                 if shard.is_done(folder):
@@ -87,7 +90,9 @@ def prepare(
                     _write_shard(shard, folder, _stream(checkpoint, shard, edits, progress))
             _write_index(folder, shards)
             _copy(beside, folder)
-            _write_config(checkpoint, plan, edits, folder)
+            if vocabulary is not None:
+                vocabulary.write(folder)
+            _write_config(checkpoint, plan, edits, folder, vocabulary)
             sync_folder(folder)
     except OSError as error:
         raise as_sentence(error, target) from error
@@ -238,14 +243,19 @@ def _write_index(folder: Path, shards: list[Shard]) -> None:
     write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
 
 
-def side_files_of(checkpoint: Checkpoint) -> SideFiles:
+def side_files_of(checkpoint: Checkpoint, plan: Plan | None = None) -> SideFiles:
     """Return what lies beside a checkpoint's configuration and weights, and what of it travels."""
-    return side_files(checkpoint.folder, {CONFIG, INDEX, *(file.name for file in checkpoint.files)})
+    found = side_files(checkpoint.folder, {CONFIG, INDEX, *(file.name for file in checkpoint.files)})
+    if plan is None or VOCABULARY not in plan.keep:
+        return found
+    travelling = {name: file for name, file in found.travelling.items() if name not in OTHER_FORMS}
+    stale = dict.fromkeys(found.travelling.keys() - travelling.keys(), ANOTHER_FORM)
+    return SideFiles(travelling, {**found.behind, **dict(sorted(stale.items()))})
 
 
-def _beside(checkpoint: Checkpoint) -> dict[str, Path]:
+def _beside(checkpoint: Checkpoint, plan: Plan) -> dict[str, Path]:
     """Return what is copied: tokenizer, chat template, licences and whatever else belongs to the model."""
-    return {**side_files_of(checkpoint).travelling, **checkpoint.adapter.carries}
+    return {**side_files_of(checkpoint, plan).travelling, **checkpoint.adapter.carries}
 
 
 def _copy(files: Mapping[str, Path], folder: Path) -> None:
@@ -258,11 +268,14 @@ def _copy(files: Mapping[str, Path], folder: Path) -> None:
             raise BadCheckpointError(f"Can't read {file}: {error.strerror or error}.") from error
 
 
-def _write_config(checkpoint: Checkpoint, plan: Plan, edits: Edits, folder: Path) -> None:
+def _write_config(
+    checkpoint: Checkpoint, plan: Plan, edits: Edits, folder: Path, vocabulary: VocabularyCut | None
+) -> None:
     """Write the configuration, last of all: without it no loader takes the folder for a model."""
     uniform = plan.is_uniform(checkpoint.graph)
     own_widths = {} if uniform else carry(checkpoint.config, checkpoint.graph, plan, folder)
     config = checkpoint.adapter.edit_config(checkpoint.config, checkpoint.graph, plan) | dict(edits.config)
+    config = vocabulary.config(config) if vocabulary else config
     config.pop("auto_map", None)
     config.pop("_name_or_path", None)
     write_text(folder / CONFIG, json.dumps(with_older_keys(config | own_widths), indent=2) + "\n")

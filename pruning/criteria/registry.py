@@ -12,7 +12,7 @@ from prunepolicy.pruning.registry import Registry, file_name
 from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
-Need = Literal["weights", "activations", "gradients", "drops", "rows", "scored"]
+Need = Literal["weights", "activations", "gradients", "drops", "rows", "scored", "tokens"]
 Score = Callable[[UnitGraph, UnitGroup, Stats], Tensor]
 Scores = dict[str, Tensor]
 
@@ -26,7 +26,7 @@ class Criterion:
         needs: the statistics that have to be collected.
         comparable: scores estimate a rise of the loss, so that they can be compared and added
             across layers and unit kinds.
-        kinds: unit kinds it can score; empty means all.
+        kinds: unit kinds it can score; empty means all but tokens.
     """
 
     score: Score

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +33,15 @@ class TextScore:
         perplexity: its exponential.
         tokens: how many tokens were scored.
         window: tokens the model saw at once, the start token included.
+        bits_per_byte: the same over the text's bytes, in bits, which vocabularies share; None where tokens
+            are what counts.
     """
 
     nll: float
     perplexity: float
     tokens: int
     window: int
+    bits_per_byte: float | None = None
 
     def to_json(self) -> str:
         """Return the score as JSON text."""
@@ -52,22 +56,25 @@ class WindowLosses:
         losses: summed negative log-likelihood in nats, shape (windows,).
         tokens: how many tokens were scored, shape (windows,).
         window: tokens the model saw at once, the start token included.
+        sizes: bytes of text of every window, shape (windows,), where models of two vocabularies read it.
     """
 
     losses: NDArray[np.float64]
     tokens: NDArray[np.int64]
     window: int
+    sizes: NDArray[np.int64] | None = None
 
     @property
     def score(self) -> TextScore:
         """The score over all windows."""
         count = int(self.tokens.sum())
         nll = float(self.losses.sum()) / count
-        return TextScore(nll, math.exp(nll) if nll < 700 else math.inf, count, self.window)
+        bits = None if self.sizes is None else float(self.losses.sum() / self.sizes.sum()) / math.log(2)
+        return TextScore(nll, math.exp(nll) if nll < 700 else math.inf, count, self.window, bits)
 
     def change_from(self, before: WindowLosses) -> Interval:
-        """Return the interval of the change of log-perplexity, in nats per token, on the same text."""
-        return mean_interval(self.losses - before.losses, self.tokens)
+        """Return the interval of the change on the same text, in nats per token (or per byte, with sizes)."""
+        return mean_interval(self.losses - before.losses, self.tokens if self.sizes is None else self.sizes)
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,24 @@ def text_losses(
     """Tokenise `text` and return what the model loses on it, window by window."""
     tokens = token_ids(model, tokenizer, text)
     return window_losses(model, tokens[:limit], window, batch, start_of_text(model, tokenizer))
+
+
+def piece_losses(model: nn.Module, tokenizer: Any, pieces: Sequence[str]) -> WindowLosses:
+    """Score pieces of text one by one, so that models with different vocabularies can be compared in pairs.
+
+    A piece that is longer than the model's context is read in several windows.
+    """
+    start, found, context = start_of_text(model, tokenizer), list[WindowLosses](), context_of(model)
+    for piece in pieces:
+        tokens = token_ids(model, tokenizer, piece)
+        window = min(context, max(2, len(tokens) + (start is not None)))
+        found.append(window_losses(model, tokens, window, bos=start))
+    return WindowLosses(
+        np.array([losses.losses.sum() for losses in found]),
+        np.array([losses.tokens.sum() for losses in found]),
+        max(losses.window for losses in found),
+        np.array([len(piece.encode()) for piece in pieces]),
+    )
 
 
 def perplexity(

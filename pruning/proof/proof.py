@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -71,6 +72,7 @@ def prove(
     expected: Tensor,
     tolerance: float = 1e-3,
     timeout: float = 1800.0,
+    texts: Mapping[str, list[int]] = MappingProxyType({}),
 ) -> Receipt:
     """Load `folder` in a clean process with plain transformers and compare what it computes.
 
@@ -83,6 +85,7 @@ def prove(
         expected: the answers it must reproduce (`answers.answer_of`).
         tolerance: largest difference that passes, in standard deviations of `expected`.
         timeout: seconds after which the process is stopped.
+        texts: what the folder's tokenizer reads, to the tokens that it must find; none for the source's own.
     """
     try:
         own_code, too_large = needs_own_code(folder, source), _too_large(Checkpoint.open(folder))
@@ -98,6 +101,7 @@ def prove(
         "generates": source.adapter.task == "causal",
         "source": None if carries_code(source.folder) else str(source.folder.resolve()),
         "source_files": [str(file.resolve()) for file in source.files],
+        "texts": dict(texts),
     }
     tensors = {**inputs, "expected": expected.float()}
     try:
@@ -120,7 +124,7 @@ def _source_agrees(
     """Return whether the source generates the same with a cache as without, or can't be asked."""
     if not request["source"] or _too_large(source):
         return True
-    reply = _ask(request | {"folder": request["source"], "own_code": False}, tensors, timeout)
+    reply = _ask(request | {"folder": request["source"], "own_code": False, "texts": {}}, tensors, timeout)
     return reply.get("cache_agrees") is not False
 
 

@@ -90,6 +90,18 @@ def without_numbers(name: str) -> str:
     return re.sub(r"\d+", "#", name)
 
 
+def check_tokenizer(request: dict[str, Any]) -> None:
+    """Raise where the folder's tokenizer, of which tokens have gone, reads a text otherwise than expected."""
+    if not request["texts"]:
+        return
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        request["folder"], local_files_only=True, trust_remote_code=request["own_code"]
+    )
+    for text, expected in request["texts"].items():
+        if tokenizer(text, add_special_tokens=False)["input_ids"] != expected:
+            raise ValueError(f"its tokenizer reads {text!r:.40} as other tokens than before")
+
+
 def answers_of(model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     """Return the model's logits, or its last hidden state, row by row.
 
@@ -164,6 +176,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     tensors = load_file(request["tensors"])
     expected = tensors.pop("expected")
     model = load(request)
+    check_tokenizer(request)
     found = answers_of(model, tensors).float()
     if found.shape != expected.shape:
         raise ValueError(f"the outputs have shape {tuple(found.shape)} instead of {tuple(expected.shape)}")

@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from prunepolicy.pruning.budget_meter import Meter
 from prunepolicy.pruning.checkpoint.cut import Edits
+from prunepolicy.pruning.checkpoint.tokens import token_ids
+from prunepolicy.pruning.checkpoint.vocabulary_cut import needed_tokens, tokenizer_of
 from prunepolicy.pruning.criteria import Need
 from prunepolicy.pruning.io.progress import ProgressReporter, ProgressStep
+from prunepolicy.pruning.io.text_file import read_text
 from prunepolicy.pruning.measure.latency_table import LatencyTable, Setting
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.repair import RepairContext, repairs
@@ -25,7 +28,8 @@ from prunepolicy.pruning.statistics.probe import Inputs, Probe, probe_inputs
 from prunepolicy.pruning.statistics.row_features import row_stats, scored_stats
 from prunepolicy.pruning.statistics.stats import Stats, weight_stats
 from prunepolicy.pruning.statistics.stats_cache import CachedStats
-from prunepolicy.pruning.units import UnitGroup
+from prunepolicy.pruning.statistics.token_costs import token_stats, use_by_model, use_by_number
+from prunepolicy.pruning.units import VOCABULARY, UnitGroup
 
 Found = TypeVar("Found")
 CALIBRATED: dict[Need, str] = {"activations": "activation", "gradients": "gate-gradient"}
@@ -128,10 +132,28 @@ class ModelSession(OpenedModel):
         if "rows" in needs:
             with self.progress.step("collect row statistics of FFN weights"):
                 stats = stats.merged(row_stats(self.checkpoint, graph.of_kind("ffn")))
+        if "tokens" in needs:
+            stats = stats.merged(self._tokens(probe))
         return stats.merged(self._measured(needs, probe, None)) if needs & MEASURED else stats
 
+    def _tokens(self, probe: Probe) -> Stats:
+        """Return what the vocabulary's tokens are worth: to the model, and in the user's text."""
+        checkpoint, model = self.checkpoint, self.model
+        tokenizer = tokenizer_of(checkpoint)
+        text = token_ids(model, self.tokenizer, read_text(probe.file)) if probe.file else None
+        rows = checkpoint.graph[VOCABULARY].size
+        if checkpoint.adapter.task == "causal":
+            inputs = self.probe(probe)
+            with self.progress.step("collect the use of tokens", len(inputs["input_ids"])) as tick:
+                use = use_by_model(model, inputs, tokenizer, tick)
+            use = use if text is None else use.with_text(text)
+        else:
+            use = use_by_number(rows, text)
+        return token_stats(use, tokenizer, needed_tokens(checkpoint, tokenizer), probe.length - 1)
+
     def _measured(self, needs: set[Need], probe: Probe, plan: Plan | None) -> Stats:
-        """Run the model on the calibration data, as `plan` would leave it."""
+        """Run the model on the calibration data, as `plan` would leave it but for its tokens."""
+        plan = plan and plan.with_all_tokens()
         graph, inputs, stats = self.checkpoint.graph, self.probe(probe), Stats()
         groups = [group for group in graph.groups if group.gate is not None]
         if needs & CALIBRATED.keys():
@@ -163,7 +185,8 @@ class ModelSession(OpenedModel):
         """
         if plan.repair is None:
             return Edits()
-        repair, inputs = repairs[plan.repair], self.probe(probe)
+        plan = plan.with_all_tokens()
+        repair, inputs = repairs[str(plan.repair)], self.probe(probe)
         blocks, known = len(self.checkpoint.graph.of_kind("ffn")), {} if dense is None else dense
         with self.progress.step(f"repair: {plan.repair}", blocks) as tick:
             return repair(RepairContext(self.checkpoint, self.model, plan, inputs, dense=known, tick=tick))

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from prunepolicy.pruning.errors import UnsupportedModelError
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.statistics.expert_gates import gate_expert, gate_router
-from prunepolicy.pruning.units import Slice, UnitGraph, UnitGroup, written_by
+from prunepolicy.pruning.statistics.token_gate import only_tokens
+from prunepolicy.pruning.units import VOCABULARY, Slice, UnitGraph, UnitGroup, written_by
 
 Values = Mapping[str, Tensor]
 """Group name to multipliers, shape (units,) or (batch, units)."""
@@ -38,9 +39,9 @@ def gates(model: nn.Module, graph: UnitGraph, values: Values) -> Iterator[None]:
 
 
 def keep_values(graph: UnitGraph, plan: Plan, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-    """Return the 0/1 multipliers that silence what `plan` removes."""
+    """Return the 0/1 multipliers that silence what `plan` removes, tokens aside."""
     values = {}
-    for name in plan.keep:
+    for name in plan.with_all_tokens().keep:
         group = graph[name]
         mask = torch.zeros(group.size, dtype=dtype, device=device)
         mask[list(plan.kept(group))] = 1
@@ -51,9 +52,15 @@ def keep_values(graph: UnitGraph, plan: Plan, dtype: torch.dtype, device: torch.
 
 @contextmanager
 def masked(model: nn.Module, graph: UnitGraph, plan: Plan) -> Iterator[None]:
-    """Run `model` as `plan` would leave it, without cutting anything."""
+    """Run `model` as `plan` would leave it, without cutting anything.
+
+    Where tokens go, it reads and answers with the numbers that those which stay will have.
+    """
     weight = next(model.parameters())
-    with gates(model, graph, keep_values(graph, plan, weight.dtype, weight.device)):
+    with ExitStack() as stack:
+        stack.enter_context(gates(model, graph, keep_values(graph, plan, weight.dtype, weight.device)))
+        if VOCABULARY in plan.keep:
+            stack.enter_context(only_tokens(model, plan.keep[VOCABULARY]))
         yield
 
 

@@ -27,6 +27,7 @@ class Stats:
     From gradients: `gradients`, shape (samples, units), the derivative of every sample's loss with
     respect to the unit's gate.
     From drops (layers only): `drops`, how far the output moves when the layer goes alone.
+    From tokens (the vocabulary only): `token_cost`, the rise of a sample's loss when a token goes, in nats.
     From rows (feed-forward blocks only): `rows`, shape (units, 4), norms and leverage, and `scored`, the
     matrix itself that PruneNet scores.
 

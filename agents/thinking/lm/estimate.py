@@ -54,7 +54,7 @@ class ModelSizes:
         from transformers import AutoConfig, AutoModelForCausalLM
 
         try:
-            config = AutoConfig.from_pretrained(recipe.model)
+            config = AutoConfig.from_pretrained(recipe.model, trust_remote_code=False)
             with torch.device("meta"):
                 parameters = AutoModelForCausalLM.from_config(config).num_parameters()
         except (OSError, ValueError) as error:

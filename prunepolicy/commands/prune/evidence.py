@@ -30,6 +30,7 @@ from prunepolicy.pruning.checkpoint.cut import Edits, side_files_of
 from prunepolicy.pruning.checkpoint.loading import has_tokenizer
 from prunepolicy.pruning.checkpoint.model_files import CARD
 from prunepolicy.pruning.checkpoint.per_layer import who_can_load
+from prunepolicy.pruning.checkpoint.vocabulary_cut import VocabularyCut
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.io import bounded
@@ -39,8 +40,10 @@ from prunepolicy.pruning.proof.answers import answer_of
 from prunepolicy.pruning.proof.proof import Receipt, prove
 from prunepolicy.pruning.repair.edited import edited
 from prunepolicy.pruning.session.model_session import ModelSession
+from prunepolicy.pruning.units import VOCABULARY
 
 PROOF_TOKENS = 24
+PROOF_TEXTS = 200
 PLAN = "plan.json"
 PROCESSOR = "preprocessor_config.json"
 HEAD = "---\n"
@@ -78,7 +81,7 @@ def prove_result(session: ModelSession, plan: Plan, edits: Edits, folder: Path) 
 
         return Receipt(False, True, f"The source gives nothing to compare with: {first_line(error)}")
     with session.progress.step("load in a clean process"):
-        return prove(folder, session.checkpoint, inputs, expected)
+        return prove(folder, session.checkpoint, inputs, expected, texts=proof_texts(session, plan))
 
 
 def _expected_answers(session: ModelSession, plan: Plan, edits: Edits) -> tuple[Mapping[str, Tensor], Tensor]:
@@ -88,22 +91,39 @@ def _expected_answers(session: ModelSession, plan: Plan, edits: Edits) -> tuple[
     to another type for speed is no reference.
     """
     model = session.model if session.dtype == torch.float32 else session.load(torch.float32)
-    inputs = proof_inputs(session, min(PROOF_TOKENS, context_of(model)))
+    inputs = proof_inputs(session, min(PROOF_TOKENS, context_of(model)), plan)
     with torch.no_grad(), edited(model, session.checkpoint.graph, plan, edits):
         answers, _ = answer_of(model(**session.placed(inputs, torch.float32)))
     return inputs, answers.cpu()
 
 
-def proof_inputs(session: ModelSession, length: int) -> Mapping[str, Tensor]:
-    """Return two seeded inputs of the model's kind."""
+def proof_inputs(session: ModelSession, length: int, plan: Plan) -> Mapping[str, Tensor]:
+    """Return two seeded inputs of the kind that the model reads after `plan`."""
     config, task = session.checkpoint.config, session.checkpoint.adapter.task
     generator = torch.Generator().manual_seed(0)
     if task == "vision":
         side, channels = int(config.get("image_size", 224)), int(config.get("num_channels", 3))
         return {"pixel_values": torch.randn(2, channels, side, side, generator=generator)}
     adapter = session.checkpoint.adapter
-    tokens = torch.randint(adapter.tokens(config), (2, length), generator=generator)
+    count = len(plan.keep[VOCABULARY]) if VOCABULARY in plan.keep else adapter.tokens(config)
+    tokens = torch.randint(count, (2, length), generator=generator)
     return adapter.reads(tokens)
+
+
+def proof_texts(session: ModelSession, plan: Plan) -> dict[str, list[int]]:
+    """Return short texts of which every token stays, to these tokens' new ids; none where all tokens stay."""
+    cut = VocabularyCut.of(session.checkpoint, plan)
+    if cut is None:
+        return {}
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(len(cut.kept), (PROOF_TEXTS,), generator=generator).tolist()
+    found = {}
+    for number in (cut.kept[place] for place in drawn):
+        text = session.tokenizer.decode([number])
+        ids = session.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if cut.new_ids.keys() >= {*ids}:
+            found[text] = [cut.new_ids[token] for token in ids]
+    return found
 
 
 def report_on(session: ModelSession, found: Evidence) -> PruneReport:
@@ -128,7 +148,7 @@ def report_on(session: ModelSession, found: Evidence) -> PruneReport:
         proof=found.proof,
         loaders=tuple(who_can_load(graph, plan)),
         warnings=(*measured.warnings, *filter(None, (facts.warning for facts in found.recoveries))),
-        left_behind={printable(name): why for name, why in side_files_of(checkpoint).behind.items()},
+        left_behind={printable(name): why for name, why in side_files_of(checkpoint, plan).behind.items()},
         images=measured.images,
         change=measured.change,
         prompts=measured.prompts,

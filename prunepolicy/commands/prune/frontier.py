@@ -20,12 +20,13 @@ from prunepolicy.commands.report.report_view import count
 from prunepolicy.policy.base import Instruments, Policy
 from prunepolicy.policy.load import load_policy
 from prunepolicy.pruning.cost import cost_of
-from prunepolicy.pruning.errors import UnsupportedModelError
+from prunepolicy.pruning.errors import UnsupportedModelError, UsageError
 from prunepolicy.pruning.io.atomic import replace_folder, write_text
 from prunepolicy.pruning.io.console import Console
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.gates import masked
+from prunepolicy.pruning.units import VOCABULARY
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,11 @@ def draw_frontier(
             raise UnsupportedModelError("A frontier needs a causal language model.")
         policy = load_policy(policy) if isinstance(policy, str) else policy
         for budget in budgets:
+            if VOCABULARY in budget.kinds:
+                raise UsageError(
+                    "A frontier is measured before the cut, where texts have all their tokens; for the "
+                    "vocabulary, prune to several sizes: prune-with-policy MODEL --keep 0.95,0.9."
+                )
             policy.check(session.checkpoint.graph, budget, Instruments(seconds=session.seconds(budget)))
         session.progress.outline(("text", "plan", "measure"))
         with session.progress.part("text"):

@@ -28,6 +28,7 @@ from prunepolicy.policy.planning import plan_for
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.cut import check_apart, finish, prepare
 from prunepolicy.pruning.checkpoint.source import resolve
+from prunepolicy.pruning.checkpoint.vocabulary_cut import tokenizer_of
 from prunepolicy.pruning.errors import NotEnoughSpaceError, PrunePolicyError, UsageError
 from prunepolicy.pruning.io.atomic import check_target, publish
 from prunepolicy.pruning.io.claim import real_place, release
@@ -39,7 +40,7 @@ from prunepolicy.pruning.repair import repairs
 from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.session.opened_model import Hardware
 from prunepolicy.pruning.statistics.probe import Probe
-from prunepolicy.pruning.units import read_by_columns
+from prunepolicy.pruning.units import VOCABULARY, read_by_columns
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,10 @@ def check_request(session: ModelSession, policy: Policy, budget: Budget, setting
         policy = policy.in_rounds(settings.rounds)
     if settings.repair not in (None, "none"):
         repairs[settings.repair]
+    if VOCABULARY in budget.kinds and VOCABULARY in session.checkpoint.graph:
+        if RecoveryBudget.parse(str(settings.recover)):
+            raise UsageError("--recover compares answers token by token, so that all tokens must stay.")
+        tokenizer_of(session.checkpoint)
     if RecoveryBudget.parse(str(settings.recover)):
         check_recoverable(session, settings.on)
     elif settings.on is not None:
@@ -249,7 +254,7 @@ def carry_out(
             clear_recovery(target)
             raise set_aside(folder, target, report, plan)
         with part("measure"):
-            measured = measure(original, folder, text) if settings.measure else Measurements()
+            measured = measure(original, folder, text, plan) if settings.measure else Measurements()
         if recovery is not None and settings.measure:
             measured = recovery.measured(measured, original, folder)
         report = report_on(

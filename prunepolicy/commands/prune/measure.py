@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from prunepolicy.commands.report.report import Facts
 from prunepolicy.pruning.checkpoint.context import context_of
-from prunepolicy.pruning.checkpoint.loading import load_model
+from prunepolicy.pruning.checkpoint.loading import load_model, load_tokenizer
 from prunepolicy.pruning.checkpoint.tokens import start_of_text, token_ids
 from prunepolicy.pruning.cost import Cost
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.text_file import read_text
 from prunepolicy.pruning.measure.intervals import Interval
 from prunepolicy.pruning.measure.latency import ModelTime, interleaved, time_model
-from prunepolicy.pruning.measure.perplexity import Fidelity, TextScore, WindowLosses, fidelity, window_losses
+from prunepolicy.pruning.measure.perplexity import (
+    WINDOW,
+    Fidelity,
+    TextScore,
+    WindowLosses,
+    fidelity,
+    piece_losses,
+    window_losses,
+)
 from prunepolicy.pruning.measure.replies import DecodingSettings, chats, reply_to
 from prunepolicy.pruning.measure.speedup import Speedup, speedup, spread
+from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.session.model_session import ModelSession
+from prunepolicy.pruning.statistics.gates import masked
 from prunepolicy.pruning.statistics.probe import Probe
+from prunepolicy.pruning.units import VOCABULARY
 
 PROMPTS = ("The capital of France is", "Once upon a time, there was a", "To make a good cup of tea,")
 """For models that continue a text."""
@@ -45,10 +57,20 @@ FEWEST, MOST, SECONDS = 7, 40, 20.0
 
 @dataclass(frozen=True)
 class ScoredText:
-    """A text, and how well a model predicts it, window by window."""
+    """A text, and how well a model predicts it, window by window.
+
+    Attributes:
+        windows: its tokens, piece by piece.
+    """
 
     name: str
     losses: Callable[[nn.Module], WindowLosses]
+    windows: Sequence[Tensor]
+
+    def pieces(self, tokenizer: Any) -> list[str]:
+        """Return what the windows say."""
+        plain = partial(tokenizer.decode, clean_up_tokenization_spaces=False)
+        return [plain(window) for window in self.windows if len(window) > 1]
 
     def score(self, model: nn.Module) -> TextScore:
         """Return how well a model predicts the whole text."""
@@ -93,20 +115,20 @@ class Measurements:
     prompts: tuple[str, ...] = ()
 
 
-def measure(session: ModelSession, folder: Path, text: ScoredText | None) -> Measurements:
-    """Measure the dense model and the pruned one in `folder`, in turn, on the same inputs."""
+def measure(session: ModelSession, folder: Path, text: ScoredText | None, plan: Plan) -> Measurements:
+    """Measure the dense model and the one that `plan` has left in `folder`, in turn, on the same inputs."""
     if not session.fits(session.dtype, copies=2):
         return Measurements(warnings=("Both models don't fit into memory; nothing was measured.",))
     pruned = load_model(folder, session.checkpoint.adapter, session.dtype, session.device, True)
     models = (session.model, pruned)
     if text is None:
-        return _compare_outputs(session, models)
+        return _compare_outputs(session, models, plan)
+    tokenizers = (session.tokenizer_if_any, load_tokenizer(folder) if VOCABULARY in plan.keep else None)
     with session.progress.step("measure perplexity"):
-        dense = session.once(("losses", text.name), lambda: text.losses(session.model))
-        losses = [dense, text.losses(pruned)]
+        losses = _losses(session, pruned, text, tokenizers[1])
     with session.progress.step("measure latency, dense and pruned in turn"):
         times = _times(session, models)
-    prompts, texts = _samples(session, pruned)
+    prompts, texts = _samples(session, pruned, tokenizers[1] or tokenizers[0])
     medians = [{name: spread(series).median for name, series in of_one.items()} for of_one in times]
     before, after = (
         Behaviour(*seen) for seen in zip((each.score for each in losses), medians, texts, strict=True)
@@ -116,11 +138,31 @@ def measure(session: ModelSession, folder: Path, text: ScoredText | None) -> Mea
     return Measurements(before, after, text.name, speedups, change=change, prompts=prompts)
 
 
-def _compare_outputs(session: ModelSession, models: tuple[nn.Module, ...]) -> Measurements:
+def _losses(
+    session: ModelSession, pruned: nn.Module, text: ScoredText, tokenizer: Any
+) -> tuple[WindowLosses, WindowLosses]:
+    """Return what both models lose on a text; each reads it by its own tokenizer where `tokenizer` is new."""
+    if tokenizer is None:
+        return session.once(("losses", text.name), lambda: text.losses(session.model)), text.losses(pruned)
+    pieces = text.pieces(session.tokenizer)
+    dense = session.once(
+        ("pieces", text.name), lambda: piece_losses(session.model, session.tokenizer, pieces)
+    )
+    return dense, piece_losses(pruned, tokenizer, pieces)
+
+
+def _compare_outputs(session: ModelSession, models: tuple[nn.Module, ...], plan: Plan) -> Measurements:
     """Compare models that don't write text: their outputs and their speed, on noise."""
-    inputs = session.probe(NOISE)
+    tokens = {name: kept for name, kept in plan.keep.items() if name == VOCABULARY}
+    inputs = {
+        name: ids % len(tokens[VOCABULARY]) if tokens else ids for name, ids in session.probe(NOISE).items()
+    }
     one = {name: tensor[:1] for name, tensor in inputs.items()}
-    with session.progress.step("compare outputs, dense and pruned"), torch.no_grad():
+    with (
+        session.progress.step("compare outputs, dense and pruned"),
+        torch.no_grad(),
+        masked(session.model, session.checkpoint.graph, replace(plan, keep=tokens)),
+    ):
         closeness = fidelity(*(model(**inputs) for model in models))
     with session.progress.step("measure latency, dense and pruned in turn"):
         runs = [partial(time_model, model, one, 0) for model in models]
@@ -151,11 +193,14 @@ def choose_text(session: ModelSession, file: Path | None) -> ScoredText | None:
         if len(tokens) < 2:
             raise UsageError(f"The text {file} has {len(tokens)} tokens; there is nothing to predict in it.")
         start = start_of_text(session.model, session.tokenizer)
-        return ScoredText(file.name, lambda model: window_losses(model, tokens, bos=start))
+        pieces = tokens.split(min(WINDOW, context_of(session.model)) - 1)
+        return ScoredText(file.name, lambda model: window_losses(model, tokens, bos=start), pieces)
     ids = own_text(session)
     tokens, window, first = ids[:, 1:].flatten(), ids.shape[1], int(ids[0, 0])
     return ScoredText(
-        "text sampled from the dense model", lambda model: window_losses(model, tokens, window, bos=first)
+        "text sampled from the dense model",
+        lambda model: window_losses(model, tokens, window, bos=first),
+        list(ids[:, 1:]),
     )
 
 
@@ -166,7 +211,8 @@ def own_text(session: ModelSession) -> Tensor:
 
 def _times(session: ModelSession, models: tuple[nn.Module, ...]) -> list[dict[str, list[float]]]:
     """Return, per model, the seconds of every workload's repeats."""
-    vocabulary = session.checkpoint.adapter.tokens(session.checkpoint.config)
+    networks: tuple[Any, ...] = models
+    vocabulary = min(session.checkpoint.adapter.tokens(network.config.to_dict()) for network in networks)
     length = min(PROMPT_TOKENS, context_of(session.model) - DECODED)
     generator = torch.Generator().manual_seed(0)
     prompt = torch.randint(0, vocabulary, (1, length), generator=generator).to(session.device)
@@ -186,15 +232,21 @@ def _in_turn(runs: Sequence[Callable[[], ModelTime]]) -> list[list[ModelTime]]:
     return interleaved(runs, min(MOST, max(FEWEST, int(SECONDS / once))))
 
 
-def _samples(session: ModelSession, pruned: nn.Module) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return prompts, and what either model answers; nothing without a tokenizer to read them."""
-    tokenizer = session.tokenizer_if_any
+def _samples(
+    session: ModelSession, pruned: nn.Module, tokenizer: Any
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return prompts, and what either model answers; nothing without a tokenizer to read them.
+
+    Args:
+        tokenizer: of the pruned model.
+    """
     if tokenizer is None:
         return (), [(), ()]
     prompts = QUESTIONS if chats(tokenizer) else PROMPTS
 
-    def written(model: nn.Module) -> tuple[str, ...]:
+    def written(model: nn.Module, tokenizer: Any) -> tuple[str, ...]:
         return tuple(reply_to(model, tokenizer, prompt, WRITTEN).text for prompt in prompts)
 
     with session.progress.step("sample generations"):
-        return prompts, [session.once("samples", lambda: written(session.model)), written(pruned)]
+        before = session.once("samples", lambda: written(session.model, session.tokenizer))
+        return prompts, [before, written(pruned, tokenizer)]

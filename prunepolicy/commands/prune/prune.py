@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from prunepolicy.agents.for_text.examples import examples_file, written_examples
 from prunepolicy.commands.prune.for_text import Reading, check_readable, read_for, reader_named
 from prunepolicy.commands.prune.job import (
     PreparedModel,
@@ -23,11 +24,13 @@ from prunepolicy.commands.prune.job import (
 )
 from prunepolicy.commands.report.report import PruneReport
 from prunepolicy.policy.base import Policy
+from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.atomic import check_target
 from prunepolicy.pruning.io.cache import recalled
 from prunepolicy.pruning.io.progress import Listener, ProgressReporter
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.session.model_session import ModelSession
+from prunepolicy.pruning.units import VOCABULARY
 
 
 def prune(
@@ -127,8 +130,9 @@ def decisions(
     with ExitStack() as stack:
         for target in () if dry_run else left:
             stack.enter_context(holding(target, settings.overwrite))
-        chosen = resolve_policy(policy) if settings.examples is None else reader_named(policy)
-        able = chosen if settings.examples is None else check_readable(settings.examples, chosen)
+        reads = settings.examples is not None and not any(VOCABULARY in b.kinds for b in targets.values())
+        chosen = reader_named(policy) if reads else resolve_policy(policy)
+        able = check_readable(str(settings.examples), chosen) if reads else chosen
         session = open_session(model, settings, beside)
         for target, report in finished.items():
             if report.origin.fingerprint != session.checkpoint.fingerprint:
@@ -138,7 +142,9 @@ def decisions(
             check_request(session, able, budget, settings)
         settings.reporter.outline(_outline(settings, len(left), dry_run))
         reading = None
-        if settings.examples is not None:
+        if settings.examples is not None and not reads:
+            settings = counting_tokens(session, settings)
+        elif settings.examples is not None:
             reading = read_for(session, chosen, settings.examples, settings.seed)
             for warning in reading.warnings:
                 settings.reporter.note(f"Warning: {warning}")
@@ -152,6 +158,21 @@ def decisions(
                 plan = decide(context.session, chosen, budget, settings)
             yield Decision(context, plan, target, settings)
             context = replace(context, began=time.monotonic())
+
+
+def counting_tokens(session: ModelSession, settings: PruneSettings) -> PruneSettings:
+    """Return the settings of a run that keeps the tokens of the user's text before others.
+
+    Raises:
+        UsageError: when the text can't be read, or a model that writes none is to write it.
+    """
+    wanted = str(settings.examples)
+    file, writes = examples_file(wanted), session.checkpoint.adapter.task == "causal"
+    if file is None and not writes:
+        raise UsageError(f"{session.name} writes no text; name a file as --for.")
+    file = file or written_examples(session, wanted, settings.seed)
+    source = f"varied+{file}" if writes else str(file)
+    return replace(settings, probe=settings.probe or source, progress=settings.reporter)
 
 
 def _following(settings: PruneSettings, reading: Reading) -> PruneSettings:

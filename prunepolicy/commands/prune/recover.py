@@ -20,6 +20,7 @@ from prunepolicy.pruning.io.working_folder import discard
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.probe import Probe
+from prunepolicy.pruning.units import VOCABULARY
 
 FRESH = 1_000
 """By how much the seed of the texts moves on with every recovery, so that each has texts of its own."""
@@ -46,6 +47,8 @@ def recover(folder: str | Path, model: str, settings: PruneSettings) -> PruneRep
     original = open_session(model, settings, folder)
     if earlier.origin.fingerprint != original.checkpoint.fingerprint:
         raise UsageError(f"{folder} was cut from another model than {model}, which can't be its teacher.")
+    if VOCABULARY in plan.keep:
+        raise UsageError(f"{folder} has other tokens than {model}, which therefore can't be its teacher.")
     check_recoverable(original, settings.on)
     checkpoint = Checkpoint.open(folder)
     pruned = ModelSession(str(folder), checkpoint, settings.hardware, settings.reporter)
@@ -65,7 +68,7 @@ def recover(folder: str | Path, model: str, settings: PruneSettings) -> PruneRep
         proof = prove_result(pruned, whole, edits, prepared) if settings.verify else None
         if proof is not None and proof.ran and not proof.ok:
             raise PrunePolicyError(f"{folder} stays as it was, for the result isn't proven: {proof.sentence}")
-        measured = measure(original, prepared, text) if settings.measure else Measurements()
+        measured = measure(original, prepared, text, plan) if settings.measure else Measurements()
         recoveries = (*earlier.recoveries, *([facts] if facts else []))
         commands = "\n".join(filter(None, (earlier.origin.command, settings.command)))
         report = report_on(original, Evidence(plan, measured, proof, commands, recoveries))

@@ -49,7 +49,7 @@ class ModelPush:
         total = sum(self.files.values())
         console.print(f"{len(self.files)} files, {total:,} bytes. {self.verdict}", markup=False)
         for warning in self.warnings:
-            console.print(f"[yellow]Note:[/yellow] {warning}", soft_wrap=True)
+            console.print(f"Note: {warning}", style="yellow", soft_wrap=True)
         done = f"Pushed: {self.commit}" if self.commit else f"Nothing was sent to {self.repo} (--dry-run)."
         console.print(done, soft_wrap=True, markup=False)
 

@@ -29,6 +29,8 @@ REPORT = "prune_report.json"
 REPORT_SCHEMA = 1
 DEGRADED = 2.0
 """A perplexity that rose by more than this factor is called degraded."""
+MORE_BITS = 1.25
+"""Bits per byte that rose by more than this factor are called degraded."""
 LOST = 0.05
 """An accuracy that fell by more than this is called degraded."""
 RUINED = 0.5
@@ -212,10 +214,17 @@ class PruneReport:
 
     @property
     def perplexity_ratio(self) -> float | None:
-        """Perplexity after over before; None where one of them wasn't measured."""
-        if self.before.score is None or self.after.score is None:
+        """Perplexity after over before; None where one wasn't measured, or their tokens differ."""
+        if self.before.score is None or self.after.score is None or self.bits_ratio is not None:
             return None
         return self.after.score.perplexity / self.before.score.perplexity
+
+    @property
+    def bits_ratio(self) -> float | None:
+        """Bits per byte after over before; None where the vocabulary is the same, or nothing was measured."""
+        scores = (self.before.score, self.after.score)
+        before, after = (score and score.bits_per_byte for score in scores)
+        return after / before if before and after else None
 
     @property
     def _undecided(self) -> bool:
@@ -228,6 +237,8 @@ class PruneReport:
         ratio, before, after = self.perplexity_ratio, self.before.accuracy, self.after.accuracy
         if self._undecided:
             return False
+        if self.bits_ratio is not None:
+            return not self.bits_ratio <= MORE_BITS
         if before is not None and after is not None:
             return not before - after <= LOST
         return ratio is not None and not ratio <= DEGRADED
@@ -248,6 +259,8 @@ class PruneReport:
             return self._accuracy(self.before.accuracy, self.after.accuracy)
         if self.fidelity is not None:
             return self._closeness(self.fidelity)
+        if before and after and self.bits_ratio is not None:
+            return self._bits(before, after, self.bits_ratio)
         if before is None or after is None or ratio is None:
             return "Quality wasn't measured."
         change = f"perplexity went from {before.perplexity:.4g} to {after.perplexity:.4g}"
@@ -260,6 +273,13 @@ class PruneReport:
             interval = Interval(*map(math.exp, self.change)).written(3, null=1)
             return f"On the text that was scored, no difference shown: {change} ({interval} times, 95 %)."
         return f"On the text that was scored, {change} ({ratio - 1:+.1%})."
+
+    def _bits(self, before: TextScore, after: TextScore, ratio: float) -> str:
+        change = f"bits per byte went from {before.bits_per_byte:.4g} to {after.bits_per_byte:.4g}"
+        if self.degraded:
+            return f"Degraded: {change} ({ratio - 1:+.1%}). Keep more (--keep {gentler(self.budget.keep):g})."
+        shown = "no difference shown: " if self._undecided else ""
+        return f"On the text that was scored, {shown}{change} ({ratio - 1:+.1%})."
 
     def _accuracy(self, before: float, after: float) -> str:
         change = f"accuracy on {self.images}'s test images went from {before:.2%} to {after:.2%}"

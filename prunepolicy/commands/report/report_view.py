@@ -66,7 +66,10 @@ def comparisons(report: PruneReport) -> Iterator[Comparison]:
     if old.accuracy is not None and new.accuracy is not None:
         name = f"Accuracy on {report.images}"
         yield _measured(name, old.accuracy, new.accuracy, "{:.2%}".format, "quality", None)
-    if old.score and new.score:
+    if old.score and new.score and old.score.bits_per_byte and new.score.bits_per_byte:
+        bits = old.score.bits_per_byte, new.score.bits_per_byte
+        yield _measured("Bits per byte", *bits, "{:.4g}".format, "quality", None)
+    elif old.score and new.score:
         interval = None if report.change is None else Interval(*map(_exp, report.change))
         before, after = old.score.perplexity, new.score.perplexity
         yield _measured("Perplexity", before, after, "{:.4g}".format, "quality", interval)
@@ -162,6 +165,8 @@ def scored_on(report: PruneReport) -> str:
     if score is None:
         return ""
     text = report.text or "the given text"
+    if score.bits_per_byte is not None:
+        return f"Bits per byte of {text}, in {score.tokens} tokens of the new vocabulary."
     return f"Perplexity on {text}: {score.tokens} tokens in windows of {score.window}."
 
 
