@@ -16,7 +16,7 @@ DENSE, WITHOUT_TEXT = "dense", ("generic", "default")
 BLEND = "blend"
 NAMES = {
     "ahead": "blend with what the model goes on with",
-    "offsets": "the same, times trained factors",
+    "offsets": "what the model goes on with, times trained factors",
     "default": "today's default criterion (fisher x activation), any text",
     "generic": "activation, any text",
     "plain": "activation, n tokens alone",
