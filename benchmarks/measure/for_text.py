@@ -30,6 +30,7 @@ from prunepolicy.policy.kinds.text import Text
 from prunepolicy.policy.load import load_policy, load_policy_folder
 from prunepolicy.policy.planning import plan_for
 from prunepolicy.policy.text_scores import TextScorer, text_scorers
+from prunepolicy.policy.text_scores.registry import apart
 from prunepolicy.pruning.checkpoint.tokens import start_of_text, token_ids
 from prunepolicy.pruning.io.machine import device_name, versions
 from prunepolicy.pruning.measure.perplexity import window_losses
@@ -44,7 +45,9 @@ SHOWN = (128, 512, 2048, 32)
 SCORED = 1024
 KEY = ("kind", "scorer", "n", "keep", "seed")
 DENSE, DEFAULT = "dense", "default"
-WITHOUT_TEXT = ("generic", DEFAULT)
+CONTROL = "generic_offsets"
+"""The trained factors on text of all kinds: what of their gain is a better choice whatever the text."""
+WITHOUT_TEXT = ("generic", CONTROL, DEFAULT)
 FIRST = ("blend", "ahead", "offsets", "low_rank", "plain")
 TRAINED = "offsets"
 """Is no scorer that statistics fit."""
@@ -87,9 +90,13 @@ class Bench:
         count = max(cell["n"], 1)
         first = min(STRIDE * cell["seed"], max(SHOWN) - count)
         shown = self.documents[cell["kind"]][first : first + count]
-        scorer, texts = self.scorer(cell["scorer"], cell["seed"]), self.texts(cell["seed"])
+        name = "generic" if cell["scorer"] == CONTROL else cell["scorer"]
+        scorer, texts = self.scorer(name, cell["seed"]), self.texts(cell["seed"])
         few = text_energy(model, graph, shown[None])
         scores = scorer.scores(seen_by(scorer, self.session, few, shown, cell["seed"]), texts.norms)
+        if cell["scorer"] == CONTROL:
+            offsets = apart(self.scorer(TRAINED, cell["seed"]).numbers["offsets"], scores)
+            scores = {name: values * offsets[name].exp() for name, values in scores.items()}
         task = task_for(graph, scores, budget, Instruments(), comparable=False)
         return Plan(spend(task), budget, cell["scorer"])
 
@@ -122,7 +129,8 @@ def cells(kinds: list[str], seeds: int, trained: bool) -> list[Row]:
     dense = [{"kind": kind, "scorer": DENSE, "n": 0, "keep": 1.0, "seed": 0} for kind in kinds]
     readers = [*FIRST, *(name for name in text_scorers if name not in (*FIRST, *WITHOUT_TEXT))]
     readers = [name for name in readers if trained or name != TRAINED]
-    ways = [*((name, 0) for name in WITHOUT_TEXT), *product(readers, SHOWN)]
+    without = [name for name in WITHOUT_TEXT if trained or name != CONTROL]
+    ways = [*((name, 0) for name in without), *product(readers, SHOWN)]
     pruned = [
         {"kind": kind, "scorer": scorer, "n": n, "keep": keep, "seed": seed}
         for seed, keep, (scorer, n), kind in product(range(seeds), KEEPS, ways, kinds)
@@ -132,7 +140,7 @@ def cells(kinds: list[str], seeds: int, trained: bool) -> list[Row]:
 
 def _tier(cell: Row) -> tuple[bool, bool, int]:
     """Return how far a cell is from what is asked first."""
-    first = cell["scorer"] in (*FIRST, "generic") and cell["n"] in (0, *SHOWN[:2])
+    first = cell["scorer"] in (*FIRST, "generic", CONTROL) and cell["n"] in (0, *SHOWN[:2])
     return not first, cell["keep"] != KEEPS[0], int(cell["seed"])
 
 

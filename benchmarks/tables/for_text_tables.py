@@ -12,13 +12,14 @@ Row = dict[str, Any]
 Excess = Mapping[tuple[str, int, float], dict[str, float]]
 """By scorer, tokens shown and keep: the excess of every kind of text, its mean over seeds."""
 SEEDS = range(3)
-DENSE, WITHOUT_TEXT = "dense", ("generic", "default")
+DENSE, WITHOUT_TEXT = "dense", ("generic", "generic_offsets", "default")
 BLEND = "blend"
 NAMES = {
     "ahead": "blend with what the model goes on with",
     "offsets": "what the model goes on with, times trained factors",
     "default": "today's default criterion (fisher x activation), any text",
     "generic": "activation, any text",
+    "generic_offsets": "control: the trained factors on activation, any text",
     "plain": "activation, n tokens alone",
     "low_rank": "low-rank prior over written texts",
 }
