@@ -158,7 +158,7 @@ class ReinforcementRecipe(StrictConfig):
 
 
 class TrlRecipe(StrictConfig):
-    """What TRL's trainer is told beside everything else, by its own names.
+    """Settings of TRL's trainer that no other key has, under its names.
 
     Attributes:
         use_vllm: let vLLM write completions; transformers does otherwise.

@@ -58,7 +58,7 @@ class TrlGrpo(Grpo):
         except (ImportError, ValueError) as error:
             raise PrunePolicyError(f"TRL's trainer can't start: {error}") from error
         finally:
-            restore_generators(before)  # TRL seeds them anew, which a resumed run would do at another step.
+            restore_generators(before)  # TRL seeds them, and a resumed run makes the trainer at another step.
 
     def _roll(self) -> tuple[RolloutBatch, ShapedBatch]:
         sampling = self.sampling

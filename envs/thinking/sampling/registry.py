@@ -38,7 +38,7 @@ class Sampler(BaseModel):
 
     @property
     def reads_diversity(self) -> bool:
-        """Whether `observe` should be told how different answers are; comparing them takes time."""
+        """Whether `observe` needs to know how different answers are; comparing them takes time."""
         return False
 
     @abstractmethod
