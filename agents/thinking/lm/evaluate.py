@@ -168,7 +168,7 @@ def evaluation_problems(recipe: ProblemsRecipe, limit: int | None) -> tuple[Prob
 def problems_of(request: ThinkEvalRequest) -> ProblemsRecipe:
     """Return the problems that a request names."""
     tasks = tuple(_task(word) for word in request.tasks)
-    return ProblemsRecipe(tasks=tasks, train=1, held_out=max(PROBLEMS, request.limit or 0))
+    return ProblemsRecipe(tasks=tasks, train=1, held_out=request.limit or PROBLEMS)
 
 
 def _task(word: str) -> TaskRecipe:
