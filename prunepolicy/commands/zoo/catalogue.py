@@ -32,6 +32,7 @@ READ = {
     "activations": "activations",
     "gradients": "gate gradients",
     "drops": "loss without each layer",
+    "tokens": "how often each token is used",
 }
 
 
@@ -149,7 +150,8 @@ def _built_in(name: str) -> BuiltIn:
     adapter = adapter_for({"model_type": "llama"})
     graph = adapter.units(adapter.tiny(), adapter.shapes(adapter.tiny()))
     policy = load_policy(name)
-    needs = sorted(policy.needs(graph, Budget(0.8)))
+    # Some criteria score kinds of unit that this network has not.
+    needs = sorted(criteria[name].needs if name in criteria else policy.needs(graph, Budget(0.8)))
     module = criteria[name].score.__module__ if name in criteria else type(policy).__module__
     about = inspect.getdoc(sys.modules[module]) or ""
     if name not in criteria and policy.kind == "heuristic":

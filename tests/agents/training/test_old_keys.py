@@ -61,8 +61,12 @@ def settled(recipe: RunRecipe) -> dict[str, Any]:
 @pytest.mark.parametrize("place", RECIPES, ids=str)
 def test_old_recipes_say_what_the_ones_that_ship_say(place: Path) -> None:
     changes = ["model=a"] if place.stem == "autothink" else []
-    old, new = (load_recipe(folder / place, changes) for folder in (OLD / "recipes_v1", ROOT / "configs"))
-    assert settled(old) == settled(new)
+    old, new = (
+        settled(load_recipe(folder / place, changes)) for folder in (OLD / "recipes_v1", ROOT / "configs")
+    )
+    if place.stem == "tiny":  # Diversity had no say then, whatever the weight of outcomes was.
+        assert new["reinforcement"]["sampler"].pop("outcome") == 1.0
+    assert old == new
 
 
 @pytest.mark.parametrize(
@@ -185,4 +189,4 @@ def test_an_old_plan_is_carried_out(here: Path) -> None:
 
 
 def test_every_algorithm_has_an_old_run() -> None:
-    assert set(RUNS) == set(algorithms) - {"text"}, "text came with today's keys"
+    assert set(RUNS) == set(algorithms) - {"text", "text_offsets"}, "they came with today's keys"

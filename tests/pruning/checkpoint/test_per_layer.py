@@ -192,7 +192,8 @@ def test_only_a_class_name_may_enter_the_file(named: object) -> None:
 
 def test_a_graph_without_layers_is_refused(tiny_checkpoint: Make, tmp_path: Path) -> None:
     checkpoint = tiny_checkpoint("llama")
-    flat = UnitGraph("flat", checkpoint.graph.tensors, checkpoint.graph.groups[:-1])
+    blocks = checkpoint.graph.of_kind("ffn", "kv_head", "query_head")
+    flat = UnitGraph("flat", checkpoint.graph.tensors, blocks)
     with pytest.raises(PrunePolicyError, match="can't differ"):
         carry(checkpoint.config, flat, uneven_plan(flat), tmp_path)
 
