@@ -22,6 +22,7 @@ import transformers
 import typer
 import yaml
 
+from prunepolicy.agents.thinking.lm.recipe import ThinkRecipe
 from prunepolicy.agents.training.algorithms import algorithms
 from prunepolicy.agents.training.recipe import Recipe
 from prunepolicy.agents.training.recipe_file import load_recipe
@@ -156,7 +157,7 @@ def half_of_the_channels(checkpoint: Checkpoint) -> Plan:
 def test_the_architecture_is_cut_as_it_is_masked(
     tried: dict[str, Any], tiny_checkpoint: Make, tmp_path: Path
 ) -> None:
-    assert tried["graph"].kinds == ("ffn", "layer")
+    assert tried["graph"].kinds == ("ffn", "layer", "vocabulary")
     checkpoint = tiny_checkpoint("starcoder2")
     assert cost_of(tried["graph"]).params == cost_of(checkpoint.graph).params
     plan, tokens = half_of_the_channels(checkpoint), torch.randint(3, 64, (2, 8))
@@ -410,5 +411,10 @@ def test_commands_in_the_documents_are_understood(line: list[str], monkeypatch: 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
 def test_parts_of_recipes_in_the_documents_are_understood(document: Path) -> None:
     whole = {"algorithm": "ppo", "policy": {"kind": "graph"}, "models": ["model"]}
+    think = {"algorithm": "grpo", "stages": [{"name": "only", "terms": [{"name": "naive"}]}]}
     for block in blocks(document, "yaml"):
-        Recipe.model_validate({**whole, **yaml.safe_load(block)})
+        part = yaml.safe_load(block)
+        if "problems" in part:
+            ThinkRecipe.model_validate({**think, **part})
+        else:
+            Recipe.model_validate({**whole, **part})

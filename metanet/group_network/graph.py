@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from prunepolicy.pruning.cost import cost_of
+from prunepolicy.pruning.errors import UnsupportedModelError
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.statistics.stats import Stats, group_costs
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
@@ -137,7 +138,13 @@ class NetworkGraph:
 def network_graph(
     graph: UnitGraph, groups: Sequence[UnitGroup], stats: Stats, budget: Budget
 ) -> NetworkGraph:
-    """Describe `groups`, which may lose units under `budget`; reads activations and gradients."""
+    """Describe `groups`, which may lose units under `budget`; reads activations and gradients.
+
+    Raises:
+        UnsupportedModelError: for kinds of unit that have no place in it, such as tokens.
+    """
+    if unknown := next((group.kind for group in groups if group.kind not in KINDS), None):
+        raise UnsupportedModelError(f"A policy over unit groups knows no units of the kind {unknown}.")
     costs = torch.tensor([float(max(1, group_costs(graph, group))) for group in groups])
     sizes = torch.tensor([float(group.size) for group in groups])
     owner = torch.repeat_interleave(torch.arange(len(groups)), sizes.long())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -17,6 +18,7 @@ from prunepolicy.metanet.group_network.graph import (
 )
 from prunepolicy.metanet.group_network.network import GraphNetwork
 from prunepolicy.pruning.adapters import adapter_for
+from prunepolicy.pruning.errors import UnsupportedModelError
 from prunepolicy.pruning.plan import Budget
 from prunepolicy.pruning.statistics.stats import Stats
 from prunepolicy.pruning.units import UnitGraph
@@ -26,7 +28,8 @@ BUDGET = Budget(0.7, "ffn", uniform=False)
 
 def graph_of(model_type: str = "llama") -> UnitGraph:
     adapter = adapter_for({"model_type": model_type})
-    return adapter.units(adapter.tiny(), adapter.shapes(adapter.tiny()))
+    graph = adapter.units(adapter.tiny(), adapter.shapes(adapter.tiny()))
+    return replace(graph, groups=graph.of_kind(*KINDS))  # tokens have no place in it
 
 
 def stats_of(graph: UnitGraph, scale: float = 1.0) -> Stats:
@@ -45,6 +48,13 @@ def network() -> GraphNetwork:
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return network
+
+
+def test_tokens_are_refused_in_a_sentence() -> None:
+    adapter = adapter_for({"model_type": "llama"})
+    graph = adapter.units(adapter.tiny(), adapter.shapes(adapter.tiny()))
+    with pytest.raises(UnsupportedModelError, match="knows no units of the kind vocabulary"):
+        network_graph(graph, graph.of_kind("vocabulary"), Stats(), BUDGET)
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "mixtral", "cifar_resnet"])
