@@ -17,7 +17,7 @@ from prunepolicy.commands.report.report import PruneReport
 from prunepolicy.pruning.session.opened_model import Hardware
 
 Model = Callable[..., str]
-QUICK = {"window": 16, "epoch_tokens": 16 * 256, "batch_size": 4, "evaluations": 6}
+QUICK = {"window": 16, "epoch_tokens": 16 * 256, "batch_size": 4, "evaluations": 6, "learning_rate": 1e-4}
 
 
 @pytest.fixture(autouse=True)
