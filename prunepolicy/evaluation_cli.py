@@ -47,6 +47,14 @@ DraftOf = Annotated[
         help="Measure speculative decoding instead: MODEL answers prompts with this model as its draft.",
     ),
 ]
+Other = Annotated[
+    str | None,
+    typer.Argument(metavar="OTHER", help="A second model that gets the same prompts.", show_default=False),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option("--prompt", help="Answer this and exit.", show_default="ask for prompts until Ctrl-D"),
+]
 IncludePath = Annotated[
     Path | None, typer.Option("--include-path", help="Folder with your own lm-eval tasks.")
 ]
@@ -169,16 +177,8 @@ def bench(
 
 def chat(
     model: Model,
-    other: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="OTHER", help="A second model that gets the same prompts.", show_default=False
-        ),
-    ] = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option("--prompt", help="Answer this and exit.", show_default="ask for prompts until Ctrl-D"),
-    ] = None,
+    other: Other = None,
+    prompt: Prompt = None,
     prompts: Annotated[
         Path | None,
         typer.Option("--prompts", help="File with one prompt a line; the answers go into the page --out."),

@@ -13,7 +13,7 @@ from prunepolicy.agents.for_text.ahead import seen_by
 from prunepolicy.agents.for_text.examples import examples_file, written_examples
 from prunepolicy.agents.for_text.known import generic_energy
 from prunepolicy.commands.prune.measure import own_text
-from prunepolicy.commands.report.report import TextReading
+from prunepolicy.commands.report.text_reading import TextReading
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.kinds.text import Text, TextConfig
 from prunepolicy.policy.load import DEFAULT, load_policy
