@@ -214,7 +214,7 @@ def test_only_head_counts_that_the_configuration_accepts_are_chosen() -> None:
 @pytest.mark.parametrize(
     ("model_type", "of", "advice"),
     [
-        ("llama", "params", ", or let more kinds of unit go (--units ffn,heads,layers)"),
+        ("llama", "params", ", or let more kinds of unit go (--units ffn,heads,layers,vocabulary)"),
         ("cifar_resnet", "params", ""),
         ("llama", "ffn", ""),
     ],

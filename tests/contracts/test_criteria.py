@@ -17,7 +17,7 @@ from prunepolicy.pruning.statistics.layer_drops import layer_drops
 from prunepolicy.pruning.statistics.stats import Stats, weight_stats
 
 Make = Callable[..., Checkpoint]
-LANGUAGE = [name for name in criteria if name != "bn_scale"]
+LANGUAGE = [name for name in criteria if name not in ("bn_scale", "token_cost")]
 
 
 def all_stats(checkpoint: Checkpoint, model: nn.Module) -> Stats:
@@ -41,7 +41,8 @@ def watched(tiny_checkpoint: Make) -> tuple[Checkpoint, nn.Module, Stats]:
 def test_one_finite_score_per_unit(name: str, watched: tuple[Checkpoint, nn.Module, Stats]) -> None:
     checkpoint, _, stats = watched
     criterion = criteria[name]
-    groups = checkpoint.graph.of_kind(*(criterion.kinds or checkpoint.graph.kinds))
+    others = [kind for kind in checkpoint.graph.kinds if kind != "vocabulary"]
+    groups = checkpoint.graph.of_kind(*(criterion.kinds or others))
     scores = criterion(checkpoint.graph, groups, stats)
     for group in groups:
         assert scores[group.name].shape == (group.size,)
