@@ -67,7 +67,7 @@ class Bench:
     """
 
     folder: Path
-    schedule: Schedule = Schedule()
+    schedule: Schedule = field(default_factory=Schedule)
     progress: ProgressReporter = field(default_factory=ProgressReporter)
 
     @cached_property
