@@ -66,7 +66,7 @@ class Gate:
             forbids experts, `fused_experts` scales one expert's columns inside a stacked tensor.
         expert: index of the expert, for `fused_experts`.
         also: further modules that write the same units (all batch norms that add to one residual
-            stream), for `output`.
+            stream), for `output`; the module that holds the experts, for `router`.
     """
 
     module: str

@@ -85,7 +85,11 @@ class MixtureAdapter(TransformerAdapter):
             count_key,
             (Slice(f"{layer.prefix}{self.experts.router}.weight", 0),),
             prefix=layer.prefix + self.experts.prefix,
-            gate=Gate(f"{layer.running}{self.experts.running}gate", "router"),
+            gate=Gate(
+                f"{layer.running}{self.experts.running}gate",
+                "router",
+                also=(f"{layer.running}{self.experts.running}experts",),
+            ),
             layer=layer.index,
             floor=require(layer.config, "num_experts_per_tok"),
         )

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from prunepolicy.pruning.checkpoint.streamed import runs_again
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.statistics.expert_gates import watch_experts
+from prunepolicy.pruning.statistics.expert_gates import ExpertPass, watch_experts
+from prunepolicy.pruning.statistics.expert_use import ExpertUse
 from prunepolicy.pruning.statistics.gates import find_module, masked, units_of_entries
 from prunepolicy.pruning.statistics.probe import Inputs, Tick, read_inputs
 from prunepolicy.pruning.statistics.stats import Stats
@@ -75,7 +76,7 @@ class ActivationRecorder:
         self.groups = [group for group in groups if group.gate is not None]
         self._records: dict[str, _Record] = {}
         self._layers: dict[str, Tensor] = {}
-        self._mass: dict[str, Tensor] = {}
+        self._experts: dict[str, ExpertUse] = {}
         self._passes = 0
 
     @contextmanager
@@ -97,7 +98,9 @@ class ActivationRecorder:
         """Return the statistics of everything that was read."""
         stats = _unit_statistics(self._records)
         stats["angular"] = {name: total / self._passes for name, total in self._layers.items()}
-        stats["output"] |= {name: total / self._passes for name, total in self._mass.items()}
+        for name, use in self._experts.items():
+            for statistic, values in use.statistics().items():
+                stats.setdefault(statistic, {})[name] = values
         stats["output"] |= stats["angular"]
         return Stats(stats)
 
@@ -112,8 +115,8 @@ class ActivationRecorder:
             self._layers[group.name] = torch.zeros(group.size)
             _watch_turning(stack, self.model, group, self._layers[group.name])
         elif group.gate.how == "router":
-            self._mass[group.name] = torch.zeros(group.size)
-            _watch_routing(stack, self.model, group, self._mass[group.name])
+            self._experts[group.name] = ExpertUse(self.model, group)
+            self._experts[group.name].watch(stack)
         elif group.gate.how in ("input", "output"):
             self._records[group.name] = _watch_entries(stack, self.model, group)
 
@@ -169,8 +172,9 @@ def _watch_experts(stack: ExitStack, model: nn.Module, groups: list[UnitGroup]) 
             zeros = torch.zeros(record.group.size, device=module.down_proj.device)
             record.entries = {"sum": zeros, "squares": zeros, "max": zeros}
 
-        def add(expert: int, channels: Tensor, of: Any = of_expert) -> None:
-            of[expert].add(channels, rows=0)
+        def add(done: ExpertPass, of: Any = of_expert) -> None:
+            if done.expert in of:
+                of[done.expert].add(done.channels * done.weights, rows=0)
 
         watch_experts(stack, module, add)
 
@@ -202,6 +206,7 @@ def _watch_turning(stack: ExitStack, model: nn.Module, group: UnitGroup, angles:
         stack.callback(handle.remove)
 
 
+<<<<<<< HEAD
 def _watch_routing(stack: ExitStack, model: nn.Module, group: UnitGroup, mass: Tensor) -> None:
     """Add up the share of every token's routing weight that an expert gets."""
     assert group.gate is not None
@@ -218,6 +223,8 @@ def _watch_routing(stack: ExitStack, model: nn.Module, group: UnitGroup, mass: T
     stack.callback(handle.remove)
 
 
+=======
+>>>>>>> experts
 def _mean_squares(record: _Record) -> Tensor:
     """Return the mean squares of what the group's units let pass, shape (units,)."""
     squares = record.entries["squares"].cpu() / record.rows

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -13,7 +13,25 @@ from torch import Tensor, nn
 
 Routing = tuple[Tensor, Tensor, Tensor]
 """Logits, weights and numbers of the chosen experts; the latter two (tokens, chosen)."""
-Seen = Callable[[int, Tensor], None]
+
+
+class ExpertPass(NamedTuple):
+    """What one expert did with the tokens that were sent to it.
+
+    Attributes:
+        expert: its number.
+        channels: its hidden activations, (tokens, channels).
+        weights: the tokens' routing weights, (tokens, 1).
+        written: its outputs before they are weighted, (tokens, hidden).
+    """
+
+    expert: int
+    channels: Tensor
+    weights: Tensor
+    written: Tensor
+
+
+Seen = Callable[[ExpertPass], None]
 
 
 class GatedRouter:
@@ -55,10 +73,10 @@ class GatedExperts:
         experts: holds `gate_up_proj` (experts, 2 * channels, hidden), `down_proj` (experts,
             hidden, channels) and `act_fn`.
         multipliers: expert to (channels,) or (batch, channels).
-        seen: is shown every expert's channels (tokens, channels), times the tokens' routing weights.
+        seen: are shown what every expert did.
     """
 
-    def __init__(self, experts: Any, multipliers: Mapping[int, Tensor], seen: Seen | None = None) -> None:
+    def __init__(self, experts: Any, multipliers: Mapping[int, Tensor], seen: Sequence[Seen] = ()) -> None:
         self.experts = experts
         self.multipliers = multipliers
         self.seen = seen
@@ -73,9 +91,9 @@ class GatedExperts:
             if expert in self.multipliers:
                 channels = channels * self._rows(self.multipliers[expert], tokens, len(hidden_states))
             weights = top_k_weights[tokens, place, None].to(channels.dtype)
-            if self.seen is not None:
-                self.seen(expert, channels * weights)
             written = F.linear(channels, self.experts.down_proj[expert])
+            for seen in self.seen:
+                seen(ExpertPass(expert, channels, weights, written))
             output = output.index_add(0, tokens, written * weights)
         return output
 
@@ -98,15 +116,15 @@ def gate_expert(stack: ExitStack, experts: nn.Module, expert: int, multipliers: 
     outer = experts.__dict__.get("forward")
     others = dict(outer.multipliers) if isinstance(outer, GatedExperts) else {}
     others[expert] = others[expert] * multipliers if expert in others else multipliers
-    seen = outer.seen if isinstance(outer, GatedExperts) else None
+    seen = outer.seen if isinstance(outer, GatedExperts) else ()
     _replace_forward(stack, experts, GatedExperts(experts, others, seen))
 
 
 def watch_experts(stack: ExitStack, experts: nn.Module, seen: Seen) -> None:
-    """Show `seen` what the channels of every expert add, until `stack` unwinds."""
+    """Show `seen`, beside those who look already, what every expert does, until `stack` unwinds."""
     outer = experts.__dict__.get("forward")
-    multipliers = outer.multipliers if isinstance(outer, GatedExperts) else {}
-    _replace_forward(stack, experts, GatedExperts(experts, multipliers, seen))
+    multipliers, others = (outer.multipliers, outer.seen) if isinstance(outer, GatedExperts) else ({}, ())
+    _replace_forward(stack, experts, GatedExperts(experts, multipliers, (*others, seen)))
 
 
 def _replace_forward(stack: ExitStack, module: nn.Module, forward: Callable[..., object]) -> None:

@@ -17,7 +17,8 @@ from prunepolicy.pruning.statistics.layer_drops import layer_drops
 from prunepolicy.pruning.statistics.stats import Stats, weight_stats
 
 Make = Callable[..., Checkpoint]
-LANGUAGE = [name for name in criteria if name not in ("bn_scale", "token_cost")]
+OF_EXPERTS = [name for name in criteria if criteria[name].kinds == ("expert",)]
+LANGUAGE = [name for name in criteria if name not in ("bn_scale", "token_cost", *OF_EXPERTS)]
 
 
 def all_stats(checkpoint: Checkpoint, model: nn.Module) -> Stats:
@@ -48,6 +49,24 @@ def test_one_finite_score_per_unit(name: str, watched: tuple[Checkpoint, nn.Modu
         assert scores[group.name].shape == (group.size,)
         assert torch.isfinite(scores[group.name]).all()
     assert any(len(score.unique()) > 1 for score in scores.values()), "it tells no units apart"
+
+
+@pytest.mark.parametrize("name", OF_EXPERTS)
+def test_experts_have_finite_scores_that_follow_them(name: str, tiny_checkpoint: Make) -> None:
+    """Experts in another order, with the router's rows, get the same scores in that order."""
+    checkpoint = tiny_checkpoint("mixtral")
+    model = checkpoint.adapter.load(checkpoint.folder, torch.float32)
+    group = checkpoint.graph["layers.0.experts"]
+    before = criteria[name](checkpoint.graph, (group,), all_stats(checkpoint, model))[group.name]
+    assert torch.isfinite(before).all()
+    assert len(before.unique()) > 1, "it tells no experts apart"
+    order = torch.randperm(group.size, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for module, weight in (("gate", "weight"), ("experts", "gate_up_proj"), ("experts", "down_proj")):
+            parameter = model.get_submodule(f"model.layers.0.mlp.{module}").get_parameter(weight)
+            parameter.copy_(parameter[order].clone())
+    after = criteria[name](checkpoint.graph, (group,), all_stats(checkpoint, model))[group.name]
+    torch.testing.assert_close(after, before[order], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", [name for name in LANGUAGE if name not in ("random", "angular", "drop")])
