@@ -206,25 +206,6 @@ def _watch_turning(stack: ExitStack, model: nn.Module, group: UnitGroup, angles:
         stack.callback(handle.remove)
 
 
-<<<<<<< HEAD
-def _watch_routing(stack: ExitStack, model: nn.Module, group: UnitGroup, mass: Tensor) -> None:
-    """Add up the share of every token's routing weight that an expert gets."""
-    assert group.gate is not None
-
-    def hook(module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor, Tensor]) -> None:
-        if runs_again():
-            return
-        _, scores, experts = output
-        chosen, weights = experts.cpu(), scores.detach().float().cpu()
-        per_token = torch.zeros(len(experts), len(mass)).scatter_(1, chosen, weights)
-        mass.add_(per_token.mean(0))
-
-    handle = find_module(model, group.gate.module).register_forward_hook(hook)
-    stack.callback(handle.remove)
-
-
-=======
->>>>>>> experts
 def _mean_squares(record: _Record) -> Tensor:
     """Return the mean squares of what the group's units let pass, shape (units,)."""
     squares = record.entries["squares"].cpu() / record.rows

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from prunepolicy.pruning.checkpoint.streamed import runs_again
 from prunepolicy.pruning.statistics.expert_gates import ExpertPass, Routing, watch_experts
 from prunepolicy.pruning.statistics.gates import find_module
 from prunepolicy.pruning.units import UnitGroup
@@ -55,6 +56,8 @@ class ExpertUse:
         }
 
     def _routed(self, router: Any, inputs: tuple[Tensor, ...], output: Routing) -> None:
+        if runs_again():
+            return
         _, weights, experts = output
         hidden = inputs[0].detach().reshape(-1, inputs[0].shape[-1])
         # What routers call logits are probabilities in some families.
@@ -65,6 +68,8 @@ class ExpertUse:
             self._add(row, experts, values)
 
     def _written(self, done: ExpertPass) -> None:
+        if runs_again():
+            return
         norms = done.written.detach().float().norm(dim=-1)
         self.sums[3, done.expert] += float(norms.sum())
         self.sums[4, done.expert] += float((norms * done.weights.detach()[:, 0].float()).sum())

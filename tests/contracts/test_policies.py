@@ -88,6 +88,7 @@ SAVED = {
         "per_layer_criterion": None,
         "allocator": "global_rank",
         "rounds": 1,
+        "token_criterion": None,
     },
     "metanet": {
         "head": "weights",
@@ -100,6 +101,7 @@ SAVED = {
         "per_layer_criterion": None,
         "allocator": "global_score",
         "rounds": 1,
+        "token_criterion": None,
     },
     "prunenet": {
         "scorer": "mlp",
