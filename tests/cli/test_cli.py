@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import signal
 import sys
@@ -295,3 +296,13 @@ def test_a_share_of_few_layers_is_rounded_down_and_said_to_be(model: Model, caps
     name = model(num_hidden_layers=7)
     assert run("plan", name, "--keep", 0.8, "--of", "layers", "--policy", "magnitude") == 0
     assert "rounded down to 71.4%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("chosen", "found"), [(None, "5000"), ("7", "7")])
+def test_threads_yield_to_other_programs_unless_the_user_says_how_long_they_spin(
+    chosen: str | None, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOMP_SPINCOUNT", chosen or "")
+    if chosen is None:
+        monkeypatch.delenv("GOMP_SPINCOUNT")
+    assert carry_out(lambda **_: os.environ["GOMP_SPINCOUNT"] != found, []) == 0
