@@ -34,8 +34,8 @@ check: setup  ## lint, formatting, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-test: setup  ## run the tests on one thread, without network
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+test: setup  ## run the tests on up to four cores, one thread each, without network
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 demo: $(VENV)/.demo-installed  ## prune SmolLM2-135M to 90 % of its parameters into smaller/
 	$(BIN)/prune-with-policy smollm2-135m --keep 0.9 --out smaller/ --overwrite
