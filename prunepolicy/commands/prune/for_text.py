@@ -19,6 +19,8 @@ from prunepolicy.policy.kinds.text import Text, TextConfig
 from prunepolicy.policy.load import DEFAULT, load_policy
 from prunepolicy.policy.text_scores.blend import UNTUNED
 from prunepolicy.policy.text_scores.registry import flat
+from prunepolicy.policy.zoo.settings import PACKAGE
+from prunepolicy.policy.zoo.zoo_handle import Zoo
 from prunepolicy.pruning.checkpoint.context import context_of
 from prunepolicy.pruning.checkpoint.tokens import start_of_text, token_ids
 from prunepolicy.pruning.errors import UsageError
@@ -152,6 +154,8 @@ def read_for(session: ModelSession, policy: Policy, wanted: str, seed: int) -> R
         )
         return Reading(session, load_policy(DEFAULT), "varied", (warning,), tokens)
     reader = policy if isinstance(policy, Text) and policy.config.network else None
+    if reader is None and not isinstance(policy, Text):
+        reader = shipped_reader(session.checkpoint.fingerprint)
     if reader is None:
         reader = unlearned(policy.config.scorer if isinstance(policy, Text) else UNLEARNED[0], session, seed)
     with session.progress.step("read the text"):
@@ -161,6 +165,15 @@ def read_for(session: ModelSession, policy: Policy, wanted: str, seed: int) -> R
     shown = reader.shown(seen, outgoing_norms(session.model, session.checkpoint.graph))
     source = f"varied+{file}" if len(tokens) >= shown.config.length else "varied"
     return Reading(session, shown, source, warnings, tokens, reader, seed)
+
+
+def shipped_reader(network: str) -> Text | None:
+    """Return the trained policy that ships for the checkpoint with fingerprint `network`, if one does."""
+    for name, entry in Zoo.open(PACKAGE).index.policies.items():
+        policy = load_policy(name) if entry.kind == "text" else None
+        if isinstance(policy, Text) and policy.config.network == network:
+            return policy
+    return None
 
 
 def unlearned(scorer: str, session: ModelSession, seed: int) -> Text:

@@ -7,11 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from prunepolicy import Budget, PruneSettings, prune
 from prunepolicy.agents.for_text.examples import examples_file
+from prunepolicy.agents.learned_pruning.policy_card_text import write_policy_card
+from prunepolicy.agents.learned_pruning.report import TrainReport
 from prunepolicy.commands.report.report import PruneReport
+from prunepolicy.commands.zoo.ship import ship
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
+from prunepolicy.policy.kinds.text import Text
+from prunepolicy.policy.zoo import pinned_keys
+from prunepolicy.policy.zoo.signing import load_key, make_key
+from prunepolicy.policy.zoo.sources import package
+from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.session.opened_model import Hardware
 
@@ -99,3 +108,22 @@ def test_by_default_the_model_goes_on_with_the_text_and_the_blend_is_one_option_
         kept[policy] = (tmp_path / policy / "model.safetensors").read_bytes()
         assert report.origin.made_by == ("ahead" if policy == "default" else policy)
     assert kept["default"] == kept["ahead"] != kept["blend"]
+
+
+def test_a_policy_that_ships_for_the_network_decides_before_the_unlearned(
+    model: Model, invented: Callable[..., TrainReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, zoo = model(), tmp_path / "zoo"
+    monkeypatch.setattr(package, "SHIPPED", zoo)
+    monkeypatch.setattr(pinned_keys, "PINNED", (make_key(tmp_path / "key.pem"),))
+    opened = Checkpoint.open(Path(name))
+    channels = sum(group.size for group in opened.graph.of_kind("ffn"))
+    learned = {"generic": torch.ones(channels), "offsets": torch.zeros(channels)}
+    for network, title in (("0" * 64, "another.v1"), (opened.fingerprint, "own.v1")):
+        best = tmp_path / title / "best"
+        Text.fitted("offsets", learned, network).save(best)
+        write_policy_card(invented(0.9).card, best)
+        ship(best.parent, title, [load_key(tmp_path / "key.pem")], zoo)
+    report = pruned(name, FRENCH, tmp_path / "out")
+    assert report.reading is not None
+    assert report.reading.policy == "own.v1"
