@@ -4,7 +4,9 @@ A kind of text that nothing was fitted to: n tokens are shown, the 1,024 that fo
 are scored. Equal widths, nothing repaired. Scorers are fitted to texts that the model wrote itself. With
 another seed, other tokens of the text are shown where the longest showing leaves room, another two thirds of
 the written texts are fitted to, and the model goes on otherwise; the first shows the beginning and fits all.
-What gradients have trained is read from a policy's folder, the same for all seeds.
+What gradients have trained is read from a policy's folder, the same for all seeds. With --repaired, the
+default's repair follows, calibrated on the shown tokens and on text of all kinds, also where the choice is
+one for any text.
 Cells are written one by one, and a run that was stopped continues.
 """
 
@@ -22,7 +24,7 @@ from scoring import Results, Row
 from torch import Tensor
 
 from prunepolicy.agents.for_text.ahead import seen_by
-from prunepolicy.agents.for_text.known import Dividing, Texts
+from prunepolicy.agents.for_text.known import GENERIC, Dividing, Texts
 from prunepolicy.commands.prune.job import PruneSettings, open_session
 from prunepolicy.policy.base import Instruments
 from prunepolicy.policy.budgeting import spend, task_for
@@ -31,12 +33,14 @@ from prunepolicy.policy.load import load_policy, load_policy_folder
 from prunepolicy.policy.planning import plan_for
 from prunepolicy.policy.text_scores import TextScorer, text_scorers
 from prunepolicy.policy.text_scores.registry import apart
+from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.checkpoint.tokens import start_of_text, token_ids
 from prunepolicy.pruning.io.machine import device_name, versions
 from prunepolicy.pruning.measure.perplexity import window_losses
 from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.repair import RepairContext, repairs
+from prunepolicy.pruning.repair.edited import edited
 from prunepolicy.pruning.session.model_session import ModelSession
-from prunepolicy.pruning.statistics.gates import masked
 from prunepolicy.pruning.statistics.text_energy import text_energy
 from prunepolicy.pruning.statistics.written_texts import Writing
 
@@ -51,6 +55,9 @@ WITHOUT_TEXT = ("generic", CONTROL, DEFAULT)
 FIRST = ("blend", "ahead", "offsets", "low_rank", "plain")
 TRAINED = "offsets"
 """Is no scorer that statistics fit."""
+REPAIR, ROW = "reconstruction", 128
+"""The default's repair, and tokens of a row of what it is calibrated on."""
+REPAIRED = ("generic", "blend", "ahead", "offsets")
 STRIDE = 512
 """Tokens between what two seeds are shown."""
 
@@ -61,12 +68,14 @@ class Bench:
 
     Attributes:
         trained: folder of the policy whose scorer gradients have trained.
+        repaired: whether the default's repair follows a choice.
     """
 
     session: ModelSession
     documents: dict[str, Tensor]
     writing: Writing
     trained: Path | None = None
+    repaired: bool = False
     fitted: dict[tuple[str, int], TextScorer] = field(default_factory=dict)
     known: dict[int, Texts] = field(default_factory=dict)
 
@@ -75,8 +84,24 @@ class Bench:
         model, graph = self.session.model, self.session.checkpoint.graph
         tokens = self.documents[cell["kind"]][-SCORED:]
         start = start_of_text(model, self.session.tokenizer)
-        with masked(model, graph, self.plan(cell)):
+        plan = self.plan(cell)
+        edits = self.edits(plan, cell) if self.repaired and plan.keep else Edits()
+        with edited(model, graph, plan, edits):
             return cell | {"nll": window_losses(model, tokens, bos=start).score.nll}
+
+    def edits(self, plan: Plan, cell: Row) -> Edits:
+        """Return what the repair changes, calibrated on what the cell shows and on text of all kinds."""
+        inputs = dict(self.session.probe(replace(GENERIC, seed=cell["seed"])))
+        inputs["input_ids"] = torch.cat(
+            [inputs["input_ids"], self.shown(cell).reshape(cell["n"] // ROW, ROW)]
+        )
+        context = RepairContext(self.session.checkpoint, self.session.model, plan, inputs)
+        return repairs[REPAIR](context)
+
+    def shown(self, cell: Row) -> Tensor:
+        """Return the tokens of the text that a cell shows, shape (n,)."""
+        first = min(STRIDE * cell["seed"], max(SHOWN) - cell["n"])
+        return self.documents[cell["kind"]][first : first + cell["n"]]
 
     def plan(self, cell: Row) -> Plan:
         """Return what the cell's scorer keeps."""
@@ -87,9 +112,7 @@ class Bench:
             policy = load_policy(DEFAULT)
             return plan_for(self.session, policy, budget, replace(policy.probe, seed=cell["seed"]))
         model, graph = self.session.model, self.session.checkpoint.graph
-        count = max(cell["n"], 1)
-        first = min(STRIDE * cell["seed"], max(SHOWN) - count)
-        shown = self.documents[cell["kind"]][first : first + count]
+        shown = self.shown(cell | {"n": max(cell["n"], 1)})
         name = "generic" if cell["scorer"] == CONTROL else cell["scorer"]
         scorer, texts = self.scorer(name, cell["seed"]), self.texts(cell["seed"])
         few = text_energy(model, graph, shown[None])
@@ -138,6 +161,17 @@ def cells(kinds: list[str], seeds: int, trained: bool) -> list[Row]:
     return [*dense, *sorted(pruned, key=_tier)]
 
 
+def repaired_cells(kinds: list[str], seeds: int, trained: bool) -> list[Row]:
+    """Return the cells that are repaired: the choice for any text without the text, and all with it."""
+    dense = [{"kind": kind, "scorer": DENSE, "n": 0, "keep": 1.0, "seed": 0} for kind in kinds]
+    scorers = [name for name in REPAIRED if trained or name != TRAINED]
+    ways = [("generic", 0), *((name, n) for n in (512, ROW) for name in scorers)]
+    return dense + [
+        {"kind": kind, "scorer": scorer, "n": n, "keep": KEEPS[0], "seed": seed}
+        for seed, (scorer, n), kind in product(range(seeds), ways, kinds)
+    ]
+
+
 def _tier(cell: Row) -> tuple[bool, bool, int]:
     """Return how far a cell is from what is asked first."""
     first = cell["scorer"] in (*FIRST, "generic", CONTROL) and cell["n"] in (0, *SHOWN[:2])
@@ -164,12 +198,14 @@ def main() -> None:
     parser.add_argument(
         "--trained", type=Path, help="folder of the policy that configs/train/text_offsets.yaml made"
     )
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/for_text.json"))
+    parser.add_argument("--repaired", action="store_true", help="after the default's repair")
+    parser.add_argument("--json", type=Path, help="by default benchmarks/results/for_text[_repaired].json")
     options = parser.parse_args()
     torch.set_num_threads(1)
     session = open_session("smollm2-135m", PruneSettings())
     writing = Writing(options.texts, options.length)
-    bench = Bench(session, documents(session, options.prose), writing, options.trained)
+    bench = Bench(session, documents(session, options.prose), writing, options.trained, options.repaired)
+    name, to_measure = ("for_text_repaired", repaired_cells) if options.repaired else ("for_text", cells)
     described = {
         "model": "SmolLM2-135M-Instruct, dequantised from Q4_1",
         "machine": device_name(torch.device("cpu")),
@@ -179,8 +215,8 @@ def main() -> None:
         "texts": f"{SCORED} tokens of each of {len(bench.documents)} kinds, windows of 512",
         "written": f"{writing.texts} texts of {writing.length} tokens",
     }
-    results = Results(options.json, KEY, described)
-    for cell in cells(list(bench.documents), options.seeds, options.trained is not None):
+    results = Results(options.json or Path(f"benchmarks/results/{name}.json"), KEY, described)
+    for cell in to_measure(list(bench.documents), options.seeds, options.trained is not None):
         if cell not in results:
             results.add(bench.row(cell))
 
