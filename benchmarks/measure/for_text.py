@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import cast
@@ -85,12 +86,17 @@ class Bench:
         tokens = self.documents[cell["kind"]][-SCORED:]
         start = start_of_text(model, self.session.tokenizer)
         plan = self.plan(cell)
-        edits = self.edits(plan, cell) if self.repaired and plan.keep else Edits()
-        with edited(model, graph, plan, edits):
+        with edited(model, graph, plan, self.edits(plan, cell) if self.repaired and plan.keep else Edits()):
             return cell | {"nll": window_losses(model, tokens, bos=start).score.nll}
 
     def edits(self, plan: Plan, cell: Row) -> Edits:
-        """Return what the repair changes, calibrated on what the cell shows and on text of all kinds."""
+        """Return what the repair changes; where no text was shown, it is the same for all kinds."""
+        if cell["n"]:
+            return self.repair(plan, cell)
+        return self.session.once((cell["scorer"], cell["seed"]), partial(self.repair, plan, cell))
+
+    def repair(self, plan: Plan, cell: Row) -> Edits:
+        """Repair on what the cell shows and on text of all kinds."""
         inputs = dict(self.session.probe(replace(GENERIC, seed=cell["seed"])))
         inputs["input_ids"] = torch.cat(
             [inputs["input_ids"], self.shown(cell).reshape(cell["n"] // ROW, ROW)]
