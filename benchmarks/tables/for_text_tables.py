@@ -57,6 +57,34 @@ def for_text(results: Row) -> str:
     return "\n".join(parts)
 
 
+REPAIRED = """## Choosing for a text, after the default's repair
+
+The same texts, tokens and excess, {seeds}, keep {keep:g}. The repair (`reconstruction`) is calibrated on
+text of all kinds and, where n tokens are shown, on these as well, whatever the choice was made on.
+"""
+"""Of choices that the repair followed."""
+
+
+def for_text_repaired(results: Row) -> str:
+    """Return the section on what is left of a choice's worth after the repair."""
+    rows = [row for row in results["rows"] if row["scorer"] != DENSE]
+    keep, seeds = rows[0]["keep"], len({row["seed"] for row in rows})
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    found = {place: cells for place, cells in excess_of(results["rows"]).items() if len(cells) == len(kinds)}
+    lines = [
+        [
+            NAMES.get(scorer, scorer),
+            n or "none",
+            three_places(mean(cells.values())),
+            *map(three_places, cells.values()),
+        ]
+        for (scorer, n, _), cells in sorted(found.items(), key=lambda item: mean(item[1].values()))
+    ]
+    counted = "one seed" if seeds == 1 else f"{seeds} seeds"
+    head = ["chosen by", "tokens shown", "mean", *kinds]
+    return "\n".join([REPAIRED.format(keep=keep, seeds=counted), table(head, lines), ""])
+
+
 def excess_of(rows: list[Row]) -> Excess:
     """Return the excess over the dense model."""
     dense = {row["kind"]: row["nll"] for row in rows if row["scorer"] == DENSE}

@@ -14,7 +14,7 @@ from cluster_tables import cluster, faults
 from compatibility_tables import installs, older_transformers
 from cost_tables import layer_by_layer, repair_cost
 from family_tables import families, write_readme_families
-from for_text_tables import for_text
+from for_text_tables import for_text, for_text_repaired
 from graph_tables import graph_policies
 from main_job_tables import main_job
 from metanet_step_tables import metanet_step
@@ -49,7 +49,12 @@ DOCUMENTS: dict[str, tuple[str, dict[str, Callable[[Results], str]]]] = {
     "calibration": ("Calibration data", {"calibration": calibration}),
     "for_text": (
         "Choices that follow a text",
-        {"for_text": for_text, "adaptive": adaptive, "adaptive_speed": adaptive_speed},
+        {
+            "for_text": for_text,
+            "for_text_repaired": for_text_repaired,
+            "adaptive": adaptive,
+            "adaptive_speed": adaptive_speed,
+        },
     ),
     "speed": (
         "Speed and resources",
