@@ -2,9 +2,9 @@
 
 A prompt from a kind of text that nothing was fitted to is read with all channels; the tokens that follow it
 are scored with those that were chosen for it, after the same KV cache, as `AdaptiveModel` writes. `generic`
-is one choice for all texts, `plain` the prompt's own statistic (the idea of GRIFFIN), `blend` both. One
-thread; rows are written one by one, and a run that was stopped continues. With `--speed`, timings instead,
-on two threads.
+is one choice for all texts, `plain` the prompt's own statistic (the idea of GRIFFIN), `blend` both, `offsets`
+both times the factors of a trained policy. One thread; rows are written one by one, and a run that was
+stopped continues. With `--speed`, timings instead, on two threads.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from prunepolicy.pruning.io.machine import device_name, versions
 MODEL = "smollm2-135m"
 KEEP = 0.5
 POLICIES = ("generic", "plain", "blend")
+TRAINED = "offsets"
 PROMPTS = (512, 128)
 SCORED = 128
 KEY = ("kind", "prompt", "number", "policy")
@@ -43,7 +44,7 @@ KEY = ("kind", "prompt", "number", "policy")
 class Bench:
     """The model, and what chooses for it."""
 
-    def __init__(self, texts: int) -> None:
+    def __init__(self, texts: int, trained: Path | None) -> None:
         self.adaptive = AdaptiveModel.from_pretrained(MODEL, "plain", KEEP, dtype="float32")
         checkpoint = Checkpoint.open(resolve(MODEL))
         probe = replace(GENERIC, samples=texts)
@@ -51,6 +52,8 @@ class Bench:
         norms = self.adaptive.selection.norms
         with self.adaptive.dense():
             choosers = {policy: chooser_named(policy, running) for policy in POLICIES}
+        if trained is not None:
+            choosers[TRAINED] = chooser_named(trained, running)
         self.selections = {
             policy: Selection(checkpoint.graph, chooser, norms, KEEP) for policy, chooser in choosers.items()
         }
@@ -93,7 +96,8 @@ class Bench:
 def measure(options: argparse.Namespace) -> None:
     """Score what is missing."""
     torch.set_num_threads(1)
-    bench = Bench(options.texts)
+    bench = Bench(options.texts, options.trained)
+    last = POLICIES[-1] if options.trained is None else TRAINED
     described = {
         "model": "SmolLM2-135M-Instruct, dequantised from Q4_1",
         "machine": device_name(torch.device("cpu")),
@@ -105,7 +109,7 @@ def measure(options: argparse.Namespace) -> None:
     }
     results = Results(options.json, KEY, described)
     for place, prompt, held_back in bench.prompts(options.prompts, options.prose):
-        if {**place, "policy": POLICIES[-1]} not in results:
+        if {**place, "policy": last} not in results:
             for row in list(bench.rows(prompt, held_back)):
                 results.add(place | row)
 
@@ -115,6 +119,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prose", type=Path, help="stories, for two more kinds of text")
     parser.add_argument("--texts", type=int, default=GENERIC.samples, help="of the generic statistic")
+    parser.add_argument(
+        "--trained", type=Path, help="folder of the policy of configs/train/text_offsets.yaml"
+    )
     parser.add_argument("--prompts", type=int, default=4, help="of each kind and length")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/adaptive.json"))
     parser.add_argument("--speed", action="store_true", help="time it instead")

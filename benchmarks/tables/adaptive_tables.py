@@ -15,6 +15,7 @@ POLICIES = {
     "generic": "`generic`, one choice for all texts",
     "plain": "`plain`, the prompt's own statistic",
     "blend": "`blend` of both",
+    "offsets": "`offsets`, the blend times trained factors",
 }
 INTRODUCTION = """## Channels chosen at run time
 
@@ -34,6 +35,7 @@ def adaptive(results: Row) -> str:
     parts = [INTRODUCTION.format(**results), *remark(results)]
     for length in lengths:
         excess = {policy: _excess(rows, length, policy) for policy in POLICIES}
+        excess = {policy: of for policy, of in excess.items() if of}
         title = f"### {len(excess['generic'])} prompts of {length} tokens\n"
         parts += [title, _means(excess), "", _by_kind(excess, kinds), ""]
     return "\n".join(parts)
@@ -48,25 +50,24 @@ def _excess(rows: Sequence[Row], length: int, policy: str) -> dict[tuple[str, in
 
 def _means(excess: dict[str, dict[tuple[str, int], float]]) -> str:
     lines = []
-    for policy, name in POLICIES.items():
-        mine = excess[policy]
+    for policy, mine in excess.items():
         against = [
             mean_interval([mine[place] - excess[other][place] for place in mine]).written(3)
             if other != policy
             else ""
             for other in ("generic", "plain")
         ]
-        lines.append([name, three_places(mean(mine.values())), *against])
+        lines.append([POLICIES[policy], three_places(mean(mine.values())), *against])
     return table(["chosen by", "excess", "less `generic`", "less `plain`"], lines)
 
 
 def _by_kind(excess: dict[str, dict[tuple[str, int], float]], kinds: Sequence[str]) -> str:
     lines = []
     for kind in kinds:
-        of = [[value for place, value in excess[policy].items() if place[0] == kind] for policy in POLICIES]
+        of = [[value for place, value in found.items() if place[0] == kind] for found in excess.values()]
         if all(of):
             lines.append([kind, *(three_places(mean(values)) for values in of)])
-    return table(["kind of text", *(f"`{policy}`" for policy in POLICIES)], lines)
+    return table(["kind of text", *(f"`{policy}`" for policy in excess)], lines)
 
 
 def adaptive_speed(results: Row) -> str:
