@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
+
+from prunepolicy.pruning.io.atomic import write_text
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -39,3 +42,10 @@ def three_places(value: float) -> str:
 def remark(results: dict[str, Any]) -> list[str]:
     """Return what has to be known of how results came about, as paragraphs: none where one run wrote them."""
     return [f"{results['remark']}\n"] if "remark" in results else []
+
+
+def put_between(marks: tuple[str, str], text: str, file: Path) -> None:
+    """Replace what stands between two marks in a document."""
+    first, last = marks
+    before, _, rest = file.read_text(encoding="utf-8").partition(first)
+    write_text(file, f"{before}{first}\n{text}\n{last}{rest.partition(last)[2]}")

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cells import table
+from cells import put_between, table
 
-from prunepolicy.pruning.io.atomic import write_text
 from prunepolicy.pruning.units import KIND_NAMES
 
 KINDS = ("ffn", "kv_head", "query_head", "expert", "layer")
@@ -44,10 +43,7 @@ def write_readme_families(results: dict[str, Any], file: Path) -> None:
         alike[tuple(kind for kind in KINDS if row["kinds"].get(kind))].append(row["model_type"])
     order = sorted(alike, key=lambda kinds: (-len(kinds), kinds))
     body = [[_named(kinds), ", ".join(sorted(alike[kinds]))] for kinds in order if kinds]
-    first, last = MARKS
-    before, _, rest = file.read_text(encoding="utf-8").partition(first)
-    shown = table(["what can go", "model types"], body)
-    write_text(file, f"{before}{first}\n{shown}\n{last}{rest.partition(last)[2]}")
+    put_between(MARKS, table(["what can go", "model types"], body), file)
 
 
 def _named(kinds: Sequence[str]) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from cells import table, three_places
+from cells import put_between, table, three_places
 
 Row = dict[str, Any]
 Excess = Mapping[tuple[str, int, float], dict[str, float]]
@@ -57,12 +58,27 @@ def for_text(results: Row) -> str:
     return "\n".join(parts)
 
 
+MARKS = ("<!-- for text: written by make docs -->", "<!-- end of for text -->")
+SHOWN = ("generic", "generic_offsets", "blend", "ahead", "offsets")
+"""In README."""
 REPAIRED = """## Choosing for a text, after the default's repair
 
 The same texts, tokens and excess, {seeds}, keep {keep:g}. The repair (`reconstruction`) is calibrated on
 text of all kinds and, where n tokens are shown, on these as well, whatever the choice was made on.
 """
 """Of choices that the repair followed."""
+
+
+def write_readme_for_text(results: Row, file: Path) -> None:
+    """Put the short table between README's marks."""
+    found, lengths, keep = excess_of(results["rows"]), (128, 512), 0.7
+    places = {scorer: [0 if scorer in WITHOUT_TEXT else n for n in lengths] for scorer in SHOWN}
+    body = [
+        [NAMES.get(scorer, scorer), *(three_places(mean(found[scorer, n, keep].values())) for n in shown)]
+        for scorer, shown in places.items()
+    ]
+    head = ["channels chosen by", *(f"{n} tokens of the text" for n in lengths)]
+    put_between(MARKS, table(head, body), file)
 
 
 def for_text_repaired(results: Row) -> str:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cells import four, percent, spread, table
+from cells import four, percent, put_between, spread, table
 
 from prunepolicy.commands.report.plots import FrontierPoint, plot_frontier
-from prunepolicy.pruning.io.atomic import write_text
 
 SCORES = {
     "prose": "prose perplexity",
@@ -113,15 +112,13 @@ def _excess(rows: Sequence[dict[str, Any]], method: str, of: str, keep: float, t
 
 def write_readme(rows: Sequence[dict[str, Any]], file: Path) -> None:
     """Put the short quality table between README's marks."""
-    first, last = MARKS
-    before, _, rest = file.read_text(encoding="utf-8").partition(first)
     keeps = (0.9, 0.8, 0.7)
     body = [
         [method, *(_cell("prose", _at(rows, method, "params", keep)) for keep in keeps)] for method in SHOWN
     ]
     dense = _cell("prose", _at(rows, "dense", "params", 1.0))
     head = [f"perplexity (dense: {dense})", *(f"keep {keep} of params" for keep in keeps)]
-    write_text(file, f"{before}{first}\n{table(head, body)}\n{last}{rest.partition(last)[2]}")
+    put_between(MARKS, table(head, body), file)
 
 
 def _at(rows: Sequence[dict[str, Any]], method: str, of: str, keep: float) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from cluster_tables import cluster, faults
 from compatibility_tables import installs, older_transformers
 from cost_tables import layer_by_layer, repair_cost
 from family_tables import families, write_readme_families
-from for_text_tables import for_text, for_text_repaired
+from for_text_tables import for_text, for_text_repaired, write_readme_for_text
 from graph_tables import graph_policies
 from main_job_tables import main_job
 from metanet_step_tables import metanet_step
@@ -116,6 +116,8 @@ def main() -> None:
     for name in DOCUMENTS:
         write_text(TOPICS / f"{name}.md", document(name, found))
     write_readme(found["quality"]["rows"], Path("README.md"))
+    if "for_text" in found:
+        write_readme_for_text(found["for_text"], Path("README.md"))
     if "families" in found:
         write_readme_families(found["families"], Path("README.md"))
     plot_quality(found["quality"]["rows"], TOPICS / "quality.png")
