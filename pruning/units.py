@@ -64,7 +64,7 @@ class Gate:
         how: `input` scales the module's input along its last axis, `output` scales channels of
             its output (axis 1), `residual` scales what a layer adds to its input, `router`
             forbids experts, `fused_experts` scales one expert's columns inside a stacked tensor.
-        expert: index of the expert, for `fused_experts`.
+        expert: index of the expert, for `fused_experts`; None for all experts at once.
         also: further modules that write the same units (all batch norms that add to one residual
             stream), for `output`; the module that holds the experts, for `router`.
     """

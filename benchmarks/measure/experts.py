@@ -36,13 +36,13 @@ from prunepolicy.pruning.statistics.activations import activation_stats
 from prunepolicy.pruning.statistics.gates import masked
 from prunepolicy.pruning.statistics.stats import Stats
 
-CONFIG = sized("mixtral", 128, 4, 160, (4, 2)) | {
+CONFIG = sized("mixtral", 96, 3, 96, (4, 2)) | {
     "num_local_experts": 8,
     "num_experts_per_tok": 2,
     "output_router_logits": True,
     "router_aux_loss_coef": 0.01,
 }
-STEPS, VOCABULARY = 1500, 1024
+STEPS, VOCABULARY = 2000, 1024
 CHARACTERS = 1_500_000
 """Of one kind, to learn from and to score on."""
 SOURCES = {
@@ -149,7 +149,7 @@ def limited(texts: Any, characters: int) -> list[str]:
 def main() -> None:
     """Measure what is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=Path("models/mixtral-3m"))
+    parser.add_argument("--model", type=Path, default=Path("models/mixtral-1m"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/experts.json"))
     options = parser.parse_args()

@@ -34,7 +34,7 @@ from prunepolicy.pruning.io.machine import versions
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.proof.answers import answer_of
 from prunepolicy.pruning.statistics.gates import masked
-from prunepolicy.pruning.units import UnitGraph
+from prunepolicy.pruning.units import VOCABULARY, UnitGraph
 
 TOKENS = 40
 """In a text: more than the sliding windows of these networks see."""
@@ -88,9 +88,10 @@ def tried(model_type: str) -> dict[str, Any]:
 
 
 def cuts(checkpoint: Checkpoint, folder: Path) -> Iterator[tuple[str, bool]]:
-    """Yield every kind of unit, and whether cutting half of it gave what masking it does."""
+    """Yield every kind of unit but tokens, and whether cutting half of it gave what masking it does."""
     dense = checkpoint.adapter.load(checkpoint.folder, torch.float32)
-    for kind in checkpoint.graph.kinds:
+    # Tokens go with a tokenizer, which these networks lack.
+    for kind in (kind for kind in checkpoint.graph.kinds if kind != VOCABULARY):
         difference, change, counted = cut_in_half(checkpoint, dense, kind, folder / kind)
         yield kind, difference < TOLERANCE and change > 0 and counted
 
@@ -102,12 +103,12 @@ def tiny_model(model_type: str, folder: Path) -> str:
     settings = transformers.AutoConfig.for_model(**config)
     model = getattr(transformers, auto_class).from_config(settings, dtype=torch.float32)
     with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn_like(parameter)
-            if parameter.dim() > 1:
-                parameter.copy_(noise * min(0.12, parameter.shape[-1] ** -0.5))
+        for tensor in filter(torch.is_floating_point, model.state_dict().values()):
+            noise = torch.randn_like(tensor)
+            if tensor.dim() > 1:
+                tensor.copy_(noise * min(0.12, tensor.shape[-1] ** -0.5))
             else:
-                parameter.add_(0.1 * noise)
+                tensor.add_(0.1 * noise)
     model.save_pretrained(folder)
     return auto_class
 
@@ -127,11 +128,12 @@ def cut_in_half(
         expected = answers(dense, inputs)
     pruned = checkpoint.adapter.load(prepare(checkpoint, plan, target), torch.float32)
     found, whole, spread = answers(pruned, inputs), answers(dense, inputs), float(expected.std())
-    counted = cost_of(graph, plan.keep).params == sum(p.numel() for p in pruned.parameters())
+    computed = getattr(pruned, "_keys_to_ignore_on_save", None) or ()
+    stored = sum(p.numel() for name, p in pruned.named_parameters() if name not in computed)
     return (
         float((found - expected).abs().max()) / spread,
         float((expected - whole).abs().max()) / spread,
-        counted,
+        cost_of(graph, plan.keep).params == stored,
     )
 
 

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from prunepolicy.pruning.adapters.expert_gates import ExpertPass, watch_experts
 from prunepolicy.pruning.checkpoint.streamed import runs_again
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.statistics.expert_gates import ExpertPass, watch_experts
 from prunepolicy.pruning.statistics.expert_use import ExpertUse
 from prunepolicy.pruning.statistics.gates import find_module, masked, units_of_entries
 from prunepolicy.pruning.statistics.probe import Inputs, Tick, read_inputs
@@ -89,7 +89,7 @@ class ActivationRecorder:
         with ExitStack() as stack:
             for group in self.groups:
                 self._watch(stack, group)
-            experts = [group for group in self.groups if group.gate and group.gate.expert is not None]
+            experts = [group for group in self.groups if group.gate and group.gate.how == "fused_experts"]
             self._records |= _watch_experts(stack, self.model, experts)
             stack.callback(self.model.register_forward_hook(self._count).remove)
             yield
@@ -173,8 +173,8 @@ def _watch_experts(stack: ExitStack, model: nn.Module, groups: list[UnitGroup]) 
             record.entries = {"sum": zeros, "squares": zeros, "max": zeros}
 
         def add(done: ExpertPass, of: Any = of_expert) -> None:
-            if done.expert in of:
-                of[done.expert].add(done.channels * done.weights, rows=0)
+            for record in (of[key] for key in (done.expert, None) if key in of):
+                record.add(done.channels * done.weights, rows=0)
 
         watch_experts(stack, module, add)
 
@@ -252,9 +252,10 @@ def column_squares(module: nn.Module, group: UnitGroup) -> Tensor | float:
     """Return the squared norms of the weights that read each entry of the group's gated module."""
     weight = getattr(module, "weight", None)
     gate = group.gate
-    if gate is not None and gate.expert is not None:
-        stacked: Tensor = module.get_parameter("down_proj")
-        return stacked.detach()[gate.expert].float().square().sum(0).cpu()
+    if gate is not None and gate.how == "fused_experts":
+        stacked = module.get_parameter("down_proj").detach()
+        squares = (stacked if gate.expert is None else stacked[gate.expert, None]).float().square()
+        return squares.sum(2 if getattr(module, "is_transposed", False) else 1).mean(0).cpu()
     if not isinstance(weight, Tensor) or weight.dim() != 2:
         return 1.0
     part = next(part for part in group.slices if part.consumer and part.tensor.endswith("weight"))

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from prunepolicy.pruning.adapters.expert_gates import ExpertPass, Routing, watch_experts
 from prunepolicy.pruning.checkpoint.streamed import runs_again
-from prunepolicy.pruning.statistics.expert_gates import ExpertPass, Routing, watch_experts
 from prunepolicy.pruning.statistics.gates import find_module
 from prunepolicy.pruning.units import UnitGroup
 
@@ -61,7 +61,9 @@ class ExpertUse:
         _, weights, experts = output
         hidden = inputs[0].detach().reshape(-1, inputs[0].shape[-1])
         # What routers call logits are probabilities in some families.
-        logits = F.linear(hidden, router.weight, getattr(router, "bias", None)).float().gather(1, experts)
+        bias = getattr(router, "bias", None)
+        scores = F.linear(hidden.float(), router.weight.float(), None if bias is None else bias.float())
+        logits = scores.gather(1, experts)
         sure = logits.softmax(-1) >= CONFIDENT
         self.tokens += len(hidden)
         for row, values in enumerate((torch.ones_like(logits), weights.detach().float(), logits * sure)):

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prunepolicy.pruning.adapters.expert_gates import gate_expert, gate_router
 from prunepolicy.pruning.errors import UnsupportedModelError
 from prunepolicy.pruning.plan import Plan
-from prunepolicy.pruning.statistics.expert_gates import gate_expert, gate_router
 from prunepolicy.pruning.statistics.token_gate import only_tokens
 from prunepolicy.pruning.units import VOCABULARY, Slice, UnitGraph, UnitGroup, written_by
 
@@ -174,7 +174,6 @@ def _router_gate(stack: ExitStack, model: nn.Module, group: UnitGroup, multiplie
 
 def _experts_gate(stack: ExitStack, model: nn.Module, group: UnitGroup, multipliers: Tensor) -> None:
     assert group.gate is not None
-    assert group.gate.expert is not None
     gate_expert(stack, find_module(model, group.gate.module), group.gate.expert, multipliers)
 
 

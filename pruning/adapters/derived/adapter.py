@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import groupby, pairwise
 from typing import Any, Self
@@ -25,7 +26,7 @@ from prunepolicy.pruning.errors import BadCheckpointError
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
-STAGES = ("kv_head", "query_head", "ffn", "layer")
+STAGES = ("kv_head", "query_head", "expert", "ffn", "layer")
 """Kinds of unit in the order in which a layer's signals pass them."""
 
 
@@ -63,9 +64,9 @@ class DerivedAdapter(TransformerAdapter):
         found = [group for offer in self.findings.offers for group in groups_of(offer, described)]
         if self.task == "causal" and not any(group.kind == "kv_head" for group in found):
             found = [with_cache(group, described) if group.kind == "layer" else group for group in found]
-        groups = in_order(distinct(found))
+        groups = in_order(within_experts(distinct(found)))
         check_shapes(groups, described.network, shapes)
-        prices = Prices(described)
+        prices = Prices(described, groups)
         specs = {name: prices.spec(name, shape) for name, shape in shapes.items()}
         divides = any(offer.divides for offer in self.findings.offers)
         hidden = hidden_size(described.config, joined(described.part, "")) if divides else 0
@@ -77,7 +78,7 @@ class DerivedAdapter(TransformerAdapter):
         changes: dict[str, Any] = {}
         for offer in self.findings.offers:
             changes |= _changes(offer, whole, graph, plan, self.auto_class)
-        return restated(config, changes)
+        return _without_aliases(restated(config, changes), changes, self.network.settings)
 
     def ties(self, config: Config) -> bool:
         """Return whether token embedding and head are one matrix."""
@@ -124,6 +125,17 @@ def with_cache(layers: UnitGroup, found: Described) -> UnitGroup:
     )
     size = size or hidden_size(found.config, joined(found.part, "")) // max(heads, 1)
     return replace(layers, cache=2 * (kv_heads or heads) * size)
+
+
+def within_experts(groups: list[UnitGroup]) -> list[UnitGroup]:
+    """Return groups, those of which the channels of one expert go with it, where experts can go."""
+    layers = {group.layer: group.name for group in groups if group.kind == "expert"}
+    return [
+        replace(group, within=(layers[group.layer], group.gate.expert))
+        if group.gate is not None and group.gate.expert is not None and group.layer in layers
+        else group
+        for group in groups
+    ]
 
 
 def in_order(groups: list[UnitGroup]) -> tuple[UnitGroup, ...]:
@@ -176,13 +188,23 @@ def _changes(offer: Offer, config: Config, graph: UnitGraph, plan: Plan, auto_cl
     if offer.kind == "layer":
         return fewer_layers(offer.tie, config, graph, plan, auto_class) if plan.dropped_layers(graph) else {}
     count = _left(graph, plan, offer.tie)
-    if offer.kind == "ffn":
+    if offer.kind in ("ffn", "expert"):
         return {} if count is None else {offer.tie: count}
     heads = Heads(offer, config)
     of_each = _left(graph, plan, joined(offer.tie.rpartition(".")[0], QUERY_HEADS))
     return (
         {} if count is None and of_each is None else heads.stated(count or heads.kv, of_each or heads.per_kv)
     )
+
+
+def _without_aliases(config: Config, changes: Iterable[str], settings: Any) -> Config:
+    """Drop from `config`, in place, other names of what changed: the library would believe either."""
+    for path in changes:
+        part, _, key = path.rpartition(".")
+        aliases = (getattr(settings, part) if part else settings).attribute_map
+        for name in (name for name, meant in aliases.items() if meant == key):
+            (config[part] if part else config).pop(name, None)
+    return config
 
 
 def _left(graph: UnitGraph, plan: Plan, tie: str) -> int | None:

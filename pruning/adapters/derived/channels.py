@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import nn
-
 from prunepolicy.pruning.adapters.derived.described import Described, NoGroupsError, UnitBlock
 from prunepolicy.pruning.adapters.derived.movement import Axis, Movement, movement
 from prunepolicy.pruning.adapters.derived.offer import Offer
+from prunepolicy.pruning.adapters.expert_gates import can_be_gated
 from prunepolicy.pruning.adapters.experts import GROUPED_WIDTH
 from prunepolicy.pruning.units import Gate, Slice, UnitGroup
 
@@ -23,10 +22,10 @@ def channel_groups(offer: Offer, found: Described) -> Iterator[UnitGroup]:
     if moved is None:
         raise NoGroupsError(f"no axes of tensors follow {offer.tie} in proportion")
     blocks = found.blocks(moved.axes)
-    stacked = any(block.module is None for block in blocks)
-    for block in blocks:
+    gates = [_gate(found, block) for block in blocks]
+    stacked = any(gate.how == "fused_experts" for gate in gates)
+    for block, gate in zip(blocks, gates, strict=True):
         slices = [part for axis in block.writers for part in _written(offer, moved, axis)]
-        gate = Gate(block.module) if block.module else _experts_gate(found, block)
         expert = f".experts.{gate.expert}" if gate.expert is not None else ""
         yield UnitGroup(
             f"{block.name}{expert}.ffn",
@@ -57,28 +56,22 @@ def _read(offer: Offer, moved: Movement, axis: Axis) -> Slice:
     return Slice(*axis, blocks=width, period=moved.count, consumer=True)
 
 
-def _experts_gate(found: Described, block: UnitBlock) -> Gate:
-    """Return where the channels of one expert can be gated, which runs stacked with the others.
+def _gate(found: Described, block: UnitBlock) -> Gate:
+    """Return where channels can be gated: before the weight that reads them, or inside stacked experts.
 
     Raises:
         NoGroupsError: when they can't.
     """
     name, _ = block.reader
+    if block.module is not None:
+        stacks = can_be_gated(found.network.model.get_submodule(block.module))
+        return Gate(block.module, "fused_experts" if stacks else "input")
     if found.stack is None or block.layer is None:
         raise NoGroupsError(f"the running model has no counterpart of {name}")
     layer = f"{found.stack.running}{block.layer}"
     inside = found.network.model.get_submodule(layer).named_modules()
-    stacked = [inner for inner, module in inside if _is_stacked_and_gated(module)]
+    stacked = [inner for inner, module in inside if can_be_gated(module)]
     if len(stacked) != 1:
         raise NoGroupsError("the experts run in a form whose channels have no gates here")
     expert = [int(part) for part in name.split(".") if part.isdigit()][-1]
     return Gate(f"{layer}.{stacked[0]}", "fused_experts", expert)
-
-
-def _is_stacked_and_gated(module: nn.Module) -> bool:
-    """Return whether a module holds gated experts, stacked as (experts, outputs, inputs)."""
-    held = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
-    if held.keys() != {"gate_up_proj", "down_proj"} or not hasattr(module, "act_fn"):
-        return False
-    up, down = held["gate_up_proj"], held["down_proj"]
-    return len(up) == len(down) == 3 and up[1:] == (2 * down[2], down[1])

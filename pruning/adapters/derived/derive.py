@@ -16,7 +16,7 @@ from prunepolicy.pruning.adapters.derived.movement import Axis, compared, moveme
 from prunepolicy.pruning.adapters.derived.network import completed, loader_of, network, task_of
 from prunepolicy.pruning.adapters.derived.offer import Findings, Layout, Offer, axis_key
 from prunepolicy.pruning.adapters.derived.paths import joined, number, restated, setting
-from prunepolicy.pruning.adapters.derived.settings_by_name import HEADS, KV_HEADS, is_width
+from prunepolicy.pruning.adapters.derived.settings_by_name import EXPERTS, HEADS, KV_HEADS, is_width
 from prunepolicy.pruning.adapters.derived.small_copy import small_copies
 from prunepolicy.pruning.adapters.derived.trial import CutTrial, OtherTensorsError
 from prunepolicy.pruning.errors import UnsupportedModelError
@@ -85,7 +85,7 @@ def _found(trial: CutTrial) -> Findings:
                     break
             else:
                 reasons.append(found)
-        if not any(offer.kind == kind for offer in offers):
+        if not any(offer.kind == kind for offer in offers) and (reasons or kind in UNCOUNTED):
             refusals[kind] = reasons[0] if reasons else UNCOUNTED[kind]
     return Findings(offers=tuple(offers), refusals=refusals)
 
@@ -116,6 +116,7 @@ def _candidates(found: Described) -> dict[str, list[Offer]]:
     return {
         "ffn": [Offer(kind="ffn", tie=joined(part, key)) for key in widths],
         "kv_head": list(_heads(config, part)),
+        "expert": [Offer(kind="expert", tie=path) for path in _experts(config, part)],
         "layer": [Offer(kind="layer", tie=stack.key)] if stack else [],
     }
 
@@ -124,6 +125,12 @@ def _may_count(config: Config, path: str) -> bool:
     """Return whether a number at `path` may count units; one that is left to a rule may."""
     found = number(config, path)
     return setting(config, path) is None or (found is not None and found > 1)
+
+
+def _experts(config: Config, part: str) -> Iterator[str]:
+    """Yield the path of the number of experts, where there are some."""
+    paths = (joined(part, key) for key in EXPERTS)
+    yield from islice((path for path in paths if (number(config, path) or 1) > 1), 1)
 
 
 def _heads(config: Config, part: str) -> Iterator[Offer]:

@@ -119,6 +119,9 @@ class Described:
             return along == 1
         if isinstance(module, Conv1D):
             return along == 0
+        stack = self.network.stack_of(name)
+        if stack is not None:
+            return along == (1 if stack.is_transposed else 2)
         # One expert's matrix, which the running model stacks with those of the others.
         return name not in self.network.running and len(self.network.stored[name]) == 2 and along == 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prunepolicy.pruning.adapters.blocks import LAYERS
 from prunepolicy.pruning.adapters.derived.channels import channel_groups
 from prunepolicy.pruning.adapters.derived.described import Described, NoGroupsError
+from prunepolicy.pruning.adapters.derived.experts import expert_groups
 from prunepolicy.pruning.adapters.derived.heads import head_groups
 from prunepolicy.pruning.adapters.derived.offer import Offer
 from prunepolicy.pruning.units import Gate, UnitGroup
@@ -20,6 +21,8 @@ def groups_of(offer: Offer, found: Described) -> list[UnitGroup]:
         return list(channel_groups(offer, found))
     if offer.kind == "kv_head":
         return list(head_groups(offer, found))
+    if offer.kind == "expert":
+        return list(expert_groups(offer, found))
     stack = found.stack
     if stack is None or stack.key != offer.tie:
         raise NoGroupsError("the layers are no single stack that the configuration counts")

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from prunepolicy.pruning.adapters.base import Config, Shapes
+from prunepolicy.pruning.adapters.expert_gates import can_be_gated
 from prunepolicy.pruning.errors import UnsupportedModelError
 
 AUTO_CLASSES = (
@@ -57,6 +58,12 @@ class Network:
         """Return the running module whose weight `tensor` is; None for anything else."""
         name = self.running.get(tensor, "")
         return self.model.get_submodule(name.removesuffix(".weight")) if name.endswith(".weight") else None
+
+    def stack_of(self, tensor: str) -> Any | None:
+        """Return the running module of stacked experts whose last projection `tensor` is; else None."""
+        module, _, weight = self.running.get(tensor, "").rpartition(".")
+        found = self.model.get_submodule(module)
+        return found if weight == "down_proj" and can_be_gated(found) else None
 
     @property
     def settings(self) -> Any:

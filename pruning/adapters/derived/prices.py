@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prunepolicy.pruning.adapters.derived.described import Described
 from prunepolicy.pruning.adapters.derived.paths import joined, number
 from prunepolicy.pruning.adapters.derived.settings_by_name import EXPERTS, TOP_K
 from prunepolicy.pruning.adapters.transformer import ONCE_PER_INPUT
-from prunepolicy.pruning.units import TensorSpec
+from prunepolicy.pruning.units import TensorSpec, UnitGroup
 
 
 class Prices:
-    """Prices tensors of a network: 2 operations per matrix entry and token, none for look-ups."""
+    """Prices tensors of a network: 2 operations per matrix entry and token, none for look-ups.
 
-    def __init__(self, found: Described) -> None:
+    Args:
+        groups: of its units; whatever number of experts stays, tokens are spread over them.
+    """
+
+    def __init__(self, found: Described, groups: Iterable[UnitGroup]) -> None:
         self.network = found.network
+        self.routers = [group for group in groups if group.kind == "expert"]
         self.visited, self.experts = (
             next((n for key in keys if (n := number(found.config, joined(found.part, key)))), 0)
             for keys in (TOP_K, EXPERTS)
@@ -24,8 +31,21 @@ class Prices:
 
     def spec(self, name: str, shape: tuple[int, ...]) -> TensorSpec:
         """Return shape and price of a tensor."""
-        is_parameter = name not in self.network.buffers
-        return TensorSpec(shape, 2.0 * self._passes(name, shape), is_parameter=is_parameter)
+        passes, router = self._passes(name, shape), self._router(name)
+        return TensorSpec(
+            shape,
+            2.0 * passes * (router.size if router else 1),
+            average_over=router.name if router else None,
+            is_parameter=name not in self.network.buffers,
+        )
+
+    def _router(self, name: str) -> UnitGroup | None:
+        """Return the group of the experts that a tensor belongs to, each or all of them."""
+        for group in self.routers:
+            if group.prefix and name.startswith(group.prefix):
+                return group
+        stack = self.network.running.get(name, "").rpartition(".")[0]
+        return next((group for group in self.routers if group.gate and group.gate.also == (stack,)), None)
 
     def _passes(self, name: str, shape: tuple[int, ...]) -> float:
         """Return how many tokens pass through every entry, per token of text."""
@@ -37,5 +57,5 @@ class Prices:
         running = network.running.get(name, name)
         if self.text and name != network.head and not running.startswith(self.text):
             return 0.0
-        stacked = name not in network.running or len(shape) == 3
+        stacked = name not in network.running or self._router(name) or len(shape) == 3
         return self.visited / self.experts if stacked and self.experts and self.visited else 1.0

@@ -24,6 +24,8 @@ EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_expe
 TOP_K = ("num_experts_per_tok", "moe_k", "moe_topk", "moe_top_k", "num_experts_per_token", "top_k_experts")
 """How many experts a token visits."""
 GROUPS = ("n_group",)
+CHOSEN_GROUPS = ("topk_group",)
+"""In how many groups of experts a token's experts lie."""
 WINDOWS = ("sliding_window", "window_size", "local_attention", "attention_chunk_size")
 
 

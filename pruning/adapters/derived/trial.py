@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from prunepolicy.pruning.adapters.base import Config, Shapes
 from prunepolicy.pruning.adapters.blocks import LAYERS
+from prunepolicy.pruning.adapters.expert_gates import gate_router
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.keep_masks import is_dropped, kept_indices, removed_units, renumbered
 from prunepolicy.pruning.plan import Budget, Plan
@@ -148,7 +149,7 @@ def random_plan(graph: UnitGraph, kind: str) -> Plan:
     keep = {}
     for groups in graph.ties.values():
         size, multiple = groups[0].size, groups[0].multiple_of
-        count = max(1, (size // 2 - size // 8) // multiple) * multiple
+        count = max(groups[0].floor, max(1, (size // 2 - size // 8) // multiple) * multiple)
         for group in groups:
             if group.kind == kind and count < size:
                 keep[group.name] = tuple(sorted(rng.permutation(size)[:count].tolist()))
@@ -207,12 +208,12 @@ def _random_network(config: Config, auto_class: str) -> nn.Module:
         settings = transformers.AutoConfig.for_model(**config)
         model: nn.Module = getattr(transformers, auto_class).from_config(settings, dtype=torch.float32)
         with torch.no_grad():
-            for parameter in model.parameters():
-                noise = torch.randn_like(parameter)
-                if parameter.dim() > 1:
-                    parameter.copy_(noise * min(0.12, parameter.shape[-1] ** -0.5))
+            for tensor in filter(torch.is_floating_point, model.state_dict().values()):
+                noise = torch.randn_like(tensor)
+                if tensor.dim() > 1:
+                    tensor.copy_(noise * min(0.12, tensor.shape[-1] ** -0.5))
                 else:
-                    parameter.add_(0.1 * noise)
+                    tensor.add_(0.1 * noise)
     return model.eval()
 
 
@@ -222,7 +223,10 @@ def _silence(stack: ExitStack, model: nn.Module, graph: UnitGraph, removed: Mapp
         group = graph[name]
         assert group.gate is not None
         module = model.get_submodule(group.gate.module)
-        if group.gate.how == "input":
+        if group.gate.how == "router":
+            stays = torch.ones(group.size).index_fill(0, torch.from_numpy(units), 0)
+            gate_router(stack, module, stays)
+        elif group.gate.how == "input":
             stack.callback(module.register_forward_pre_hook(_zeroing(group, units)).remove)
         elif group.gate.how == "residual":
             for layer in units:

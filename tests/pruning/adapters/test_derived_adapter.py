@@ -17,6 +17,7 @@ from prunepolicy.pruning.adapters.derived import found
 from prunepolicy.pruning.adapters.derived.adapter import DerivedAdapter
 from prunepolicy.pruning.adapters.derived.derive import derive
 from prunepolicy.pruning.adapters.derived.movement import movement
+from prunepolicy.pruning.adapters.derived.network import completed, network
 from prunepolicy.pruning.adapters.derived.paths import number, restated
 from prunepolicy.pruning.adapters.transformer import TransformerAdapter
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
@@ -24,6 +25,8 @@ from prunepolicy.pruning.checkpoint.cut import prepare
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.errors import BadCheckpointError, UnsupportedModelError
 from prunepolicy.pruning.plan import Budget, Plan
+from prunepolicy.pruning.statistics.activations import activation_stats
+from prunepolicy.pruning.statistics.gates import gates
 from prunepolicy.pruning.units import UnitGroup
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks" / "measure"))
@@ -42,7 +45,11 @@ EVERY_LAYOUT = {
     "glm": ("kv_head", "query_head", "ffn", "layer"),
     "codegen": ("ffn", "layer"),
     "minicpm3": ("kv_head", "ffn"),
-    "deepseek_v3": ("kv_head", "ffn", "layer"),
+    "deepseek_v3": ("kv_head", "expert", "ffn", "layer"),
+    "ernie4_5_moe": ("kv_head", "query_head", "expert", "ffn", "layer"),
+    "minimax_m2": ("expert", "ffn", "layer"),
+    "gpt_oss": ("kv_head", "query_head", "expert", "ffn", "layer"),
+    "nemotron_h": ("kv_head", "query_head", "expert", "ffn"),
     "gemma3n_text": ("ffn",),
     "qwen3_5_text": ("kv_head", "query_head", "ffn", "layer"),
     "gemma3": ("kv_head", "query_head", "ffn", "layer"),
@@ -74,14 +81,16 @@ def test_derived_groups_equal_those_written_by_hand(family: str, model_type: str
     shapes = by_hand.shapes(config)
     assert derived.shapes(config) == shapes
     expected, found_out = by_hand.units(config, shapes), derived.units(config, shapes)
-    for kind in (kind for kind in expected.kinds if kind not in ("expert", "vocabulary")):
+    for kind in (kind for kind in expected.kinds if kind != "vocabulary"):
         ours = sorted(expected.of_kind(kind), key=str)
         theirs = {(g.layer, g.gate): g for g in found_out.of_kind(kind)}
         assert len(theirs) == len(ours)
         for group in ours:
             other = theirs[group.layer, group.gate]
             assert owned(other) == owned(group)
-            assert (other.size, other.tie, other.prefix) == (group.size, group.tie, group.prefix)
+            assert (other.size, other.prefix) == (group.size, group.prefix)
+            assert kind == "expert" or other.tie == group.tie  # Checkpoints know two names of this number.
+            assert (other.within, other.floor) == (group.within, group.floor)
             assert other.multiple_of == group.multiple_of
             assert kind == "layer" or other.cache == group.cache
     assert found_out.heads_divide == expected.heads_divide
@@ -107,6 +116,7 @@ def test_what_is_offered_can_be_cut(model_type: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model_type", "kind", "says"),
     [
+        ("llama4_text", "expert", "they run in a form that has no gates here"),
         ("bloom", "ffn", "its configuration states no width of feed-forward blocks, but a ratio or a rule"),
         ("bitnet", "ffn", "the network without them computes something else"),
         ("olmo2", "kv_head", "the network without them computes something else"),
@@ -165,6 +175,55 @@ def test_units_of_joined_networks_are_stated_where_their_part_is(tmp_path: Path)
     assert text["layer_types"] == [before["layer_types"][layer] for layer in (0, 1, 2, 5, 7)]
     seen = {name for name in checkpoint.tensors if "vision" in name}
     assert seen <= Checkpoint.open(folder).tensors.keys()
+
+
+def test_routers_that_choose_among_groups_keep_as_many_experts_in_each() -> None:
+    auto_class, config = described("deepseek_v3")
+    graph = DerivedAdapter(config, derive(config)).units(
+        config, network(completed(config), auto_class).stored
+    )
+    router = graph["layers.1.experts"]
+    assert (router.floor, router.multiple_of) == (4, 2)  # two groups, of which a token visits the two best
+    assert {part.tensor.rpartition(".")[2] for part in router.slices} == {"weight", "e_score_correction_bias"}
+    assert graph["layers.1.experts.3.ffn"].within == ("layers.1.experts", 3)
+    expert = graph.tensors["model.layers.1.mlp.experts.3.up_proj.weight"]
+    assert (expert.flops, expert.average_over) == (4.0, "layers.1.experts")
+
+
+@pytest.mark.parametrize("model_type", ["gpt_oss", "granitemoe", "minimax_m2", "nemotron_h"])
+def test_experts_of_every_form_are_watched_and_gated_per_sample(model_type: str, tmp_path: Path) -> None:
+    tiny_model(model_type, tmp_path)
+    checkpoint = Checkpoint.open(tmp_path)
+    model, graph = checkpoint.adapter.load(tmp_path, torch.float32), checkpoint.graph
+    tokens = torch.randint(16, 300, (2, 12), generator=torch.Generator().manual_seed(0))
+    groups = graph.of_kind("expert", "ffn")
+    with torch.no_grad():
+        whole = model(tokens).logits
+        watched = activation_stats(model, graph, groups, {"input_ids": tokens})
+        halves = {group.name: torch.full((2, group.size), 0.5) for group in groups if group.kind == "ffn"}
+        with gates(model, graph, {name: torch.ones_like(values) for name, values in halves.items()}):
+            torch.testing.assert_close(model(tokens).logits, whole, atol=1e-4, rtol=1e-4)
+        for values in halves.values():
+            values[0] = 1
+        with gates(model, graph, halves):
+            apart = model(tokens).logits
+    torch.testing.assert_close(apart[0], whole[0], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(apart[1], whole[1], atol=1e-2)
+    for group in groups:
+        assert watched.values["output"][group.name].shape == (group.size,)
+    routed = watched.values["routed"][graph.of_kind("expert")[0].name]
+    assert float(routed.sum()) == pytest.approx(2)
+
+
+def test_other_names_of_a_number_that_changed_are_dropped() -> None:
+    _, config = described("olmoe")
+    adapter = DerivedAdapter(config, derive(config))
+    graph = adapter.units(config, adapter.shapes(config))
+    keep = {group.name: (0, 3, 5) for group in graph.of_kind("expert")}
+    stated = config | {"num_local_experts": 8}
+    edited = adapter.edit_config(stated, graph, Plan(keep, Budget(0.5), "test"))
+    assert edited["num_experts"] == 3
+    assert edited.get("num_local_experts", 3) == 3
 
 
 def test_numbers_are_found_and_set_by_path() -> None:

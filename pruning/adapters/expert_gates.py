@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -38,40 +39,72 @@ class GatedRouter:
     """Stands in for a router's `forward`: experts at 0 don't compete, the others' weights are scaled.
 
     Args:
-        router: maps hidden states (tokens, hidden) to a `Routing`, by a `weight` (experts, hidden).
+        router: maps hidden states (tokens, hidden) to a `Routing`.
         multipliers: (experts,) or (batch, experts).
     """
 
-    def __init__(self, router: Any, multipliers: Tensor) -> None:
+    def __init__(self, router: nn.Module, multipliers: Tensor) -> None:
         self.router = router
         self.multipliers = multipliers
 
-    def __call__(self, hidden_states: Tensor) -> Routing:
-        """Route (tokens, hidden); with gates per sample, a sample's tokens lie next to each other."""
+    def __call__(self, hidden_states: Tensor, *others: Tensor) -> Routing:
+        """Route (tokens, hidden); with gates per sample, a sample's tokens lie next to each other.
+
+        Args:
+            others: what else the router is handed, such as a bias per expert.
+        """
         if self.multipliers.dim() == 1:
-            return self._route(hidden_states, self.multipliers)
+            return self._route(hidden_states, self.multipliers, others)
         tokens = hidden_states.reshape(-1, hidden_states.shape[-1])
         samples = tokens.chunk(len(self.multipliers))
-        routed = [self._route(*sample) for sample in zip(samples, self.multipliers, strict=True)]
+        routed = [self._route(*sample, others) for sample in zip(samples, self.multipliers, strict=True)]
         logits, weights, experts = (torch.cat(parts) for parts in zip(*routed, strict=True))
         return logits, weights, experts
 
-    def _route(self, hidden: Tensor, multipliers: Tensor) -> Routing:
+    def _route(self, hidden: Tensor, multipliers: Tensor, others: Sequence[Tensor]) -> Routing:
         kept = multipliers.detach().nonzero().flatten()
-        narrow = copy.copy(self.router)
-        narrow.__dict__["_parameters"] = {**self.router._parameters, "weight": self.router.weight[kept]}
-        logits, weights, chosen = type(self.router).forward(narrow, hidden)
+        of_kept = partial(_of_kept, experts=len(multipliers), kept=kept)
+        forward: Any = type(self.router).forward
+        narrow = _narrowed(self.router, len(multipliers), kept)
+        logits, weights, chosen = forward(narrow, hidden, *map(of_kept, others))
         experts = kept[chosen]
         everyone = logits.new_full((len(logits), len(multipliers)), -torch.inf).index_copy(1, kept, logits)
         return everyone, weights * multipliers[experts].to(weights.dtype), experts
+
+
+def _narrowed(module: nn.Module, experts: int, kept: Tensor) -> nn.Module:
+    """Return a copy of a router, or of a part of it, that knows the experts `kept` alone."""
+    narrow = copy.copy(module)
+    for held in ("_parameters", "_buffers"):
+        tensors = vars(module)[held].items()
+        vars(narrow)[held] = {
+            name: None if tensor is None else _of_kept(tensor, experts, kept) for name, tensor in tensors
+        }
+    parts = module._modules.items()
+    vars(narrow)["_modules"] = {name: part and _narrowed(part, experts, kept) for name, part in parts}
+    counts = [name for name, value in vars(module).items() if name.endswith("experts") and value == experts]
+    vars(narrow).update(dict.fromkeys(counts, len(kept)))
+    return narrow
+
+
+def _of_kept(tensor: Tensor, experts: int, kept: Tensor) -> Tensor:
+    """Return the entries of some experts along the first axis that has one per expert."""
+    axis = next((axis for axis, length in enumerate(tensor.shape) if length == experts), None)
+    return tensor if axis is None else tensor.index_select(axis, kept)
+
+
+def can_be_gated(module: nn.Module) -> bool:
+    """Return whether a module holds stacked experts in the form that transformers runs by its own kernels."""
+    stacked = isinstance(getattr(module, "down_proj", None), Tensor) and hasattr(module, "_apply_gate")
+    return stacked and not getattr(module, "has_post_expert_norm", False)
 
 
 class GatedExperts:
     """Stands in for the `forward` of stacked experts: the channels of some are scaled.
 
     Args:
-        experts: holds `gate_up_proj` (experts, 2 * channels, hidden), `down_proj` (experts,
-            hidden, channels) and `act_fn`.
+        experts: holds `gate_up_proj`, or `up_proj` without a gate, and `down_proj`, (experts, outputs,
+            inputs) or transposed, with biases or without.
         multipliers: expert to (channels,) or (batch, channels).
         seen: are shown what every expert did.
     """
@@ -86,16 +119,27 @@ class GatedExperts:
         output = torch.zeros_like(hidden_states)
         for expert in top_k_index.unique().tolist():
             tokens, place = torch.where(top_k_index == expert)
-            gate, up = F.linear(hidden_states[tokens], self.experts.gate_up_proj[expert]).chunk(2, dim=-1)
-            channels = self.experts.act_fn(gate) * up
+            channels = self._channels(hidden_states[tokens], expert)
             if expert in self.multipliers:
                 channels = channels * self._rows(self.multipliers[expert], tokens, len(hidden_states))
             weights = top_k_weights[tokens, place, None].to(channels.dtype)
-            written = F.linear(channels, self.experts.down_proj[expert])
+            written = self._projected("down_proj", channels, expert)
             for seen in self.seen:
                 seen(ExpertPass(expert, channels, weights, written))
             output = output.index_add(0, tokens, written * weights)
         return output
+
+    def _channels(self, hidden: Tensor, expert: int) -> Tensor:
+        if self.experts.has_gate:
+            gated: Tensor = self.experts._apply_gate(self._projected("gate_up_proj", hidden, expert))
+            return gated
+        alone: Tensor = self.experts.act_fn(self._projected("up_proj", hidden, expert))
+        return alone
+
+    def _projected(self, name: str, hidden: Tensor, expert: int) -> Tensor:
+        weight, biases = getattr(self.experts, name)[expert], getattr(self.experts, f"{name}_bias", None)
+        weight = weight.T if self.experts.is_transposed else weight
+        return F.linear(hidden, weight, None if biases is None else biases[expert])
 
     def _rows(self, multipliers: Tensor, tokens: Tensor, total: int) -> Tensor:
         """Return the multipliers of every token; the tokens of a sample lie next to each other."""
@@ -111,13 +155,14 @@ def gate_router(stack: ExitStack, router: nn.Module, multipliers: Tensor) -> Non
     _replace_forward(stack, router, GatedRouter(router, multipliers))
 
 
-def gate_expert(stack: ExitStack, experts: nn.Module, expert: int, multipliers: Tensor) -> None:
-    """Gate the channels of one expert until `stack` unwinds; gates in force already multiply."""
+def gate_expert(stack: ExitStack, experts: Any, expert: int | None, multipliers: Tensor) -> None:
+    """Gate the channels of one expert, or of all, until `stack` unwinds; gates in force already multiply."""
     outer = experts.__dict__.get("forward")
-    others = dict(outer.multipliers) if isinstance(outer, GatedExperts) else {}
-    others[expert] = others[expert] * multipliers if expert in others else multipliers
+    gated = dict(outer.multipliers) if isinstance(outer, GatedExperts) else {}
+    for one in range(len(experts.down_proj)) if expert is None else (expert,):
+        gated[one] = gated[one] * multipliers if one in gated else multipliers
     seen = outer.seen if isinstance(outer, GatedExperts) else ()
-    _replace_forward(stack, experts, GatedExperts(experts, others, seen))
+    _replace_forward(stack, experts, GatedExperts(experts, gated, seen))
 
 
 def watch_experts(stack: ExitStack, experts: nn.Module, seen: Seen) -> None:
