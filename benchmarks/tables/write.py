@@ -13,6 +13,7 @@ from chaos_tables import PROMISES, chaos
 from cluster_tables import cluster, faults
 from compatibility_tables import installs, older_transformers
 from cost_tables import layer_by_layer, repair_cost
+from expert_tables import experts
 from family_tables import families, write_readme_families
 from for_text_tables import for_text, for_text_repaired, write_readme_for_text
 from graph_tables import graph_policies
@@ -44,7 +45,7 @@ DOCUMENTS: dict[str, tuple[str, dict[str, Callable[[Results], str]]]] = {
     ),
     "policies": (
         "Criteria, searches and learned policies",
-        {"policies": policies, "graph_policies": graph_policies},
+        {"policies": policies, "graph_policies": graph_policies, "experts": experts},
     ),
     "calibration": ("Calibration data", {"calibration": calibration}),
     "for_text": (
