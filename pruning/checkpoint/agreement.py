@@ -11,8 +11,7 @@ from prunepolicy.pruning.units import UnitGraph, UnitGroup
 WHOLE = ("ffn", "kv_head")
 """Kinds whose units own every entry along the axes they touch; others share axes."""
 
-STORED = (
-    "vocab_size",
+STORED_BY_ALL = (
     "hidden_size",
     "intermediate_size",
     "num_channels",
@@ -20,6 +19,7 @@ STORED = (
     "n_embd",
     "n_inner",
 )
+STORED = ("vocab_size", *STORED_BY_ALL)
 """Numbers in a configuration that are the length of some tensor's axis."""
 MOST_PIXELS = 4096
 """Of an image's side, which no tensor of a convolutional network tells."""
@@ -53,9 +53,10 @@ def check_vocabulary(config: Config, words: Vocabulary, shapes: Shapes, tied: bo
         )
 
 
-def check_agreement(config: Config, graph: UnitGraph, shapes: Shapes) -> None:
+def check_agreement(config: Config, graph: UnitGraph, shapes: Shapes, reads_text: bool = True) -> None:
     """Raise `BadCheckpointError` when `config` states other sizes than the tensors have."""
-    _check_sizes(config, shapes)
+    # Image networks that learned by filling in visual tokens state how many, and hold none of them.
+    _check_sizes(config, shapes, STORED if reads_text else STORED_BY_ALL)
     for tie, groups in graph.ties.items():
         stated, found = config.get(tie), max(group.size for group in groups)
         if stated is not None and found not in (stated if isinstance(stated, list) else [stated]):
@@ -70,13 +71,13 @@ def check_agreement(config: Config, graph: UnitGraph, shapes: Shapes) -> None:
         _check_owned(group, shapes)
 
 
-def _check_sizes(config: Config, shapes: Shapes) -> None:
+def _check_sizes(config: Config, shapes: Shapes, stored: tuple[str, ...]) -> None:
     """Refuse numbers that would size more than what is stored, before anything is made that large."""
     longest = max((length for shape in shapes.values() for length in shape), default=0)
-    for key, most in (*((key, longest) for key in STORED), ("image_size", MOST_PIXELS)):
+    for key, most in (*((key, longest) for key in stored), ("image_size", MOST_PIXELS)):
         stated = config.get(key)
         if isinstance(stated, int | float) and not stated <= most:
-            reason = "no tensor is that long" if key in STORED else f"at most {most:,} pixels are taken"
+            reason = "no tensor is that long" if key in stored else f"at most {most:,} pixels are taken"
             raise BadCheckpointError(f"config.json says {key} = {stated}, but {reason}.")
 
 

@@ -113,7 +113,7 @@ class Checkpoint:
             raise BadCheckpointError(
                 f"{self.folder / CONFIG} is damaged: {error!r} while reading it."
             ) from error
-        check_agreement(self.config, graph, self.shapes)
+        check_agreement(self.config, graph, self.shapes, self.adapter.task != "vision")
         specs = {
             name: replace(spec, bytes_per_entry=DTYPES[self.tensors[name].dtype].itemsize)
             for name, spec in graph.tensors.items()

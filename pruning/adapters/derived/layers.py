@@ -43,6 +43,14 @@ def fewer_layers(key: str, config: Config, graph: UnitGraph, plan: Plan, auto_cl
     return readings[0]
 
 
+def per_layer(config: Config, part: str, depth: int) -> Iterator[list[object]]:
+    """Yield the lists in a part of a configuration that say something of every layer."""
+    settings = setting(config, part) if part else config
+    for name, value in settings.items():
+        if isinstance(value, list) and len(value) == depth and not name.endswith(NO_LISTS):
+            yield value
+
+
 def _readings(key: str, config: Config, depth: int, kept: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     """Yield what may change: lists of one entry per layer, of layers' numbers, counts of first ones."""
     part = key.rpartition(".")[0]
@@ -57,8 +65,21 @@ def _readings(key: str, config: Config, depth: int, kept: tuple[int, ...]) -> It
                 numbers[path] = [new for new, layer in enumerate(kept) if layer in value]
         elif isinstance(value, int) and any(word in name for word in FIRST_ONES) and 0 < value <= depth:
             first[path] = sum(layer < value for layer in kept)
+    shared = {key: len(kept)} | _stages(part, settings, len(kept))
     for changes in (per_layer, per_layer | first, per_layer | numbers, per_layer | numbers | first):
-        yield {key: len(kept)} | changes
+        yield shared | changes
+
+
+def _stages(part: str, settings: Config, depth: int) -> dict[str, Any]:
+    """Return what image networks say of their stages, one before the layers and one after each.
+
+    Only where they hand on what the last one writes, as all do that aren't set up as backbones.
+    """
+    names = settings.get("stage_names") or []
+    if not names or settings.get("out_features") != names[-1:]:
+        return {}
+    stages = {"stage_names": names[: depth + 1], "out_features": [names[depth]], "out_indices": [depth]}
+    return {joined(part, key): value for key, value in stages.items()}
 
 
 def _are_numbers_of_layers(value: list[Any], depth: int) -> bool:
