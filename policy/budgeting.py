@@ -66,12 +66,17 @@ def task_for(
     """
     return Task(
         graph,
-        tuple(graph[name] for name in scores),
+        tuple(_as_asked(graph[name], budget) for name in scores),
         without_removed(scores, instruments.within, graph),
         budget,
         meter_for(graph, budget, instruments.seconds),
         comparable,
     )
+
+
+def _as_asked(group: UnitGroup, budget: Budget) -> UnitGroup:
+    """Return the group, whose units go one by one where the budget says by how many they may."""
+    return group if budget.multiple_of is None else replace(group, period=1)
 
 
 def unscored(

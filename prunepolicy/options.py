@@ -82,7 +82,8 @@ MultipleOf = Annotated[
     int | None,
     typer.Option(
         "--multiple-of",
-        help="Keep a multiple of this many channels in every layer.",
+        help="Keep a multiple of this many channels in every layer; with any number, layers go one by one "
+        "where local and global ones take turns.",
         show_default="largest power of two up to 128 that meets the budget",
         rich_help_panel=WHAT,
     ),

@@ -56,6 +56,8 @@ def rounded_up(share: float) -> str:
 
 
 def _fewest(group: UnitGroup, multiple: int) -> int:
+    if group.period > 1:
+        return group.size - (group.size - group.floor) // group.period * group.period
     step = max(group.multiple_of, multiple if group.kind in ALIGNED_KINDS else 1)
     return min(group.size, math.ceil(group.floor / step) * step)
 

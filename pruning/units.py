@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -91,6 +91,8 @@ class UnitGroup:
         within: group name and unit (an expert) that takes this group along when it goes.
         floor: fewest units that may stay.
         multiple_of: the number of units that stays is a multiple of this.
+        period: how many neighbours go together, unless a plan says otherwise: layers whose kinds take
+            turns (local and global attention), which some runtimes take for granted.
     """
 
     name: str
@@ -105,6 +107,11 @@ class UnitGroup:
     cache: int = 0
     floor: int = 1
     multiple_of: int = 1
+    period: int = 1
+
+    def keeps_turns(self, kept: Sequence[int]) -> bool:
+        """Return whether the kinds of the units that stay take turns as those of all units do."""
+        return all(unit % self.period == place % self.period for place, unit in enumerate(kept))
 
 
 def written_by(group: UnitGroup, module: str) -> Slice:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from prunepolicy.pruning.adapters.base import Config, Shapes, require
@@ -71,6 +72,19 @@ class Attention:
     key: str = "self_attn.k_proj"
     value: str = "self_attn.v_proj"
     output: str = "self_attn.o_proj"
+
+
+def period_of(*lists: Sequence[object]) -> int:
+    """Return after how many layers their kinds repeat, by lists of one entry per layer; 1 where none do."""
+    periods = [
+        next(
+            (n for n in range(1, len(kinds) // 2 + 1) if all(k == kinds[i % n] for i, k in enumerate(kinds))),
+            1,
+        )
+        for kinds in lists
+    ]
+    together = math.lcm(*periods)
+    return together if all(2 * together <= len(kinds) for kinds in lists) else 1
 
 
 def ffn_group(ffn: Ffn, layer: Layer, name: str = "ffn") -> UnitGroup:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Self
@@ -16,7 +16,15 @@ from prunepolicy.pruning.adapters.base import (
     layer_root,
     require,
 )
-from prunepolicy.pruning.adapters.blocks import LAYERS, Attention, Ffn, Layer, attention_groups, ffn_group
+from prunepolicy.pruning.adapters.blocks import (
+    LAYERS,
+    Attention,
+    Ffn,
+    Layer,
+    attention_groups,
+    ffn_group,
+    period_of,
+)
 from prunepolicy.pruning.errors import BadCheckpointError, UnsupportedModelError
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.units import VOCABULARY, Gate, Slice, TensorSpec, UnitGraph, UnitGroup
@@ -134,7 +142,12 @@ class TransformerAdapter(ModelAdapter):
             prefix=prefix,
             gate=Gate(running.rstrip("."), "residual"),
             cache=self.layer_cache(config) if self.attention is None and self.task == "causal" else 0,
+            period=period_of(self.layer_types(config)),
         )
+
+    def layer_types(self, config: Config) -> Sequence[str]:
+        """Return the kinds of attention of the layers, as far as `config` itself tells."""
+        return config.get("layer_types") or ()
 
     def layer_cache(self, config: Config) -> int:
         """Return the KV-cache entries of one layer per token, where its heads can't go."""

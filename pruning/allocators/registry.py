@@ -96,9 +96,22 @@ def _or_more_units(task: Task) -> str:
 
 
 def kept_by_score(group: UnitGroup, scores: Tensor, count: int) -> tuple[int, ...]:
-    """Return the sorted ids of the `count` best units; ties go to the lower id."""
+    """Return the sorted ids of the `count` best units; ties go to the lower id.
+
+    Units that take turns go with their neighbours, so that fewer than `count` may stay.
+    """
+    if group.period > 1:
+        runs = min(-(-(group.size - count) // group.period), (group.size - 1) // group.period)
+        scores, count = _shared(scores, group.period), group.size - runs * group.period
     order = torch.argsort(scores, descending=True, stable=True)
     return tuple(sorted(order[:count].tolist()))
+
+
+def _shared(scores: Tensor, period: int) -> Tensor:
+    """Return the mean score of the neighbours that go together; those left over at the end stay."""
+    whole = len(scores) // period * period
+    means = scores[:whole].unflatten(0, (-1, period)).mean(1)
+    return torch.cat([means.repeat_interleave(period), scores.new_full((len(scores) - whole,), torch.inf)])
 
 
 def priced_like(task: Task, group: UnitGroup, count: int) -> tuple[int, ...]:
@@ -123,6 +136,8 @@ def count_grid(task: Task, group: UnitGroup, multiple: int) -> list[int]:
         step = max(step, multiple if task.budget.multiple_of else min(multiple, finest))
     scores = task.scores[group.name]
     most, fewest = alive(scores), max(group.floor, int((scores == torch.inf).sum()))
+    if group.period > 1:
+        return list(range(most - (most - fewest) // group.period * group.period, most + 1, group.period))
     grid = list(range(-(-fewest // step) * step, most + 1, step))
     return grid if grid and grid[-1] == most else [*grid, most]
 

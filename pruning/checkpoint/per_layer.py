@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,7 @@ def who_can_load(graph: UnitGraph, plan: Plan) -> list[str]:
     if plan.is_uniform(graph):
         return [
             "Plain transformers loads it: all layers have equal shapes, which config.json states.",
+            *_turns(graph, plan),
             "Runtimes and converters that read the same configuration (vLLM, llama.cpp, ONNX export) "
             "find an ordinary, smaller model; only the ones named under proof were tried.",
         ]
@@ -169,6 +171,24 @@ def who_can_load(graph: UnitGraph, plan: Plan) -> list[str]:
         f"Filled with zeros to equal widths it would compute the same and load everywhere, but keep "
         f"{padded / whole:.1%} of the parameters instead of {own / whole:.1%}.",
     ]
+
+
+def _turns(graph: UnitGraph, plan: Plan) -> Iterator[str]:
+    """Say what became of layers whose kinds take turns, which some runtimes take for granted."""
+    for group in graph.of_kind("layer"):
+        if group.period == 1 or len(plan.kept(group)) == group.size:
+            continue
+        if group.keeps_turns(plan.kept(group)):
+            yield (
+                f"Kinds of layers take turns every {group.period} layers, so they went in whole turns: some "
+                "runtimes take that for granted. With --multiple-of 1, single layers go."
+            )
+        else:
+            yield (
+                f"Kinds of layers no longer take turns every {group.period} layers. llama.cpp takes that for "
+                "granted in some families (Gemma 2 and 3 among them) and would mix them up; transformers "
+                "reads them from config.json."
+            )
 
 
 def check_widths(config: Config, graph: UnitGraph, plan: Plan) -> None:

@@ -226,3 +226,29 @@ def test_a_refusal_proposes_only_units_that_the_network_has_beside(
     with pytest.raises(BudgetError) as refusal:
         allocate("uniform", task_for(graph_of(model_type), budget))
     assert str(refusal.value).endswith(f"Ask for that{advice}.")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("keep", "stays"), [(0.99, 8), (0.8, 8), (0.5, 5), (0.2, 2)])
+def test_layers_that_take_turns_go_with_their_neighbours(name: str, keep: float, stays: int) -> None:
+    adapter = adapter_for({"model_type": "gemma"})
+    types = 3 * ["sliding_attention", "sliding_attention", "full_attention"] + 3 * ["sliding_attention"]
+    config = {
+        **adapter.tiny(),
+        "model_type": "gemma3_text",
+        "num_hidden_layers": 11,
+        "layer_types": types[:11],
+    }
+    graph = adapter.units(config, adapter.shapes(config))
+    layers = graph["layers"]
+    assert layers.period == 3
+    scores = torch.arange(11.0).flip(0)
+    scores[4] = -20  # The worst layer takes its neighbours along; the two at the end never go.
+    budget = Budget(keep, "layers")
+    task = Task(graph, (layers,), {"layers": scores}, budget, meter_for(graph, budget), comparable=True)
+    kept = allocate(name, task)["layers"]
+    assert len(kept) == stays
+    assert not {3, 4, 5} & set(kept)
+    assert {9, 10} <= set(kept)
+    assert layers.keeps_turns(kept)
+    assert not layers.keeps_turns([0, 2, 3])

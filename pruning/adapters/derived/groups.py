@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from prunepolicy.pruning.adapters.blocks import LAYERS
+from prunepolicy.pruning.adapters.blocks import LAYERS, period_of
 from prunepolicy.pruning.adapters.derived.channels import channel_groups
 from prunepolicy.pruning.adapters.derived.described import Described, NoGroupsError
 from prunepolicy.pruning.adapters.derived.experts import expert_groups
 from prunepolicy.pruning.adapters.derived.heads import head_groups
+from prunepolicy.pruning.adapters.derived.layers import per_layer
 from prunepolicy.pruning.adapters.derived.offer import Offer
 from prunepolicy.pruning.units import Gate, UnitGroup
 
@@ -27,4 +28,5 @@ def groups_of(offer: Offer, found: Described) -> list[UnitGroup]:
     if stack is None or stack.key != offer.tie:
         raise NoGroupsError("the layers are no single stack that the configuration counts")
     gate = Gate(stack.running.rstrip("."), "residual")
-    return [UnitGroup(LAYERS, "layer", stack.depth, offer.tie, prefix=stack.prefix, gate=gate)]
+    period = period_of(*per_layer(found.config, found.part, stack.depth))
+    return [UnitGroup(LAYERS, "layer", stack.depth, offer.tie, prefix=stack.prefix, gate=gate, period=period)]

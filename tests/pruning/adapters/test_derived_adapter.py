@@ -13,12 +13,14 @@ import torch
 
 from prunepolicy.commands.doctor.doctor import doctor
 from prunepolicy.pruning.adapters import adapter_for, adapters
+from prunepolicy.pruning.adapters.blocks import period_of
 from prunepolicy.pruning.adapters.derived import found
 from prunepolicy.pruning.adapters.derived.adapter import DerivedAdapter
 from prunepolicy.pruning.adapters.derived.derive import derive
+from prunepolicy.pruning.adapters.derived.layers import per_layer
 from prunepolicy.pruning.adapters.derived.movement import movement
 from prunepolicy.pruning.adapters.derived.network import completed, network
-from prunepolicy.pruning.adapters.derived.paths import number, restated
+from prunepolicy.pruning.adapters.derived.paths import joined, number, restated
 from prunepolicy.pruning.adapters.transformer import TransformerAdapter
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.cut import prepare
@@ -57,6 +59,8 @@ EVERY_LAYOUT = {
     "t5": ("ffn",),
     "bart": ("ffn",),
     "siglip_vision_model": ("ffn", "layer"),
+    "dinov2": ("kv_head", "layer"),
+    "beit": ("kv_head", "ffn", "layer"),
 }
 """Model types that among them show every way in which entries of units lie, and the kinds they offer."""
 
@@ -91,7 +95,7 @@ def test_derived_groups_equal_those_written_by_hand(family: str, model_type: str
             assert (other.size, other.prefix) == (group.size, group.prefix)
             assert kind == "expert" or other.tie == group.tie  # Checkpoints know two names of this number.
             assert (other.within, other.floor) == (group.within, group.floor)
-            assert other.multiple_of == group.multiple_of
+            assert (other.multiple_of, other.period) == (group.multiple_of, group.period)
             assert kind == "layer" or other.cache == group.cache
     assert found_out.heads_divide == expected.heads_divide
     assert cost_of(found_out).params == cost_of(expected).params
@@ -175,6 +179,19 @@ def test_units_of_joined_networks_are_stated_where_their_part_is(tmp_path: Path)
     assert text["layer_types"] == [before["layer_types"][layer] for layer in (0, 1, 2, 5, 7)]
     seen = {name for name in checkpoint.tensors if "vision" in name}
     assert seen <= Checkpoint.open(folder).tensors.keys()
+
+
+@pytest.mark.parametrize(
+    ("model_type", "period"),
+    [("gpt_oss", 2), ("gemma3", 1), ("smollm3", 1), ("modernbert", 3), ("llama4_text", 1)],
+)
+def test_it_is_found_after_how_many_layers_their_kinds_repeat(model_type: str, period: int) -> None:
+    _, config = described(model_type)
+    whole = completed(config)
+    part = "text_config" if "text_config" in whole else ""
+    depth = number(whole, joined(part, "num_hidden_layers"))
+    assert depth is not None
+    assert period_of(*per_layer(whole, part, depth)) == period
 
 
 def test_routers_that_choose_among_groups_keep_as_many_experts_in_each() -> None:

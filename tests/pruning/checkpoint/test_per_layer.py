@@ -206,3 +206,18 @@ def test_what_cannot_be_carried_is_refused_before_anything_is_written(
     with pytest.raises(BadCheckpointError, match="architectures"):
         prepare(nameless, uneven_plan(checkpoint.graph), tmp_path / "cut")
     assert not list(tmp_path.glob("cut*"))
+
+
+def test_the_card_says_what_becomes_of_layers_that_take_turns() -> None:
+    adapter = adapters["gemma"]
+    config = {**adapter.tiny(), "model_type": "gemma2", "num_hidden_layers": 6}
+    graph = adapter.units(config, adapter.shapes(config))
+    assert graph["layers"].period == 2  # By the family's rule, which this configuration leaves unsaid.
+
+    def said(*kept: int) -> str:
+        return " ".join(who_can_load(graph, Plan({"layers": kept}, Budget(0.5), "test")))
+
+    assert "went in whole turns" in said(0, 1, 4, 5)
+    assert "went in whole turns" in said(0, 3, 4, 5)
+    assert "no longer take turns every 2 layers" in said(0, 1, 2, 4, 5)
+    assert "turns" not in said(*range(6))
