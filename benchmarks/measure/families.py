@@ -8,14 +8,17 @@ transformers loads, and its parameters have to be those that were promised. Minu
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tokenizers
 import torch
 import transformers
 from family_configs import described, model_types
@@ -26,6 +29,7 @@ from prunepolicy.pruning.adapters import adapters
 from prunepolicy.pruning.adapters.derived.adapter import DerivedAdapter
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.checkpoint.cut import prepare
+from prunepolicy.pruning.checkpoint.vocabulary_cut import needed_tokens, tokenizer_of
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.io import bounded
@@ -38,6 +42,7 @@ from prunepolicy.pruning.units import VOCABULARY, UnitGraph
 
 TOKENS = 40
 """In a text: more than the sliding windows of these networks see."""
+LETTERS, SPECIAL = "abcdefghijkl", ("<pad>", "<s>", "</s>", "<unk>")
 TOLERANCE = 1e-4
 """Largest difference of outputs that passes, in standard deviations."""
 
@@ -88,10 +93,9 @@ def tried(model_type: str) -> dict[str, Any]:
 
 
 def cuts(checkpoint: Checkpoint, folder: Path) -> Iterator[tuple[str, bool]]:
-    """Yield every kind of unit but tokens, and whether cutting half of it gave what masking it does."""
+    """Yield every kind of unit, and whether cutting half of it gave what masking it does."""
     dense = checkpoint.adapter.load(checkpoint.folder, torch.float32)
-    # Tokens go with a tokenizer, which these networks lack.
-    for kind in (kind for kind in checkpoint.graph.kinds if kind != VOCABULARY):
+    for kind in checkpoint.graph.kinds:
         difference, change, counted = cut_in_half(checkpoint, dense, kind, folder / kind)
         yield kind, difference < TOLERANCE and change > 0 and counted
 
@@ -123,11 +127,17 @@ def cut_in_half(
         deviations of the outputs), and whether as many parameters are left as the graph says.
     """
     graph, plan = checkpoint.graph, half_of(checkpoint.graph, kind)
-    inputs = inputs_of(checkpoint)
+    if kind == VOCABULARY:
+        letters_tokenizer().save_pretrained(checkpoint.folder)
+        needed = needed_tokens(checkpoint, tokenizer_of(checkpoint))
+        plan = replace(plan, keep={VOCABULARY: tuple(sorted(needed.union(plan.keep[VOCABULARY])))})
+    inputs = inputs_of(checkpoint, len(plan.keep[VOCABULARY]) if kind == VOCABULARY else None)
     with masked(dense, graph, plan):
         expected = answers(dense, inputs)
     pruned = checkpoint.adapter.load(prepare(checkpoint, plan, target), torch.float32)
     found, whole, spread = answers(pruned, inputs), answers(dense, inputs), float(expected.std())
+    if kind == VOCABULARY:  # The whole network takes the new numbers for other tokens.
+        whole = whole[..., : expected.shape[-1]]
     computed = getattr(pruned, "_keys_to_ignore_on_save", None) or ()
     stored = sum(p.numel() for name, p in pruned.named_parameters() if name not in computed)
     return (
@@ -151,13 +161,29 @@ def half_of(graph: UnitGraph, kind: str) -> Plan:
     return Plan(keep, Budget(0.5), "families")
 
 
-def inputs_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """Return two seeded inputs of a model's kind."""
+def letters_tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """Return a tokenizer of letters and all pairs of letters, any of which may go."""
+    pairs = list(itertools.product(LETTERS, LETTERS))
+    tokens = [*SPECIAL, *LETTERS, *("".join(pair) for pair in pairs)]
+    model = tokenizers.models.BPE({token: n for n, token in enumerate(tokens)}, pairs, unk_token=SPECIAL[-1])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizers.Tokenizer(model), unk_token=SPECIAL[-1]
+    )
+
+
+def inputs_of(checkpoint: Checkpoint, tokens: int | None = None) -> dict[str, Tensor]:
+    """Return two seeded inputs of a model's kind.
+
+    Args:
+        tokens: how many the model knows; all of its vocabulary, when None.
+    """
     generator, adapter, config = torch.Generator().manual_seed(0), checkpoint.adapter, checkpoint.config
     if adapter.task == "vision":
         side = config["image_size"]
         return {"pixel_values": torch.randn(2, 3, side, side, generator=generator)}
-    return adapter.reads(torch.randint(16, adapter.tokens(config), (2, TOKENS), generator=generator))
+    return adapter.reads(
+        torch.randint(16, tokens or adapter.tokens(config), (2, TOKENS), generator=generator)
+    )
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from cells import put_between, table
 
 from prunepolicy.pruning.units import KIND_NAMES
 
-KINDS = ("ffn", "kv_head", "query_head", "expert", "layer")
+KINDS = ("ffn", "kv_head", "query_head", "expert", "layer", "vocabulary")
 MARKS = ("<!-- families, written by `make docs` -->", "<!-- end of families -->")
 """Between these, README shows the short table."""
 

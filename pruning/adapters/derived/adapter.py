@@ -26,8 +26,11 @@ from prunepolicy.pruning.errors import BadCheckpointError
 from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.units import UnitGraph, UnitGroup
 
-STAGES = ("kv_head", "query_head", "expert", "ffn", "layer")
+STAGES = ("kv_head", "query_head", "expert", "ffn", "layer", "vocabulary")
 """Kinds of unit in the order in which a layer's signals pass them."""
+
+WHOLE = ("layer", "vocabulary")
+"""Kinds that signals don't pass one behind the other."""
 
 
 class DerivedAdapter(TransformerAdapter):
@@ -139,13 +142,13 @@ def within_experts(groups: list[UnitGroup]) -> list[UnitGroup]:
 
 
 def in_order(groups: list[UnitGroup]) -> tuple[UnitGroup, ...]:
-    """Return groups in the order in which signals pass them, the layers themselves last."""
+    """Return groups in the order in which signals pass them, layers and tokens themselves last."""
     last = math.inf
     return tuple(
         sorted(
             groups,
             key=lambda group: (
-                last if group.kind == "layer" else -1 if group.layer is None else group.layer,
+                last if group.kind in WHOLE else -1 if group.layer is None else group.layer,
                 STAGES.index(group.kind),
             ),
         )
@@ -154,7 +157,7 @@ def in_order(groups: list[UnitGroup]) -> tuple[UnitGroup, ...]:
 
 def edges_between(groups: tuple[UnitGroup, ...]) -> tuple[tuple[int, int], ...]:
     """Return pairs of writers and readers: groups of a stage work side by side on the same input."""
-    inner = [(position, group) for position, group in enumerate(groups) if group.kind != "layer"]
+    inner = [(position, group) for position, group in enumerate(groups) if group.kind not in WHOLE]
     stages = groupby(inner, lambda item: (item[1].layer, item[1].kind))
     numbers = [[position for position, _ in stage] for _, stage in stages]
     return tuple((i, j) for before, after in pairwise(numbers) for i in before for j in after)
@@ -188,7 +191,7 @@ def _changes(offer: Offer, config: Config, graph: UnitGraph, plan: Plan, auto_cl
     if offer.kind == "layer":
         return fewer_layers(offer.tie, config, graph, plan, auto_class) if plan.dropped_layers(graph) else {}
     count = _left(graph, plan, offer.tie)
-    if offer.kind in ("ffn", "expert"):
+    if offer.kind in ("ffn", "expert", "vocabulary"):
         return {} if count is None else {offer.tie: count}
     heads = Heads(offer, config)
     of_each = _left(graph, plan, joined(offer.tie.rpartition(".")[0], QUERY_HEADS))

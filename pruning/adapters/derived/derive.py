@@ -19,6 +19,7 @@ from prunepolicy.pruning.adapters.derived.paths import joined, number, restated,
 from prunepolicy.pruning.adapters.derived.settings_by_name import EXPERTS, HEADS, KV_HEADS, is_width
 from prunepolicy.pruning.adapters.derived.small_copy import small_copies
 from prunepolicy.pruning.adapters.derived.trial import CutTrial, OtherTensorsError
+from prunepolicy.pruning.adapters.transformer import VOCABULARY_KEY
 from prunepolicy.pruning.errors import UnsupportedModelError
 from prunepolicy.pruning.io.transformers_loading import without_bars
 
@@ -118,6 +119,7 @@ def _candidates(found: Described) -> dict[str, list[Offer]]:
         "kv_head": list(_heads(config, part)),
         "expert": [Offer(kind="expert", tie=path) for path in _experts(config, part)],
         "layer": [Offer(kind="layer", tie=stack.key)] if stack else [],
+        "vocabulary": [Offer(kind="vocabulary", tie=VOCABULARY_KEY)] if _reads_one_text(found) else [],
     }
 
 
@@ -125,6 +127,12 @@ def _may_count(config: Config, path: str) -> bool:
     """Return whether a number at `path` may count units; one that is left to a rule may."""
     found = number(config, path)
     return setting(config, path) is None or (found is not None and found > 1)
+
+
+def _reads_one_text(found: Described) -> bool:
+    """Return whether a network reads text alone, and as one stream, so that its tokens have one meaning."""
+    reads = getattr(found.network.model, "main_input_name", None) == "input_ids"
+    return reads and not found.part and not found.network.settings.is_encoder_decoder
 
 
 def _experts(config: Config, part: str) -> Iterator[str]:

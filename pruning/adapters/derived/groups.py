@@ -9,6 +9,7 @@ from prunepolicy.pruning.adapters.derived.experts import expert_groups
 from prunepolicy.pruning.adapters.derived.heads import head_groups
 from prunepolicy.pruning.adapters.derived.layers import per_layer
 from prunepolicy.pruning.adapters.derived.offer import Offer
+from prunepolicy.pruning.adapters.derived.tokens import token_group
 from prunepolicy.pruning.units import Gate, UnitGroup
 
 
@@ -24,6 +25,8 @@ def groups_of(offer: Offer, found: Described) -> list[UnitGroup]:
         return list(head_groups(offer, found))
     if offer.kind == "expert":
         return list(expert_groups(offer, found))
+    if offer.kind == "vocabulary":
+        return [token_group(offer, found)]
     stack = found.stack
     if stack is None or stack.key != offer.tie:
         raise NoGroupsError("the layers are no single stack that the configuration counts")

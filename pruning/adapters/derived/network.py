@@ -180,9 +180,9 @@ def completed(config: Config) -> Config:
 
 
 def _without_types(config: Config) -> Config:
-    """Return `config` without number types, which say nothing of shapes."""
+    """Return `config` as JSON would have it, without number types, which say nothing of shapes."""
     return {
-        key: _without_types(value) if isinstance(value, dict) else value
+        str(key): _without_types(value) if isinstance(value, dict) else value
         for key, value in config.items()
         if key not in ("dtype", "torch_dtype", "quantization_config")
     }

@@ -30,7 +30,7 @@ class Offer(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["ffn", "kv_head", "expert", "layer"]
+    kind: Literal["ffn", "kv_head", "expert", "layer", "vocabulary"]
     tie: str
     layouts: dict[str, Layout] = {}
     heads: str = ""

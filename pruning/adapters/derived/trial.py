@@ -16,7 +16,8 @@ from prunepolicy.pruning.adapters.expert_gates import gate_router
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.keep_masks import is_dropped, kept_indices, removed_units, renumbered
 from prunepolicy.pruning.plan import Budget, Plan
-from prunepolicy.pruning.units import UnitGraph, UnitGroup
+from prunepolicy.pruning.units import VOCABULARY, UnitGraph, UnitGroup
+from prunepolicy.pruning.vocabulary.token_settings import ids_named, with_new_ids
 
 TOLERANCE = 1e-4
 """Largest difference between masked and cut that rounding explains, in standard deviations."""
@@ -66,6 +67,8 @@ class CutTrial:
     def verdict(self, adapter: Describes, kind: str) -> str:
         """Return why units of a kind can't be cut; '' where everything agrees."""
         graph = adapter.units(self.config, {name: tuple(t.shape) for name, t in self.stored.items()})
+        if kind == VOCABULARY:
+            return self._said_of_tokens(adapter, graph)
         plans = layer_plans(graph) if kind == "layer" else [random_plan(graph, kind)]
         return next((said for plan in plans if (said := self._said_of(adapter, graph, plan))), "")
 
@@ -87,6 +90,28 @@ class CutTrial:
             return "the parameters that are left don't add up"
         if not cache_agrees(pruned) and cache_agrees(self.model):
             return "the network without them answers otherwise with a cache than without"
+        return ""
+
+    def _said_of_tokens(self, adapter: Describes, graph: UnitGraph) -> str:
+        """Return what is wrong with the network after half of its tokens have gone; '' for nothing."""
+        kept = [token for token in range(graph[VOCABULARY].size) if token < FIRST_TOKEN or token % 2]
+        kept = sorted({*kept, *(token for token in ids_named(self.config) if token < graph[VOCABULARY].size)})
+        plan = Plan({VOCABULARY: tuple(kept)}, Budget(0.5), "trial")
+        new = with_new_ids(
+            adapter.edit_config(self.config, graph, plan),
+            {old: place for place, old in enumerate(kept)},
+            graph[VOCABULARY].size,
+        )
+        pruned = self._load(new, dict(self._cut(graph, removed_units(graph, plan.keep))))
+        inputs, old = inputs_of(pruned), torch.tensor(kept)
+        found = answers(pruned, inputs)
+        expected = answers(self.model, {name: old[tokens] for name, tokens in inputs.items()})
+        if expected.shape != found.shape:
+            expected = expected[..., old]
+        if not float((found - expected).abs().max()) <= TOLERANCE * float(expected.std()):
+            return "the network without them answers otherwise to the others"
+        if cost_of(graph, plan.keep).params != sum(p.numel() for p in pruned.parameters()):
+            return "the parameters that are left don't add up"
         return ""
 
     def _load(self, config: Config, tensors: Mapping[str, Tensor]) -> nn.Module:

@@ -29,7 +29,7 @@ from prunepolicy.pruning.errors import BadCheckpointError, UnsupportedModelError
 from prunepolicy.pruning.plan import Budget, Plan
 from prunepolicy.pruning.statistics.activations import activation_stats
 from prunepolicy.pruning.statistics.gates import gates
-from prunepolicy.pruning.units import UnitGroup
+from prunepolicy.pruning.units import VOCABULARY, UnitGroup
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks" / "measure"))
 
@@ -85,7 +85,7 @@ def test_derived_groups_equal_those_written_by_hand(family: str, model_type: str
     shapes = by_hand.shapes(config)
     assert derived.shapes(config) == shapes
     expected, found_out = by_hand.units(config, shapes), derived.units(config, shapes)
-    for kind in (kind for kind in expected.kinds if kind != "vocabulary"):
+    for kind in (kind for kind in expected.kinds if kind != VOCABULARY):
         ours = sorted(expected.of_kind(kind), key=str)
         theirs = {(g.layer, g.gate): g for g in found_out.of_kind(kind)}
         assert len(theirs) == len(ours)
@@ -106,7 +106,7 @@ def test_derived_groups_equal_those_written_by_hand(family: str, model_type: str
 def test_what_is_offered_can_be_cut(model_type: str, tmp_path: Path) -> None:
     auto_class = tiny_model(model_type, tmp_path / "model")
     checkpoint = Checkpoint.open(tmp_path / "model")
-    assert set(checkpoint.graph.kinds) == set(EVERY_LAYOUT[model_type])
+    assert {*checkpoint.graph.kinds} - {VOCABULARY} == {*EVERY_LAYOUT[model_type]}
     assert checkpoint.adapter.auto_class == auto_class
     dense = checkpoint.adapter.load(checkpoint.folder, torch.float32)
     assert cost_of(checkpoint.graph).params == sum(p.numel() for p in dense.parameters())
@@ -138,10 +138,29 @@ def test_what_fails_the_trial_is_not_offered_and_the_reason_is_told(
     assert any(says in problem for problem in diagnosis.problems)
 
 
-def test_a_network_of_which_nothing_can_go_is_refused_with_the_reasons() -> None:
+def test_a_network_of_which_nothing_can_go_is_refused_with_the_reasons(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     _, config = described("recurrent_gemma")
+    stay = {"ffn": "no axes of tensors follow it"}
+    monkeypatch.setattr(found, "derive", lambda config: found.Findings(refusals=stay))
     with pytest.raises(UnsupportedModelError, match="FFN channels stay: no axes of tensors follow"):
         adapter_for(config)
+
+
+@pytest.mark.parametrize("model_type", ["xlm-roberta", "stablelm", "nemotron_h"])
+def test_tokens_own_every_row_that_their_number_counts(model_type: str) -> None:
+    auto_class, config = described(model_type)
+    stored = network(completed(config), auto_class).stored
+    tokens = DerivedAdapter(config, derive(config)).units(config, stored)[VOCABULARY]
+    assert (tokens.size, tokens.tie, tokens.floor) == (300, "vocab_size", 75)
+    assert {part.tensor for part in tokens.slices} == {n for n, shape in stored.items() if 300 in shape}
+
+
+def test_tokens_that_several_networks_read_stay() -> None:
+    for model_type in ("gemma3n_text", "t5", "qwen3_vl"):
+        _, config = described(model_type)
+        assert VOCABULARY not in {offer.kind for offer in derive(config).offers}
 
 
 def test_findings_are_kept_between_runs(monkeypatch: pytest.MonkeyPatch) -> None:
