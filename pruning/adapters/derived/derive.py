@@ -163,7 +163,9 @@ def _tried(candidate: Offer, trial: CutTrial) -> Offer | str:
             return str(error)
         except Exception as error:  # The library trusts the configuration, so that anything may be raised.
             logger.debug("the trial of %s broke", offer, exc_info=True)
-            said = f"the network without them doesn't run ({type(error).__name__}: {error!s:.100})"
+            fits = "size of tensor" not in str(error)
+            why = f"{type(error).__name__}: {error!s:.100}" if fits else "not all of its sizes follow"
+            said = f"the network without them doesn't run ({why})"
         if not said:
             return _with_query_heads(offer, trial) if offer.kind == "kv_head" else offer
         reason = reason or said

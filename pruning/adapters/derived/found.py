@@ -21,7 +21,7 @@ __all__ = ["NoTrialError", "derived_adapter", "findings_of"]
 MOST_BYTES = 1 << 20
 MOST_KEPT = 16 << 20
 """Bytes of all entries together."""
-SCHEMA = 3
+SCHEMA = 4
 """Raised when what is derived changes, so that earlier entries count no more."""
 
 

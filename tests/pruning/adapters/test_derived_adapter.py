@@ -157,8 +157,8 @@ def test_tokens_own_every_row_that_their_number_counts(model_type: str) -> None:
     assert {part.tensor for part in tokens.slices} == {n for n, shape in stored.items() if 300 in shape}
 
 
-def test_tokens_that_several_networks_read_stay() -> None:
-    for model_type in ("gemma3n_text", "t5", "qwen3_vl"):
+def test_tokens_that_several_parts_of_a_network_read_or_weigh_stay() -> None:
+    for model_type in ("gemma3n_text", "t5", "qwen3_vl", "esm"):
         _, config = described(model_type)
         assert VOCABULARY not in {offer.kind for offer in derive(config).offers}
 
