@@ -107,7 +107,8 @@ class CutTrial:
         found = answers(pruned, inputs)
         with ExitStack() as stack:
             # What follows the head has to take fewer logits.
-            head = self.model.get_output_embeddings()
+            network: Any = self.model
+            head = network.get_output_embeddings()
             if head is not None:
                 stack.callback(head.register_forward_hook(lambda _, read, logits: logits[..., old]).remove)
             expected = answers(self.model, {name: old[tokens] for name, tokens in inputs.items()})

@@ -95,7 +95,7 @@ def test_an_unknown_architecture_is_diagnosed_by_what_its_configuration_counts(t
     config = checkpoint.config | {"model_type": "stablelm", "architectures": ["StableLmForCausalLM"]}
     (checkpoint.folder / "config.json").write_text(json.dumps(config))
     diagnosis = doctor(str(checkpoint.folder))
-    assert [facts.kind for facts in diagnosis.kinds] == ["ffn", "layer"]
+    assert [facts.kind for facts in diagnosis.kinds] == ["ffn", "layer", "vocabulary"]
     assert any("No adapter knows model type 'stablelm'" in problem for problem in diagnosis.problems)
 
 
