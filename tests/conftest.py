@@ -43,6 +43,7 @@ transformers.utils.logging.disable_progress_bar()
 def _seeded(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.delenv("COLUMNS", raising=False)  # Workers of pytest-xdist have it.
 
 
 def build_model(config: dict[str, Any]) -> torch.nn.Module:
