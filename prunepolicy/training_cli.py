@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunepolicy.entrypoint import console_for, continuing, error_console, invoked, present
+from prunepolicy.entrypoint import console_for, continuing, error_console, invoked, invoked_without, present
 from prunepolicy.option_parsing import add_plugins
 from prunepolicy.options import AsJson, Plugin
 
@@ -52,6 +53,13 @@ Estimated = Annotated[
     bool,
     typer.Option("--dry-run", help="Estimate memory and time on 1, 4 and 8 GPUs, and start nothing."),
 ]
+Smoke = Annotated[
+    bool,
+    typer.Option(
+        "--smoke",
+        help="Shrink the recipe to less than a minute, with tiny random models: shows that everything runs.",
+    ),
+]
 SeedOverride = Annotated[int | None, typer.Option("--seed", help="Random seed.", show_default="the recipe's")]
 SeedCount = Annotated[
     int, typer.Option("--seeds", min=1, help="Number of seeds to train with, counting up from the first.")
@@ -75,6 +83,7 @@ def train(
     set_: Set = None,
     cluster: Cluster = None,
     dry_run: Estimated = False,
+    smoke: Smoke = False,
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
@@ -89,23 +98,26 @@ def train(
     prunepolicy train configs/train/prunenet.yaml configs/train/gradient_gates.yaml --cluster processes
 
     prunepolicy train configs/train/graph.yaml --cluster local
+
+    prunepolicy train configs/train/graph.yaml --smoke
     """
     from prunepolicy.agents.runtime.open_runner import open_runner
     from prunepolicy.agents.training.recipe_file import load_recipe
     from prunepolicy.agents.training.seeds import Seeds, how_to_go_on, train_detached
+    from prunepolicy.agents.training.smoke import StepTimer, say_how_to_run_whole, smoked
     from prunepolicy.agents.training.train import estimate, train
     from prunepolicy.pruning.io.progress import ProgressReporter
 
     add_plugins(plugin)
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
     console = error_console if as_json else console_for()
-    settings, progress = [load_recipe(recipe, overrides) for recipe in recipes], ProgressReporter(console)
+    whole, timer = [load_recipe(recipe, overrides) for recipe in recipes], StepTimer()
     if dry_run:
-        for recipe in settings:
+        for recipe in whole:
             present(estimate(recipe), as_json)
         return
-    alone = len(recipes) == 1
-    folders = [out or RUNS / recipes[0].stem] if alone else [(out or RUNS) / file.stem for file in recipes]
+    settings, progress = [smoked(one) if smoke else one for one in whole], ProgressReporter(console, timer)
+    alone, folders = len(recipes) == 1, _folders(recipes, out, smoke)
     sets = [Seeds(*pair, seeds, resume) for pair in zip(settings, folders, strict=True)]
     again = [] if resume else ["--resume"]
     again += [] if out else ["--out", str(folders[0] if alone else RUNS)]
@@ -119,11 +131,25 @@ def train(
         else:
             reports = train_detached(sets, progress, invoked(), runner)
     if as_json:
-        texts = [report.to_json().rstrip() for report in reports]
-        print(texts[0] if alone else "[" + ",\n".join(texts) + "]")
+        _print_json(reports)
     else:
         for report in reports:
             report.render(console)
+    if smoke:
+        for recipe in whole:
+            say_how_to_run_whole(recipe, invoked_without("--smoke", ("--out",)), timer, console)
+
+
+def _folders(recipes: Sequence[Path], out: Path | None, smoke: bool) -> list[Path]:
+    """Return where every recipe's run goes."""
+    names = [file.stem + ("-smoke" if smoke else "") for file in recipes]
+    return [out or RUNS / names[0]] if len(names) == 1 else [(out or RUNS) / name for name in names]
+
+
+def _print_json(reports: Sequence[Report]) -> None:
+    """Print one report as an object, several as a list."""
+    texts = [report.to_json().rstrip() for report in reports]
+    print(texts[0] if len(texts) == 1 else "[" + ",\n".join(texts) + "]")
 
 
 def data_models(

@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from pydantic import TypeAdapter
 
+from prunepolicy.agents.training.recipe import SMOKE_SENTENCE
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.io import bounded
 from prunepolicy.pruning.io.atomic import write_text
@@ -69,7 +70,7 @@ class RunReport(Report):
     @property
     def derived(self) -> dict[str, Any]:
         """What follows from the rest, for those who read the file."""
-        return {"verdict": self.verdict}
+        return {"verdict": self.verdict} | ({"smoke": SMOKE_SENTENCE} if self.recipe.get("smoke") else {})
 
     def to_json(self) -> str:
         """Return the report as JSON text."""

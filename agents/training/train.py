@@ -18,6 +18,8 @@ from prunepolicy.pruning.io.claim import claimed
 from prunepolicy.pruning.io.progress import Listener, ProgressReporter
 
 SCORE = "held_out/score"
+LEARN = "learn"
+"""The step of progress that a run's learning steps are."""
 
 
 def train(
@@ -76,7 +78,7 @@ class _Training:
         self.run_folder.open_events(reached.step)
         left = self._left(reached)
         try:
-            with self.progress.step("learn", left) as tick:
+            with self.progress.step(LEARN, left) as tick:
                 while left and not self._is_stale(reached):
                     reached = self._advance(reached)
                     before, left = left, self._left(reached)
