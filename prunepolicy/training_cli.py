@@ -14,6 +14,7 @@ from prunepolicy.options import AsJson, Plugin
 
 if TYPE_CHECKING:
     from prunepolicy.agents.training.run_report import Report
+    from prunepolicy.pruning.io.console import Console
 
 RUNS = Path("runs")
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.", show_default=False)]
@@ -130,14 +131,9 @@ def train(
             reports = [train(settings[0], folders[0], resume, progress, invoked(), runner)]
         else:
             reports = train_detached(sets, progress, invoked(), runner)
-    if as_json:
-        _print_json(reports)
-    else:
-        for report in reports:
-            report.render(console)
-    if smoke:
-        for recipe in whole:
-            say_how_to_run_whole(recipe, invoked_without("--smoke", ("--out",)), timer, console)
+    _show(reports, as_json, console)
+    for recipe in whole if smoke else ():
+        say_how_to_run_whole(recipe, invoked_without("--smoke", ("--out",)), timer, console)
 
 
 def _folders(recipes: Sequence[Path], out: Path | None, smoke: bool) -> list[Path]:
@@ -146,8 +142,12 @@ def _folders(recipes: Sequence[Path], out: Path | None, smoke: bool) -> list[Pat
     return [out or RUNS / names[0]] if len(names) == 1 else [(out or RUNS) / name for name in names]
 
 
-def _print_json(reports: Sequence[Report]) -> None:
-    """Print one report as an object, several as a list."""
+def _show(reports: Sequence[Report], as_json: bool, console: Console) -> None:
+    """Print reports for people, or for programs one as an object, several as a list."""
+    if not as_json:
+        for report in reports:
+            report.render(console)
+        return
     texts = [report.to_json().rstrip() for report in reports]
     print(texts[0] if len(texts) == 1 else "[" + ",\n".join(texts) + "]")
 

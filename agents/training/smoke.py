@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -109,9 +110,9 @@ def smoked(recipe: RunRecipe) -> RunRecipe:
     data = recipe.model_dump(mode="json")
     _fill_in(data, recipe.algorithm)
     for key, most in MOST.items():
-        _change(data, key, lambda value, most=most: _lowered(value, most))
-    for key, fixed in ALWAYS.items():
-        _change(data, key, lambda _, fixed=fixed: fixed)
+        _change(data, key, partial(_lowered, most=most))
+    for key, value in ALWAYS.items():
+        _change(data, key, partial(_replaced, by=value))
     _replace_models(data)
     _replace_data(data)
     if "problems" in data:
@@ -147,6 +148,10 @@ def _lowered(value: Any, most: float) -> Any:
     return value if value is None else min(value, most)
 
 
+def _replaced(_: Any, by: Any) -> Any:
+    return by
+
+
 def _replace_models(data: dict[str, Any]) -> None:
     """Let tiny random models of several families stand for those that a recipe names."""
     names = [f"{RANDOM_PREFIX}{family}" for family in FAMILIES]
@@ -173,7 +178,7 @@ def _shorten_thinking(data: dict[str, Any]) -> None:
     if not data["problems"]["tasks"]:
         data["problems"] = {"tasks": [{"task": "addition", "levels": [1, 2]}], "train": 16, "held_out": 6}
     for stage in data["stages"]:
-        _change(stage, "until.steps", lambda _: 1)
+        _change(stage, "until.steps", partial(_replaced, by=1))
     data["alarms"] = {name: value if name == "patience" else "off" for name, value in data["alarms"].items()}
 
 

@@ -157,6 +157,7 @@ def who_can_load(graph: UnitGraph, plan: Plan) -> list[str]:
             "Plain transformers loads it: all layers have equal shapes, which config.json states.",
             "Runtimes and converters that read the same configuration (vLLM, llama.cpp, ONNX export) "
             "find an ordinary, smaller model; only the ones named under proof were tried.",
+            *same_from_gguf(graph, plan),
         ]
     own, padded, whole = (
         cost.params for cost in (cost_of(graph, plan.keep), padded_cost(graph, plan), cost_of(graph))
@@ -168,6 +169,20 @@ def who_can_load(graph: UnitGraph, plan: Plan) -> list[str]:
         "that expect equal layers can't load it; prune with equal widths for those.",
         f"Filled with zeros to equal widths it would compute the same and load everywhere, but keep "
         f"{padded / whole:.1%} of the parameters instead of {own / whole:.1%}.",
+    ]
+
+
+def same_from_gguf(graph: UnitGraph, plan: Plan) -> list[str]:
+    """Say how llama.cpp makes the same of a GGUF file, where layers go and all else stays as it was."""
+    gone = plan.dropped_layers(graph)
+    others = [group for group in graph.groups if group.kind != "layer"]
+    narrower = any(len(plan.kept(one)) < one.size for one in plan.staying(graph, others))
+    if not gone or narrower or plan.repair or plan.settings.get("recover"):
+        return []
+    listed = ",".join(map(str, sorted(gone)))
+    return [
+        "Only layers go, so that llama.cpp cuts a GGUF file of the whole model alike: "
+        f"llama-quantize --prune-layers {listed} WHOLE.gguf SMALLER.gguf COPY"
     ]
 
 
