@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,6 +62,13 @@ Smoke = Annotated[
         help="Shrink the recipe to less than a minute, with tiny random models: shows that everything runs.",
     ),
 ]
+LogTo = Annotated[
+    str,
+    typer.Option(
+        "--log-to",
+        help="Where metrics can be followed: tensorboard, wandb or trackio; the last two for one run.",
+    ),
+]
 SeedOverride = Annotated[int | None, typer.Option("--seed", help="Random seed.", show_default="the recipe's")]
 SeedCount = Annotated[
     int, typer.Option("--seeds", min=1, help="Number of seeds to train with, counting up from the first.")
@@ -85,6 +93,7 @@ def train(
     cluster: Cluster = None,
     dry_run: Estimated = False,
     smoke: Smoke = False,
+    log_to: LogTo = "tensorboard",
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
@@ -97,8 +106,6 @@ def train(
     prunepolicy train configs/train/prunenet.yaml --seeds 3 --resume
 
     prunepolicy train configs/train/prunenet.yaml configs/train/gradient_gates.yaml --cluster processes
-
-    prunepolicy train configs/train/graph.yaml --cluster local
 
     prunepolicy train configs/train/graph.yaml --smoke
     """
@@ -119,6 +126,7 @@ def train(
         return
     settings, progress = [smoked(one) if smoke else one for one in whole], ProgressReporter(console, timer)
     alone, folders = len(recipes) == 1, _folders(recipes, out, smoke)
+    _check_log(log_to, alone and seeds == 1)
     sets = [Seeds(*pair, seeds, resume) for pair in zip(settings, folders, strict=True)]
     again = [] if resume else ["--resume"]
     again += [] if out else ["--out", str(folders[0] if alone else RUNS)]
@@ -128,12 +136,32 @@ def train(
         open_runner(cluster, progress.note) as runner,
     ):
         if alone and seeds == 1:
-            reports = [train(settings[0], folders[0], resume, progress, invoked(), runner)]
+            reports = [train(settings[0], folders[0], resume, progress, invoked(), runner, log_to)]
         else:
             reports = train_detached(sets, progress, invoked(), runner)
     _show(reports, as_json, console)
+    _say_where_metrics_are(log_to, folders, console)
     for recipe in whole if smoke else ():
         say_how_to_run_whole(recipe, invoked_without("--smoke", ("--out",)), timer, console)
+
+
+def _check_log(log_to: str, one_run: bool) -> None:
+    """Raise `UsageError` where a tracker isn't there, or would have to follow several runs."""
+    from prunepolicy.agents.training.tracker import TENSORBOARD, check_logger
+    from prunepolicy.pruning.errors import UsageError
+
+    if log_to == TENSORBOARD:  # Its events are written where they can be.
+        return
+    check_logger(log_to)
+    if not one_run:
+        raise UsageError(f"--log-to {log_to} follows one run; start one per recipe and seed.")
+
+
+def _say_where_metrics_are(log_to: str, folders: Sequence[Path], console: Console) -> None:
+    """Print the command that shows the runs' TensorBoard events, where there are any."""
+    for folder in folders:
+        if log_to == "tensorboard" and any(folder.rglob("events.out.tfevents*")):
+            console.print(f"Metrics: {shlex.join(['tensorboard', '--logdir', str(folder)])}", soft_wrap=True)
 
 
 def _folders(recipes: Sequence[Path], out: Path | None, smoke: bool) -> list[Path]:

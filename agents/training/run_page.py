@@ -12,11 +12,10 @@ from prunepolicy.agents.runtime.html_page import commands, element, page, sectio
 from prunepolicy.agents.runtime.svg_charts import Chart, Series, line_chart
 from prunepolicy.agents.training.recipe import SMOKE_SENTENCE
 from prunepolicy.agents.training.run_folder import RECIPE, RunFolder
-from prunepolicy.agents.training.run_report import RunReport
+from prunepolicy.agents.training.run_report import PAGE, RunReport
 from prunepolicy.agents.training.train import SCORE
 from prunepolicy.pruning.io.atomic import write_text
 
-PAGE = "report.html"
 MOST_POINTS = 300
 """Of a line; longer ones show means of neighbours."""
 

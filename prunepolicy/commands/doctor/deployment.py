@@ -33,9 +33,8 @@ class Widths:
             for part in group.slices:
                 shape = graph.tensors[part.tensor].shape
                 if len(shape) == 2:
-                    (read if part.consumer else whole).add(
-                        shape[part.axis if part.consumer else 1 - part.axis]
-                    )
+                    inputs = part.axis if part.consumer else 1 - part.axis
+                    (read if part.consumer else whole).add(shape[inputs])
         return cls(frozenset(read), frozenset(whole))
 
     @property
@@ -56,8 +55,9 @@ def misfits(graph: UnitGraph, sizes: tuple[int, ...], tp: int | None, group: int
     Raises:
         UsageError: where either isn't positive.
     """
-    if min(tp or 1, group or 1) < 1:
-        raise UsageError(f"--tp and --group are 1 or more; got {tp or group}.")
+    for wanted in (tp, group):
+        if wanted is not None and wanted < 1:
+            raise UsageError(f"--tp and --group are 1 or more; got {wanted}.")
     if tp and tp not in sizes:
         yield from _indivisible(graph, tp)
     if not group:
