@@ -21,6 +21,7 @@ from prunepolicy.option_parsing import (
     numbers_of,
     recovery_of,
     settings_of,
+    words_of,
 )
 from prunepolicy.options import (
     OUTPUT,
@@ -33,6 +34,7 @@ from prunepolicy.options import (
     DryRun,
     Dtype,
     Epochs,
+    Exported,
     For,
     Keep,
     Keeps,
@@ -61,7 +63,7 @@ from prunepolicy.options import (
 )
 from prunepolicy.pruning.io.console import Console
 from prunepolicy.recovery_cli import recover
-from prunepolicy.sharing_cli import push
+from prunepolicy.sharing_cli import export, push
 from prunepolicy.think_cli import think_app
 from prunepolicy.training_cli import data_models, fetch, policies, submit, train
 from prunepolicy.zoo_cli import zoo_app
@@ -107,6 +109,7 @@ def prune(
     out: Out,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
+    export: Exported = "",
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -133,18 +136,22 @@ def prune(
 
     add_plugins(plugin)
     budgets = budgets_of(keep, of, units, per_layer, multiple_of, context)
-    settings = replace(
-        settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed), revision=revision,
-        repair=repair, recover=recover, on=on, probe=probe, examples=examples, rounds=rounds, text=text,
-        arch=arch, overwrite=overwrite, measure=not no_measure, verify=not no_verify,
-        recovery=recovery_of(data, epochs, shrink))  # fmt: skip
+    settings = replace(settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
+        revision=revision, repair=repair, recover=recover, on=on, probe=probe, examples=examples,
+        rounds=rounds, text=text, arch=arch, overwrite=overwrite, measure=not no_measure,
+        verify=not no_verify, recovery=recovery_of(data, epochs, shrink))  # fmt: skip
     targets = targets_of(out, budgets)
     with continuing(lambda: _how_to_go_on(*targets)):
-        _carry_out(decisions(model, targets, policy, settings, dry_run), targets, dry_run, as_json)
+        _carry_out(decisions(model, targets, policy, settings, dry_run), targets, dry_run, as_json, export)
 
 
-def _carry_out(decisions: Iterable[Any], targets: Collection[Path], dry_run: bool, as_json: bool) -> None:
+def _carry_out(
+    decisions: Iterable[Any], targets: Collection[Path], dry_run: bool, as_json: bool, forms: str
+) -> None:
     """Show plans and, unless nothing is to be written, what came of them, or print it for programs."""
+    from prunepolicy.commands.export.export import check_forms, export
+
+    check_forms(words_of(forms))
     results = []
     for decision in decisions:
         if not as_json:
@@ -152,6 +159,8 @@ def _carry_out(decisions: Iterable[Any], targets: Collection[Path], dry_run: boo
         results.append(decision.plan if dry_run else decision.carried_out())
         if not as_json and not dry_run:
             _show_report(results[-1])
+        for written in () if dry_run else export(decision.target, words_of(forms)):
+            written.render(_log(as_json))
     if as_json:
         _print_json(results)
     elif len(targets) > 1 and not dry_run:
@@ -302,6 +311,7 @@ def frontier(
     present(result, as_json)
 
 
+app.command("export", cls=HelpCommand, rich_help_panel=PRUNING)(export)
 app.command("push", cls=HelpCommand, rich_help_panel=PRUNING)(push)
 app.command(cls=HelpCommand, rich_help_panel=PRUNING)(recover)
 app.command("doctor", cls=HelpCommand, rich_help_panel=PRUNING)(doctor)

@@ -91,6 +91,17 @@ def invoked(*more: str) -> str:
     return redacted(shlex.join([Path(sys.argv[0]).name, *_invocation.words, *more]))
 
 
+def invoked_without(flag: str, options: Sequence[str] = ()) -> str:
+    """Return the command line of this process without a flag, and without options and their values."""
+    words, left = iter(_invocation.words), []
+    for word in words:
+        if word in options:
+            next(words, None)
+        elif word != flag and not word.startswith(tuple(f"{option}=" for option in options)):
+            left.append(word)
+    return redacted(shlex.join([Path(sys.argv[0]).name, *left]))
+
+
 @contextmanager
 def continuing(how: Callable[[], str]) -> Iterator[None]:
     """Where the work stops before its end, let `how` say how it goes on; wrong requests don't."""

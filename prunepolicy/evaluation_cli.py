@@ -247,13 +247,26 @@ def _prompts_listed(prompt: str | None, prompts: Path | None, page: Path | None)
     return prompts_in(prompts)
 
 
-def doctor(model: Model, revision: Revision = None, as_json: AsJson = False) -> None:
+def doctor(
+    model: Model,
+    tp: Annotated[
+        int | None, typer.Option("--tp", help="Say whether it splits over this many devices.")
+    ] = None,
+    group: Annotated[
+        int | None,
+        typer.Option("--group", help="Say whether this quantisation group size fits; with --tp, each share."),
+    ] = None,
+    revision: Revision = None,
+    as_json: AsJson = False,
+) -> None:
     """Report the detected architecture, the prunable units and the supported runtimes.
 
-    [bold]Example[/bold]
+    [bold]Examples[/bold]
 
     prunepolicy doctor smollm2-135m
+
+    prunepolicy doctor smaller/ --tp 4 --group 128
     """
     from prunepolicy.commands.doctor.doctor import doctor
 
-    present(doctor(model, revision), as_json)
+    present(doctor(model, revision, tp, group), as_json)

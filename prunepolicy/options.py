@@ -228,6 +228,16 @@ NoVerify = Annotated[
         rich_help_panel=EVALUATION,
     ),
 ]
+Exported = Annotated[
+    str,
+    typer.Option(
+        "--export",
+        help="Write the result in these formats, too: gguf (llama.cpp's converter, on PATH or in "
+        "LLAMA_CPP_DIR), onnx (optimum-cli).",
+        show_default="none",
+        rich_help_panel=OUTPUT,
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Show the plan and write nothing.", rich_help_panel=OUTPUT),

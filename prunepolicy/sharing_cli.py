@@ -1,4 +1,4 @@
-"""The command that hands a pruned model on."""
+"""The commands that hand a pruned model on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,41 @@ from typing import Annotated
 import typer
 
 from prunepolicy.entrypoint import present
+from prunepolicy.option_parsing import words_of
 from prunepolicy.options import OUTPUT, AsJson
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="A model folder.", show_default=False)],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="Formats, separated by commas: gguf (by llama.cpp's converter, on PATH or in LLAMA_CPP_DIR) "
+            "and onnx (by optimum-cli).",
+            show_default=False,
+        ),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Write a language model in the format of another runtime, and compare its next tokens with the model's.
+
+    gguf is F16, and Q4_K_M too where llama-quantize is installed. `prune --export` does the same at its end.
+
+    [bold]Examples[/bold]
+
+    prunepolicy export smaller/ --to gguf
+
+    prunepolicy export smaller/ --to gguf,onnx
+    """
+    from prunepolicy.commands.export.export import export
+    from prunepolicy.pruning.errors import UsageError
+
+    forms = words_of(to)
+    if not forms:
+        raise UsageError("--to takes gguf, onnx, or both.")
+    for written in export(folder, forms):
+        present(written, as_json)
 
 
 def push(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prunepolicy.entrypoint import console_for, continuing, error_console, invoked, present
+from prunepolicy.entrypoint import console_for, continuing, error_console, invoked, invoked_without, present
 from prunepolicy.option_parsing import add_plugins
 from prunepolicy.options import AsJson, Plugin
 
 if TYPE_CHECKING:
     from prunepolicy.agents.training.run_report import Report
+    from prunepolicy.pruning.io.console import Console
 
 RUNS = Path("runs")
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML recipe.", show_default=False)]
@@ -52,6 +55,20 @@ Estimated = Annotated[
     bool,
     typer.Option("--dry-run", help="Estimate memory and time on 1, 4 and 8 GPUs, and start nothing."),
 ]
+Smoke = Annotated[
+    bool,
+    typer.Option(
+        "--smoke",
+        help="Shrink the recipe to less than a minute, with tiny random models: shows that everything runs.",
+    ),
+]
+LogTo = Annotated[
+    str,
+    typer.Option(
+        "--log-to",
+        help="Where metrics can be followed: tensorboard, wandb or trackio; the last two for one run.",
+    ),
+]
 SeedOverride = Annotated[int | None, typer.Option("--seed", help="Random seed.", show_default="the recipe's")]
 SeedCount = Annotated[
     int, typer.Option("--seeds", min=1, help="Number of seeds to train with, counting up from the first.")
@@ -75,6 +92,8 @@ def train(
     set_: Set = None,
     cluster: Cluster = None,
     dry_run: Estimated = False,
+    smoke: Smoke = False,
+    log_to: LogTo = "tensorboard",
     plugin: Plugin = None,
     as_json: AsJson = False,
 ) -> None:
@@ -88,24 +107,26 @@ def train(
 
     prunepolicy train configs/train/prunenet.yaml configs/train/gradient_gates.yaml --cluster processes
 
-    prunepolicy train configs/train/graph.yaml --cluster local
+    prunepolicy train configs/train/graph.yaml --smoke
     """
     from prunepolicy.agents.runtime.open_runner import open_runner
     from prunepolicy.agents.training.recipe_file import load_recipe
     from prunepolicy.agents.training.seeds import Seeds, how_to_go_on, train_detached
+    from prunepolicy.agents.training.smoke import StepTimer, say_how_to_run_whole, smoked
     from prunepolicy.agents.training.train import estimate, train
     from prunepolicy.pruning.io.progress import ProgressReporter
 
     add_plugins(plugin)
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
     console = error_console if as_json else console_for()
-    settings, progress = [load_recipe(recipe, overrides) for recipe in recipes], ProgressReporter(console)
+    whole, timer = [load_recipe(recipe, overrides) for recipe in recipes], StepTimer()
     if dry_run:
-        for recipe in settings:
+        for recipe in whole:
             present(estimate(recipe), as_json)
         return
-    alone = len(recipes) == 1
-    folders = [out or RUNS / recipes[0].stem] if alone else [(out or RUNS) / file.stem for file in recipes]
+    settings, progress = [smoked(one) if smoke else one for one in whole], ProgressReporter(console, timer)
+    alone, folders = len(recipes) == 1, _folders(recipes, out, smoke)
+    _check_log(log_to, alone and seeds == 1)
     sets = [Seeds(*pair, seeds, resume) for pair in zip(settings, folders, strict=True)]
     again = [] if resume else ["--resume"]
     again += [] if out else ["--out", str(folders[0] if alone else RUNS)]
@@ -115,15 +136,48 @@ def train(
         open_runner(cluster, progress.note) as runner,
     ):
         if alone and seeds == 1:
-            reports = [train(settings[0], folders[0], resume, progress, invoked(), runner)]
+            reports = [train(settings[0], folders[0], resume, progress, invoked(), runner, log_to)]
         else:
             reports = train_detached(sets, progress, invoked(), runner)
-    if as_json:
-        texts = [report.to_json().rstrip() for report in reports]
-        print(texts[0] if alone else "[" + ",\n".join(texts) + "]")
-    else:
+    _show(reports, as_json, console)
+    _say_where_metrics_are(log_to, folders, console)
+    for recipe in whole if smoke else ():
+        say_how_to_run_whole(recipe, invoked_without("--smoke", ("--out",)), timer, console)
+
+
+def _check_log(log_to: str, one_run: bool) -> None:
+    """Raise `UsageError` where a tracker isn't there, or would have to follow several runs."""
+    from prunepolicy.agents.training.tracker import TENSORBOARD, check_logger
+    from prunepolicy.pruning.errors import UsageError
+
+    if log_to == TENSORBOARD:  # Its events are written where they can be.
+        return
+    check_logger(log_to)
+    if not one_run:
+        raise UsageError(f"--log-to {log_to} follows one run; start one per recipe and seed.")
+
+
+def _say_where_metrics_are(log_to: str, folders: Sequence[Path], console: Console) -> None:
+    """Print the command that shows the runs' TensorBoard events, where there are any."""
+    for folder in folders:
+        if log_to == "tensorboard" and any(folder.rglob("events.out.tfevents*")):
+            console.print(f"Metrics: {shlex.join(['tensorboard', '--logdir', str(folder)])}", soft_wrap=True)
+
+
+def _folders(recipes: Sequence[Path], out: Path | None, smoke: bool) -> list[Path]:
+    """Return where every recipe's run goes."""
+    names = [file.stem + ("-smoke" if smoke else "") for file in recipes]
+    return [out or RUNS / names[0]] if len(names) == 1 else [(out or RUNS) / name for name in names]
+
+
+def _show(reports: Sequence[Report], as_json: bool, console: Console) -> None:
+    """Print reports for people, or for programs one as an object, several as a list."""
+    if not as_json:
         for report in reports:
             report.render(console)
+        return
+    texts = [report.to_json().rstrip() for report in reports]
+    print(texts[0] if len(texts) == 1 else "[" + ",\n".join(texts) + "]")
 
 
 def data_models(

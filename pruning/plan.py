@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -135,6 +136,14 @@ class Plan:
             if group.layer not in gone
             and (group.within is None or group.within[1] in self.kept(graph[group.within[0]]))
         ]
+
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: how many units of every group stay."""
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td>{len(kept):,}</td></tr>" for name, kept in self.keep.items()
+        )
+        title = escape(f"{self.budget}, decided by {self.decided_by}")
+        return f"<b>{title}</b><table><tr><th>group</th><th>units that stay</th></tr>{rows}</table>"
 
     def dropped_layers(self, graph: UnitGraph) -> set[int]:
         """Return the indices of layers that go as a whole."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import runpy
 import subprocess
@@ -45,6 +47,29 @@ def test_every_example_is_listed_and_tested() -> None:
     assert names == RUNS.keys()
     listed = (EXAMPLES / "README.md").read_text("utf-8")
     assert all(f"`{name}.py`" in listed for name in names)
+
+
+def test_the_notebook_runs_and_shows_a_page_for_plan_report_and_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Jupyter does it: cell by cell in one namespace, showing what each ends with."""
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((EXAMPLES / "quickstart.ipynb").read_text("utf-8"))
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    names: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
+    for cell in (cell for cell in notebook["cells"] if cell["cell_type"] == "code"):
+        assert not cell["outputs"]
+        *statements, last = ast.parse("".join(cell["source"])).body
+        exec(compile(ast.Module(statements, []), cell["id"], "exec"), names)
+        if isinstance(last, ast.Expr):
+            shown[cell["id"]] = eval(compile(ast.Expression(last.value), cell["id"], "eval"), names)
+        else:
+            exec(compile(ast.Module([last], []), cell["id"], "exec"), names)
+    assert "units that stay" in shown["plan"]._repr_html_()
+    assert "What changed" in shown["prune"]._repr_html_()
+    assert "What was learned" in shown["train"]._repr_html_()
+    assert shown["load"].startswith("The ferry")
 
 
 @pytest.fixture

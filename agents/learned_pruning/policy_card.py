@@ -178,7 +178,9 @@ def parsed_card(text: bytes, where: str) -> PolicyCard:
 
 
 def check_portable(card: PolicyCard) -> None:
-    """Raise `UsageError` when a card names models or texts by places that only this machine has."""
+    """Raise `UsageError` when a card is of a smoke run, or names places that only this machine has."""
+    if card.recipe.get("smoke"):
+        raise UsageError(f"{card.name} comes from a smoke run, which learns nothing: train the whole recipe.")
     data, family = card.recipe.get("data") or {}, card.recipe.get("family") or {}
     files = (
         card.recipe["evaluation"].get("text"),

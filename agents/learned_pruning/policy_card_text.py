@@ -11,6 +11,7 @@ import yaml
 
 from prunepolicy.agents.learned_pruning.policy_card import CardScores, PolicyCard, write_card_data
 from prunepolicy.agents.runtime.markdown import table
+from prunepolicy.agents.training.recipe import SMOKE_SENTENCE
 from prunepolicy.agents.training.recipe_file import current_recipe
 from prunepolicy.policy.hub_card import CARD
 from prunepolicy.pruning.io.atomic import write_text
@@ -34,6 +35,7 @@ def write_policy_card(card: PolicyCard, folder: Path, source: str = HERE, head: 
 def policy_card(card: PolicyCard, source: str = HERE) -> str:
     """Return the card as Markdown; its first line says whether the policy is worth using."""
     sections = (
+        f"**{SMOKE_SENTENCE}**" if card.recipe.get("smoke") else "",
         f"**{card.verdict}**",
         f"```sh\n{command_of(card, source)}\n```" if card.word == "loses" and card.kind != ROUTER else "",
         f"# {card.name}",

@@ -13,6 +13,11 @@ from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.config import OldNames, Settings, StrictConfig, checked
 from prunepolicy.pruning.plan import Budget, Of
 
+SMOKE_SENTENCE = (
+    "Smoke run: tiny random models, few steps, little data. It shows that everything runs; its numbers say "
+    "nothing about what the recipe learns."
+)
+
 
 class BudgetRecipe(StrictConfig):
     """Budgets that differ in size only: one for every number in `keep`."""
@@ -75,6 +80,7 @@ class RunRecipe(StrictConfig):
         algorithm: what learns; it knows which other keys there are.
         max_steps: training steps.
         checkpoint_every: training steps between checkpoints.
+        smoke: the recipe was shrunk by `train --smoke`: it shows that everything runs, and nothing else.
     """
 
     renamed: ClassVar[OldNames] = {"episodes": "max_steps"}
@@ -85,6 +91,7 @@ class RunRecipe(StrictConfig):
     checkpoint_every: int = Field(default=20, ge=1)
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    smoke: bool = False
 
     @model_validator(mode="after")
     def _patience(self) -> Self:

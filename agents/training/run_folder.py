@@ -22,6 +22,7 @@ from prunepolicy.agents.training.events import Events
 from prunepolicy.agents.training.learner import LearnerState, SteppedLearner
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.recipe_file import load_recipe
+from prunepolicy.agents.training.tracker import TENSORBOARD, Tracker
 from prunepolicy.policy.base import Policy
 from prunepolicy.policy.weights import read_tensors, write_tensors
 from prunepolicy.pruning.checkpoint.checkpoint import read_json
@@ -100,6 +101,8 @@ class RunFolder:
     path: Path
     recipe: RunRecipe
     events: Events | None = field(default=None, repr=False)
+    tracker: Tracker | None = field(default=None, repr=False)
+    log_to: str = TENSORBOARD
     cpu_counted: float = field(default_factory=cpu_seconds, repr=False)
 
     @classmethod
@@ -147,8 +150,8 @@ class RunFolder:
                 file.write(json.dumps({"step": step, **metrics}) + "\n")
         except OSError as error:
             raise as_sentence(error, self.path / METRICS) from error
-        if self.events is not None:
-            self.events.add(step, metrics)
+        for log in filter(None, (self.events, self.tracker)):
+            log.add(step, metrics)
 
     def rows(self) -> list[dict[str, float]]:
         """Return the metrics logged so far."""
@@ -260,14 +263,19 @@ class RunFolder:
         return _run_file(self.path).commands
 
     def open_events(self, step: int) -> None:
-        """Write TensorBoard events, too, where tensorboard is installed; those after `step` are void."""
+        """Write TensorBoard events, too, where tensorboard is installed; those after `step` are void.
+
+        Where `log_to` names a tracker, it gets them as well.
+        """
         self.events = Events.opened(self.path / EVENTS, step)
+        if self.log_to != TENSORBOARD:
+            self.tracker = Tracker(self.log_to, self.path, self.recipe.model_dump(mode="json"))
 
     def close(self) -> None:
         """Flush and close the events."""
-        if self.events is not None:
-            self.events.close()
-            self.events = None
+        for log in filter(None, (self.events, self.tracker)):
+            log.close()
+        self.events = self.tracker = None
 
 
 def check_fresh(path: Path) -> None:

@@ -10,12 +10,12 @@ from xml.etree.ElementTree import Element
 
 from prunepolicy.agents.runtime.html_page import commands, element, page, section, table
 from prunepolicy.agents.runtime.svg_charts import Chart, Series, line_chart
+from prunepolicy.agents.training.recipe import SMOKE_SENTENCE
 from prunepolicy.agents.training.run_folder import RECIPE, RunFolder
-from prunepolicy.agents.training.run_report import RunReport
+from prunepolicy.agents.training.run_report import PAGE, RunReport
 from prunepolicy.agents.training.train import SCORE
 from prunepolicy.pruning.io.atomic import write_text
 
-PAGE = "report.html"
 MOST_POINTS = 300
 """Of a line; longer ones show means of neighbours."""
 
@@ -46,6 +46,7 @@ def write_run_page(report: RunReport, run: RunFolder, shown: RunPage) -> None:
         page(
             name,
             element("h1", name),
+            *([element("p", SMOKE_SENTENCE, class_="verdict bad")] if report.recipe.get("smoke") else []),
             element("p", report.verdict, class_="verdict"),
             section("What was learned", *map(line_chart, shown.charts)),
             section("Beside what needs no learning", element("p", shown.unit), table(shown.head, shown.rows)),

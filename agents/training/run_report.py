@@ -10,11 +10,14 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from pydantic import TypeAdapter
 
+from prunepolicy.agents.runtime.html_page import framed
+from prunepolicy.agents.training.recipe import SMOKE_SENTENCE
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.io import bounded
 from prunepolicy.pruning.io.atomic import write_text
 from prunepolicy.pruning.io.console import Console
 
+PAGE = "report.html"
 REPORT, SEEDS_REPORT = "train_report.json", "seeds_report.json"
 
 
@@ -69,12 +72,20 @@ class RunReport(Report):
     @property
     def derived(self) -> dict[str, Any]:
         """What follows from the rest, for those who read the file."""
-        return {"verdict": self.verdict}
+        return {"verdict": self.verdict} | ({"smoke": SMOKE_SENTENCE} if self.recipe.get("smoke") else {})
 
     def to_json(self) -> str:
         """Return the report as JSON text."""
         fields: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
         return json.dumps(fields | self.derived, indent=1, sort_keys=True) + "\n"
+
+    def _repr_html_(self) -> str | None:
+        """Return what notebooks show: the page in the run's folder; None where it has none."""
+        try:
+            page = bounded.read_text(Path(self.folder) / PAGE, bounded.MOST_TEXT)
+        except (OSError, ValueError):
+            return None
+        return framed(page)
 
     @classmethod
     def load(cls, folder: Path) -> Self:

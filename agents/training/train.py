@@ -13,11 +13,14 @@ from prunepolicy.agents.training.experiment import Experiment
 from prunepolicy.agents.training.recipe import RunRecipe
 from prunepolicy.agents.training.run_folder import BEST, LAST, RunFolder, RunProgress, leaving_nothing
 from prunepolicy.agents.training.run_report import Presentable, RunReport
+from prunepolicy.agents.training.tracker import TENSORBOARD, check_logger
 from prunepolicy.pruning.errors import PrunePolicyError
 from prunepolicy.pruning.io.claim import claimed
 from prunepolicy.pruning.io.progress import Listener, ProgressReporter
 
 SCORE = "held_out/score"
+LEARN = "learn"
+"""The step of progress that a run's learning steps are."""
 
 
 def train(
@@ -27,6 +30,7 @@ def train(
     progress: bool | Listener | ProgressReporter = False,
     command: str = "",
     runner: Runner | None = None,
+    log_to: str = TENSORBOARD,
 ) -> RunReport:
     """Learn what `recipe` says in `folder`, and compare the result with what needs no learning.
 
@@ -36,16 +40,22 @@ def train(
             without the interruption.
         progress: whether progress is shown on standard error, or what is called with every `Event`.
         runner: plays episodes and measures plans; in this process when None, with the same result.
+        log_to: where metrics go beside the run's own files: `tensorboard`, whose events lie in the folder,
+            `wandb` or `trackio`.
 
     Raises:
+        UsageError: where that tracker isn't installed.
         PrunePolicyError: if a metric becomes NaN or infinite, or the recipe is wrong.
     """
     folder, progress, runner = Path(folder), ProgressReporter.of(progress), runner or LocalRunner()
     recipe.check_name(folder.name)
+    if log_to != TENSORBOARD:  # Events are written where they can be, unasked.
+        check_logger(log_to)
     algorithm = algorithms[recipe.algorithm]
     algorithm.learner_type.check(recipe)
     with leaving_nothing([folder]), claimed(folder):
         run = (RunFolder.reopen if resume else RunFolder.start)(folder, recipe, command)
+        run.log_to = log_to
         experiment: Experiment = algorithm.experiment_type.prepare(
             algorithm.learner_type, run, progress, runner
         )
@@ -76,7 +86,7 @@ class _Training:
         self.run_folder.open_events(reached.step)
         left = self._left(reached)
         try:
-            with self.progress.step("learn", left) as tick:
+            with self.progress.step(LEARN, left) as tick:
                 while left and not self._is_stale(reached):
                     reached = self._advance(reached)
                     before, left = left, self._left(reached)

@@ -159,6 +159,7 @@ def who_can_load(graph: UnitGraph, plan: Plan) -> list[str]:
             *_turns(graph, plan),
             "Runtimes and converters that read the same configuration (vLLM, llama.cpp, ONNX export) "
             "find an ordinary, smaller model; only the ones named under proof were tried.",
+            *same_from_gguf(graph, plan),
         ]
     own, padded, whole = (
         cost.params for cost in (cost_of(graph, plan.keep), padded_cost(graph, plan), cost_of(graph))
@@ -189,6 +190,21 @@ def _turns(graph: UnitGraph, plan: Plan) -> Iterator[str]:
                 "granted in some families (Gemma 2 and 3 among them) and would mix them up; transformers "
                 "reads them from config.json."
             )
+
+
+def same_from_gguf(graph: UnitGraph, plan: Plan) -> list[str]:
+    """Say how llama.cpp makes the same of a GGUF file, where layers go and all else stays as it was."""
+    gone = plan.dropped_layers(graph)
+    others = [group for group in graph.groups if group.kind != "layer"]
+    narrower = any(len(plan.kept(one)) < one.size for one in plan.staying(graph, others))
+    mixed_up = not all(group.keeps_turns(plan.kept(group)) for group in graph.of_kind("layer"))
+    if not gone or narrower or mixed_up or plan.repair or plan.settings.get("recover"):
+        return []
+    listed = ",".join(map(str, sorted(gone)))
+    return [
+        "Only layers go, so that llama.cpp cuts a GGUF file of the whole model alike: "
+        f"llama-quantize --prune-layers {listed} WHOLE.gguf SMALLER.gguf COPY"
+    ]
 
 
 def check_widths(config: Config, graph: UnitGraph, plan: Plan) -> None:

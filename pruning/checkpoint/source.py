@@ -11,6 +11,7 @@ from prunepolicy.pruning.checkpoint.bare_weights import folder_with_weights
 from prunepolicy.pruning.checkpoint.gguf_conversion import convert_gguf
 from prunepolicy.pruning.checkpoint.hub import fetch_from_hub
 from prunepolicy.pruning.checkpoint.no_model import HUB_ID, SMOLLM2, is_local, nothing_there
+from prunepolicy.pruning.checkpoint.random_model import RANDOM_PREFIX, random_model
 from prunepolicy.pruning.errors import PrunePolicyError
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,8 @@ def resolve(
     A folder or file of that name wins over an alias and a hub id.
 
     Args:
-        model: a model folder, a `.gguf` file, `smollm2-135m`, or a hub id such as `org/name`.
+        model: a model folder, a `.gguf` file, `smollm2-135m`, a hub id such as `org/name`, or
+            `random:FAMILY` for a tiny model with random weights.
         revision: branch, tag or commit of a hub model.
         cache: where converted models are kept; by default the user's cache folder.
         arch: name of the network whose bare weights a `.safetensors` file holds.
@@ -48,6 +50,8 @@ def resolve(
         )
     if model.lower() == SMOLLM2:
         return convert_gguf(_packaged_smollm2(), cache)
+    if model.startswith(RANDOM_PREFIX):
+        return random_model(model, cache)
     if is_local(model):
         raise PrunePolicyError(nothing_there(model))
     return fetch_from_hub(model, revision)

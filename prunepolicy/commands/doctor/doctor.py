@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from prunepolicy.commands.doctor.deployment import Widths, misfits
 from prunepolicy.commands.doctor.resource_estimate import ResourceEstimate, estimate_resources
 from prunepolicy.commands.doctor.runtimes import RuntimeSupport, runtimes_for
 from prunepolicy.pruning.adapters import ModelAdapter, adapter_for
@@ -55,6 +56,8 @@ class Diagnosis:
         family: name of the adapter that knows the architecture.
         least_keep: smallest share of the parameters that any plan can reach.
         tensor_parallel: numbers of devices that whole KV heads and FFN channels divide among.
+        group_sizes: quantisation group sizes that divide the input widths of all matrices in layers.
+        fits: whether the devices and the group size that were asked for fit; None where none were.
         needs: None without weights.
         problems: sentences about what stands in the way or is missing.
     """
@@ -70,6 +73,8 @@ class Diagnosis:
     tensor_parallel: tuple[int, ...]
     needs: ResourceEstimate | None
     problems: tuple[str, ...]
+    group_sizes: tuple[int, ...] = ()
+    fits: bool | None = None
 
     def to_json(self) -> str:
         """Return the diagnosis as JSON text."""
@@ -89,13 +94,19 @@ class Diagnosis:
             console.print(_runtimes_table(self.runtimes))
         if self.tensor_parallel:
             console.print(f"Tensor-parallel sizes: {', '.join(map(str, self.tensor_parallel))}")
+            sizes = ", ".join(map(str, self.group_sizes)) or "none of the usual ones"
+            console.print(f"Quantisation group sizes: {sizes}")
+        if self.fits:
+            console.print("What was asked for fits.", style="green")
         if self.needs:
             console.print(self.needs.sentence)
         for problem in self.problems:
             console.print(f"• {problem}", style="yellow")
 
 
-def doctor(model: str, revision: str | None = None) -> Diagnosis:
+def doctor(
+    model: str, revision: str | None = None, tp: int | None = None, group: int | None = None
+) -> Diagnosis:
     """Diagnose a model by its configuration and headers; no weight is read.
 
     A folder that holds a configuration but no weights is diagnosed by its configuration.
@@ -103,8 +114,11 @@ def doctor(model: str, revision: str | None = None) -> Diagnosis:
     Args:
         model: a folder, a hub id or an alias.
         revision: branch, tag or commit of a hub model.
+        tp: devices that tensor parallelism is to split it over.
+        group: quantisation group size that is to divide its widths.
 
     Raises:
+        UsageError: where `tp` or `group` isn't positive.
         UnsupportedModelError: when no adapter knows the architecture and there are no weights to look at.
         BadCheckpointError: when the folder is damaged.
     """
@@ -117,7 +131,8 @@ def doctor(model: str, revision: str | None = None) -> Diagnosis:
             raise
         return _diagnosis_of_unknown(model, checkpoint, str(error))
     graph = checkpoint.graph if checkpoint else adapter.units(config, adapter.shapes(config))
-    whole = cost_of(graph)
+    whole, tensor_parallel = cost_of(graph), _tensor_parallel(graph, config, adapter)
+    unfit = tuple(misfits(graph, tensor_parallel, tp, group))
     return Diagnosis(
         model=model,
         model_type=str(config.get("model_type")),
@@ -127,9 +142,11 @@ def doctor(model: str, revision: str | None = None) -> Diagnosis:
         kinds=tuple(_kind_facts(graph, kind, whole.params) for kind in graph.kinds),
         least_keep=cost_of(graph, least(graph.groups)).params / whole.params,
         runtimes=runtimes_for(adapter, graph.family),
-        tensor_parallel=_tensor_parallel(graph, config, adapter),
+        tensor_parallel=tensor_parallel,
         needs=estimate_resources(checkpoint, whole.params, checkpoint.nbytes) if checkpoint else None,
-        problems=(*lack, *_problems(folder, config, adapter, checkpoint)),
+        problems=(*lack, *unfit, *_problems(folder, config, adapter, checkpoint)),
+        group_sizes=Widths.of(graph).group_sizes,
+        fits=not unfit if tp or group else None,
     )
 
 

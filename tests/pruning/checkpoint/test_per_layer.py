@@ -184,6 +184,19 @@ def test_sentences_say_what_padding_would_cost(tiny_checkpoint: Make) -> None:
     assert "trust_remote_code" not in " ".join(who_can_load(graph, even))
 
 
+def test_a_plan_that_only_drops_layers_says_how_llama_cpp_does_the_same(tiny_checkpoint: Make) -> None:
+    graph = tiny_checkpoint("llama", num_hidden_layers=4).graph
+    dropped = Plan({"layers": (0, 2)}, Budget(0.5), "test")
+    assert "llama-quantize --prune-layers 1,3 WHOLE.gguf" in " ".join(who_can_load(graph, dropped))
+    narrower = {group.name: tuple(range(8)) for group in graph.of_kind("ffn") if group.layer in (0, 2)}
+    for other in (
+        Plan({**dropped.keep, **narrower}, Budget(0.5), "test"),
+        replace(dropped, repair="reconstruction"),
+        Plan(narrower, Budget(0.5), "test"),
+    ):
+        assert "--prune-layers" not in " ".join(who_can_load(graph, other))
+
+
 @pytest.mark.parametrize("named", [None, [], ["os; import x"], [3]])
 def test_only_a_class_name_may_enter_the_file(named: object) -> None:
     with pytest.raises(BadCheckpointError, match="architectures"):

@@ -147,3 +147,19 @@ def test_packaged_smollm2(tmp_path: Path) -> None:
     prompt = tokenizer("The capital of France is", return_tensors="pt")
     text = model.generate(**prompt, max_new_tokens=3, do_sample=False)
     assert tokenizer.decode(text[0, prompt["input_ids"].shape[1] :]).startswith(" Paris")
+
+
+def test_a_random_model_is_made_once_and_has_the_same_weights_anywhere(tmp_path: Path) -> None:
+    folder = resolve("random:llama", cache=tmp_path / "a")
+    before = torch.get_rng_state()
+    again = resolve("random:llama", cache=tmp_path / "b")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (folder / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.decode(tokenizer("Schöne Grüße\n")["input_ids"]) == "Schöne Grüße\n"
+    assert Checkpoint.open(folder).graph.of_kind("ffn")
+
+
+def test_a_random_model_of_no_family_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(PrunePolicyError, match="Did you mean 'llama'"):
+        resolve("random:lama", cache=tmp_path)

@@ -1,0 +1,1 @@
+"""Results in the formats of other runtimes, by their own converters, compared with the model."""
