@@ -2,8 +2,8 @@
 
 Dense, cut and repaired, then either the flat pass (`flat_pass.py`) or recovery as `--recover` does it, with
 single settings changed. A budget is CPU time of one thread, writing texts included. Scored on text of several
-kinds, none of which is learned from, and on PIQA and BLiMP. The texts that the model writes are written anew by
-every row. Rows are written one by one, and a run that was stopped continues.
+kinds, none of which is learned from, and on PIQA and BLiMP. The texts that the model writes are written anew
+by every row. Rows are written one by one, and a run that was stopped continues.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Bench:
         return load_model(place, self.teacher.checkpoint.adapter, torch.float32, self.teacher.device)
 
     def scores(self, model: nn.Module) -> Row:
-        """Return the mean negative log-likelihood of every text, nats per token, and shares of right answers."""
+        """Return the mean log-perplexity of every text, nats per token, and shares of right answers."""
         model.eval()
         tokenizer = self.teacher.tokenizer
         texts = self.scorer.nll(model, tokenizer) | {
