@@ -52,6 +52,7 @@ from prunepolicy.options import (
     PolicyName,
     Probe,
     Recover,
+    RecoverWith,
     Repair,
     Revision,
     Rounds,
@@ -98,6 +99,7 @@ def prune(
     examples: For = None,
     repair: Repair = None,
     recover: Recover = "0",
+    recover_with: RecoverWith = "weights",
     on: On = None,
     text: Text = None,
     no_measure: NoMeasure = False,
@@ -137,9 +139,10 @@ def prune(
     add_plugins(plugin)
     budgets = budgets_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
-        revision=revision, repair=repair, recover=recover, on=on, probe=probe, examples=examples,
-        rounds=rounds, text=text, arch=arch, overwrite=overwrite, measure=not no_measure,
-        verify=not no_verify, recovery=recovery_of(data, epochs, shrink))  # fmt: skip
+        revision=revision, repair=repair, recover=recover, recover_with=recover_with, on=on, probe=probe,
+        examples=examples, rounds=rounds, text=text, arch=arch, overwrite=overwrite,
+        measure=not no_measure, verify=not no_verify,
+        recovery=recovery_of(data, epochs, shrink))  # fmt: skip
     targets = targets_of(out, budgets)
     with continuing(lambda: _how_to_go_on(*targets)):
         _carry_out(decisions(model, targets, policy, settings, dry_run), targets, dry_run, as_json, export)
@@ -181,6 +184,7 @@ def plan(
     probe: Probe = None,
     repair: Repair = None,
     recover: Recover = "0",
+    recover_with: RecoverWith = "weights",
     on: On = None,
     out: Annotated[
         Path | None,
@@ -212,7 +216,8 @@ def plan(
     budget = budget_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(
         settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
-        revision=revision, repair=repair, recover=recover, on=on, probe=probe, rounds=rounds,
+        revision=revision, repair=repair, recover=recover, recover_with=recover_with, on=on, probe=probe,
+        rounds=rounds,
     )  # fmt: skip
     session = open_session(model, settings)
     decided = decide(session, policy, budget, settings)

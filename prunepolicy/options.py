@@ -142,6 +142,15 @@ Recover = Annotated[
         rich_help_panel=REPAIR,
     ),
 ]
+RecoverWith = Annotated[
+    str,
+    typer.Option(
+        "--recover-with",
+        help="What learns: all weights, or lora: low-rank adapters, in less memory, merged at the end (needs "
+        "the extra lora).",
+        rich_help_panel=REPAIR,
+    ),
+]
 On = Annotated[
     Path | None,
     typer.Option(

@@ -10,7 +10,7 @@ import typer
 
 from prunepolicy.entrypoint import console_for, continuing, error_console, invoked
 from prunepolicy.option_parsing import hardware_of, settings_of
-from prunepolicy.options import AsJson, Device, Dtype, NoMeasure, NoVerify, On, Text, Trust
+from prunepolicy.options import AsJson, Device, Dtype, NoMeasure, NoVerify, On, RecoverWith, Text, Trust
 
 Folder = Annotated[
     Path,
@@ -36,6 +36,7 @@ def recover(
     *,
     teacher: From,
     budget: HowLong,
+    recover_with: RecoverWith = "weights",
     on: On = None,
     text: Text = None,
     no_measure: NoMeasure = False,
@@ -57,8 +58,8 @@ def recover(
 
     console = error_console if as_json else console_for()
     settings = replace(
-        settings_of(console, hardware_of(device, dtype, trust_remote_code), 0), recover=budget, on=on,
-        text=text, measure=not no_measure, verify=not no_verify,
+        settings_of(console, hardware_of(device, dtype, trust_remote_code), 0), recover=budget,
+        recover_with=recover_with, on=on, text=text, measure=not no_measure, verify=not no_verify,
     )  # fmt: skip
 
     def how_to_go_on() -> str:

@@ -293,6 +293,7 @@ class _SettingsFile(BaseModel):
     recover: (
         Annotated[int, Field(ge=0, le=MOST_SAMPLES)] | Annotated[str, Field(pattern=r"^[\w. ]{1,40}$")]
     ) = 0
+    recover_with: Literal["weights", "lora"] = "weights"
     on: str | None = None
 
 

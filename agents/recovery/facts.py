@@ -18,6 +18,7 @@ class RecoveryFacts:
         after: of the weights that were kept.
         kept: the step after which the weights were as they are kept.
         broken_at: the step whose loss was no number; 0 where all were.
+        lora_rank: of the adapters that learned and were merged; 0 where the weights did.
     """
 
     budget: str
@@ -28,14 +29,16 @@ class RecoveryFacts:
     after: float
     kept: int
     broken_at: int = 0
+    lora_rank: int = 0
 
     @property
     def sentence(self) -> str:
         """All of it in words."""
         kept = f"; the weights after step {self.kept:,} were kept" if self.kept != self.steps else ""
+        adapters = f" (LoRA of rank {self.lora_rank}, merged)" if self.lora_rank else ""
         return (
-            f"Knowledge distillation for {self.budget}: {self.steps:,} steps, {self.tokens:,} tokens. On "
-            f"held-out text, the divergence from the dense model went from {self.before:.3f} to "
+            f"Knowledge distillation{adapters} for {self.budget}: {self.steps:,} steps, {self.tokens:,} "
+            f"tokens. On held-out text, the divergence from the dense model went from {self.before:.3f} to "
             f"{self.after:.3f} nats per token{kept}."
         )
 

@@ -15,6 +15,7 @@ from prunepolicy.agents.recovery.budget import RecoveryBudget
 from prunepolicy.agents.recovery.documents import check_length, documents
 from prunepolicy.agents.recovery.facts import RecoveryFacts
 from prunepolicy.agents.recovery.learning_texts import LearningTexts
+from prunepolicy.agents.recovery.lora import check_peft
 from prunepolicy.agents.recovery.recipe import RecoveryRecipe
 from prunepolicy.agents.recovery.run import RecoveryRun
 from prunepolicy.agents.recovery.savepoint import Savepoint
@@ -28,30 +29,38 @@ from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.probe import Probe
 
 RECIPE = RecoveryRecipe()
-COPIES = 5
-"""Models in memory at most: the dense one, the cut one with its gradients and the optimiser's two moments."""
+WEIGHTS, LORA = "weights", "lora"
+"""What may learn."""
+LORA_RANK = 32
+COPIES = {WEIGHTS: 5, LORA: 2}
+"""Models in memory at most: the dense and the cut one; gradients and two moments of weights that learn."""
 
 
-def check_recoverable(session: ModelSession, on: Path | None) -> None:
+def check_recoverable(session: ModelSession, on: Path | None, learns: str = WEIGHTS) -> None:
     """Raise what speaks against learning, before anything is computed.
 
     Args:
         on: the user's file to learn from.
+        learns: what does, `weights` or `lora`.
 
     Raises:
         UsageError: for models that write no text, and files that nothing can be learned from.
         NotEnoughSpaceError: where memory is short.
+        MissingExtraError: for LoRA without `peft`.
     """
     if session.checkpoint.adapter.task != "causal":
         raise UsageError(f"{session.name} writes no text; --recover is for language models.")
+    if learns not in COPIES:
+        raise UsageError(f"--recover-with takes {WEIGHTS} or {LORA}; got {learns!r:.80}.")
+    if learns == LORA:
+        check_peft()
     if on is not None:
         longest = session.checkpoint.config.get("max_position_embeddings")
         length = min(RECIPE.window, longest) if isinstance(longest, int) else RECIPE.window
         check_length(documents(on, session.tokenizer), on, session.tokenizer, length)
-    if not session.fits(torch.float32, copies=COPIES):
-        raise NotEnoughSpaceError(
-            f"{session.name} can't learn in the memory there is; leave --recover out, and train the result."
-        )
+    if not session.fits(torch.float32, COPIES[learns]):
+        instead = "leave --recover out, and train the result" if learns == LORA else "try --recover-with lora"
+        raise NotEnoughSpaceError(f"{session.name} can't learn in the memory there is; {instead}.")
 
 
 def recovered(
@@ -70,13 +79,16 @@ def recovered(
     budget = RecoveryBudget.parse(str(plan.settings.get("recover", 0)))
     if not budget:
         return edits, None
-    texts = LearningTexts.of(original, Probe(**plan.settings["probe"]), RECIPE.window, _on(plan))
+    learns = plan.settings.get("recover_with", WEIGHTS)
+    recipe = RECIPE.model_copy(update={"lora_rank": LORA_RANK if learns == LORA else 0})
+    texts = LearningTexts.of(original, Probe(**plan.settings["probe"]), recipe.window, _on(plan))
     folder = prepare(session.checkpoint, plan, target, edits)  # To learn from here; it is written over.
     student = load_model(folder, session.checkpoint.adapter, torch.float32, session.device, True)
     jobs = [job for shard in lay_out(session.checkpoint, plan, edits.tensors) for job in shard.jobs]
     freeze(student, {job.header.name for job in jobs})
     savepoint = Savepoint(recovery_of(target), _key(session, original, plan, texts))
-    facts = RecoveryRun(original, texts, budget, RECIPE, savepoint).train(student)
+    tight = not session.fits(torch.float32, COPIES[learns] + 1)  # Activations take less than a model.
+    facts = RecoveryRun(original, texts, budget, recipe, savepoint, tight).train(student)
     if not facts.kept:
         return edits, facts
     return Edits(learned(student, jobs), edits.config), facts

@@ -14,6 +14,7 @@ class RecoveryRecipe(StrictConfig):
     Attributes:
         window: tokens that texts are packed into, fewer where the model's context is shorter.
         batch_size: windows per step.
+        lora_rank: rank of the adapters that learn in the place of the weights; 0 lets the weights learn.
         learning_rate: the peak, after the warm-up; it falls to 0 along a cosine as the budget ends.
         warm_up: share of all steps during which the learning rate rises.
         max_grad_norm: at which gradients are clipped.
@@ -25,6 +26,7 @@ class RecoveryRecipe(StrictConfig):
 
     window: int = Field(default=256, ge=2)
     batch_size: int = Field(default=4, ge=1)
+    lora_rank: int = Field(default=0, ge=0)
     learning_rate: float = Field(default=1e-3, gt=0)
     warm_up: float = Field(default=0.1, ge=0, lt=1)
     max_grad_norm: float = Field(default=1.0, gt=0)

@@ -13,6 +13,7 @@ from prunepolicy.agents.recovery.budget import RecoveryBudget
 from prunepolicy.agents.recovery.distil import Distillation, Distiller, HeldOutLoss
 from prunepolicy.agents.recovery.facts import RecoveryFacts
 from prunepolicy.agents.recovery.learning_texts import LearningTexts
+from prunepolicy.agents.recovery.lora import with_adapters
 from prunepolicy.agents.recovery.recipe import RecoveryRecipe
 from prunepolicy.agents.recovery.savepoint import Savepoint
 from prunepolicy.agents.recovery.schedule import Planner, RecoverySchedule
@@ -27,6 +28,7 @@ class RecoveryRun:
 
     Attributes:
         savepoint: where it goes on after a kill, with the schedule that it had.
+        gradient_checkpointing: compute activations again in the backward pass, which takes less memory.
         clock: seconds that count for budgets of time.
     """
 
@@ -35,6 +37,7 @@ class RecoveryRun:
     budget: RecoveryBudget
     recipe: RecoveryRecipe
     savepoint: Savepoint
+    gradient_checkpointing: bool = False
     clock: Callable[[], float] = time.monotonic
 
     def train(self, student: nn.Module) -> RecoveryFacts:
@@ -45,6 +48,17 @@ class RecoveryRun:
             NotEnoughSpaceError: when the disk is full; what was saved before is kept.
         """
         self._check_vocabulary(student)
+        if self.gradient_checkpointing:
+            _checkpoint_activations(student)
+        if not self.recipe.lora_rank:
+            return self._trained(student)
+        adapted = with_adapters(student, self.recipe.lora_rank, self.texts.probe.seed)
+        facts = self._trained(adapted)
+        adapted.merge_and_unload()
+        return facts
+
+    def _trained(self, student: nn.Module) -> RecoveryFacts:
+        """Train what may learn of `student`."""
         began, progress = self.clock(), self.teacher.progress
         what, start = self._planned(student, began)
         with progress.step("recover: knowledge distillation", what.steps) as tick:
@@ -69,6 +83,7 @@ class RecoveryRun:
             after=found.best.loss,
             kept=found.best.step,
             broken_at=found.broken_at,
+            lora_rank=self.recipe.lora_rank,
         )
 
     def _check_vocabulary(self, student: Any) -> None:
@@ -111,3 +126,10 @@ class RecoveryRun:
             return schedule, HeldOutLoss(int(first["step"]), float(first["loss"]))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise self.savepoint.damaged(error) from error
+
+
+def _checkpoint_activations(student: Any) -> None:
+    """Let a model compute activations again in the backward pass, if its family can."""
+    if student.supports_gradient_checkpointing:
+        renamed = getattr(student, "activation_checkpointing_enable", None)  # Before transformers 6, both.
+        (renamed or student.gradient_checkpointing_enable)({"use_reentrant": False})

@@ -2,8 +2,8 @@
 
 Dense, cut and repaired, then either the flat pass (`flat_pass.py`) or recovery as `--recover` does it, with
 single settings changed. A budget is CPU time of one thread, writing texts included. Scored on text of several
-kinds, none of which is learned from. The texts that the model writes are written anew by every row. Rows are
-written one by one, and a run that was stopped continues.
+kinds, none of which is learned from, and on PIQA and BLiMP. The texts that the model writes are written anew
+by every row. Rows are written one by one, and a run that was stopped continues.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from prunepolicy.pruning.statistics.probe import Probe
 
 MODEL, KEEP = "smollm2-135m", 0.8
 PROBE = Probe("varied")
-KIND_TOKENS = 2048
+KIND_TOKENS = 1024
 PARTS: dict[str, dict[str, Any]] = {
     "recovery": {},
     "top-16": {"top_k": 16},
@@ -61,7 +61,7 @@ def ways(minutes: list[float], seeds: int) -> Iterator[Way]:
     yield from (Way("dense"), Way("repaired"))
     for seed in range(seeds):
         for some in minutes:
-            yield from (Way("recovery", some, seed), Way("flat", some, seed))
+            yield from (Way("flat", some, seed), Way("recovery", some, seed))
     yield from (Way(part, minutes[0]) for part in PARTS if part != "recovery")
 
 
@@ -113,14 +113,14 @@ class Bench:
         return load_model(place, self.teacher.checkpoint.adapter, torch.float32, self.teacher.device)
 
     def scores(self, model: nn.Module) -> Row:
-        """Return the mean negative log-likelihood of every text, nats per token."""
+        """Return the mean log-perplexity of every text, nats per token, and shares of right answers."""
         model.eval()
-        found = self.scorer.nll(model, self.teacher.tokenizer)
-        kinds = kinds_of_text(None)
-        return found | {
-            kind: score_text(model, self.teacher.tokenizer, text, limit=KIND_TOKENS).nll
-            for kind, text in kinds.items()
+        tokenizer = self.teacher.tokenizer
+        texts = self.scorer.nll(model, tokenizer) | {
+            kind: score_text(model, tokenizer, text, limit=KIND_TOKENS).nll
+            for kind, text in kinds_of_text(None).items()
         }
+        return {"nll": texts} | self.scorer.answers(model, tokenizer)
 
 
 def main() -> None:

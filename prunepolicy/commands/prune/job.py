@@ -14,7 +14,13 @@ from typing import Any
 from torch import Tensor
 
 from prunepolicy.agents.recovery.budget import RecoveryBudget
-from prunepolicy.agents.recovery.language import check_recoverable, clear_recovery, recovered, recovery_of
+from prunepolicy.agents.recovery.language import (
+    WEIGHTS,
+    check_recoverable,
+    clear_recovery,
+    recovered,
+    recovery_of,
+)
 from prunepolicy.commands.prune.evidence import Evidence, add_evidence, prove_result, report_on
 from prunepolicy.commands.prune.finetune_images import Recovery, RecoverySettings, stages_of
 from prunepolicy.commands.prune.for_text import Reading
@@ -55,6 +61,7 @@ class PruneSettings:
         rounds: iterative pruning rounds; statistics are recomputed after each.
         recover: budget of knowledge distillation from the dense model after the cut: a time such as `20m`,
             `500k tokens`, `3 epochs`, or a plain number of epochs.
+        recover_with: what learns: `weights`, or `lora` for low-rank adapters that are merged at the end.
         on: the user's file to learn from: text, or JSON lines with `messages` or `text`; None learns from
             what the probe has, and more of the model's own writing.
         text: file to measure perplexity on; None samples a text from the dense model.
@@ -71,6 +78,7 @@ class PruneSettings:
     examples: str | None = None
     rounds: int = 1
     recover: str | int = 0
+    recover_with: str = WEIGHTS
     on: Path | None = None
     text: Path | None = None
     hardware: Hardware = field(default_factory=Hardware)
@@ -177,9 +185,11 @@ def check_request(session: ModelSession, policy: Policy, budget: Budget, setting
             raise UsageError("--recover compares answers token by token, so that all tokens must stay.")
         tokenizer_of(session.checkpoint)
     if RecoveryBudget.parse(str(settings.recover)):
-        check_recoverable(session, settings.on)
+        check_recoverable(session, settings.on, settings.recover_with)
     elif settings.on is not None:
         raise UsageError("--on names what to learn from; add for how long, such as --recover 20m.")
+    elif settings.recover_with != WEIGHTS:
+        raise UsageError("--recover-with says what learns; add for how long, such as --recover 20m.")
     if budget.of != "latency":  # What a width costs in seconds has to be measured.
         policy.check(session.checkpoint.graph, budget)
     if settings.text is not None and settings.measure:
@@ -198,7 +208,7 @@ def decide(session: ModelSession, policy: str | Policy, budget: Budget, settings
     mends = repair not in (None, "none") and (settings.repair or _mendable(session, plan, repair))
     needed: dict[str, Any] = {"probe": vars(probe)}
     if learning := RecoveryBudget.parse(str(settings.recover)):
-        needed["recover"] = str(learning)
+        needed |= {"recover": str(learning), "recover_with": settings.recover_with}
         needed |= {} if settings.on is None else {"on": str(settings.on)}
     if policy.provenance is not None:
         needed["policy"] = vars(policy.provenance)

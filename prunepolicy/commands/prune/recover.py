@@ -49,14 +49,14 @@ def recover(folder: str | Path, model: str, settings: PruneSettings) -> PruneRep
         raise UsageError(f"{folder} was cut from another model than {model}, which can't be its teacher.")
     if VOCABULARY in plan.keep:
         raise UsageError(f"{folder} has other tokens than {model}, which therefore can't be its teacher.")
-    check_recoverable(original, settings.on)
+    check_recoverable(original, settings.on, settings.recover_with)
     checkpoint = Checkpoint.open(folder)
     pruned = ModelSession(str(folder), checkpoint, settings.hardware, settings.reporter)
     probe = Probe(**plan.settings.get("probe", {}))
     if probe.file is not None:  # Paths in plans aren't opened.
         probe = replace(probe, source=probe.written or "self")
     probe = replace(probe, seed=probe.seed + FRESH * (1 + len(earlier.recoveries)))
-    wanted = {"probe": vars(probe), "recover": str(budget)} | (
+    wanted = {"probe": vars(probe), "recover": str(budget), "recover_with": settings.recover_with} | (
         {"on": str(settings.on)} if settings.on else {}
     )
     whole, aside = Plan({}, Budget(1.0), plan.made_by, settings=wanted), aside_of(folder)
