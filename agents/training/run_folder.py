@@ -150,7 +150,7 @@ class RunFolder:
                 file.write(json.dumps({"step": step, **metrics}) + "\n")
         except OSError as error:
             raise as_sentence(error, self.path / METRICS) from error
-        for log in filter(None, (self.events, self.tracker)):
+        for log in self._open_logs:
             log.add(step, metrics)
 
     def rows(self) -> list[dict[str, float]]:
@@ -273,9 +273,13 @@ class RunFolder:
 
     def close(self) -> None:
         """Flush and close the events."""
-        for log in filter(None, (self.events, self.tracker)):
+        for log in self._open_logs:
             log.close()
         self.events = self.tracker = None
+
+    @property
+    def _open_logs(self) -> list[Events | Tracker]:
+        return [log for log in (self.events, self.tracker) if log is not None]
 
 
 def check_fresh(path: Path) -> None:

@@ -28,7 +28,8 @@ class Widths:
     @classmethod
     def of(cls, graph: UnitGraph) -> Widths:
         """Read them from the shapes of the matrices that FFN channels and heads are parts of."""
-        read, whole = set(), set()
+        read: set[int] = set()
+        whole: set[int] = set()
         for group in graph.of_kind("ffn", "kv_head", "query_head"):
             for part in group.slices:
                 shape = graph.tensors[part.tensor].shape

@@ -116,7 +116,7 @@ def test_prompts_from_a_pipe_are_answered_until_it_ends(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("It was\n\nThey were\n"))
     assert run("chat", names[0], "--tokens", 3) == 0
-    assert capsys.readouterr().out.count("3 tokens") == 2
+    assert capsys.readouterr().out.count("\n3 tokens,") == 2
 
 
 def test_prompts_of_a_file_make_a_page(names: list[str], tmp_path: Path, capsys: Any) -> None:
