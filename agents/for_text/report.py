@@ -40,9 +40,14 @@ class TextReport(TrainReport):
         return ("domains of text that the model wrote itself",)
 
     @property
-    def judged_model(self) -> str:
+    def evaluated_model(self) -> str:
         """The model that it is about."""
         return self.models[0]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Headings of `rows`: the policies, the best first."""
+        return ("tokens shown, budget", *super().columns[1:])
 
 
 def place_of(tokens: int, keep: float) -> str:

@@ -18,6 +18,7 @@ from prunepolicy.pruning.io.atomic import write_text
 
 HERE = "path/to/this/folder"
 ROUTER = "router"
+TEXT = "text"
 """The kind that stands before a server and prunes nothing."""
 
 
@@ -150,8 +151,10 @@ def _evidence(card: PolicyCard) -> str:
 
 def options_for(recipe: Mapping[str, Any]) -> str:
     """Return the options with which a policy of a recipe prunes what the recipe is about."""
-    if recipe["policy"].get("kind") != "metanet":
-        budgets = recipe.get("budgets") or {}  # Earlier versions wrote one kind without a list.
+    kind, budgets = recipe["policy"].get("kind"), recipe.get("budgets") or {}
+    if kind == TEXT:
+        return f"--for examples.txt {_budget_options({**budgets, 'of': 'ffn'})}"
+    if kind != "metanet":  # Earlier versions wrote one kind of budget without a list.
         return _budget_options(budgets if isinstance(budgets, Mapping) else budgets[0])
     pipeline = current_recipe(recipe, "the card's recipe")["pipeline"]
     options = f"--keep 0.5 --of {pipeline['cut']['of']}"

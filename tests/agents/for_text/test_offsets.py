@@ -12,6 +12,7 @@ import transformers
 
 from prunepolicy.agents.for_text.offsets_learner import TextOffsets, TextOffsetsRecipe
 from prunepolicy.agents.for_text.report import TextReport
+from prunepolicy.agents.learned_pruning.policy_card_text import command_of
 from prunepolicy.agents.training.train import train
 from prunepolicy.policy.kinds.text import Text
 from prunepolicy.policy.load import load_policy_folder
@@ -66,6 +67,10 @@ def test_training_starts_as_ahead_and_lowers_the_divergence_that_its_choices_cau
     assert isinstance(report, TextReport)
     assert report.scorer == "offsets"
     assert set(report.scores) == {"run", "ahead"}
+    assert report.columns[0] == "tokens shown, budget"
+    use = command_of(report.card, "run", report.evaluated_model)
+    assert use.startswith(f"prune-with-policy {checkpoint.folder} --policy ")
+    assert use.endswith(" --for examples.txt --keep 0.5 --of ffn --out smaller/")
     assert min(loss["loss"] for loss in losses[5:]) < 0.9 * min(loss["loss"] for loss in losses[:4])
 
 
