@@ -98,7 +98,7 @@ class TextOffsets(TextLearner):
         values = {name: torch.stack([row[name] for row in rows]).to(self.session.device) for name in rows[0]}
         loss = kl_from_dense(self.session, self._unseen(places), values)
         self.optimiser.zero_grad()
-        loss.backward()
+        loss.log().backward()  # Relative to what is lost, so that small budgets don't outweigh the others.
         self.optimiser.step()
         self.averaged.lerp_(self.offsets.detach(), 1 - self.how.ema_decay)
         kl = float(loss.detach())
