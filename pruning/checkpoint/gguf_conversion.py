@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prunepolicy.pruning.checkpoint.checkpoint import CONFIG, read_json
+from prunepolicy.pruning.checkpoint.model_files import CARD
 from prunepolicy.pruning.checkpoint.older_keys import add_older_keys
 from prunepolicy.pruning.errors import BadCheckpointError, MissingExtraError, PrunePolicyError
 from prunepolicy.pruning.io.bounded import open_regular
@@ -23,7 +24,7 @@ LEFTOVERS = {
 }
 """Keys that speak of the GGUF file or of how it was read, per file of the converted folder."""
 
-FORM = b"2"
+FORM = b"3"
 """Goes into the folder's name; raised when conversion writes something else, so that it is done anew."""
 
 
@@ -66,6 +67,18 @@ def _convert(file: Path, folder: Path) -> None:
         kept = {key: value for key, value in content.items() if key not in keys}
         (folder / name).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     add_older_keys(folder)
+    if licence := _licence_of(file):
+        head = f"---\nlicense: {json.dumps(licence)}\n---\n"
+        card = f"{head}\nConverted from {file.name}, which names this licence.\n"
+        (folder / CARD).write_text(card, encoding="utf-8")
+
+
+def _licence_of(file: Path) -> str | None:
+    """Return the licence that the file names."""
+    import gguf
+
+    named = gguf.GGUFReader(file).get_field("general.license")
+    return str(named.contents()) if named is not None else None
 
 
 def _load(file: Path) -> tuple[Any, Any]:

@@ -16,6 +16,9 @@ from prunepolicy.pruning.errors import PrunePolicyError
 
 logger = logging.getLogger(__name__)
 
+PACKAGED = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""The hub's name of what the alias means."""
+
 
 def resolve(
     model: str, revision: str | None = None, cache: Path | None = None, arch: str | None = None
@@ -55,6 +58,15 @@ def resolve(
     if is_local(model):
         raise PrunePolicyError(nothing_there(model))
     return fetch_from_hub(model, revision)
+
+
+def hub_id_of(model: str) -> str | None:
+    """Return the hub id of what a user calls a model; None for folders, files and random weights."""
+    if Path(os.path.expanduser(model)).exists():
+        return None
+    if model.lower() == SMOLLM2:
+        return PACKAGED
+    return model if "/" in model else None
 
 
 def _packaged_smollm2() -> Path:

@@ -30,6 +30,7 @@ from prunepolicy.pruning.checkpoint.cut import Edits, side_files_of
 from prunepolicy.pruning.checkpoint.loading import has_tokenizer
 from prunepolicy.pruning.checkpoint.model_files import CARD
 from prunepolicy.pruning.checkpoint.per_layer import who_can_load
+from prunepolicy.pruning.checkpoint.source import hub_id_of
 from prunepolicy.pruning.checkpoint.vocabulary_cut import VocabularyCut
 from prunepolicy.pruning.cost import cost_of
 from prunepolicy.pruning.errors import PrunePolicyError
@@ -176,7 +177,7 @@ def _origin(session: ModelSession, found: Evidence) -> Origin:
         recover=plan.settings.get("recover", 0),
         versions=versions("prunepolicy", "torch", "transformers", "safetensors"),
         machine=device_name(session.device),
-        base_model=name if "/" in name and not Path(name).exists() else None,
+        base_model=hub_id_of(name),
         licence=licence_of(checkpoint.folder, checkpoint.config),
         reused=tuple(session.reused),
     )

@@ -12,9 +12,10 @@ import pytest
 import torch
 import transformers
 
+from prunepolicy.commands.prune.evidence import licence_of
 from prunepolicy.pruning.checkpoint import gguf_conversion
 from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
-from prunepolicy.pruning.checkpoint.source import resolve
+from prunepolicy.pruning.checkpoint.source import hub_id_of, resolve
 from prunepolicy.pruning.errors import PrunePolicyError
 
 Make = Callable[..., Checkpoint]
@@ -32,6 +33,13 @@ def test_folder_named_like_a_hub_id_wins(
     with caplog.at_level(logging.DEBUG, "prunepolicy"):
         assert resolve("org/name") == Path("org/name")
     assert [record.levelno for record in caplog.records] == [logging.DEBUG]
+
+
+def test_what_has_a_name_on_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    assert hub_id_of("org/name") == "org/name"
+    assert hub_id_of("smollm2-135m") == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert [hub_id_of(name) for name in (str(tmp_path / "model"), "random:llama")] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -105,9 +113,11 @@ def test_gguf_is_converted_once(
         return packed(checkpoint), _Tokenizer()
 
     monkeypatch.setattr(gguf_conversion, "_load", load)
+    monkeypatch.setattr(gguf_conversion, "_licence_of", lambda file: "mit")
     file = tmp_path / "tiny.gguf"
     file.write_bytes(b"content")
     folder = resolve(str(file), cache=tmp_path / "cache")
+    assert licence_of(folder, {}) == "mit"
     assert resolve(str(file), cache=tmp_path / "cache") == folder
     assert len(loads) == 1
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [folder.name]
@@ -139,6 +149,7 @@ def test_packaged_smollm2(tmp_path: Path) -> None:
     checkpoint = Checkpoint.open(folder)
     assert len(checkpoint.tensors) == 272
     assert checkpoint.nbytes == 2 * 134_515_008
+    assert licence_of(folder, checkpoint.config) == "apache-2.0"
     assert not [key for key in checkpoint.config if "quant" in key or "name_or_path" in key]
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     chat = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
