@@ -24,7 +24,6 @@ from prunepolicy.option_parsing import (
     words_of,
 )
 from prunepolicy.options import (
-    OUTPUT,
     WHAT,
     Arch,
     AsJson,
@@ -48,6 +47,7 @@ from prunepolicy.options import (
     Overwrite,
     PerLayer,
     PlanFile,
+    PlanOut,
     Plugin,
     PolicyName,
     Probe,
@@ -186,16 +186,7 @@ def plan(
     recover: Recover = "0",
     recover_with: RecoverWith = "weights",
     on: On = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            help="File for the plan, such as plan.json.",
-            show_default=False,
-            dir_okay=False,
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
+    out: PlanOut = None,
     as_json: AsJson = False,
     seed: Seed = 0,
     device: Device = "auto",

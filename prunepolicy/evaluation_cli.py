@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from prunepolicy.entrypoint import console_for, invoked, present
+from prunepolicy.entrypoint import console_for, error_console, invoked, present
 from prunepolicy.option_parsing import hardware_of, numbers_of, words_of
 from prunepolicy.options import OUTPUT, AsJson, Device, Dtype, Model, Overwrite, Revision, Trust
 
@@ -116,11 +116,13 @@ def evaluate(
             console_for().print(f"Metrics and figure: {folder}", soft_wrap=True)
         return
     from prunepolicy.commands.evaluate.evaluate import EvalRequest, evaluate
+    from prunepolicy.pruning.io.progress import ProgressReporter
 
     request = EvalRequest(
         tuple(text or ()), tuple(choices or ()), words_of(tasks), include_path, limit, window
     )
-    present(evaluate(model, request, against, hardware_of(device, dtype, trust_remote_code)), as_json)
+    hardware, progress = hardware_of(device, dtype, trust_remote_code), ProgressReporter(error_console)
+    present(evaluate(model, request, against, hardware, progress), as_json)
 
 
 def bench(
@@ -161,6 +163,7 @@ def bench(
     from prunepolicy.commands.evaluate.adaptive_bench import PROMPT, adaptive_bench
     from prunepolicy.commands.evaluate.bench import BenchRequest, bench
     from prunepolicy.pruning.errors import UsageError
+    from prunepolicy.pruning.io.progress import ProgressReporter
 
     if adaptive == (against is not None):
         raise UsageError(
@@ -168,11 +171,11 @@ def bench(
         )
     sizes = tuple(int(size) for size in numbers_of(batch, "--batch"))
     request = BenchRequest(sizes, prompt or (PROMPT if adaptive else 128), new, repeats, threads)
-    hardware = hardware_of(device, dtype, trust_remote_code)
+    hardware, progress = hardware_of(device, dtype, trust_remote_code), ProgressReporter(error_console)
     if against is None:
-        present(adaptive_bench(model, policy, keep, request, hardware), as_json)
+        present(adaptive_bench(model, policy, keep, request, hardware, progress), as_json)
     else:
-        present(bench(model, against, request, hardware), as_json)
+        present(bench(model, against, request, hardware, progress), as_json)
 
 
 def chat(

@@ -247,6 +247,16 @@ Exported = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+PlanOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="File for the plan, such as plan.json.",
+        show_default=False,
+        dir_okay=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Show the plan and write nothing.", rich_help_panel=OUTPUT),

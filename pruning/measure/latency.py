@@ -103,19 +103,26 @@ def time_decode(model: nn.Module, tokens: Tensor, outputs: Any, new: int) -> flo
     return (now(device) - start) / new
 
 
-def interleaved(runs: Sequence[Callable[[], T]], repeats: int) -> list[list[T]]:
+def interleaved(
+    runs: Sequence[Callable[[], T]], repeats: int, tick: Callable[[int], None] = lambda done: None
+) -> list[list[T]]:
     """Call every run `repeats` times in turn and return the results by run.
 
     The order turns round each time, so that a machine that slows down or speeds up meets all runs
     alike. One round before the first is thrown away.
+
+    Args:
+        tick: called with 1 after every round, the thrown one included.
     """
     for run in runs:
         run()
+    tick(1)
     results: list[list[T]] = [[] for _ in runs]
     for repeat in range(repeats):
         order = range(len(runs)) if repeat % 2 == 0 else reversed(range(len(runs)))
         for index in order:
             results[index].append(runs[index]())
+        tick(1)
     return results
 
 

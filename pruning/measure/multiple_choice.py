@@ -19,6 +19,7 @@ from prunepolicy.pruning.checkpoint.context import UNLIMITED, context_of
 from prunepolicy.pruning.checkpoint.tokens import check_known
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.io import bounded
+from prunepolicy.pruning.io.progress import Advance, ProgressReporter
 from prunepolicy.pruning.io.text_file import read_text
 
 UNLIMITED_READS = 2048
@@ -117,7 +118,13 @@ def score_choices(
     return answers_to(model, tokenizer, items, batch).score
 
 
-def answers_to(model: nn.Module, tokenizer: Any, items: Sequence[ChoiceItem], batch: int = 8) -> Answers:
+def answers_to(
+    model: nn.Module,
+    tokenizer: Any,
+    items: Sequence[ChoiceItem],
+    batch: int = 8,
+    progress: ProgressReporter | None = None,
+) -> Answers:
     """Answer every question with the continuation of highest log-likelihood.
 
     Raises:
@@ -127,7 +134,8 @@ def answers_to(model: nn.Module, tokenizer: Any, items: Sequence[ChoiceItem], ba
     if not items:
         raise UsageError("There are no questions to answer.")
     pairs = [(item.context, f" {choice}") for item in items for choice in item.choices]
-    scores = iter(log_likelihoods(model, tokenizer, pairs, batch))
+    with (progress or ProgressReporter()).step("answer questions", len(pairs)) as tick:
+        scores = iter(log_likelihoods(model, tokenizer, pairs, batch, tick))
     right, right_norm = [], []
     for item in items:
         values = np.array([next(scores) for _ in item.choices])
@@ -143,7 +151,11 @@ def _standard_error(share: float, n: int) -> float:
 
 
 def log_likelihoods(
-    model: nn.Module, tokenizer: Any, pairs: Sequence[tuple[str, str]], batch: int = 8
+    model: nn.Module,
+    tokenizer: Any,
+    pairs: Sequence[tuple[str, str]],
+    batch: int = 8,
+    tick: Advance = lambda done: None,
 ) -> list[float]:
     """Return log P(continuation | context) of every pair, in nats.
 
@@ -157,6 +169,7 @@ def log_likelihoods(
         chosen = longest_first[start : start + batch]
         for place, value in zip(chosen, _batch_scores(model, [encoded[i] for i in chosen]), strict=True):
             results[place] = value
+        tick(len(chosen))
     if not np.isfinite(results).all():
         raise PrunePolicyError(
             "The model's output is not finite on these questions; its weights are damaged."

@@ -17,6 +17,7 @@ from torch.nn import functional
 from prunepolicy.pruning.checkpoint.context import context_of
 from prunepolicy.pruning.checkpoint.tokens import start_of_text, token_ids
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
+from prunepolicy.pruning.io.progress import Advance, ProgressReporter
 from prunepolicy.pruning.measure.intervals import Interval, mean_interval
 from prunepolicy.pruning.proof.answers import answer_of
 
@@ -116,10 +117,12 @@ def text_losses(
     window: int | None = None,
     batch: int = 4,
     limit: int | None = None,
+    progress: ProgressReporter | None = None,
 ) -> WindowLosses:
     """Tokenise `text` and return what the model loses on it, window by window."""
-    tokens = token_ids(model, tokenizer, text)
-    return window_losses(model, tokens[:limit], window, batch, start_of_text(model, tokenizer))
+    tokens = token_ids(model, tokenizer, text)[:limit]
+    with (progress or ProgressReporter()).step("perplexity", len(tokens)) as tick:
+        return window_losses(model, tokens, window, batch, start_of_text(model, tokenizer), tick)
 
 
 def piece_losses(model: nn.Module, tokenizer: Any, pieces: Sequence[str]) -> WindowLosses:
@@ -148,7 +151,12 @@ def perplexity(
 
 
 def window_losses(
-    model: nn.Module, tokens: Tensor, window: int | None = None, batch: int = 4, bos: int | None = None
+    model: nn.Module,
+    tokens: Tensor,
+    window: int | None = None,
+    batch: int = 4,
+    bos: int | None = None,
+    tick: Advance = lambda done: None,
 ) -> WindowLosses:
     """Score `tokens`, shape (length,), in windows that don't overlap.
 
@@ -160,6 +168,7 @@ def window_losses(
         window: tokens the model sees at once, `bos` included; None means 512, or the model's whole
             context where that is shorter.
         batch: windows in one forward pass.
+        tick: called with the number of tokens that were just scored.
 
     Raises:
         UsageError: when there is nothing to score or the window is longer than the model's context.
@@ -178,6 +187,7 @@ def window_losses(
         if rows.shape[1] > 1:
             losses += _summed_nll(model, rows)
             scored += len(rows) * [rows.shape[1] - 1]
+            tick(rows.numel())
     if not np.isfinite(losses).all():
         raise PrunePolicyError("The model's output is not finite on this text; its weights are damaged.")
     return WindowLosses(np.array(losses), np.array(scored), window)

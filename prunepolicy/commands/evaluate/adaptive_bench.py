@@ -17,6 +17,7 @@ from prunepolicy.pruning.checkpoint.context import context_of
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.console import Console
 from prunepolicy.pruning.io.machine import versions
+from prunepolicy.pruning.io.progress import Listener, ProgressReporter
 from prunepolicy.pruning.measure.latency import interleaved, now, threads, time_decode, time_prefill
 from prunepolicy.pruning.measure.speedup import Speedup, Spread, speedup, spread
 from prunepolicy.pruning.session.opened_model import Hardware
@@ -102,10 +103,14 @@ def adaptive_bench(
     keep: float = 0.5,
     request: BenchRequest | None = None,
     hardware: Hardware | None = None,
+    progress: bool | Listener | ProgressReporter = False,
 ) -> AdaptiveBenchReport:
     """Let one model answer prompts in turn with all its channels and with those chosen for each prompt.
 
     Prompts are random tokens, others in each round, so that no choice is remembered.
+
+    Args:
+        progress: True for lines on standard error, or what is called with every event.
 
     Raises:
         UsageError: for a request that makes no sense, or is longer than the model's context.
@@ -126,7 +131,8 @@ def adaptive_bench(
             f"prompt and new must not exceed the {context_of(adaptive.model)} tokens that the model reads."
         )
     with threads(request.threads) as used:
-        phases = tuple(phase for batch in request.batches for phase in _phases(adaptive, batch, request))
+        shown = ProgressReporter.of(progress)
+        phases = tuple(row for batch in request.batches for row in _phases(adaptive, batch, request, shown))
     return AdaptiveBenchReport(
         model,
         policy,
@@ -140,7 +146,9 @@ def adaptive_bench(
     )
 
 
-def _phases(adaptive: AdaptiveModel, batch: int, request: BenchRequest) -> Iterator[Phase]:
+def _phases(
+    adaptive: AdaptiveModel, batch: int, request: BenchRequest, progress: ProgressReporter
+) -> Iterator[Phase]:
     """Yield the measurements at one batch size."""
     settings, last = adaptive.model.config, request.repeats + 1
 
@@ -151,7 +159,8 @@ def _phases(adaptive: AdaptiveModel, batch: int, request: BenchRequest) -> Itera
             yield tokens.to(adaptive.model.device)
 
     runs = (_dense_run(adaptive, prompts(), request.new), _adaptive_run(adaptive, prompts(), request.new))
-    dense, chosen = interleaved(runs, request.repeats)
+    with progress.step(f"time batches of {batch}", last) as tick:
+        dense, chosen = interleaved(runs, request.repeats, tick)
     typical = spread([times.prefill for times in dense]).median
 
     def phase(name: str, of: Callable[[_Times], float], dense_does: bool = True) -> Phase:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import torch
@@ -16,6 +16,7 @@ from prunepolicy.pruning.cost import Cost, cost_of
 from prunepolicy.pruning.errors import UsageError
 from prunepolicy.pruning.io.console import Console
 from prunepolicy.pruning.io.machine import peak_memory, versions
+from prunepolicy.pruning.io.progress import Listener, ProgressReporter
 from prunepolicy.pruning.measure.latency import (
     Ceilings,
     ModelTime,
@@ -133,11 +134,18 @@ class BenchReport:
 
 
 def bench(
-    model: str, against: str, request: BenchRequest | None = None, hardware: Hardware | None = None
+    model: str,
+    against: str,
+    request: BenchRequest | None = None,
+    hardware: Hardware | None = None,
+    progress: bool | Listener | ProgressReporter = False,
 ) -> BenchReport:
     """Time `model` and `against` in turn, in one process and one precision.
 
     Both are in memory at once, so that drift of the machine meets both alike.
+
+    Args:
+        progress: True for lines on standard error, or what is called with every event.
 
     Raises:
         UsageError: for a request that makes no sense, or models that read different inputs.
@@ -150,7 +158,7 @@ def bench(
     costs = cost_of(dense.checkpoint.graph), cost_of(pruned.checkpoint.graph)
     with threads(request.threads) as count:
         ceilings = measure_ceilings(hardware.torch_device, hardware.torch_dtype)
-        timer = _Timer(dense, pruned, costs[1], ceilings, request)
+        timer = _Timer(dense, pruned, costs[1], ceilings, request, ProgressReporter.of(progress))
         measurements = tuple(row for batch in request.batches for row in timer.measure(batch))
     return BenchReport(
         model,
@@ -173,6 +181,7 @@ class _Timer:
     cost: Cost
     ceilings: Ceilings
     request: BenchRequest
+    progress: ProgressReporter
 
     def measure(self, batch: int) -> Iterator[Measurement]:
         """Yield the measurements at one batch size."""
@@ -186,7 +195,9 @@ class _Timer:
             return time_model(model, typed, new)
 
         models = self.dense.model, self.pruned.model
-        before, after = interleaved([lambda m=m: run(m) for m in models], self.request.repeats)  # type: ignore[misc]
+        runs: list[Callable[[], ModelTime]] = [lambda m=m: run(m) for m in models]  # type: ignore[misc]
+        with self.progress.step(f"time batches of {batch}", self.request.repeats + 1) as tick:
+            before, after = interleaved(runs, self.request.repeats, tick)
         seconds = [time.prefill for time in before], [time.prefill for time in after]
         tokens = inputs["input_ids"].numel() if "input_ids" in inputs else batch
         yield self._measurement("prefill" if writes else "forward", batch, seconds, tokens)

@@ -17,6 +17,7 @@ from prunepolicy.pruning.errors import UnsupportedModelError, UsageError
 from prunepolicy.pruning.io import bounded
 from prunepolicy.pruning.io.console import Console
 from prunepolicy.pruning.io.machine import versions
+from prunepolicy.pruning.io.progress import Listener, ProgressReporter
 from prunepolicy.pruning.io.text_file import read_text
 from prunepolicy.pruning.measure.intervals import Interval
 from prunepolicy.pruning.measure.multiple_choice import answers_to, read_choices
@@ -129,6 +130,7 @@ def evaluate(
     request: EvalRequest | None = None,
     against: str | None = None,
     hardware: Hardware | None = None,
+    progress: bool | Listener | ProgressReporter = False,
     **measures: Any,
 ) -> EvalReport:
     """Score `model`, and `against` in the same run and precision.
@@ -137,6 +139,7 @@ def evaluate(
         model: a folder, a hub id or an alias.
         request: what to measure; or `measures` says it, as in `text="held_out.txt"` or `tasks=["piqa"]`.
         against: usually the model before pruning; it comes first in the report.
+        progress: True for lines on standard error, or what is called with every event.
         measures: attributes of an `EvalRequest`; one file or name stands for a list of one.
 
     Raises:
@@ -154,7 +157,8 @@ def evaluate(
         _check_writes(OpenedModel.named(name, hardware))
     manager = task_manager(request.tasks, request.include_path) if request.tasks else None
     # One model at a time: together they might not fit into memory.
-    found = [list(_measured(OpenedModel.named(name, hardware), request, manager)) for name in names]
+    shown = ProgressReporter.of(progress)
+    found = [list(_measured(OpenedModel.named(name, hardware), request, manager, shown)) for name in names]
     scores = {name: tuple(each.score for each in of) for name, of in zip(names, found, strict=True)}
     pairs = zip(*found, strict=True) if against else ()
     changes = tuple(last.change_from(first) for first, last in pairs)
@@ -178,20 +182,28 @@ def _check_writes(opened: OpenedModel) -> None:
         )
 
 
-def _measured(opened: OpenedModel, request: EvalRequest, manager: Any) -> Iterator[Measured]:
+def _measured(
+    opened: OpenedModel, request: EvalRequest, manager: Any, progress: ProgressReporter
+) -> Iterator[Measured]:
     for file in request.text:
-        losses = text_losses(opened.model, opened.tokenizer, read_text(file), request.window, request.batch)
+        progress.note(f"{opened.name} on {file.name}")
+        text = read_text(file)
+        losses = text_losses(
+            opened.model, opened.tokenizer, text, request.window, request.batch, progress=progress
+        )
         whole = losses.score
         yield Measured(Score(file.name, "perplexity", whole.perplexity, whole.tokens), losses)
     for file in request.choices:
         items = read_choices(file, request.limit)
-        answers = answers_to(opened.model, opened.tokenizer, items, request.batch)
+        progress.note(f"{opened.name} on {file.name}")
+        answers = answers_to(opened.model, opened.tokenizer, items, request.batch, progress)
         found = answers.score
         yield Measured(Score(file.name, "acc", found.acc, found.n, found.stderr), answers.right)
         if any(item.context for item in items):  # Lengths mean nothing between minimal pairs.
             score = Score(file.name, "acc_norm", found.acc_norm, found.n, found.stderr_norm)
             yield Measured(score, answers.right_norm)
     if request.tasks:
+        progress.note(f"{opened.name} on {', '.join(request.tasks)}")
         scores = harness_scores(
             opened.model, opened.tokenizer, request.tasks, manager, request.limit, request.batch
         )
