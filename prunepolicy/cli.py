@@ -128,9 +128,7 @@ def prune(
 
     prune-with-policy smollm2-135m --keep 0.9,0.8,0.7 --out sizes/
 
-    prune-with-policy smollm2-135m --for examples.txt --keep 0.7 --recover 20m --out smaller/
-
-    prune-with-policy ./my-llama --keep 0.7 --of ffn --policy fisher --text held_out.txt --out smaller/
+    prune-with-policy ./my-llama --for examples.txt --keep 0.7 --of ffn --recover 20m --out smaller/
 
     prune-with-policy a.safetensors --arch resnet20 --keep 0.5 --of flops --data fashion-mnist --out smaller/
     """
@@ -140,9 +138,8 @@ def prune(
     budgets = budgets_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
         revision=revision, repair=repair, recover=recover, recover_with=recover_with, on=on, probe=probe,
-        examples=examples, rounds=rounds, text=text, arch=arch, overwrite=overwrite,
-        measure=not no_measure, verify=not no_verify,
-        recovery=recovery_of(data, epochs, shrink))  # fmt: skip
+        examples=examples, rounds=rounds, text=text, arch=arch, overwrite=overwrite, measure=not no_measure,
+        verify=not no_verify, recovery=recovery_of(data, epochs, shrink))  # fmt: skip
     targets = targets_of(out, budgets)
     with continuing(lambda: _how_to_go_on(*targets)):
         _carry_out(decisions(model, targets, policy, settings, dry_run), targets, dry_run, as_json, export)
