@@ -215,8 +215,9 @@ def say_how_to_run_whole(recipe: RunRecipe, command: str, timer: StepTimer, cons
 def _at_least(recipe: RunRecipe, timer: StepTimer) -> str:
     if not math.isfinite(timer.fastest):
         return ""
-    minutes = recipe.max_steps * timer.fastest / 60
+    seconds = recipe.max_steps * timer.fastest
+    took = f"{seconds / 60:,.0f} minutes" if seconds >= 120 else f"{math.ceil(seconds)} seconds"
     return (
-        f", {minutes:,.1f} minutes at the least: that many of the smoke run's fastest step here; larger "
+        f", {took} at the least: that many of the smoke run's fastest step here; larger "
         "models, batches and evaluations come on top"
     )

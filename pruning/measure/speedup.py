@@ -20,6 +20,15 @@ class Spread:
     lower_quartile: float
     upper_quartile: float
 
+    @property
+    def written(self) -> str:
+        """It in words: `436 ms (326 to 479)`."""
+        median, low, high = (
+            f"{1e3 * seconds:,.0f}" if seconds >= 0.1 else f"{1e3 * seconds:.3g}"
+            for seconds in (self.median, self.lower_quartile, self.upper_quartile)
+        )
+        return f"{median} ms ({low} to {high})"
+
 
 @dataclass(frozen=True)
 class Speedup:
