@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.keep_masks import removed_units
-from prunepolicy.pruning.repair.refit import LeastSquares, Refitter, Samples
+from prunepolicy.pruning.repair.refit import LeastSquares, Refitter, Samples, divided
 from prunepolicy.pruning.repair.registry import RepairContext, repair
 from prunepolicy.pruning.repair.ridge import ridge
 from prunepolicy.pruning.statistics.gates import find_module, masked
@@ -111,12 +111,11 @@ class _Rebuilt:
         weight = self.context.checkpoint.read(part.tensor)
         kept = torch.tensor(self.context.plan.kept(self.group))
         columns = weight.float().movedim(part.axis, 1)[:, kept].to(device)
-        x = read.reshape(-1, read.shape[-1])[:, kept.to(device)].float()
-        # Whole samples on either side of the border: tokens of one text are too alike to choose lambda on.
-        border = len(x) // len(read) * max(1, len(read) * 3 // 4)
-        r = missing.reshape(-1, missing.shape[-1])
-        fitted = Samples(x[:border], r[:border])
-        held_out = Samples(x[border:], r[border:]) if border < len(x) else fitted
+        # Whole samples on either side: tokens of one text are too alike to choose lambda on.
+        count = len(next(iter(self.context.inputs.values())))
+        x = read[..., kept.to(device)].float().reshape(count, -1, len(kept))
+        r = missing.reshape(count, -1, missing.shape[-1])
+        fitted, held_out = (Samples(x[rows].flatten(0, 1), r[rows].flatten(0, 1)) for rows in divided(count))
         new = self.refitter(columns, LeastSquares.of_samples(fitted, held_out)).to(weight.dtype)
         self.found = new.movedim(1, part.axis).contiguous().cpu()
         # The rounded weight, not the exact one: later blocks must see what the stored checkpoint computes.

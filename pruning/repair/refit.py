@@ -5,7 +5,7 @@ With x what the columns read and r what their output lacks, a row per token, the
     argmin_D  |r - x D^T|^2 + lambda |D|^2,   D^T = (x^T x + lambda I)^-1 x^T r = x^T (x x^T + lambda I)^-1 r.
 
 The first system is as large as the columns are many, the second as the tokens are; the smaller one is solved,
-one Cholesky factorisation per candidate for lambda.
+one Cholesky factorisation per candidate for lambda. The chosen one then fits the held-out samples, too.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class LeastSquares:
         typical: mean diagonal of x^T x.
         rise: by how much a solution changes the squared error on held-out samples; less than 0 is better.
         change: from a solution to the columns' change, (outputs, columns).
+        together: the same with the held-out samples among the fitted ones.
     """
 
     system: Tensor
@@ -61,6 +62,7 @@ class LeastSquares:
     typical: Tensor
     rise: Callable[[Tensor], float]
     change: Callable[[Tensor], Tensor]
+    together: Callable[[], LeastSquares]
 
     @classmethod
     def of_moments(cls, fitted: Moments, held_out: Moments) -> LeastSquares:
@@ -70,8 +72,12 @@ class LeastSquares:
             # |r - x D^T|^2 - |r|^2 = tr(D (x^T x) D^T) - 2 tr(D (r^T x)^T): moments suffice.
             return float((solution * (held_out.read @ solution - 2 * held_out.missing.T)).sum())
 
+        def together() -> LeastSquares:
+            both = Moments(fitted.read + held_out.read, fitted.missing + held_out.missing)
+            return cls.of_moments(both, held_out)
+
         typical = fitted.read.diagonal().mean()
-        return cls(fitted.read, fitted.missing.T, typical, rise, lambda solution: solution.T)
+        return cls(fitted.read, fitted.missing.T, typical, rise, lambda solution: solution.T, together)
 
     @classmethod
     def of_samples(cls, fitted: Samples, held_out: Samples) -> LeastSquares:
@@ -84,10 +90,18 @@ class LeastSquares:
             written = reads @ solution
             return float((written * (written - 2 * missing)).sum())
 
+        def together() -> LeastSquares:
+            if few:
+                both = Samples(torch.cat([x, seen]), torch.cat([fitted.missing, missing]))
+                return cls.of_samples(both, held_out)
+            summed = Moments(system + gram(seen), target.T + missing.T @ seen)
+            return cls.of_moments(summed, summed)
+
         typical = x.square().sum() / x.shape[1]
         if few:
-            return cls(gram(x.T), fitted.missing, typical, rise, lambda solution: solution.T @ x)
-        return cls(gram(x), x.T @ fitted.missing, typical, rise, lambda solution: solution.T)
+            return cls(gram(x.T), fitted.missing, typical, rise, lambda solution: solution.T @ x, together)
+        system, target = gram(x), x.T @ fitted.missing
+        return cls(system, target, typical, rise, lambda solution: solution.T, together)
 
     def solved(self, share: float) -> Tensor | None:
         """Return the solution for a ridge in units of `typical`; None where nothing was read.
@@ -140,7 +154,11 @@ class Refitter:
             if place != start:
                 break
         self._likely = place
-        return columns + problem.change(best.solution) if best.rise < 0 else columns
+        if best.rise >= 0:
+            return columns
+        together = problem.together()
+        solution = together.solved(RIDGES[place])
+        return columns + (problem.change(best.solution) if solution is None else together.change(solution))
 
 
 @dataclass(frozen=True)
@@ -154,6 +172,16 @@ class _Tried:
     def of(cls, problem: LeastSquares, candidate: int) -> _Tried | None:
         solution = problem.solved(RIDGES[candidate])
         return None if solution is None else cls(solution, problem.rise(solution))
+
+
+def divided(samples: int) -> tuple[Tensor, Tensor]:
+    """Return which samples to fit and which to hold out, three of four and one; a single one is both.
+
+    They are drawn over all: calibration data may have parts, one behind the other, and each belongs in both.
+    """
+    order = torch.randperm(samples, generator=torch.Generator().manual_seed(0))
+    border = max(1, samples * 3 // 4)
+    return order[:border], order[border:] if border < samples else order
 
 
 def gram(x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from prunepolicy.pruning.checkpoint.cut import Edits
 from prunepolicy.pruning.keep_masks import removed_units
-from prunepolicy.pruning.repair.refit import LeastSquares, Moments, Refitter
+from prunepolicy.pruning.repair.refit import LeastSquares, Moments, Refitter, divided
 from prunepolicy.pruning.repair.registry import RepairContext, repair
 from prunepolicy.pruning.statistics.moments import second_moments
 from prunepolicy.pruning.units import UnitGroup, consumer_of, read_by_columns
@@ -74,11 +74,11 @@ def remember_moments(context: RepairContext) -> None:
 
 
 def _moments(context: RepairContext, groups: list[UnitGroup]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return second moments of the channels on three quarters of the probe, and on the rest."""
-    count = len(next(iter(context.inputs.values())))
-    border = max(1, count * 3 // 4)
-    first = {name: tensor[:border] for name, tensor in context.inputs.items()}
-    rest = {name: tensor[border:] for name, tensor in context.inputs.items()}
-    fitted = second_moments(context.model, groups, first)
-    others = second_moments(context.model, groups, rest) if count > border else fitted
+    """Return second moments of the channels on the samples to fit, and on the others."""
+    found = []
+    for rows in divided(len(next(iter(context.inputs.values())))):
+        some = {name: tensor[rows] for name, tensor in context.inputs.items()}
+        means = second_moments(context.model, groups, some)
+        found.append({name: len(rows) * mean for name, mean in means.items()})  # Sums, so that they add up.
+    fitted, others = found
     return {name: (fitted[name], others[name]) for name in fitted}

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from prunepolicy.pruning.statistics.text_energy import TextEnergy, energies_along
-from prunepolicy.pruning.statistics.writing import Tick, goes_on
 from prunepolicy.pruning.units import UnitGraph
 
 PLACES, BEFORE, LENGTH = 16, 64, 64
@@ -27,14 +26,11 @@ def lead_ins(tokens: Tensor, start: int) -> Tensor:
     return torch.cat([torch.full((PLACES, 1), start), pieces], dim=1)
 
 
-def energy_ahead(
-    model: nn.Module,
-    graph: UnitGraph,
-    beginnings: Tensor,
-    generator: torch.Generator,
-    tick: Tick = lambda done: None,
-) -> TextEnergy:
-    """Return the statistic of what the model goes on with after `beginnings`, shape (places, tokens)."""
-    rows = goes_on(model, beginnings, LENGTH, generator, tick)
-    read = beginnings.shape[1]
-    return energies_along(model, graph, rows.to(next(model.parameters()).device), (read, read + LENGTH))[1]
+def energy_ahead(model: nn.Module, graph: UnitGraph, rows: Tensor) -> TextEnergy:
+    """Return the statistic of what the model went on with, as read after what it had read.
+
+    Args:
+        rows: shape (places, tokens): what `lead_ins` returned, and `LENGTH` tokens after each.
+    """
+    read, whole = rows.shape[1] - LENGTH, rows.shape[1]
+    return energies_along(model, graph, rows.to(next(model.parameters()).device), (read, whole))[1]

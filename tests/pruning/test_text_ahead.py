@@ -46,8 +46,8 @@ def test_the_statistic_is_of_the_written_tokens_alone_as_read_after_the_text(tin
     checkpoint = tiny_checkpoint("llama")
     model, graph = checkpoint.adapter.load(checkpoint.folder, torch.float32), checkpoint.graph
     beginnings = lead_ins(torch.randint(3, 64, (20,)), start=1)
-    ahead = energy_ahead(model, graph, beginnings, torch.Generator().manual_seed(3))
     rows = goes_on(model, beginnings, LENGTH, torch.Generator().manual_seed(3))
+    ahead = energy_ahead(model, graph, rows)
     read, whole = texts_energy(model, graph, beginnings), texts_energy(model, graph, rows)
     assert ahead.tokens == PLACES * LENGTH
     for name, energy in ahead.energy.items():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prunepolicy.agents.for_text.ahead import seen_by
+from prunepolicy.agents.for_text.ahead import calibration_file, seen_by
 from prunepolicy.agents.for_text.examples import examples_file, written_examples
 from prunepolicy.agents.for_text.known import generic_energy
 from prunepolicy.commands.prune.measure import own_text
@@ -19,8 +19,6 @@ from prunepolicy.policy.kinds.text import Text, TextConfig
 from prunepolicy.policy.load import DEFAULT, load_policy
 from prunepolicy.policy.text_scores.blend import UNTUNED
 from prunepolicy.policy.text_scores.registry import flat
-from prunepolicy.policy.zoo.settings import PACKAGE
-from prunepolicy.policy.zoo.zoo_handle import Zoo
 from prunepolicy.pruning.checkpoint.context import context_of
 from prunepolicy.pruning.checkpoint.tokens import start_of_text, token_ids
 from prunepolicy.pruning.errors import UsageError
@@ -54,7 +52,7 @@ class Reading:
 
     Attributes:
         policy: plans for the text.
-        source: the probe of the repair: the text, and what the model writes.
+        source: the probe of the repair: text of all kinds, and the text with what the model goes on with.
         warnings: what speaks against the text.
         reader: what the policy was made from; None where the text is too short to be read.
         seed: of what the model goes on with.
@@ -154,8 +152,6 @@ def read_for(session: ModelSession, policy: Policy, wanted: str, seed: int) -> R
         )
         return Reading(session, load_policy(DEFAULT), "varied", (warning,), tokens)
     reader = policy if isinstance(policy, Text) and policy.config.network else None
-    if reader is None and not isinstance(policy, Text):
-        reader = shipped_reader(session.checkpoint.fingerprint)
     if reader is None:
         reader = unlearned(policy.config.scorer if isinstance(policy, Text) else UNLEARNED[0], session, seed)
     with session.progress.step("read the text"):
@@ -163,17 +159,11 @@ def read_for(session: ModelSession, policy: Policy, wanted: str, seed: int) -> R
         warnings = tuple(filter(None, [_foreign(session, tokens)]))
     seen = seen_by(reader.scorer, session, few, tokens, seed)
     shown = reader.shown(seen, outgoing_norms(session.model, session.checkpoint.graph))
-    source = f"varied+{file}" if len(tokens) >= shown.config.length else "varied"
+    if reader.scorer.looks_ahead:
+        file = calibration_file(session, tokens, seed)
+    enough = reader.scorer.looks_ahead or len(tokens) >= shown.config.length
+    source = f"varied+{file}" if enough else "varied"
     return Reading(session, shown, source, warnings, tokens, reader, seed)
-
-
-def shipped_reader(network: str) -> Text | None:
-    """Return the trained policy that ships for the checkpoint with fingerprint `network`, if one does."""
-    for name, entry in Zoo.open(PACKAGE).index.policies.items():
-        policy = load_policy(name) if entry.kind == "text" else None
-        if isinstance(policy, Text) and policy.config.network == network:
-            return policy
-    return None
 
 
 def unlearned(scorer: str, session: ModelSession, seed: int) -> Text:

@@ -7,22 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from prunepolicy import Budget, PruneSettings, prune
 from prunepolicy.agents.for_text.examples import examples_file
-from prunepolicy.agents.learned_pruning.policy_card_text import write_policy_card
-from prunepolicy.agents.learned_pruning.report import TrainReport
 from prunepolicy.commands.report.report import PruneReport
-from prunepolicy.commands.zoo.ship import ship
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
-from prunepolicy.policy.kinds.text import Text
-from prunepolicy.policy.zoo import pinned_keys
-from prunepolicy.policy.zoo.signing import load_key, make_key
-from prunepolicy.policy.zoo.sources import package
-from prunepolicy.pruning.checkpoint.checkpoint import Checkpoint
 from prunepolicy.pruning.errors import UsageError
+from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.session.opened_model import Hardware
+from prunepolicy.pruning.statistics.probe import Probe
+from prunepolicy.pruning.statistics.text_ahead import LENGTH, PLACES
 
 Model = Callable[..., str]
 HALF = Budget(0.5, "ffn")
@@ -110,20 +104,13 @@ def test_by_default_the_model_goes_on_with_the_text_and_the_blend_is_one_option_
     assert kept["default"] == kept["ahead"] != kept["blend"]
 
 
-def test_a_policy_that_ships_for_the_network_decides_before_the_unlearned(
-    model: Model, invented: Callable[..., TrainReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name, zoo = model(), tmp_path / "zoo"
-    monkeypatch.setattr(package, "SHIPPED", zoo)
-    monkeypatch.setattr(pinned_keys, "PINNED", (make_key(tmp_path / "key.pem"),))
-    opened = Checkpoint.open(Path(name))
-    channels = sum(group.size for group in opened.graph.of_kind("ffn"))
-    learned = {"generic": torch.ones(channels), "offsets": torch.zeros(channels)}
-    for network, title in (("0" * 64, "another.v1"), (opened.fingerprint, "own.v1")):
-        best = tmp_path / title / "best"
-        Text.fitted("offsets", learned, network).save(best)
-        write_policy_card(invented(0.9).card, best)
-        ship(best.parent, title, [load_key(tmp_path / "key.pem")], zoo)
-    report = pruned(name, FRENCH, tmp_path / "out")
-    assert report.reading is not None
-    assert report.reading.policy == "own.v1"
+def test_the_repair_reads_what_the_model_goes_on_with_too(model: Model, tmp_path: Path) -> None:
+    name, few = model(), FRENCH[:60]
+    report = pruned(name, few, tmp_path / "out", replace(QUICKLY, measure=False))
+    probe = Probe(**Plan.load(tmp_path / "out" / "plan.json").settings["probe"])
+    assert probe.file is not None
+    assert probe.written == "varied"
+    text = probe.file.read_text()
+    assert text.startswith(few)
+    assert len(text) > len(few) + PLACES * LENGTH / 2
+    assert report.origin.repair == "reconstruction"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from prunepolicy.pruning.repair import refit
-from prunepolicy.pruning.repair.refit import RIDGES, LeastSquares, Moments, Refitter, Samples, gram
+from prunepolicy.pruning.repair.refit import RIDGES, LeastSquares, Moments, Refitter, Samples, divided, gram
 
 COLUMNS, OUTPUTS = 96, 40
 
@@ -31,15 +31,17 @@ def moments(samples: Samples) -> Moments:
 
 
 def exhaustive(columns: Tensor, fitted: Moments, held_out: Moments) -> Tensor:
-    """Ridge regression as it is written down: double precision, all candidates, the best kept."""
+    """Ridge regression as it is written down: double precision, all candidates, the best fits all samples."""
     read, missing = fitted.read.double(), fitted.missing.double()
+    all_read, all_missing = read + held_out.read.double(), missing + held_out.missing.double()
     best, lowest = columns, 0.0
     for share in RIDGES:
         ridged = read + share * read.diagonal().mean() * torch.eye(len(read))
         change = torch.linalg.solve(ridged, missing.T).T
         gained = float((change * (change @ held_out.read.double() - 2 * held_out.missing.double())).sum())
         if gained < lowest:
-            best, lowest = columns + change.float(), gained
+            ridged = all_read + share * all_read.diagonal().mean() * torch.eye(len(read))
+            best, lowest = columns + torch.linalg.solve(ridged, all_missing.T).T.float(), gained
     return best
 
 
@@ -57,6 +59,21 @@ def test_samples_and_moments_give_what_the_formula_gives(tokens: int, noise: flo
         wanted = exhaustive(columns, *both)
         for problem in (LeastSquares.of_samples(fitted, held_out), LeastSquares.of_moments(*both)):
             assert deviation(Refitter()(columns, problem), wanted, columns) < 1e-3
+
+
+@pytest.mark.parametrize("samples", [2, 5, 64, 81])
+def test_the_end_of_calibration_data_is_fitted_and_held_out_like_the_rest(samples: int) -> None:
+    fitted, held_out = divided(samples)
+    assert sorted([*fitted.tolist(), *held_out.tolist()]) == list(range(samples))
+    assert len(fitted) == samples * 3 // 4
+    if samples >= 64:
+        end = set(range(samples - samples // 4, samples))
+        assert len(end & set(fitted.tolist())) > len(end) / 2
+        assert end & set(held_out.tolist())
+
+
+def test_a_single_sample_is_fitted_and_held_out() -> None:
+    assert [rows.tolist() for rows in divided(1)] == [[0], [0]]
 
 
 def test_the_smaller_system_is_solved() -> None:
@@ -79,7 +96,7 @@ def test_the_ridge_of_the_last_projection_comes_first(monkeypatch: pytest.Monkey
     assert torch.equal(first, again)
     assert tried[0] == RIDGES[3]
     assert tried[begun] != RIDGES[3]
-    assert len(tried) - begun <= 3 <= begun
+    assert len(tried) - begun <= 4 <= begun
 
 
 def test_what_single_precision_cannot_solve_is_solved_in_double(monkeypatch: pytest.MonkeyPatch) -> None:
