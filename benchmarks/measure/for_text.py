@@ -5,8 +5,8 @@ are scored. Equal widths, nothing repaired. Scorers are fitted to texts that the
 another seed, other tokens of the text are shown where the longest showing leaves room, another two thirds of
 the written texts are fitted to, and the model goes on otherwise; the first shows the beginning and fits all.
 What gradients have trained is read from a policy's folder, the same for all seeds. With --repaired, the
-default's repair follows, calibrated on the shown tokens and on text of all kinds, also where the choice is
-one for any text.
+default's repair follows, calibrated on text of all kinds, the shown tokens and what the model goes on with
+after them, also where the choice is one for any text; `ahead_text` is `ahead` without the last.
 Cells are written one by one, and a run that was stopped continues.
 """
 
@@ -24,7 +24,7 @@ from domain_texts import kinds_of_text
 from scoring import Results, Row
 from torch import Tensor
 
-from prunepolicy.agents.for_text.ahead import seen_by
+from prunepolicy.agents.for_text.ahead import continuations, seen_by
 from prunepolicy.agents.for_text.known import GENERIC, Dividing, Texts
 from prunepolicy.commands.prune.job import PruneSettings, open_session
 from prunepolicy.policy.base import Instruments
@@ -58,7 +58,9 @@ TRAINED = "offsets"
 """Is no scorer that statistics fit."""
 REPAIR, ROW = "reconstruction", 128
 """The default's repair, and tokens of a row of what it is calibrated on."""
-REPAIRED = ("generic", "blend", "ahead", "offsets")
+REPAIRED = ("ahead", "generic", "blend", "offsets")
+SHOWN_ALONE = "ahead_text"
+"""The choice of `ahead`, repaired on what is shown and nothing that the model goes on with."""
 STRIDE = 512
 """Tokens between what two seeds are shown."""
 
@@ -97,10 +99,11 @@ class Bench:
 
     def repair(self, plan: Plan, cell: Row) -> Edits:
         """Repair on what the cell shows and on text of all kinds."""
-        inputs = dict(self.session.probe(replace(GENERIC, seed=cell["seed"])))
-        inputs["input_ids"] = torch.cat(
-            [inputs["input_ids"], self.shown(cell).reshape(cell["n"] // ROW, ROW)]
-        )
+        inputs, shown = dict(self.session.probe(replace(GENERIC, seed=cell["seed"]))), self.shown(cell)
+        parts = [inputs["input_ids"], shown.reshape(cell["n"] // ROW, ROW)]
+        if cell["n"] and cell["scorer"] != SHOWN_ALONE:
+            parts.append(continuations(self.session, shown, cell["seed"])[:, 1 : 1 + ROW])
+        inputs["input_ids"] = torch.cat(parts)
         context = RepairContext(self.session.checkpoint, self.session.model, plan, inputs)
         return repairs[REPAIR](context)
 
@@ -119,7 +122,7 @@ class Bench:
             return plan_for(self.session, policy, budget, replace(policy.probe, seed=cell["seed"]))
         model, graph = self.session.model, self.session.checkpoint.graph
         shown = self.shown(cell | {"n": max(cell["n"], 1)})
-        name = "generic" if cell["scorer"] == CONTROL else cell["scorer"]
+        name = {CONTROL: "generic", SHOWN_ALONE: "ahead"}.get(cell["scorer"], cell["scorer"])
         scorer, texts = self.scorer(name, cell["seed"]), self.texts(cell["seed"])
         few = text_energy(model, graph, shown[None])
         scores = scorer.scores(seen_by(scorer, self.session, few, shown, cell["seed"]), texts.norms)
@@ -171,7 +174,7 @@ def repaired_cells(kinds: list[str], seeds: int, trained: bool) -> list[Row]:
     """Return the cells that are repaired: the choice for any text without the text, and all with it."""
     dense = [{"kind": kind, "scorer": DENSE, "n": 0, "keep": 1.0, "seed": 0} for kind in kinds]
     scorers = [name for name in REPAIRED if trained or name != TRAINED]
-    ways = [("generic", 0), *((name, n) for n in (512, ROW) for name in scorers)]
+    ways = [("generic", 0), *((name, n) for n in (512, ROW) for name in (*scorers, SHOWN_ALONE))]
     return dense + [
         {"kind": kind, "scorer": scorer, "n": n, "keep": KEEPS[0], "seed": seed}
         for seed, (scorer, n), kind in product(range(seeds), ways, kinds)
