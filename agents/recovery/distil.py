@@ -84,7 +84,7 @@ class Learned:
 
     Attributes:
         history: held-out losses, from before the first step on.
-        best: the one whose weights the student has now.
+        best: the one whose weights the student has now, unless it is the first.
         broken_at: the step whose loss was no number, after which nothing was learned; 0 for none.
     """
 
@@ -106,7 +106,11 @@ class Distiller:
         self.history = [start]
 
     def run(self) -> Learned:
-        """Train the student in place, from the start or the savepoint on; it ends with its best weights."""
+        """Train the student in place, from the start or the savepoint on; it ends with its best weights.
+
+        Where no step was better than none, it ends with the last ones: whoever called has those before the
+        first.
+        """
         broken_at = 0
         marks = self.what.recipe.marks(self.what.steps)
         self._restore()

@@ -27,7 +27,7 @@ class RecoveryRecipe(StrictConfig):
     window: int = Field(default=256, ge=2)
     batch_size: int = Field(default=4, ge=1)
     lora_rank: int = Field(default=0, ge=0)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=3e-4, gt=0)
     warm_up: float = Field(default=0.1, ge=0, lt=1)
     max_grad_norm: float = Field(default=1.0, gt=0)
     top_k: int = Field(default=64, ge=1)

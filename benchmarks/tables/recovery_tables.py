@@ -9,17 +9,15 @@ from typing import Any
 from cells import spread, table, three_places
 
 Row = dict[str, Any]
-FACTS = {
-    "way", "minutes", "seed", "steps", "tokens", "kept", "held_out_before", "held_out_after", "cpu_seconds",
-}  # fmt: skip
-"""Columns that are no text's."""
+ANSWERS = {"piqa_acc": "PIQA", "blimp_acc": "BLiMP"}
 INTRODUCTION = """## Recovery to a budget: `--recover 20m`
 
 {model}, cut to {keep:g} of its parameters and repaired, then trained on one thread for the CPU time that
 the table says, writing texts included. `flat` is one epoch on text sampled from random first tokens, against
 the dense model's whole distribution; other rows change one setting of `recovery`. Excess log-perplexity over
 the dense model in nats per token: the mean over {kinds} kinds of text ({texts}), none of which was learned
-from, and prose and code alone. {machine}; {seeds}.
+from, prose and code alone, and the shares of right answers (dense: {answers}). Where no held-out loss
+fell below the one before the first step, the weights before it are what is scored. {machine}; {seeds}.
 """
 
 
@@ -27,12 +25,12 @@ def recovery(results: Row) -> str:
     """Return the whole section."""
     rows: Sequence[Row] = results["rows"]
     dense, *others = rows
-    texts = [name for name in dense if name not in FACTS]
+    texts = list(dense["nll"])
     seeds = len({row["seed"] for row in others if row["way"] not in ("dense", "repaired")})
     lines = []
     for way, minutes in dict.fromkeys((row["way"], row["minutes"]) for row in others):
         of_way = [row for row in others if (row["way"], row["minutes"]) == (way, minutes)]
-        excess = [{name: row[name] - dense[name] for name in texts} for row in of_way]
+        excess = [{name: row["nll"][name] - dense["nll"][name] for name in texts} for row in of_way]
         lines.append(
             [
                 way,
@@ -40,12 +38,14 @@ def recovery(results: Row) -> str:
                 spread([row["tokens"] for row in of_way if "tokens" in row], "{:,.0f}".format),
                 spread([statistics.mean(one.values()) for one in excess], three_places),
                 *(spread([one[name] for one in excess], three_places) for name in ("prose", "code")),
+                *(spread([row[name] for row in of_way], "{:.1%}".format) for name in ANSWERS),
             ]
         )
     said = {
         "kinds": len(texts),
         "texts": ", ".join(texts),
+        "answers": ", ".join(f"{title} {dense[name]:.1%}" for name, title in ANSWERS.items()),
         "seeds": "one seed" if seeds <= 1 else f"{seeds} seeds",
     }
-    head = ["way", "CPU minutes", "tokens learned from", "mean excess", "prose", "code"]
+    head = ["way", "CPU minutes", "tokens learned from", "mean excess", "prose", "code", *ANSWERS.values()]
     return f"{INTRODUCTION.format(**{**results, **said})}\n{table(head, lines)}\n"
