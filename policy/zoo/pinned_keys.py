@@ -7,6 +7,6 @@ moves to `RETIRED` at once. docs/zoo.md says more.
 
 from __future__ import annotations
 
-PINNED: tuple[str, ...] = ("deP+lW7cDmAiw8RU7HZktL8F1JmZi6qrRpOxGOhzS9k=",)
-RETIRED: tuple[str, ...] = ()
+PINNED: tuple[str, ...] = ("Mk+WkcAhPkngBOaJ6UhtWCehg5rRJiA2JN7qgTaN2VQ=",)
+RETIRED: tuple[str, ...] = ("deP+lW7cDmAiw8RU7HZktL8F1JmZi6qrRpOxGOhzS9k=",)
 """Keys that were pinned once. What only they have signed is refused, with a sentence that says so."""
