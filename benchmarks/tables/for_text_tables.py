@@ -22,6 +22,7 @@ NAMES = {
     "generic": "activation, any text",
     "generic_offsets": "control: the trained factors on activation, any text",
     "plain": "activation, n tokens alone",
+    "ahead_text": "blend with what the model goes on with; the repair reads the n tokens alone",
     "low_rank": "low-rank prior over written texts",
 }
 INTRODUCTION = """## Choosing for a text
@@ -59,25 +60,32 @@ def for_text(results: Row) -> str:
 
 
 MARKS = ("<!-- for text: written by make docs -->", "<!-- end of for text -->")
-SHOWN = ("generic", "generic_offsets", "blend", "ahead", "offsets")
-"""In README."""
+SHOWN = {
+    ("generic", False): "text of all kinds, for the choice and the repair",
+    ("generic", True): "text of all kinds for the choice, the text, too, for the repair",
+    ("ahead", True): "the text, for both: `--for`",
+}
+"""In README: a scorer and whether tokens are shown, in words."""
 REPAIRED = """## Choosing for a text, after the default's repair
 
 The same texts, tokens and excess, {seeds}, keep {keep:g}. The repair (`reconstruction`) is calibrated on
-text of all kinds and, where n tokens are shown, on these as well, whatever the choice was made on.
+text of all kinds and, where n tokens are shown, on these and on what the model goes on with after them, as
+`--for` does, whatever the choice was made on.
 """
 """Of choices that the repair followed."""
 
 
-def write_readme_for_text(results: Row, file: Path) -> None:
+def write_readme_for_text(repaired: Row, file: Path) -> None:
     """Put the short table between README's marks."""
-    found, lengths, keep = excess_of(results["rows"]), (128, 512), 0.7
-    places = {scorer: [0 if scorer in WITHOUT_TEXT else n for n in lengths] for scorer in SHOWN}
+    found, lengths, keep = excess_of(repaired["rows"]), (128, 512), 0.7
     body = [
-        [NAMES.get(scorer, scorer), *(three_places(mean(found[scorer, n, keep].values())) for n in shown)]
-        for scorer, shown in places.items()
+        [
+            words,
+            *(three_places(mean(found[scorer, n if shown else 0, keep].values())) for n in lengths),
+        ]
+        for (scorer, shown), words in SHOWN.items()
     ]
-    head = ["channels chosen by", *(f"{n} tokens of the text" for n in lengths)]
+    head = ["what is read", *(f"{n} tokens of the text" for n in lengths)]
     put_between(MARKS, table(head, body), file)
 
 

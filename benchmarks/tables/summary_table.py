@@ -165,6 +165,27 @@ def _for_text(found: Found) -> list[Row]:
     ]
 
 
+def _for_text_repaired(found: Found) -> list[Row]:
+    rows = found["for_text_repaired"]["rows"]
+    excess, shown = excess_of(rows), (128, 512)
+    read, repaired = (
+        " and ".join(f"{mean(excess[scorer, n, 0.7].values()):.3f}" for n in shown)
+        for scorer in ("ahead", "generic")
+    )
+    generic = mean(excess["generic", 0, 0.7].values())
+    pays = max(mean(excess["ahead", n, 0.7].values()) for n in shown) < generic
+    seeds = len({row["seed"] for row in rows})
+    return [
+        (
+            "And after the repair?",
+            f"{_yes(pays)}: {read} where the choice and the repair read {shown[0]} and {shown[1]} tokens, "
+            f"{repaired} where the repair alone does, {generic:.3f} where neither does",
+            f"the same, default's repair, {'one seed' if seeds == 1 else f'{seeds} seeds'}",
+            "[for text](results/for_text.md)",
+        )
+    ]
+
+
 def _latency(found: Found) -> list[Row]:
     speeds = {
         f"{cut}, {row['phase']}": row["speedup"]
@@ -323,6 +344,7 @@ ANSWERS: dict[tuple[str, ...], Callable[[Found], list[Row]]] = {
     ("experts",): _experts,
     ("calibration",): _calibration,
     ("for_text",): _for_text,
+    ("for_text_repaired",): _for_text_repaired,
     ("latency",): _latency,
     ("streaming_13gib",): _streaming,
     ("metanet",): _metanet,

@@ -117,8 +117,8 @@ def main() -> None:
     for name in DOCUMENTS:
         write_text(TOPICS / f"{name}.md", document(name, found))
     write_readme(found["quality"]["rows"], Path("README.md"))
-    if "for_text" in found:
-        write_readme_for_text(found["for_text"], Path("README.md"))
+    if "for_text_repaired" in found:
+        write_readme_for_text(found["for_text_repaired"], Path("README.md"))
     if "families" in found:
         write_readme_families(found["families"], Path("README.md"))
     plot_quality(found["quality"]["rows"], TOPICS / "quality.png")
