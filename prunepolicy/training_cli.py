@@ -242,12 +242,14 @@ def submit(
 
     prunepolicy submit configs/train/graph.yaml --address http://HEAD:8265 --dry-run
     """
+    from prunepolicy.agents.runtime.settings import load_settings
     from prunepolicy.commands.submit import submit as cluster
 
     overrides = [*(set_ or ()), *([f"seed={seed}"] if seed is not None else ())]
     options = ["--cluster", workers, *(["--seeds", str(seeds)] if seeds > 1 else [])]
     files = [*(include or ()), *([workers] if workers.endswith((".yaml", ".yml")) else ())]
-    submission = cluster.Submission(recipe, address, overrides, options, files, resume)
+    gpus = load_settings(workers).learner.gpus
+    submission = cluster.Submission(recipe, address, overrides, options, files, resume, gpus)
     console = console_for()
     target = out or RUNS / recipe.stem
     if follow:

@@ -15,6 +15,16 @@ from prunepolicy.pruning.io.config import StrictConfig, checked
 SHIPPED = Path(str(files("prunepolicy.configs"))) / "cluster"
 
 
+class LearnerSettings(StrictConfig):
+    """What the process that learns takes, beside its workers.
+
+    Attributes:
+        gpus: that a submitted job reserves for it, so that no worker is given the same ones.
+    """
+
+    gpus: float = Field(default=0.0, ge=0)
+
+
 class ClusterSettings(StrictConfig):
     """Workers, what each of them takes, and how long they are waited for.
 
@@ -25,6 +35,7 @@ class ClusterSettings(StrictConfig):
         workers: how many; None takes as many as fit.
         cpus: of every worker. Fractions let several share one.
         gpus: of every worker: 0.5 lets two share one, 2 gives each two.
+        learner: what the learner takes; jobs of `submit` reserve it.
         threads: of torch, in every worker; another number may change the last bits of a result.
         strategy: how Ray's placement group spreads workers over nodes.
         deadline: seconds that an episode, an evaluation or a chunk of answers may take, loading of models
@@ -38,6 +49,7 @@ class ClusterSettings(StrictConfig):
     workers: int | None = Field(default=None, ge=1)
     cpus: float = Field(default=1.0, gt=0)
     gpus: float = Field(default=0.0, ge=0)
+    learner: LearnerSettings = LearnerSettings()
     threads: int = Field(default=1, ge=1)
     strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
     deadline: float | None = Field(default=600.0, gt=0)

@@ -54,11 +54,15 @@ class Jobs:
         except (AuthenticationError, ConnectionError, RuntimeError) as error:
             raise self._refused(error) from error
 
-    def submit(self, package: JobPackage, command: str, job: str) -> None:
-        """Send files and a command that runs among them on the head node; the job's name is `job`."""
+    def submit(self, package: JobPackage, command: str, job: str, gpus: float = 0) -> None:
+        """Send files and a command that runs among them; the job's name is `job`.
+
+        Args:
+            gpus: that the command itself needs, on whichever node has them; 0 runs it on the head node.
+        """
         with temporary_folder() as staged:
             package.stage(staged)
-            self._submit(command, job, {"working_dir": str(staged)})
+            self._submit(command, job, {"working_dir": str(staged)}, gpus)
 
     def follow(self, job: str, write: Write) -> JobStatus:
         """Write the job's log as it comes, and return how it ended; connections that break are made anew."""
@@ -89,10 +93,15 @@ class Jobs:
             raise PrunePolicyError(f"The head node has no folder {place}.")
         write_folder(target, files)
 
-    def _submit(self, command: str, job: str, environment: dict[str, str]) -> None:
+    def _submit(self, command: str, job: str, environment: dict[str, str], gpus: float = 0) -> None:
         for attempt in range(ATTEMPTS):
             try:
-                self.client.submit_job(entrypoint=command, submission_id=job, runtime_env=environment)
+                self.client.submit_job(
+                    entrypoint=command,
+                    submission_id=job,
+                    runtime_env=environment,
+                    entrypoint_num_gpus=gpus or None,
+                )
                 return
             except (RuntimeError, ValueError, OSError) as error:
                 # A cluster that has just started answers before its agents can take jobs.

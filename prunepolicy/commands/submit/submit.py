@@ -38,6 +38,7 @@ class Submission:
         options: further ones of `prunepolicy train`.
         include: files and folders of the working directory that go along beside what the recipe names.
         resume: the run to continue; None begins one.
+        learner_gpus: that the learner needs, beside those of its workers.
     """
 
     recipe: Path
@@ -46,6 +47,7 @@ class Submission:
     options: Sequence[str] = ()
     include: Sequence[str] = ()
     resume: str | None = None
+    learner_gpus: float = 0.0
     root: Path = field(default_factory=Path.cwd)
 
     @cached_property
@@ -95,12 +97,13 @@ class Submission:
             lines.append(f"That is much: Ray takes {LARGEST / MIB:.0f} MiB.")
         if package.elsewhere:
             lines.append(f"The cluster has to have: {', '.join(package.elsewhere)}.")
-        _say(console, *lines, f"There: {self.command}")
+        reserved = f" (the learner reserves {self.learner_gpus:g} GPUs)" if self.learner_gpus else ""
+        _say(console, *lines, f"There: {self.command}{reserved}")
 
     def send(self, console: Console) -> str:
         """Submit, and return the name of the job."""
         job = f"{self.run}-{secrets.token_hex(2)}" if self.resume else self.run
-        jobs_at(self.address).submit(self.package, self.command, job)
+        jobs_at(self.address).submit(self.package, self.command, job, self.learner_gpus)
         at = f"--address {redacted(self.address)}"
         _say(
             console,

@@ -214,6 +214,23 @@ def test_a_job_that_fails_says_how_its_log_ends(
     assert "step 1" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("settings", "reserved"), [("{}", 0.0), ("{learner: {gpus: 1}}", 1.0)])
+def test_the_learners_gpu_is_reserved_where_the_clusters_file_says_so(
+    settings: str, reserved: float, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    sent: list[float] = []
+
+    class FakeJobs:
+        def submit(self, package: Any, command: str, job: str, gpus: float) -> None:
+            sent.append(gpus)
+
+    monkeypatch.setattr(submit_module, "jobs_at", lambda address: FakeJobs())
+    (project / "gpus.yaml").write_text(settings)
+    assert main(["submit", "train.yaml", "--address", "http://h:8265", "--cluster", "gpus.yaml"]) == 0
+    assert sent == [reserved]
+    assert ("the learner reserves 1 GPUs" in " ".join(capsys.readouterr().out.split())) is bool(reserved)
+
+
 def test_a_resumed_run_keeps_its_place_and_names_cannot_leave_it() -> None:
     resumed = submission(resume="my-run-0a1b2c3d")
     assert resumed.command.endswith("--resume --out ~/.cache/prunepolicy/jobs/my-run-0a1b2c3d/my-run")
