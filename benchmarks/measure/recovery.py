@@ -87,8 +87,6 @@ class Bench:
         elif way.way != "repaired":
             facts = self.recovered(student, way)
         spent = round(time.process_time() - began, 1)
-        if facts.get("kept") == 0:  # Nothing better was found; the student has learned since.
-            student = self.student()
         return asdict(way) | facts | {"cpu_seconds": spent} | self.scores(student.to(self.teacher.dtype))
 
     def recovered(self, student: nn.Module, way: Way) -> Row:
