@@ -84,7 +84,7 @@ class Learned:
 
     Attributes:
         history: held-out losses, from before the first step on.
-        best: the one whose weights the student has now, unless it is the first.
+        best: the one whose weights the student has now.
         broken_at: the step whose loss was no number, after which nothing was learned; 0 for none.
     """
 
@@ -106,11 +106,7 @@ class Distiller:
         self.history = [start]
 
     def run(self) -> Learned:
-        """Train the student in place, from the start or the savepoint on; it ends with its best weights.
-
-        Where no step was better than none, it ends with the last ones: whoever called has those before the
-        first.
-        """
+        """Train the student in place, from the start or the savepoint on; it ends with its best weights."""
         broken_at = 0
         marks = self.what.recipe.marks(self.what.steps)
         self._restore()
@@ -123,7 +119,7 @@ class Distiller:
                 self._evaluate(step + 1)
                 self.save()
         best = self._best()
-        if best.step and (broken_at or best.step != self.history[-1].step):
+        if broken_at or best.step != self.history[-1].step:
             self._load(self.best)
         self.student.eval()
         return Learned(tuple(self.history), best, broken_at)
@@ -169,6 +165,7 @@ class Distiller:
     def _restore(self) -> None:
         found = self._load(self.savepoint)
         if found is None:
+            self.best.save(0, {}, self._named())
             self.save()
             return
         data, tensors = found

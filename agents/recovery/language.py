@@ -28,12 +28,26 @@ from prunepolicy.pruning.plan import Plan
 from prunepolicy.pruning.session.model_session import ModelSession
 from prunepolicy.pruning.statistics.probe import Probe
 
-RECIPE = RecoveryRecipe()
 WEIGHTS, LORA = "weights", "lora"
 """What may learn."""
-LORA_RANK = 32
+RECIPES = {WEIGHTS: RecoveryRecipe(), LORA: RecoveryRecipe(lora_rank=32, learning_rate=1e-3)}
+"""How that does. Both learning rates were chosen by the held-out loss on text that the model wrote."""
 COPIES = {WEIGHTS: 5, LORA: 2}
 """Models in memory at most: the dense and the cut one; gradients and two moments of weights that learn."""
+
+
+def recipe_of(learns: str) -> RecoveryRecipe:
+    """Return how `weights` or `lora` learn.
+
+    Raises:
+        UsageError: for anything else.
+        MissingExtraError: for LoRA without `peft`.
+    """
+    if learns not in RECIPES:
+        raise UsageError(f"--recover-with takes {WEIGHTS} or {LORA}; got {learns!r:.80}.")
+    if learns == LORA:
+        check_peft()
+    return RECIPES[learns]
 
 
 def check_recoverable(session: ModelSession, on: Path | None, learns: str = WEIGHTS) -> None:
@@ -50,13 +64,10 @@ def check_recoverable(session: ModelSession, on: Path | None, learns: str = WEIG
     """
     if session.checkpoint.adapter.task != "causal":
         raise UsageError(f"{session.name} writes no text; --recover is for language models.")
-    if learns not in COPIES:
-        raise UsageError(f"--recover-with takes {WEIGHTS} or {LORA}; got {learns!r:.80}.")
-    if learns == LORA:
-        check_peft()
+    window = recipe_of(learns).window
     if on is not None:
         longest = session.checkpoint.config.get("max_position_embeddings")
-        length = min(RECIPE.window, longest) if isinstance(longest, int) else RECIPE.window
+        length = min(window, longest) if isinstance(longest, int) else window
         check_length(documents(on, session.tokenizer), on, session.tokenizer, length)
     if not session.fits(torch.float32, COPIES[learns]):
         instead = "leave --recover out, and train the result" if learns == LORA else "try --recover-with lora"
@@ -80,13 +91,13 @@ def recovered(
     if not budget:
         return edits, None
     learns = plan.settings.get("recover_with", WEIGHTS)
-    recipe = RECIPE.model_copy(update={"lora_rank": LORA_RANK if learns == LORA else 0})
+    recipe = recipe_of(learns)
     texts = LearningTexts.of(original, Probe(**plan.settings["probe"]), recipe.window, _on(plan))
     folder = prepare(session.checkpoint, plan, target, edits)  # To learn from here; it is written over.
     student = load_model(folder, session.checkpoint.adapter, torch.float32, session.device, True)
     jobs = [job for shard in lay_out(session.checkpoint, plan, edits.tensors) for job in shard.jobs]
     freeze(student, {job.header.name for job in jobs})
-    savepoint = Savepoint(recovery_of(target), _key(session, original, plan, texts))
+    savepoint = Savepoint(recovery_of(target), _key(session, original, plan, recipe, texts))
     tight = not session.fits(torch.float32, COPIES[learns] + 1)  # Activations take less than a model.
     facts = RecoveryRun(original, texts, budget, recipe, savepoint, tight).train(student)
     if not facts.kept:
@@ -134,8 +145,10 @@ def _on(plan: Plan) -> Path | None:
     return Path(on) if on else None
 
 
-def _key(session: ModelSession, teacher: ModelSession, plan: Plan, texts: LearningTexts) -> str:
+def _key(
+    session: ModelSession, teacher: ModelSession, plan: Plan, recipe: RecoveryRecipe, texts: LearningTexts
+) -> str:
     """Return what tells this learning from others."""
     networks = f"{session.checkpoint.fingerprint}{teacher.checkpoint.fingerprint}"
-    text = f"{networks}{plan.to_json()}{RECIPE.model_dump_json()}{texts.fingerprint}"
+    text = f"{networks}{plan.to_json()}{recipe.model_dump_json()}{texts.fingerprint}"
     return hashlib.sha256(text.encode()).hexdigest()

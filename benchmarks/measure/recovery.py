@@ -24,7 +24,7 @@ from scoring import Results, Row, Scorer
 from torch import nn
 
 from prunepolicy.agents.recovery.budget import RecoveryBudget
-from prunepolicy.agents.recovery.language import RECIPE, freeze
+from prunepolicy.agents.recovery.language import RECIPES, WEIGHTS, freeze
 from prunepolicy.agents.recovery.learning_texts import LearningTexts
 from prunepolicy.agents.recovery.run import RecoveryRun
 from prunepolicy.agents.recovery.savepoint import Savepoint
@@ -87,13 +87,11 @@ class Bench:
         elif way.way != "repaired":
             facts = self.recovered(student, way)
         spent = round(time.process_time() - began, 1)
-        if facts.get("kept") == 0:  # Nothing better was found; the student has learned since.
-            student = self.student()
         return asdict(way) | facts | {"cpu_seconds": spent} | self.scores(student.to(self.teacher.dtype))
 
     def recovered(self, student: nn.Module, way: Way) -> Row:
         """Let the student learn as `--recover` does."""
-        recipe, teacher = RECIPE.model_copy(update=PARTS[way.way]), self.fresh()
+        recipe, teacher = RECIPES[WEIGHTS].model_copy(update=PARTS[way.way]), self.fresh()
         freeze(student, {name for name, _ in student.named_parameters()})
         texts = LearningTexts.of(teacher, Probe("varied", seed=way.seed), recipe.window)
         budget = RecoveryBudget(60 * way.minutes, "seconds")

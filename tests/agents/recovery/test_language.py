@@ -14,6 +14,7 @@ from prunepolicy import Budget, Plan, PrunePolicyError, PruneSettings, prune
 from prunepolicy.agents.recovery import language
 from prunepolicy.agents.recovery.distil import Distiller
 from prunepolicy.agents.recovery.distillation import divergence
+from prunepolicy.agents.recovery.language import WEIGHTS
 from prunepolicy.agents.recovery.learning_texts import LearningTexts
 from prunepolicy.cli import main
 from prunepolicy.commands.prune.job import open_session
@@ -30,7 +31,7 @@ QUICK = {"window": 16, "learning_rate": 1e-3, "epoch_tokens": 16 * 128, "batch_s
 
 @pytest.fixture(autouse=True)
 def _few_texts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(language, "RECIPE", language.RECIPE.model_copy(update=QUICK))
+    monkeypatch.setitem(language.RECIPES, WEIGHTS, language.RECIPES[WEIGHTS].model_copy(update=QUICK))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -141,7 +142,7 @@ def test_a_disk_that_fills_up_keeps_what_was_saved(
     state = json.loads((language.recovery_of(tmp_path / "out") / "fit.json").read_text())
     assert state["epoch"] == 10
     monkeypatch.undo()
-    monkeypatch.setattr(language, "RECIPE", language.RECIPE.model_copy(update=QUICK))
+    monkeypatch.setitem(language.RECIPES, WEIGHTS, language.RECIPES[WEIGHTS].model_copy(update=QUICK))
     prune(name, tmp_path / "out", budget, quick, settings(recover="30 steps"))
     assert weights(tmp_path / "out") == weights(tmp_path / "whole")
 

@@ -25,7 +25,8 @@ QUICK = {"window": 16, "learning_rate": 2e-3, "batch_size": 4, "evaluations": 3}
 
 @pytest.fixture(autouse=True)
 def _few_texts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(language, "RECIPE", language.RECIPE.model_copy(update=QUICK))
+    for learns, recipe in language.RECIPES.items():
+        monkeypatch.setitem(language.RECIPES, learns, recipe.model_copy(update=QUICK))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 

@@ -12,6 +12,7 @@ import pytest
 from prunepolicy import Budget, PruneSettings, prune
 from prunepolicy.agents.recovery import language
 from prunepolicy.agents.recovery.distil import Distiller
+from prunepolicy.agents.recovery.language import WEIGHTS
 from prunepolicy.cli import main
 from prunepolicy.commands.report.report import PruneReport
 from prunepolicy.pruning.session.opened_model import Hardware
@@ -22,7 +23,7 @@ QUICK = {"window": 16, "epoch_tokens": 16 * 256, "batch_size": 4, "evaluations":
 
 @pytest.fixture(autouse=True)
 def _few_texts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(language, "RECIPE", language.RECIPE.model_copy(update=QUICK))
+    monkeypatch.setitem(language.RECIPES, WEIGHTS, language.RECIPES[WEIGHTS].model_copy(update=QUICK))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
