@@ -37,6 +37,7 @@ from prunepolicy.options import (
     For,
     Keep,
     Keeps,
+    Languages,
     Model,
     MultipleOf,
     NoMeasure,
@@ -97,6 +98,7 @@ def prune(
     context: Context = 4096,
     probe: Probe = None,
     examples: For = None,
+    languages: Languages = "",
     repair: Repair = None,
     recover: Recover = "0",
     recover_with: RecoverWith = "weights",
@@ -138,8 +140,8 @@ def prune(
     budgets = budgets_of(keep, of, units, per_layer, multiple_of, context)
     settings = replace(settings_of(_log(as_json), hardware_of(device, dtype, trust_remote_code), seed),
         revision=revision, repair=repair, recover=recover, recover_with=recover_with, on=on, probe=probe,
-        examples=examples, rounds=rounds, text=text, arch=arch, overwrite=overwrite, measure=not no_measure,
-        verify=not no_verify, recovery=recovery_of(data, epochs, shrink))  # fmt: skip
+        examples=examples, languages=languages, rounds=rounds, text=text, arch=arch, overwrite=overwrite,
+        measure=not no_measure, verify=not no_verify, recovery=recovery_of(data, epochs, shrink))  # fmt: skip
     targets = targets_of(out, budgets)
     with continuing(lambda: _how_to_go_on(*targets)):
         _carry_out(decisions(model, targets, policy, settings, dry_run), targets, dry_run, as_json, export)

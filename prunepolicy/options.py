@@ -115,6 +115,16 @@ For = Annotated[
         show_default=False,
     ),
 ]
+Languages = Annotated[
+    str,
+    typer.Option(
+        "--languages",
+        help="Languages that the model is used in, such as en,de (ISO 639-1): tokens with letters of other "
+        "scripts go first, the rest as usual; with --of vocabulary or --units vocabulary.",
+        rich_help_panel=WHAT,
+        show_default="all",
+    ),
+]
 Repair = Annotated[
     str | None,
     typer.Option(

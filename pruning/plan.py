@@ -285,6 +285,7 @@ class _ProbeFile(BaseModel):
     samples: int = Field(default=1, ge=1, le=MOST_SAMPLES)
     length: int = Field(default=2, ge=2, le=MOST_SAMPLES)
     seed: int = Field(default=0, ge=-(1 << 63), lt=1 << 63)
+    languages: str = Field(default="", max_length=1000)
 
 
 class _SettingsFile(BaseModel):

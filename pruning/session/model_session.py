@@ -30,6 +30,7 @@ from prunepolicy.pruning.statistics.stats import Stats, weight_stats
 from prunepolicy.pruning.statistics.stats_cache import CachedStats
 from prunepolicy.pruning.statistics.token_costs import token_stats, use_by_model, use_by_number
 from prunepolicy.pruning.units import VOCABULARY, UnitGroup
+from prunepolicy.pruning.vocabulary.languages import in_other_scripts
 
 Found = TypeVar("Found")
 CALIBRATED: dict[Need, str] = {"activations": "activation", "gradients": "gate-gradient"}
@@ -149,6 +150,12 @@ class ModelSession(OpenedModel):
             use = use if text is None else use.with_text(text)
         else:
             use = use_by_number(rows, text)
+        if probe.languages:
+            foreign = torch.zeros(rows, dtype=torch.bool)
+            numbers = [*tokenizer.tokens]
+            texts = (self.tokenizer.decode([number]) for number in numbers)
+            foreign[numbers] = torch.tensor(in_other_scripts(texts, probe.scripts))
+            use = use.without(foreign)
         return token_stats(use, tokenizer, needed_tokens(checkpoint, tokenizer), probe.length - 1)
 
     def _measured(self, needs: set[Need], probe: Probe, plan: Plan | None) -> Stats:

@@ -17,6 +17,7 @@ from prunepolicy.pruning.checkpoint.tokens import check_known, token_ids
 from prunepolicy.pruning.errors import PrunePolicyError, UsageError
 from prunepolicy.pruning.io.text_file import read_text
 from prunepolicy.pruning.statistics.writing import continued, written_once
+from prunepolicy.pruning.vocabulary.languages import scripts_of
 
 WRITTEN = ("self", "varied")
 """Sources that the model writes itself; with `+` and the path of a text file, its text to equal parts."""
@@ -41,16 +42,28 @@ class Probe:
         samples: number of sequences (or images), of either part where there are two.
         length: tokens per sequence.
         seed: of the sampling.
+        languages: in which the model will be used, as in `en,de`: tokens of other scripts are worth nothing;
+            empty for all. What the model writes and reads doesn't depend on it.
+
+    Raises:
+        UsageError: for too few samples, or an unknown language.
     """
 
     source: str = "self"
     samples: int = 64
     length: int = 128
     seed: int = 0
+    languages: str = ""
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.length < 2:
             raise UsageError("Calibration data needs at least one sample of at least two tokens.")
+        _ = self.scripts
+
+    @property
+    def scripts(self) -> frozenset[str]:
+        """The scripts of the languages; empty for all."""
+        return scripts_of(self.languages) if self.languages else frozenset()
 
     @property
     def written(self) -> str | None:
@@ -181,7 +194,8 @@ def read_whole(model: nn.Module, inputs: Mapping[str, Any]) -> Any:
 
 def _cached_writing(probe: Probe, model: nn.Module, tokenizer: Any, fingerprint: str, tick: Tick) -> Tensor:
     dtype, start = str(next(model.parameters()).dtype), start_token(model, tokenizer)
-    key = [fingerprint, asdict(probe), dtype, start] if fingerprint else None
+    sampling = {name: value for name, value in asdict(probe).items() if name != "languages"}
+    key = [fingerprint, sampling, dtype, start] if fingerprint else None
     return written_once(key, lambda: write_text(model, start, probe, tick))
 
 

@@ -40,6 +40,11 @@ class TokenUse:
         counts = torch.bincount(ids, minlength=len(self.frequency)).double()
         return TokenUse((self.frequency + counts / max(1, len(ids))) / 2, self.first)
 
+    def without(self, unused: Tensor) -> TokenUse:
+        """Return the use in texts that have none of some tokens, named by a boolean for each."""
+        frequency = self.frequency.masked_fill(unused, 0)
+        return TokenUse(frequency / frequency.sum(), self.first)
+
 
 def token_stats(use: TokenUse, tokenizer: TokenizerFile, needed: frozenset[int], length: int) -> Stats:
     """Return `token_cost`, in nats per calibration sample, as gate gradients count.

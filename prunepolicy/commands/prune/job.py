@@ -58,6 +58,7 @@ class PruneSettings:
         repair: overrides the policy's repair; `none` for none.
         probe: overrides the calibration data: `self`, `varied`, `start`, a text file, or `self+FILE`.
         examples: a text file, or a task in words, that the choice of units follows.
+        languages: that the model is used in, as in `en,de`; tokens of other scripts go first.
         rounds: iterative pruning rounds; statistics are recomputed after each.
         recover: budget of knowledge distillation from the dense model after the cut: a time such as `20m`,
             `500k tokens`, `3 epochs`, or a plain number of epochs.
@@ -76,6 +77,7 @@ class PruneSettings:
     repair: str | None = None
     probe: str | None = None
     examples: str | None = None
+    languages: str = ""
     rounds: int = 1
     recover: str | int = 0
     recover_with: str = WEIGHTS
@@ -147,7 +149,8 @@ def open_session(model: str, settings: PruneSettings, target: Path | None = None
 
     Texts of the user's are read later; that they can be is seen here, before the work begins.
     """
-    for file in (settings.text, Probe(settings.probe).file if settings.probe else None):
+    probe = Probe(settings.probe or "self", languages=settings.languages)
+    for file in (settings.text, probe.file):
         if file is not None:
             read_text(file)
     session = ModelSession(
@@ -180,6 +183,8 @@ def check_request(session: ModelSession, policy: Policy, budget: Budget, setting
         policy = policy.in_rounds(settings.rounds)
     if settings.repair not in (None, "none"):
         repairs[settings.repair]
+    if settings.languages and VOCABULARY not in budget.kinds:
+        raise UsageError("--languages chooses tokens; add --of vocabulary or --units vocabulary.")
     if VOCABULARY in budget.kinds and VOCABULARY in session.checkpoint.graph:
         if RecoveryBudget.parse(str(settings.recover)):
             raise UsageError("--recover compares answers token by token, so that all tokens must stay.")
@@ -217,7 +222,7 @@ def decide(session: ModelSession, policy: str | Policy, budget: Budget, settings
 
 def probe_for(policy: Policy, settings: PruneSettings) -> Probe:
     """Return the policy's probe, with what the user wants otherwise."""
-    probe = replace(policy.probe, seed=settings.seed)
+    probe = replace(policy.probe, seed=settings.seed, languages=settings.languages)
     return replace(probe, source=settings.probe) if settings.probe else probe
 
 

@@ -29,7 +29,7 @@ TEXT = "The cat sat on the mat, and the dog sat on the log; then they all went h
 def reader(tiny_checkpoint: Make) -> Callable[..., str]:
     """A function that writes a tiny model with a byte-level tokenizer of 300 tokens, and returns its name."""
 
-    def make(model_type: str = "llama", **changes: object) -> str:
+    def make(model_type: str = "llama", text: str = TEXT, **changes: object) -> str:
         folder = tiny_checkpoint(model_type, vocab_size=ROWS, **changes).folder
         tokenizer = tokenizers.Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -39,7 +39,7 @@ def reader(tiny_checkpoint: Make) -> Callable[..., str]:
         trainer = trainers.BpeTrainer(
             vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False
         )
-        tokenizer.train_from_iterator([TEXT], trainer)
+        tokenizer.train_from_iterator([text], trainer)
         transformers.PreTrainedTokenizerFast(
             tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
         ).save_pretrained(folder)
@@ -87,6 +87,23 @@ def test_the_users_texts_keep_their_tokens(reader: Callable[..., str], tmp_path:
     assert len(small.tokenize(TEXT)) > len(whole.tokenize(TEXT))
 
 
+def test_tokens_of_other_scripts_go_first(reader: Callable[..., str], tmp_path: Path) -> None:
+    mixed = "кот и пёс и кот, 100 cats sat on the mat; " * 40
+    source, odd = reader(text=mixed), "Ωμέγα 東 \x00 😀 кот"
+    settings = PruneSettings(languages="en", measure=False, verify=False)
+    budget = Budget(0.73, "vocabulary")
+    names = ["ru", "en"]
+    for name in names:
+        prune(source, tmp_path / name, budget, brief(), replace(settings, languages=name))
+    russian, english = (transformers.AutoTokenizer.from_pretrained(tmp_path / name) for name in names)
+    whole = transformers.AutoTokenizer.from_pretrained(source)
+    assert english.tokenize("cats sat on the mat") == whole.tokenize("cats sat on the mat")
+    assert russian.tokenize("кот и пёс") == whole.tokenize("кот и пёс")
+    assert len(english.tokenize("кот и пёс")) > len(russian.tokenize("кот и пёс"))
+    assert len(russian.tokenize("cats sat on the mat")) > len(english.tokenize("cats sat on the mat"))
+    assert english.decode(english(odd)["input_ids"]) == russian.decode(russian(odd)["input_ids"]) == odd
+
+
 def test_tokens_and_channels_go_together(reader: Callable[..., str], tmp_path: Path) -> None:
     budget = Budget(0.8, units=("ffn", "vocabulary"))
     settings = PruneSettings(measure=False)
@@ -111,6 +128,10 @@ def test_what_cannot_be_done_is_said_before_any_work(reader: Callable[..., str],
         prune(source, out, tokens, brief(), PruneSettings(recover=1))
     with pytest.raises(UsageError, match="'fisher' scores no tokens"):
         prune(source, out, tokens, brief(token_criterion=None))
+    with pytest.raises(UsageError, match="--languages chooses tokens"):
+        prune(source, out, Budget(0.8), brief(), PruneSettings(languages="en"))
+    with pytest.raises(UsageError, match="Unknown language 'xx'"):
+        prune(source, out, tokens, brief(), PruneSettings(languages="xx"))
     with pytest.raises(PrunePolicyError, match="can't be"):
         prune(source, out, replace(tokens, keep=0.3), brief())
     Path(source, "tokenizer.json").unlink()
