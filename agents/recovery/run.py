@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -37,8 +37,8 @@ class RecoveryRun:
     budget: RecoveryBudget
     recipe: RecoveryRecipe
     savepoint: Savepoint
-    gradient_checkpointing: bool = False
-    clock: Callable[[], float] = time.monotonic
+    gradient_checkpointing: bool = field(default=False, kw_only=True)
+    clock: Callable[[], float] = field(default=time.monotonic, kw_only=True)
 
     def train(self, student: nn.Module) -> RecoveryFacts:
         """Train `student` in place, and return what that came to.

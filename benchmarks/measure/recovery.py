@@ -24,7 +24,7 @@ from scoring import Results, Row, Scorer
 from torch import nn
 
 from prunepolicy.agents.recovery.budget import RecoveryBudget
-from prunepolicy.agents.recovery.language import RECIPES, WEIGHTS, freeze
+from prunepolicy.agents.recovery.language import LORA, RECIPES, WEIGHTS, freeze
 from prunepolicy.agents.recovery.learning_texts import LearningTexts
 from prunepolicy.agents.recovery.run import RecoveryRun
 from prunepolicy.agents.recovery.savepoint import Savepoint
@@ -41,9 +41,8 @@ PROBE = Probe("varied")
 KIND_TOKENS = 1024
 PARTS: dict[str, dict[str, Any]] = {
     "recovery": {},
+    "adapters of rank 32": {"lora_rank": 32, "learning_rate": RECIPES[LORA].learning_rate},
     "peak learning rate 1e-4": {"learning_rate": 1e-4},
-    "adapters of rank 32, peak 1e-3": {"lora_rank": 32, "learning_rate": 1e-3},
-    "adapters of rank 32, peak 3e-3": {"lora_rank": 32, "learning_rate": 3e-3},
     "peak learning rate 1e-3": {"learning_rate": 1e-3},
     "one pass over the texts": {"passes": 1},
     "top-16": {"top_k": 16},
@@ -97,7 +96,9 @@ class Bench:
         budget = RecoveryBudget(60 * way.minutes, "seconds")
         with tempfile.TemporaryDirectory(dir=self.folder) as place:
             savepoint = Savepoint(Path(place), "one")
-            facts = RecoveryRun(teacher, texts, budget, recipe, savepoint, time.process_time).train(student)
+            facts = RecoveryRun(teacher, texts, budget, recipe, savepoint, clock=time.process_time).train(
+                student
+            )
         kept = {"steps": facts.steps, "tokens": facts.tokens, "kept": facts.kept}
         return kept | {"held_out_before": facts.before, "held_out_after": facts.after}
 
