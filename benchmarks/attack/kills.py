@@ -26,7 +26,7 @@ from disk_steps import Steps
 
 SEED = 0
 SAME = "same bytes"
-TIMED = re.compile(r"(^|/)(run|prune_report)\.json$")
+TIMED = re.compile(r"(^|/)((run|prune_report)\.json|smaller/README\.md)$")
 """Files that hold seconds, which may be the same by chance."""
 NAMES = re.compile(r"events/.*")
 """TensorBoard writes a file per process, named by time and process."""
