@@ -47,6 +47,11 @@ def continuations(session: ModelSession, tokens: Tensor, seed: int = 0) -> Tenso
     Returns:
         Shape (places, tokens): the start token, the piece, and `LENGTH` tokens of the model's.
     """
+    place = ("continuations", tuple(tokens.tolist()), seed)
+    return session.once(place, lambda: _continued(session, tokens, seed))
+
+
+def _continued(session: ModelSession, tokens: Tensor, seed: int) -> Tensor:
     beginnings = lead_ins(tokens.cpu(), start_token(session.model, session.tokenizer_if_any))
     key = ["continuations", session.checkpoint.fingerprint, str(session.dtype), beginnings.tolist(), seed]
     with session.progress.step("go on with the text", TO_WRITE) as tick:
