@@ -13,6 +13,7 @@ from torch import Tensor
 
 from prunepolicy.agents.recovery.facts import RecoveryFacts
 from prunepolicy.commands.prune.measure import Measurements
+from prunepolicy.commands.prune.stored_plan import texts_of
 from prunepolicy.commands.report.card import write_card
 from prunepolicy.commands.report.plots import (
     BEFORE_AFTER_PICTURE,
@@ -180,6 +181,7 @@ def _origin(session: ModelSession, found: Evidence) -> Origin:
         base_model=hub_id_of(name),
         licence=licence_of(checkpoint.folder, checkpoint.config),
         reused=tuple(session.reused),
+        texts=texts_of(plan),
     )
 
 

@@ -13,6 +13,15 @@ from prunepolicy.pruning.statistics.probe import Probe
 NOT_OPENED = "Paths in plans aren't opened: name the text as"
 
 
+def texts_of(plan: Plan) -> tuple[str, ...]:
+    """Return the options that name the texts of a plan to `cut`."""
+    probe, on = Probe(**plan.settings.get("probe", {})), plan.settings.get("on")
+    learns = bool(RecoveryBudget.parse(str(plan.settings.get("recover", 0))))
+    repaired_on = probe.source if probe.file is not None and (plan.repair or learns) else None
+    named = {"--probe": repaired_on, "--on": on if learns else None}
+    return tuple(word for option, text in named.items() if text for word in (option, str(text)))
+
+
 def stored_plan(file: Path, probe: str | None, on: Path | None = None) -> Plan:
     """Read a plan that is to be carried out; no path that it names is opened.
 

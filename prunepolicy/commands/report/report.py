@@ -89,6 +89,7 @@ class Origin:
         base_model: hub id of the source, where it has one.
         licence: the source's licence as its card or configuration names it, where it does.
         reused: what earlier runs had found out and this one took from the cache.
+        texts: options that name a plan's texts to `cut`, which opens no path that a plan names.
     """
 
     model: str
@@ -104,6 +105,7 @@ class Origin:
     licence: str | None = None
     decided_by: str = ""
     reused: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

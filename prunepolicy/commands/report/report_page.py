@@ -170,7 +170,7 @@ def _commands(report: PruneReport) -> Iterator[tuple[str, str]]:
         yield "The whole run", report.origin.command
     yield (
         "The cut alone, from the plan in this folder",
-        _line("cut", model, f"{folder}/plan.json", "--out", "OUT"),
+        _line("cut", model, f"{folder}/plan.json", *report.origin.texts, "--out", "OUT"),
     )
     if report.task == "causal":
         yield "Its speed beside the dense model's", _line("bench", folder, "--against", model)

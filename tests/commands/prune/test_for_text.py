@@ -10,6 +10,7 @@ import pytest
 
 from prunepolicy import Budget, PruneSettings, prune
 from prunepolicy.agents.for_text.examples import examples_file
+from prunepolicy.cli import main
 from prunepolicy.commands.report.report import PruneReport
 from prunepolicy.policy.kinds.heuristic import Heuristic, HeuristicConfig
 from prunepolicy.pruning.errors import UsageError
@@ -114,3 +115,17 @@ def test_the_repair_reads_what_the_model_goes_on_with_too(model: Model, tmp_path
     assert text.startswith(few)
     assert len(text) > len(few) + PLACES * LENGTH / 2
     assert report.origin.repair == "reconstruction"
+    assert report.origin.texts == ("--probe", probe.source)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"plan.json --probe {probe.source} --out OUT" in page
+    again = [
+        "cut",
+        name,
+        str(tmp_path / "out/plan.json"),
+        *report.origin.texts,
+        "--out",
+        str(tmp_path / "OUT"),
+    ]
+    assert main([*again, "--dtype", "float32", "--no-verify", "--no-measure"]) == 0
+    again, whole = (tmp_path / place / "model.safetensors" for place in ("OUT", "out"))
+    assert again.read_bytes() == whole.read_bytes()
